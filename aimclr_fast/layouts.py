@@ -1,0 +1,343 @@
+"""Skeleton layouts: joint names, the tree of edges, the centre and the left-right swap.
+
+A layout is all the package knows about a skeleton; nothing else assumes a number of joints. The
+ones in :data:`LAYOUTS` are built in; :func:`get_layout` also reads one from a YAML file::
+
+    name: hand-3                    # docs: every field but `shoulders` is required
+    joints: [wrist, left_tip, right_tip]      # or a count: 3
+    edges: [[left_tip, wrist], [right_tip, wrist]]   # joint -> next joint towards the centre
+    centre: wrist
+    swap: [[left_tip, right_tip]]   # pairs, or the whole permutation: [0, 2, 1]
+    shoulders: [left_tip, right_tip]          # left, right; preprocessing turns them onto x
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+STRATEGIES = ("uniform", "distance", "spatial")
+_MAX_JOINTS = 1000  # a typo must not cost minutes
+_FIELDS = ("name", "joints", "edges", "centre", "swap", "shoulders")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A skeleton: a tree of joints rooted at its centre.
+
+    Args:
+        name: what a store or a recipe calls it.
+        joints: one unique name per joint, ``V`` in all.
+        edges: ``V - 1`` pairs (joint, next joint towards the centre). They are the bones, too:
+            the bone of a joint is ``x[joint] - x[parent]``.
+        centre: index of the joint that preprocessing moves to the origin and distances start at.
+        swap: permutation of the joints that exchanges left and right; its own inverse.
+        shoulders: (left, right) joints that preprocessing rotates onto the x axis, or ``None``.
+
+    Raises:
+        ValueError: the fields do not describe one tree rooted at ``centre``, a joint name is
+            repeated, or ``swap`` is not an involution of the ``V`` joints.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...]
+    centre: int
+    swap: tuple[int, ...]
+    shoulders: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        # Lists are accepted and frozen, so that a layout stays hashable.
+        object.__setattr__(self, "joints", tuple(self.joints))
+        object.__setattr__(self, "edges", tuple(tuple(edge) for edge in self.edges))
+        object.__setattr__(self, "swap", tuple(self.swap))
+        if self.shoulders is not None:
+            object.__setattr__(self, "shoulders", tuple(self.shoulders))
+        problem = _problem(self)
+        if problem:
+            raise ValueError(f"layout {self.name!r}: {problem}")
+
+    @property
+    def num_joints(self) -> int:
+        """Number of joints, ``V``."""
+        return len(self.joints)
+
+    @cached_property
+    def parents(self) -> tuple[int, ...]:
+        """The next joint towards the centre, for each joint; the centre's is itself."""
+        towards = dict(self.edges)
+        return tuple(towards.get(joint, joint) for joint in range(self.num_joints))
+
+    def adjacency(self, strategy: str = "spatial") -> npt.NDArray[np.float32]:
+        """Normalised adjacency of self and one-hop neighbours, split into parts.
+
+        Each column of A + I is divided by its sum. ``uniform`` keeps one part; ``distance`` has
+        hop 0 and hop 1; ``spatial`` (ST-GCN, Yan et al. 2018, section 3.3) has hop 0, hop 1 where
+        the row's joint is as far from the centre as the column's or farther, and hop 1 where it is
+        nearer. As in the published AimCLR graphs, distances are known up to one hop only: joints
+        farther from the centre than that all count as equally far.
+
+        Returns:
+            float32 ``[parts, V, V]``; a graph convolution computes ``x[v] @ A[part, v, w]``.
+
+        Raises:
+            ValueError: ``strategy`` is not uniform, distance or spatial.
+        """
+        eye = np.eye(self.num_joints)
+        hop1 = np.zeros_like(eye)
+        for joint, parent in self.edges:
+            hop1[joint, parent] = hop1[parent, joint] = 1.0
+        degree = (eye + hop1).sum(axis=0)
+        eye, hop1 = eye / degree, hop1 / degree
+        if strategy == "uniform":
+            parts = [eye + hop1]
+        elif strategy == "distance":
+            parts = [eye, hop1]
+        elif strategy == "spatial":
+            distance = np.full(self.num_joints, np.inf)
+            distance[hop1[self.centre] > 0] = 1.0
+            distance[self.centre] = 0.0
+            nearer = distance[:, None] < distance[None, :]
+            parts = [eye, np.where(nearer, 0.0, hop1), np.where(nearer, hop1, 0.0)]
+        else:
+            raise ValueError(f"unknown adjacency strategy {strategy!r}: use one of {STRATEGIES}")
+        return np.stack(parts).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and strings for YAML or JSON; :func:`layout_from_dict` reads them back."""
+        data: dict[str, Any] = {
+            "name": self.name,
+            "joints": list(self.joints),
+            "edges": [list(edge) for edge in self.edges],
+            "centre": self.centre,
+            "swap": list(self.swap),
+        }
+        if self.shoulders is not None:
+            data["shoulders"] = list(self.shoulders)
+        return data
+
+
+def _problem(layout: Layout) -> str | None:
+    """What is wrong with a layout, or None."""
+    size = len(layout.joints)
+
+    def outside(*joints: Any) -> bool:
+        return any(type(joint) is not int or not 0 <= joint < size for joint in joints)
+
+    if not isinstance(layout.name, str) or not layout.name:
+        return "name must be a non-empty string"
+    if not size or not all(isinstance(name, str) and name for name in layout.joints):
+        return "joints must be one or more non-empty names"
+    if len(set(layout.joints)) != size:
+        repeated = sorted({name for name in layout.joints if layout.joints.count(name) > 1})
+        return f"joints: names must be unique, repeated: {', '.join(repeated)}"
+    if outside(layout.centre):
+        return f"centre: {layout.centre!r} is not a joint index (0 to {size - 1})"
+    towards: dict[int, int] = {}
+    for edge in layout.edges:
+        if len(edge) != 2 or outside(*edge):
+            return f"edges: {list(edge)} is not a pair of joint indices (0 to {size - 1})"
+        if edge[0] in towards:
+            return f"edges: joint {edge[0]} has two edges towards the centre"
+        towards[edge[0]] = edge[1]
+    if layout.centre in towards:
+        return f"edges: the centre, joint {layout.centre}, must not have an edge of its own"
+    for start in range(size):
+        joint = start
+        for _ in range(size):
+            joint = towards.get(joint, joint)
+        if joint != layout.centre:
+            return f"edges: not one tree, joint {start} does not lead to the centre {layout.centre}"
+    if len(layout.swap) != size or outside(*layout.swap):
+        return f"swap: must list a joint index (0 to {size - 1}) for each of the {size} joints"
+    if any(layout.swap[other] != joint for joint, other in enumerate(layout.swap)):
+        return "swap: must be its own inverse (if a goes to b, then b goes to a)"
+    if layout.shoulders is not None:
+        pair = layout.shoulders
+        if len(pair) != 2 or outside(*pair) or pair[0] == pair[1]:
+            return f"shoulders: {list(pair)} is not a pair of different joint indices"
+    return None
+
+
+def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
+    """Build a layout from the fields of a YAML or JSON mapping (see the module's text).
+
+    Args:
+        data: the mapping; joints may be referred to by index or by name.
+        source: what an error names, for instance the file that the mapping came from.
+
+    Raises:
+        ValueError: a field is missing, unknown or invalid; names the source and the field.
+    """
+    data = dict(data) if isinstance(data, Mapping) else {}
+    missing = [field for field in _FIELDS[:-1] if field not in data]
+    unknown = [str(field) for field in data if field not in _FIELDS]
+    if missing or unknown:
+        kind, fields = ("missing", missing) if missing else ("unknown", unknown)
+        known = ", ".join(_FIELDS)
+        raise ValueError(f"{source}: {kind} {', '.join(fields)}; a layout has the fields {known}")
+
+    joints = data["joints"]
+    if type(joints) is int and 0 < joints <= _MAX_JOINTS:
+        joints = [f"joint_{index}" for index in range(joints)]
+    if not _is_list(joints):
+        raise ValueError(f"{source}: joints: expected names, or a count from 1 to {_MAX_JOINTS}")
+    indices = {name: index for index, name in enumerate(joints) if isinstance(name, str)}
+
+    def joint(value: Any, field: str) -> int:
+        if isinstance(value, str) and value in indices:
+            return indices[value]
+        if type(value) is int and 0 <= value < len(joints):
+            return value
+        raise ValueError(f"{source}: {field}: {value!r} is neither a joint's name nor its index")
+
+    def pair(value: Any, field: str) -> tuple[int, int]:
+        if not _is_list(value) or len(value) != 2:
+            raise ValueError(f"{source}: {field}: expected a pair of joints, got {value!r}")
+        return joint(value[0], field), joint(value[1], field)
+
+    for field in ("edges", "swap"):
+        if not _is_list(data[field]):
+            raise ValueError(f"{source}: {field}: expected a list, got {data[field]!r}")
+    if all(_is_list(item) for item in data["swap"]):
+        swap = list(range(len(joints)))
+        for item in data["swap"]:
+            left, right = pair(item, "swap")
+            swap[left], swap[right] = right, left
+    else:
+        swap = [joint(item, "swap") for item in data["swap"]]
+    shoulders = data.get("shoulders")
+    edges = tuple(pair(item, "edges") for item in data["edges"])
+    centre = joint(data["centre"], "centre")
+    across = None if shoulders is None else pair(shoulders, "shoulders")
+    try:
+        return Layout(data["name"], tuple(joints), edges, centre, tuple(swap), across)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def layout_from_yaml(path: str | os.PathLike[str]) -> Layout:
+    """Read a layout from a YAML file (fields as in the module's text).
+
+    Raises:
+        ValueError: the file cannot be read, is not YAML, or a field is invalid; names both.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot read the layout: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from error
+    return layout_from_dict(data, source=str(path))
+
+
+def get_layout(spec: str | os.PathLike[str] | Layout) -> Layout:
+    """Return a layout given as itself, by a built-in name, or as a path to a YAML file.
+
+    Raises:
+        ValueError: no such built-in name (the message lists them), or the file is invalid.
+    """
+    if isinstance(spec, Layout):
+        return spec
+    if isinstance(spec, str) and spec in LAYOUTS:
+        return LAYOUTS[spec]
+    if Path(spec).suffix.lower() in (".yaml", ".yml"):
+        return layout_from_yaml(spec)
+    raise ValueError(
+        f"unknown layout {str(spec)!r}: use one of {', '.join(LAYOUTS)}, or a path to a .yaml file"
+    )
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+
+
+def _built_in(
+    name: str, joints: str, edges: str, centre: int, shoulders: tuple[int, int]
+) -> Layout:
+    """A layout from compact text; the swap follows from the joints' left_ and right_ names."""
+    names = joints.split()
+    other = {"left": "right", "right": "left"}
+    swap = []
+    for joint in names:
+        side, _, rest = joint.partition("_")
+        swap.append(names.index(f"{other[side]}_{rest}" if side in other else joint))
+    pairs = tuple((int(a), int(b)) for a, b in (edge.split("-") for edge in edges.split()))
+    return Layout(name, tuple(names), pairs, centre, tuple(swap), shoulders)
+
+
+_KINECT_LIMBS = """
+left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow right_wrist right_hand
+left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot"""
+
+#: The built-in layouts, by name.
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(
+    {
+        layout.name: layout
+        for layout in (
+            _built_in(  # Kinect v2; NTU RGB+D and PKU-MMD
+                "ntu-rgb+d",
+                "spine_base spine_mid neck head" + _KINECT_LIMBS + " spine_shoulder "
+                "left_hand_tip left_thumb right_hand_tip right_thumb",
+                "0-1 1-20 2-20 3-2 4-20 5-4 6-5 7-6 8-20 9-8 10-9 11-10 12-0 13-12 14-13 15-14 "
+                "16-0 17-16 18-17 19-18 21-22 22-7 23-24 24-11",
+                centre=20,
+                shoulders=(4, 8),
+            ),
+            _built_in(
+                "openpose",
+                "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow "
+                "left_wrist right_hip right_knee right_ankle left_hip left_knee left_ankle "
+                "right_eye left_eye right_ear left_ear",
+                "4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14",
+                centre=1,
+                shoulders=(5, 2),
+            ),
+            _built_in(
+                "nw-ucla",
+                "hip_centre spine shoulder_centre head" + _KINECT_LIMBS,
+                "0-1 1-2 3-2 4-2 5-4 6-5 7-6 8-2 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 "
+                "18-17 19-18",
+                centre=2,
+                shoulders=(4, 8),
+            ),
+            _built_in(  # Kinect v1 in the order of UTD-MHAD
+                "kinect-v1",
+                "head shoulder_centre spine hip_centre" + _KINECT_LIMBS,
+                "0-1 2-1 3-2 4-1 5-4 6-5 7-6 8-1 9-8 10-9 11-10 12-3 13-12 14-13 15-14 16-3 17-16 "
+                "18-17 19-18",
+                centre=1,
+                shoulders=(4, 8),
+            ),
+            _built_in(
+                "ui-prmd",
+                "waist spine chest neck head head_tip left_collar left_upper_arm left_forearm "
+                "left_hand right_collar right_upper_arm right_forearm right_hand left_upper_leg "
+                "left_lower_leg left_foot left_toes right_upper_leg right_lower_leg right_foot "
+                "right_toes",
+                "0-1 1-2 3-2 4-3 5-4 6-2 7-6 8-7 9-8 10-2 11-10 12-11 13-12 14-0 15-14 16-15 17-16 "
+                "18-0 19-18 20-19 21-20",
+                centre=2,
+                shoulders=(7, 11),
+            ),
+            _built_in(
+                "coco",
+                "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder "
+                "left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
+                "right_knee left_ankle right_ankle",
+                "15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
+                centre=0,
+                shoulders=(5, 6),
+            ),
+        )
+    }
+)
