@@ -1,0 +1,137 @@
+"""AimCLR: momentum contrast between extremely and normally augmented views of a sequence."""
+
+from __future__ import annotations
+
+import copy
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aimclr_fast.functional import queue_contrast
+
+from .stgcn import SkeletonEncoder, initialise
+
+KEY_INITS = ("copy", "official")
+
+
+class StepOutput(NamedTuple):
+    """What one pretraining step yields: the scalars of the loss, the keys to enqueue, and what was
+    mined ([N, 3, topk] indices into the queue)."""
+
+    loss: Tensor
+    info_nce: Tensor
+    d3m_extreme: Tensor
+    d3m_dropped: Tensor
+    keys: Tensor
+    neighbors: Tensor
+
+
+class AimCLR(nn.Module):
+    """Query encoder, its momentum copy and a queue of keys (paper figure 2).
+
+    Args:
+        encoder: query encoder; the key encoder is made from it.
+        embedding: width D of the encoder's output.
+        queue_size: keys K in the queue, stored as rows [K, D] of unit length.
+        momentum: the key encoder keeps this share of itself in each step.
+        temperature: softmax temperature of all three losses.
+        keep_prob: attention at which energy-based dropping (EADM) drops.
+        d3m_weight: weight of each of the two distribution-matching losses.
+        key_init: "copy" starts the key encoder as a copy of the query encoder (MoCo); "official"
+            initialises its convolutions and norms apart, as the authors' code does.
+        backend: backend of the ops.
+    """
+
+    queue: Tensor
+    queue_ptr: Tensor
+
+    def __init__(
+        self,
+        encoder: SkeletonEncoder,
+        *,
+        embedding: int = 128,
+        queue_size: int = 32768,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        keep_prob: float = 0.7,
+        d3m_weight: float = 0.5,
+        key_init: str = "copy",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if key_init not in KEY_INITS:
+            raise ValueError(f"key_init must be one of {', '.join(KEY_INITS)}, got {key_init!r}")
+        if not 0.0 <= momentum <= 1.0:
+            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+        if queue_size < 1:
+            raise ValueError(f"queue_size must be at least 1, got {queue_size}")
+        self.query_encoder = encoder
+        self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        if key_init == "official":
+            self.key_encoder.apply(initialise)
+        self.momentum = momentum
+        self.temperature = temperature
+        self.keep_prob = keep_prob
+        self.d3m_weight = d3m_weight
+        self.backend = backend
+        self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding), dim=1))
+        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
+
+    @torch.no_grad()
+    def update_key_encoder(self) -> None:
+        """Move the key encoder's parameters towards the query encoder's; buffers are its own."""
+        torch._foreach_lerp_(
+            list(self.key_encoder.parameters()),
+            list(self.query_encoder.parameters()),
+            1.0 - self.momentum,
+        )
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Overwrite the oldest keys with `keys` [N, D], N at most the queue's size, in place."""
+        size = len(self.queue)
+        if len(keys) > size:
+            raise ValueError(f"{len(keys)} keys do not fit a queue of {size}")
+        places = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % size
+        self.queue.index_copy_(0, places, keys.to(self.queue.dtype))
+        self.queue_ptr.add_(len(keys)).remainder_(size)
+
+    def forward(self, extreme: Tensor, query: Tensor, key: Tensor, topk: int = 0) -> StepOutput:
+        """One step's loss from the three views [N, C, T, V, M].
+
+        Moves the key encoder first; call `enqueue(output.keys)` after the backward pass. `topk`
+        neighbours of each of the three rows join the positives (0: no mining).
+        """
+        # The query view goes first, as in the authors' code: batch norm's running statistics see
+        # the views in this order.
+        query_row = self.query_encoder(query)
+        extreme_row, dropped_row = self.query_encoder.forward_with_drop(
+            extreme, self.keep_prob, backend=self.backend
+        )
+        with torch.no_grad():
+            self.update_key_encoder()
+            key_row = F.normalize(self.key_encoder(key).float(), dim=1)
+        query_row, extreme_row, dropped_row = (
+            F.normalize(row.float(), dim=1) for row in (query_row, extreme_row, dropped_row)
+        )
+        losses = queue_contrast(
+            query_row,
+            extreme_row,
+            dropped_row,
+            key_row,
+            self.queue,
+            self.temperature,
+            topk,
+            backend=self.backend,
+        )
+        d3m = losses.d3m_extreme + losses.d3m_dropped
+        return StepOutput(
+            losses.info_nce + self.d3m_weight * d3m,
+            losses.info_nce,
+            losses.d3m_extreme,
+            losses.d3m_dropped,
+            key_row,
+            losses.neighbors,
+        )

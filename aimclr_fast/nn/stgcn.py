@@ -1,0 +1,201 @@
+"""The ST-GCN encoder (Yan et al., AAAI 2018) in the width AimCLR uses."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aimclr_fast.functional import eadm_pool
+from aimclr_fast.layouts import Layout, get_layout
+
+STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
+STRIDED_BLOCKS = (4, 7)
+
+
+class SpatialConv(nn.Module):
+    """Graph convolution: a 1x1 convolution per part of the adjacency, summed.
+
+    [N, C_in, T, V] with adjacency [parts, V, V] -> [N, C_out, T, V].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, parts: int) -> None:
+        super().__init__()
+        self.parts = parts
+        self.conv = nn.Conv2d(in_channels, out_channels * parts, 1)
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        y = self.conv(x).unflatten(1, (self.parts, -1))
+        return torch.einsum("npctv,pvw->nctw", y, adjacency)
+
+
+class STGCNBlock(nn.Module):
+    """Spatial graph convolution, temporal convolution and a residual: [N, C, T, V] -> same form."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        parts: int,
+        *,
+        temporal_kernel: int = 9,
+        stride: int = 1,
+        dropout: float = 0.0,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        self.spatial = SpatialConv(in_channels, out_channels, parts)
+        self.spatial_norm = nn.BatchNorm2d(out_channels)
+        self.temporal = nn.Conv2d(
+            out_channels,
+            out_channels,
+            (temporal_kernel, 1),
+            stride=(stride, 1),
+            padding=(temporal_kernel // 2, 0),
+        )
+        self.temporal_norm = nn.BatchNorm2d(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.residual: nn.Module | None
+        if not residual:
+            self.residual = None
+        elif in_channels == out_channels and stride == 1:
+            self.residual = nn.Identity()
+        else:
+            self.residual = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=(stride, 1)),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        y = torch.relu(self.spatial_norm(self.spatial(x, adjacency)))
+        y = self.dropout(self.temporal_norm(self.temporal(y)))
+        if self.residual is not None:
+            y = y + self.residual(x)
+        return torch.relu(y)
+
+
+class STGCN(nn.Module):
+    """Ten ST-GCN blocks over a skeleton sequence.
+
+    Args:
+        layout: a known layout's name, a YAML file or a `Layout`.
+        in_channels: coordinates a joint has.
+        channels: width of the first stage; the next stages have twice and four times as many.
+        features: channels of the last block, the width of the representation.
+        dropout: dropout after each temporal convolution.
+        temporal_kernel: frames a temporal convolution sees, odd.
+        strategy: how neighbours are parted, "uniform", "distance" or "spatial".
+
+    Shapes: [N, C, T, V, M] -> feature map [N*M, features, ceil(ceil(T/2)/2), V].
+    """
+
+    adjacency: Tensor
+
+    def __init__(
+        self,
+        layout: str | Layout = "ntu-rgb+d",
+        *,
+        in_channels: int = 3,
+        channels: int = 16,
+        features: int = 256,
+        dropout: float = 0.5,
+        temporal_kernel: int = 9,
+        strategy: str = "spatial",
+    ) -> None:
+        super().__init__()
+        if temporal_kernel % 2 == 0:
+            raise ValueError(f"temporal_kernel must be odd, got {temporal_kernel}")
+        self.layout = get_layout(layout)
+        self.in_channels = in_channels
+        self.features = features
+        adjacency = torch.from_numpy(self.layout.adjacency(strategy))
+        self.register_buffer("adjacency", adjacency)
+        parts = len(adjacency)
+        self.input_norm = nn.BatchNorm1d(in_channels * self.layout.num_joints)
+
+        widths = [channels * multiple for multiple, blocks in STAGES for _ in range(blocks)]
+        widths.append(features)
+        self.blocks = nn.ModuleList(
+            STGCNBlock(
+                in_channels if i == 0 else widths[i - 1],
+                width,
+                parts,
+                temporal_kernel=temporal_kernel,
+                stride=2 if i in STRIDED_BLOCKS else 1,
+                dropout=dropout if i > 0 else 0.0,
+                residual=i > 0,
+            )
+            for i, width in enumerate(widths)
+        )
+        self.edge_importance = nn.ParameterList(torch.ones_like(adjacency) for _ in self.blocks)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
+            raise ValueError(
+                f"expected sequences [N, {self.in_channels}, T, {self.layout.num_joints}, M] of "
+                f"layout {self.layout.name!r}, got {list(x.shape)}"
+            )
+        n, c, t, v, m = x.shape
+        # The input is normalised over (joint, coordinate) pairs, so each joint has its own scale.
+        x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
+        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
+        for block, importance in zip(self.blocks, self.edge_importance, strict=True):
+            x = block(x, self.adjacency * importance)
+        return x
+
+
+class SkeletonEncoder(nn.Module):
+    """An ST-GCN, pooling over time, joints and bodies, and a head.
+
+    Args:
+        backbone: the ST-GCN.
+        embedding: outputs of the head.
+        projection: two linear layers (MoCo v2, contrastive pretraining) instead of one.
+
+    Shapes: [N, C, T, V, M] -> [N, embedding]; with `drop_keep_prob` a second one, pooled from the
+    map after energy-based dropping.
+    """
+
+    def __init__(self, backbone: STGCN, embedding: int, *, projection: bool = True) -> None:
+        super().__init__()
+        self.backbone = backbone
+        width = backbone.features
+        self.head: nn.Module
+        if projection:
+            self.head = nn.Sequential(
+                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, embedding)
+            )
+        else:
+            self.head = nn.Linear(width, embedding)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Representation [N, features] before the head."""
+        return self._over_bodies(self.backbone(x).mean((2, 3)), x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.features(x))
+        return out
+
+    def forward_with_drop(
+        self, x: Tensor, keep_prob: float, e_lambda: float = 1e-4, backend: str = "auto"
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings of the feature map and of its dropped copy, each [N, embedding]."""
+        pooled = eadm_pool(self.backbone(x), keep_prob, e_lambda, backend=backend)
+        plain, dropped = (self.head(self._over_bodies(p, x)) for p in pooled)
+        return plain, dropped
+
+    @staticmethod
+    def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:
+        return pooled.unflatten(0, (x.shape[0], x.shape[4])).mean(1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Normal(0, 0.02) convolutions, Normal(1, 0.02) batch norms, zero biases; linear layers are
+    left at torch's default. For `Module.apply`."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

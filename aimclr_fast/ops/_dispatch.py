@@ -1,0 +1,61 @@
+"""Choosing a backend: the fastest that can run, with a reason for each that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+REFERENCE = "reference"
+
+
+class BackendError(RuntimeError):
+    """The backend asked for cannot run on these inputs."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of an op.
+
+    Attributes:
+        name: "reference", "cpp", "cuda" or "triton".
+        run: the implementation.
+        why_not: given a tensor of the call, the reason this backend cannot run, or None.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    why_not: Callable[[torch.Tensor], str | None]
+
+
+def always(_: torch.Tensor) -> str | None:
+    """The `why_not` of a backend that runs anywhere."""
+    return None
+
+
+def explain(backends: tuple[Backend, ...], tensor: torch.Tensor) -> dict[str, str | None]:
+    """For each backend, fastest first, why it cannot run on `tensor` (None: it can)."""
+    return {backend.name: backend.why_not(tensor) for backend in backends}
+
+
+def choose(
+    op: str, backends: tuple[Backend, ...], name: str, tensor: torch.Tensor
+) -> Callable[..., Any]:
+    """The implementation called `name`, or with "auto" the first that can run.
+
+    Raises:
+        ValueError: there is no backend of that name for the op.
+        BackendError: the backend cannot run, with the reason.
+    """
+    if name == "auto":
+        return next(b.run for b in backends if b.why_not(tensor) is None)
+    for backend in backends:
+        if backend.name == name:
+            reason = backend.why_not(tensor)
+            if reason is not None:
+                raise BackendError(f"{op}: backend {name!r} cannot run here: {reason}")
+            return backend.run
+    known = ", ".join(["auto", *(b.name for b in backends)])
+    raise ValueError(f"{op}: unknown backend {name!r}; this op has {known}")

@@ -1,0 +1,34 @@
+"""Shared by all tests: the Triton interpreter where there is no GPU, and the golden numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Golden:
+    """Arrays of one golden file as tensors; `tree("before/")` strips a prefix."""
+
+    def __init__(self, name: str) -> None:
+        self._arrays = np.load(GOLDEN / f"{name}.npz")
+
+    def __getitem__(self, key: str) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self._arrays[key]))
+
+    def tree(self, prefix: str) -> dict[str, torch.Tensor]:
+        names = [name for name in self._arrays.files if name.startswith(prefix)]
+        return {name.removeprefix(prefix): self[name] for name in names}
+
+
+@pytest.fixture(scope="session")
+def golden() -> type[Golden]:
+    return Golden
