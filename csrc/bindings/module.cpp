@@ -1,0 +1,36 @@
+#include <vector>
+
+#include "bindings/binding.h"
+
+namespace aimclr::bindings {
+namespace {
+
+// A function's static, since the registrars of other files may run before this file's own statics.
+std::vector<Registrar::Bind>& registered() {
+    static std::vector<Registrar::Bind> binds;
+    return binds;
+}
+
+}  // namespace
+
+Registrar::Registrar(Bind bind) {
+    registered().push_back(bind);
+}
+
+PYBIND11_MODULE(_native, module) {
+    module.doc() =
+        "Kernels of aimclr_fast over raw pointers; use them through aimclr_fast.functional.";
+#ifdef AIMCLR_WITH_CUDA
+    module.attr("cuda_compiled") = true;
+#else
+    module.attr("cuda_compiled") = false;
+#endif
+    module.attr("cuda_archs") = AIMCLR_CUDA_ARCHS;
+    module.attr("compiler") = AIMCLR_COMPILER;
+    module.attr("source_digest") = AIMCLR_SOURCE_DIGEST;
+    for (const Registrar::Bind bind : registered()) {
+        bind(module);
+    }
+}
+
+}  // namespace aimclr::bindings

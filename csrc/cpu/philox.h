@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+#include "common/status.h"
+
+namespace aimclr::cpu {
+
+// Words travel as int64, as in the reference, since PyTorch lacks most uint32 operations.
+
+// out[4 * n] = Philox4x32-10 of the n counters, counters[4 * n].
+Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
+                  std::int64_t* out, std::int64_t n, int threads);
+
+// out[n] = the word as a float in [0, 1).
+Status uniform(const std::int64_t* words, float* out, std::int64_t n);
+
+// out[n] = the word as an integer in [0, bound).
+Status bounded(const std::int64_t* words, std::uint32_t bound, std::int64_t* out, std::int64_t n);
+
+// out[4 * n] = standard normal draws from words[4 * n].
+Status normal(const std::int64_t* words, float* out, std::int64_t n);
+
+}  // namespace aimclr::cpu

@@ -1,0 +1,22 @@
+#include "cuda/device.h"
+#include "cuda/launch.h"
+
+namespace aimclr::cuda {
+namespace {
+
+// Never launched: its attributes can be read only where the binary has code for the device.
+__global__ void probe_kernel() {}
+
+}  // namespace
+
+Status probe_device() {
+    int count = 0;
+    AIMCLR_RETURN_IF_ERROR(from_cuda(cudaGetDeviceCount(&count)));
+    cudaFuncAttributes attributes;
+    const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
+    // Not sticky, but left in place it would be reported by torch's next check.
+    static_cast<void>(cudaGetLastError());
+    return from_cuda(error);
+}
+
+}  // namespace aimclr::cuda
