@@ -3,12 +3,12 @@
 A layout is all the package knows about a skeleton; nothing else assumes a number of joints. The
 ones in :data:`LAYOUTS` are built in; :func:`get_layout` also reads one from a YAML file::
 
-    name: hand-3                    # docs: every field but `shoulders` is required
+    name: hand-3
     joints: [wrist, left_tip, right_tip]      # or a count: 3
     edges: [[left_tip, wrist], [right_tip, wrist]]   # joint -> next joint towards the centre
     centre: wrist
     swap: [[left_tip, right_tip]]   # pairs, or the whole permutation: [0, 2, 1]
-    shoulders: [left_tip, right_tip]          # left, right; preprocessing turns them onto x
+    shoulders: [left_tip, right_tip]          # optional: left, right; preprocessing turns them onto x
 """
 
 from __future__ import annotations

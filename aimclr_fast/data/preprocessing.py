@@ -1,0 +1,149 @@
+"""The published preprocessing: centre, resize time, turn the body to face along z.
+
+Arrays are ``[..., 3, T, V, M]``: coordinates x, y (up), z; frames; joints; bodies. Coordinates are
+in one length unit throughout (metres, except that the functions of this module do not care).
+Everything is computed in float64 and vectorised over the leading axes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.layouts import Layout
+
+Array = npt.NDArray[Any]
+_C, _T, _V, _M = -4, -3, -2, -1
+
+
+def count_frames(x: Array) -> int:
+    """Number of frames in which body 0's joint 0 is not at the origin (where it was not seen).
+
+    Args:
+        x: ``[3, T, V, M]``, before centring.
+    """
+    _check(x, 4)
+    return int(x[:, :, 0, 0].any(axis=0).sum())
+
+
+def centre(x: Array, joint: int) -> Array:
+    """Move ``joint`` to the origin in each frame, for each body on its own.
+
+    Args:
+        x: ``[..., 3, T, V, M]``.
+        joint: index of the joint, usually ``layout.centre``.
+
+    Returns:
+        float64, shaped as ``x``. A body that is absent (all zero) stays zero.
+    """
+    _check(x)
+    x = x.astype(np.float64)
+    return x - x[..., joint : joint + 1, :]
+
+
+def resize_time(x: Array, frames: int) -> Array:
+    """Stretch or squeeze time to ``frames`` by half-pixel bilinear interpolation.
+
+    Source position of frame i is ``(i + 0.5) * T / frames - 0.5``, clamped to the first and last
+    frame: what ``cv2.resize`` and ``torch.nn.functional.interpolate(align_corners=False)`` do.
+
+    Args:
+        x: ``[..., 3, T, V, M]``.
+        frames: length of the result, at least 1.
+
+    Returns:
+        float64 ``[..., 3, frames, V, M]``.
+
+    Raises:
+        ValueError: ``x`` has no frames, or ``frames`` is below 1.
+    """
+    _check(x)
+    length = x.shape[_T]
+    if length < 1 or frames < 1:
+        raise ValueError(f"cannot resize {length} frames to {frames}: both must be at least 1")
+    position = (np.arange(frames) + 0.5) * length / frames - 0.5
+    position = position.clip(0, length - 1)
+    before = position.astype(np.intp)
+    after = np.minimum(before + 1, length - 1)
+    weight = (position - before)[:, None, None]
+    first = x.take(before, axis=_T).astype(np.float64)
+    resized: Array = first + weight * (x.take(after, axis=_T) - first)
+    return resized
+
+
+def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False) -> Array:
+    """Turn each frame of each body about the y axis so that the shoulders lie along x.
+
+    The published code takes the angle from ``arccos(dx / (length + 1e-4))``, in metres, and one
+    direction of turning for a whole sequence, the one that suits its shoulders' mean z. That is
+    kept as the default, because published numbers depend on it. It is off by a degree or two near
+    0 and 180 degrees, and turns a frame the wrong way where the shoulders cross the x axis.
+
+    Args:
+        x: ``[..., 3, T, V, M]``, in metres unless ``exact``.
+        shoulders: (left, right); right minus left ends up along +x.
+        exact: use each frame's true angle instead.
+
+    Returns:
+        float64, shaped as ``x``; y is unchanged.
+    """
+    _check(x)
+    x = x.astype(np.float64)
+    left, right = shoulders
+    across = x[..., right, :] - x[..., left, :]  # [..., 3, T, M]
+    dx, dz = across[..., 0, :, :], across[..., 2, :, :]
+    if exact:
+        angle = np.arctan2(dz, dx)
+    else:
+        direction = np.where(dz.sum(axis=-2, keepdims=True) < 0, -1.0, 1.0)
+        angle = direction * np.arccos(dx / (np.hypot(dx, dz) + 1e-4))
+    cos, sin = np.cos(angle)[..., None, :], np.sin(angle)[..., None, :]
+    out = x.copy()
+    out[..., 0, :, :, :] = cos * x[..., 0, :, :, :] + sin * x[..., 2, :, :, :]
+    out[..., 2, :, :, :] = cos * x[..., 2, :, :, :] - sin * x[..., 0, :, :, :]
+    return out
+
+
+def preprocess(
+    x: Array, layout: Layout, *, frames: int = 50, exact: bool = False
+) -> npt.NDArray[np.float32]:
+    """Apply the published preprocessing to one recorded sequence.
+
+    Centre on ``layout.centre``; keep the first L frames, L = :func:`count_frames`; resize to
+    ``frames``; rotate about y (skipped where the layout names no shoulders).
+
+    Args:
+        x: ``[3, T, V, M]`` positions in metres, y up; zeros where a body was not seen.
+        layout: the skeleton, with V joints.
+        frames: length of the result.
+        exact: see :func:`rotate_about_y`.
+
+    Returns:
+        float32 ``[3, frames, V, M]``.
+
+    Raises:
+        ValueError: wrong shape or number of joints, a value that is not finite, or body 0 is in no
+            frame.
+    """
+    _check(x, 4)
+    if x.shape[_V] != layout.num_joints:
+        raise ValueError(
+            f"{x.shape[_V]} joints, but layout {layout.name!r} has {layout.num_joints}"
+        )
+    if not np.isfinite(x).all():
+        raise ValueError("positions must be finite")
+    length = count_frames(x)
+    if length == 0:
+        raise ValueError("body 0 is in no frame")
+    x = resize_time(centre(x[:, :length], layout.centre), frames)
+    if layout.shoulders is not None:
+        x = rotate_about_y(x, layout.shoulders, exact=exact)
+    return x.astype(np.float32)
+
+
+def _check(x: Array, ndim: int | None = None) -> None:
+    if x.ndim < 4 or x.shape[_C] != 3 or ndim not in (None, x.ndim):
+        wanted = "[3, T, V, M]" if ndim == 4 else "[..., 3, T, V, M]"
+        raise ValueError(f"positions must be {wanted}, got shape {list(x.shape)}")

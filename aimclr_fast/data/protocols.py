@@ -1,0 +1,150 @@
+"""Protocols: which samples of a data set train, and which test.
+
+A protocol is a rule over one column of samples.csv, declared in meta.json under ``protocols``::
+
+    "xsub":  {"column": "subject", "train": [1, 3, 5, 7, 9]}            the others test
+    "xset":  {"column": "setup", "train": "even"}                       or "odd"
+    "split": {"column": "split", "train": ["train"], "test": ["val"]}   any others are left out
+
+``all`` (every sample trains and tests) and ``odd-even`` (odd subjects train, even ones test) need
+no declaration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from aimclr_fast.data.store import Store
+
+Samples: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Split: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+_NTU60_SUBJECTS = [1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38]
+_NTU120_SUBJECTS = [
+    *_NTU60_SUBJECTS,
+    *[45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86],
+    *[89, 91, 92, 93, 94, 95, 97, 98, 100, 103],
+]
+
+#: Rules of NTU RGB+D (Shahroudy et al., CVPR 2016): cross-subject and cross-view.
+NTU60_PROTOCOLS: dict[str, dict[str, Any]] = {
+    "xsub": {"column": "subject", "train": _NTU60_SUBJECTS},
+    "xview": {"column": "camera", "train": [2, 3], "test": [1]},
+}
+#: Rules of NTU RGB+D 120 (Liu et al., TPAMI 2019): cross-subject and cross-setup.
+NTU120_PROTOCOLS: dict[str, dict[str, Any]] = {
+    "xsub": {"column": "subject", "train": _NTU120_SUBJECTS},
+    "xset": {"column": "setup", "train": "even"},
+}
+#: Rules that any store has, unless it declares its own by that name.
+BUILT_IN: dict[str, dict[str, Any]] = {
+    "all": {"column": "name", "train": "all", "test": "all"},
+    "odd-even": {"column": "subject", "train": "odd"},
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A function from the columns of samples.csv to (training, test) indices.
+
+    Attributes:
+        name: what it is called.
+        column: the column it looks at.
+        train: values of the column that train, or "odd", "even" or "all".
+        test: likewise for testing; None takes every sample that does not train.
+    """
+
+    name: str
+    column: str
+    train: tuple[Any, ...] | str
+    test: tuple[Any, ...] | str | None = None
+
+    def __call__(self, samples: Samples) -> Split:
+        """Split the samples.
+
+        Args:
+            samples: columns of length S, as in ``Store.samples``.
+
+        Returns:
+            Increasing indices of the training and of the test samples, both int64.
+
+        Raises:
+            ValueError: the column is missing or has the wrong type, or one side is empty.
+        """
+        if self.column not in samples:
+            have = ", ".join(samples)
+            raise ValueError(
+                f"protocol {self.name!r} needs column {self.column!r}; samples.csv has {have}"
+            )
+        values = samples[self.column]
+        train = self._select(values, self.train)
+        test = ~train if self.test is None else self._select(values, self.test)
+        for side, chosen in (("training", train), ("test", test)):
+            if not chosen.any():
+                raise ValueError(
+                    f"protocol {self.name!r}: no {side} samples (column {self.column!r})"
+                )
+        return np.flatnonzero(train), np.flatnonzero(test)
+
+    def _select(self, values: npt.NDArray[Any], which: tuple[Any, ...] | str) -> npt.NDArray[Any]:
+        if which == "all":
+            return np.ones(len(values), dtype=bool)
+        if isinstance(which, tuple):
+            wanted = set(which)
+            return np.fromiter((value in wanted for value in values.tolist()), dtype=bool)
+        if values.dtype.kind not in "iu":
+            raise ValueError(f"protocol {self.name!r}: column {self.column!r} must be integers")
+        odd = values % 2 == 1
+        return odd if which == "odd" else ~odd
+
+
+def get_protocol(name: str, store: Store | None = None) -> Protocol:
+    """Return a protocol that the store declares, or a built-in one.
+
+    Args:
+        name: for instance "xsub".
+        store: whose ``meta["protocols"]`` to look in first.
+
+    Raises:
+        ValueError: no such protocol (the message lists those there are), or its rule is invalid.
+    """
+    rules = {**BUILT_IN, **(store.meta["protocols"] if store is not None else {})}
+    where = "" if store is None else f"{store.path}: "
+    if name not in rules:
+        raise ValueError(f"{where}unknown protocol {name!r}: choose from {', '.join(rules)}")
+    return _parse(name, rules[name], f"{where}protocol {name!r}")
+
+
+def split(store: Store, protocol: str) -> Split:
+    """Training and test indices of a store under one of its protocols (see :class:`Protocol`)."""
+    return get_protocol(protocol, store)(store.samples)
+
+
+def _parse(name: str, rule: Any, where: str) -> Protocol:
+    rule = dict(rule) if isinstance(rule, Mapping) else {}
+    if not {"column", "train"} <= rule.keys():
+        raise ValueError(f"{where}: a rule is an object with column, train and perhaps test")
+    unknown = rule.keys() - {"column", "train", "test"}
+    if unknown:
+        raise ValueError(f"{where}: unknown field {', '.join(sorted(map(str, unknown)))}")
+
+    def values(field: str) -> tuple[Any, ...] | str:
+        value = rule[field]
+        if isinstance(value, str) and value in ("odd", "even", "all"):
+            return value
+        if not isinstance(value, list) or any(type(v) not in (int, str) for v in value):
+            raise ValueError(f'{where}: {field}: expected values, "odd", "even" or "all"')
+        return tuple(value)
+
+    train = values("train")
+    test = values("test") if rule.get("test") is not None else None
+    if isinstance(train, tuple) and isinstance(test, tuple) and set(train) & set(test):
+        both = sorted(map(str, set(train) & set(test)))
+        raise ValueError(f"{where}: {', '.join(both)} would both train and test")
+    return Protocol(name, str(rule["column"]), train, test)

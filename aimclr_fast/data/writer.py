@@ -1,0 +1,148 @@
+"""Write a store: to a temporary folder beside the final one, checked, then renamed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.data.store import (
+    COMPRESSED,
+    META,
+    POSITIONS,
+    SAMPLES,
+    UNITS,
+    VERSION,
+    Store,
+    StoreError,
+    check_positions,
+    open_store,
+    read_folder,
+    sha256,
+)
+from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
+
+
+def write_store(
+    path: str | os.PathLike[str],
+    positions: npt.NDArray[Any],
+    samples: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
+    *,
+    layout: str | Layout,
+    classes: Sequence[str] | None = None,
+    protocols: Mapping[str, Mapping[str, Any]] | None = None,
+    source: str = "",
+    licence: str = "",
+    citation: str = "",
+    compress: bool = False,
+    overwrite: bool = False,
+) -> Store:
+    """Write a store and open it.
+
+    Args:
+        path: the folder to make; its parent must exist.
+        positions: ``[S, 3, T, V, M]``: float16, float32 or float64 (kept as float32) in metres, or
+            int16 in millimetres. May be memory-mapped.
+        samples: the columns of samples.csv, S cells each: ``name``, and any of ``label``,
+            ``subject``, ``camera``, ``setup``, ...
+        layout: the skeleton; one that is not built in is kept whole in meta.json.
+        classes: name of each label.
+        protocols: rules of the data set's splits by name (:mod:`aimclr_fast.data.protocols`).
+        source, licence, citation: where the data come from.
+        compress: write ``positions.npz``, for small sets that are passed around.
+        overwrite: replace a store that is there already. Anything else is never replaced.
+
+    Raises:
+        StoreError: ``path`` exists and may not be replaced, or the arguments do not make a valid
+            store; nothing is left behind.
+    """
+    target = Path(path).absolute()
+    if os.path.lexists(target):
+        if not overwrite:
+            raise StoreError(f"{path}: exists already (overwrite=True replaces a store)")
+        if target.is_symlink() or not (target / META).is_file():
+            raise StoreError(f"{path}: is not a store, and is not replaced")
+    if not target.parent.is_dir():
+        raise StoreError(f"{path}: no such folder to make it in: {target.parent}")
+    positions = np.asanyarray(positions)
+    if positions.dtype == np.float64:
+        positions = positions.astype(np.float32)
+    layout = get_layout(layout)
+    meta: dict[str, Any] = {
+        "version": VERSION,
+        "layout": layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict(),
+        "frames": positions.shape[2] if positions.ndim == 5 else 0,
+        "unit": UNITS.get(str(positions.dtype), "m"),
+        "classes": None if classes is None else list(classes),
+        "protocols": dict(protocols or {}),
+        "source": source,
+        "licence": licence,
+        "citation": citation,
+    }
+    check_positions(positions, Path(path) / "positions", meta, layout)
+    _check_finite(positions, path)
+
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        if compress:
+            np.savez_compressed(temporary / COMPRESSED, positions=positions)
+        else:
+            np.save(temporary / POSITIONS, positions)
+        _write_samples(temporary / SAMPLES, samples, path)
+        meta["checksums"] = {file.name: sha256(file) for file in sorted(temporary.iterdir())}
+        text = json.dumps(meta, indent=1, ensure_ascii=False)
+        (temporary / META).write_text(text + "\n", encoding="utf-8")
+        read_folder(temporary, Path(path), mmap=True, verify=False)
+        _replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return open_store(path)
+
+
+def _check_finite(positions: npt.NDArray[Any], path: str | os.PathLike[str]) -> None:
+    if positions.dtype.kind != "f":
+        return
+    for start in range(0, len(positions), 1024):
+        finite = np.isfinite(positions[start : start + 1024])
+        if not finite.all():
+            sample = start + int(np.argwhere(~finite)[0, 0])
+            raise StoreError(f"{path}: positions: sample {sample} has a value that is not finite")
+
+
+def _write_samples(
+    file: Path,
+    samples: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
+    path: str | os.PathLike[str],
+) -> None:
+    lengths = {column: len(cells) for column, cells in samples.items()}
+    if len(set(lengths.values())) > 1:
+        raise StoreError(f"{path}: samples: columns differ in length: {lengths}")
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(samples)
+        writer.writerows(zip(*samples.values(), strict=True))
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Rename ``temporary`` to ``target``; an old store is moved aside first, then removed."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    old = target.parent / f"{temporary.name}.old"
+    target.rename(old)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
