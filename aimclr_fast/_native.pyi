@@ -1,0 +1,10 @@
+# The compiled library. Each op adds functions under its own name (see csrc/bindings), which take
+# addresses, sizes and a stream as integers and return None; only the build's facts are listed here.
+from collections.abc import Callable
+
+cuda_compiled: bool
+cuda_archs: str
+compiler: str
+source_digest: str
+
+def __getattr__(name: str) -> Callable[..., None]: ...

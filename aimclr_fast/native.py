@@ -1,0 +1,143 @@
+"""Finds and loads the compiled library, and says why when it cannot.
+
+Importing this module loads nothing: the library is opened by the first call that needs it. Set
+``AIMCLR_NATIVE=OFF`` to do without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+
+__all__ = [
+    "available",
+    "cuda_compiled",
+    "cuda_usable",
+    "load",
+    "source_digest",
+    "why_cuda_unusable",
+    "why_unavailable",
+]
+
+_NAME = "aimclr_fast._native"
+_SOURCE_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
+
+
+def load() -> ModuleType:
+    """The compiled library.
+
+    Raises:
+        ImportError: it is missing or cannot be loaded; the message holds the original error and
+            says what still works.
+    """
+    loaded = _attempt()
+    if isinstance(loaded, ModuleType):
+        return loaded
+    raise ImportError(
+        f"the compiled library {_NAME} is not available: {loaded}. The 'reference' backend (pure "
+        "PyTorch) still works, and so does 'triton' on a GPU; the 'cpp' and 'cuda' backends need "
+        "the library, which `pip install .` builds from the source tree",
+        name=_NAME,
+    ) from loaded
+
+
+def available() -> bool:
+    """Whether the compiled library can be loaded."""
+    return isinstance(_attempt(), ModuleType)
+
+
+def why_unavailable() -> str | None:
+    """The error that keeps the library from loading, or None if it loads."""
+    loaded = _attempt()
+    return None if isinstance(loaded, ModuleType) else str(loaded)
+
+
+def cuda_compiled() -> bool:
+    """Whether the library is available and was built with the CUDA kernels."""
+    return available() and bool(load().cuda_compiled)
+
+
+def cuda_usable() -> bool:
+    """Whether the CUDA kernels can run on torch's current device."""
+    return why_cuda_unusable() is None
+
+
+def why_cuda_unusable() -> str | None:
+    """Why the CUDA kernels cannot run on torch's current device, or None if they can."""
+    reason = why_unavailable()
+    if reason is not None:
+        return reason
+    if not cuda_compiled():
+        return "the library was built without CUDA (no nvcc, or AIMCLR_CUDA=OFF)"
+    import torch  # here, so that importing this module costs nothing
+
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device"
+    return _probe(torch.cuda.current_device())
+
+
+@functools.cache
+def _probe(device: int) -> str | None:
+    """What the library's own CUDA runtime says of torch's current device, number `device`."""
+    try:
+        load().probe_device()
+    except RuntimeError as error:
+        return f"device {device}: {error} (built for {load().cuda_archs})"
+    return None
+
+
+@functools.cache
+def _attempt() -> ModuleType | ImportError:
+    if os.environ.get("AIMCLR_NATIVE", "").upper() in {"OFF", "0", "FALSE"}:
+        return ImportError("AIMCLR_NATIVE=OFF is set")
+    try:
+        module = _import()
+    except ImportError as error:
+        return error
+    _warn_if_stale(module)
+    return module
+
+
+def _import() -> ModuleType:
+    try:
+        return importlib.import_module(_NAME)
+    except ModuleNotFoundError as error:
+        if error.name != _NAME or _NAME in sys.modules:
+            raise
+    # Python started inside a source tree after `pip install .` imports the tree's aimclr_fast,
+    # which has no library beside it; the installed one does.
+    spec = PathFinder.find_spec(_NAME, [str(Path(path) / "aimclr_fast") for path in sys.path])
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError("no compiled file beside the package or on sys.path", name=_NAME)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.modules[_NAME] = module
+    return module
+
+
+def _warn_if_stale(module: ModuleType) -> None:
+    csrc = Path(__file__).resolve().parent.parent / "csrc"
+    if csrc.is_dir() and module.source_digest != source_digest(csrc):
+        warnings.warn(
+            f"{module.__file__} was built from other sources than {csrc}; run pip install again",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def source_digest(csrc: Path) -> str:
+    """A digest of the C++ and CUDA sources under `csrc`, which the build keeps in the library."""
+    digest = hashlib.sha256()
+    files = sorted(path for path in csrc.rglob("*") if path.suffix in _SOURCE_SUFFIXES)
+    for path in files:
+        digest.update(path.relative_to(csrc).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,66 @@
+"""philox4x32: checks and backends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aimclr_fast import native
+from aimclr_fast.reference import philox as reference
+
+from ._checks import check_dtype
+from ._dispatch import REFERENCE, Backend, always, choose
+from ._native import cpp_why_not, cuda_why_not, current_stream
+
+
+def _cpp(counter: Tensor, key: tuple[int, int]) -> Tensor:
+    counter = counter.contiguous()
+    out = torch.empty_like(counter)
+    native.load().philox4x32_cpu(
+        counter.data_ptr(), *key, out.data_ptr(), counter.numel() // 4, torch.get_num_threads()
+    )
+    return out
+
+
+def _cuda(counter: Tensor, key: tuple[int, int]) -> Tensor:
+    counter = counter.contiguous()
+    out = torch.empty_like(counter)
+    with torch.cuda.device(counter.device):
+        native.load().philox4x32_cuda(
+            counter.data_ptr(), *key, out.data_ptr(), counter.numel() // 4, current_stream(counter)
+        )
+    return out
+
+
+BACKENDS = (
+    Backend("cuda", _cuda, cuda_why_not),
+    Backend("cpp", _cpp, cpp_why_not),
+    Backend(REFERENCE, reference.philox4x32, always),
+)
+
+
+def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "auto") -> Tensor:
+    """Encrypt each counter under a key; see :func:`aimclr_fast.reference.philox.philox4x32`.
+
+    Args:
+        counter: ``[..., 4]`` int64, each word in ``[0, 2**32)``, least significant word first.
+        key: two words in ``[0, 2**32)``. A tensor on a GPU is read back, which waits for it.
+        backend: "auto", "reference", "cpp" or "cuda".
+
+    Returns:
+        ``[..., 4]`` int64 on the counter's device, each word in ``[0, 2**32)``.
+    """
+    check_dtype("counter", counter, torch.int64)
+    if counter.ndim == 0 or counter.shape[-1] != 4:
+        raise ValueError(f"counter must have shape [..., 4], got {list(counter.shape)}")
+    words = key_words(key)
+    out: Tensor = choose("philox4x32", BACKENDS, backend, counter)(counter, words)
+    return out
+
+
+def key_words(key: Tensor | tuple[int, int]) -> tuple[int, int]:
+    """A key as two integers in ``[0, 2**32)``."""
+    words = key.tolist() if isinstance(key, Tensor) else list(key)
+    if len(words) != 2 or not all(isinstance(w, int) and 0 <= w < 1 << 32 for w in words):
+        raise ValueError(f"key must be two integers in [0, 2**32), got {words}")
+    return words[0], words[1]

@@ -1,0 +1,83 @@
+"""Builds the native library with CMake; everything else is in pyproject.toml.
+
+Environment variables:
+    AIMCLR_NATIVE: ON (default), or OFF to install the Python code alone.
+    AIMCLR_CUDA: AUTO (default; CUDA kernels where nvcc is found), ON or OFF.
+    AIMCLR_CUDA_ARCHS: GPU architectures, such as "80;90" (default) or "86".
+    AIMCLR_WERROR: ON to treat compiler warnings as errors.
+"""
+
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+NAME = "aimclr_fast._native"
+FAILED = """
+aimclr_fast: the native library could not be built: {reason}
+  It needs a C++17 compiler, CMake 3.24 or newer, Ninja and pybind11.
+  Without a working CUDA compiler:  AIMCLR_CUDA=OFF pip install .
+  Without any compiler:             AIMCLR_NATIVE=OFF pip install .   (PyTorch reference only)
+"""
+
+
+def switch(name: str, default: str, *choices: str) -> str:
+    value = os.environ.get(name, default).upper()
+    value = {"1": "ON", "TRUE": "ON", "0": "OFF", "FALSE": "OFF"}.get(value, value)
+    if value not in choices:
+        raise SystemExit(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def cmake_options() -> dict[str, str]:
+    import pybind11
+
+    source_digest = runpy.run_path(str(ROOT / "aimclr_fast" / "native.py"))["source_digest"]
+    ninja = shutil.which("ninja")
+    if ninja is None:
+        raise RuntimeError("ninja was not found")
+    return {
+        # Given each time, since pip's isolated builds move these between runs.
+        "CMAKE_MAKE_PROGRAM": ninja,
+        "Python_EXECUTABLE": sys.executable,
+        "pybind11_DIR": pybind11.get_cmake_dir(),
+        "AIMCLR_CUDA": switch("AIMCLR_CUDA", "AUTO", "AUTO", "ON", "OFF"),
+        "AIMCLR_CUDA_ARCHS": os.environ.get("AIMCLR_CUDA_ARCHS", "80;90"),
+        "AIMCLR_WERROR": switch("AIMCLR_WERROR", "OFF", "ON", "OFF"),
+        "AIMCLR_SOURCE_DIGEST": source_digest(ROOT / "csrc"),
+    }
+
+
+class CMakeBuild(build_ext):
+    """Builds the one extension in build/cmake-<interpreter>, which later builds reuse."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if ext.name != NAME:
+            super().build_extension(ext)
+            return
+        build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
+        target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        try:
+            defines = [f"-D{name}={value}" for name, value in cmake_options().items()]
+            self.cmake("-S", ROOT, "-B", build, "-G", "Ninja", *defines)
+            self.cmake("--build", build)
+            self.cmake("--install", build, "--prefix", target)
+        except (ImportError, OSError, RuntimeError, subprocess.CalledProcessError) as error:
+            raise SystemExit(FAILED.format(reason=error)) from error
+
+    def cmake(self, *arguments: object) -> None:
+        subprocess.run(["cmake", *map(str, arguments)], check=True)
+
+
+native = switch("AIMCLR_NATIVE", "ON", "ON", "OFF") == "ON"
+setup(
+    # The sources are CMake's; listing none here keeps setuptools from looking at them.
+    ext_modules=[Extension(NAME, sources=[])] if native else [],
+    cmdclass={"build_ext": CMakeBuild},
+)
