@@ -8,7 +8,7 @@ ones in :data:`LAYOUTS` are built in; :func:`get_layout` also reads one from a Y
     edges: [[left_tip, wrist], [right_tip, wrist]]   # joint -> next joint towards the centre
     centre: wrist
     swap: [[left_tip, right_tip]]   # pairs, or the whole permutation: [0, 2, 1]
-    shoulders: [left_tip, right_tip]          # optional: left, right; preprocessing turns them onto x
+    shoulders: [left_tip, right_tip]   # optional: left, right; preprocessing turns them onto x
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class Protocol:
             return np.fromiter((value in wanted for value in values.tolist()), dtype=bool)
         if values.dtype.kind not in "iu":
             raise ValueError(f"protocol {self.name!r}: column {self.column!r} must be integers")
-        odd = values % 2 == 1
+        odd: npt.NDArray[np.bool_] = values % 2 == 1
         return odd if which == "odd" else ~odd
 
 

@@ -56,7 +56,9 @@ def write_store(
         layout: the skeleton; one that is not built in is kept whole in meta.json.
         classes: name of each label.
         protocols: rules of the data set's splits by name (:mod:`aimclr_fast.data.protocols`).
-        source, licence, citation: where the data come from.
+        source: where the data come from and what was done to them.
+        licence: on which terms.
+        citation: what to cite.
         compress: write ``positions.npz``, for small sets that are passed around.
         overwrite: replace a store that is there already. Anything else is never replaced.
 

@@ -1,0 +1,100 @@
+"""Protocols: the rules of NTU RGB+D, declared rules, and what is refused."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from aimclr_fast.data.protocols import (
+    NTU60_PROTOCOLS,
+    NTU120_PROTOCOLS,
+    get_protocol,
+    split,
+)
+
+SAMPLES = {
+    "name": np.array([f"s{index}" for index in range(12)]),
+    "subject": np.arange(1, 13),
+    "camera": np.tile([1, 2, 3], 4),
+    "setup": np.arange(12) // 2 + 1,
+    "part": np.array(["train", "val", "test"] * 4),
+}
+
+
+def store(protocols, samples=SAMPLES):
+    meta = {"protocols": protocols}
+    return SimpleNamespace(path=Path("somewhere"), meta=meta, samples=samples)
+
+
+def test_ntu_training_subjects():
+    ntu60 = NTU60_PROTOCOLS["xsub"]["train"]
+    ntu120 = NTU120_PROTOCOLS["xsub"]["train"]
+    assert (len(set(ntu60)), min(ntu60), max(ntu60)) == (20, 1, 38)
+    assert (len(set(ntu120)), min(ntu120), max(ntu120)) == (53, 1, 103)
+    assert set(ntu60) == {subject for subject in ntu120 if subject <= 40}
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "train", "test"),
+    [
+        (NTU60_PROTOCOLS, "xsub", [0, 1, 3, 4, 7, 8], [2, 5, 6, 9, 10, 11]),
+        (NTU60_PROTOCOLS, "xview", [1, 2, 4, 5, 7, 8, 10, 11], [0, 3, 6, 9]),
+        (NTU120_PROTOCOLS, "xset", [2, 3, 6, 7, 10, 11], [0, 1, 4, 5, 8, 9]),
+        ({}, "odd-even", [0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]),
+        ({}, "all", list(range(12)), list(range(12))),
+        (
+            {"official": {"column": "part", "train": ["train"], "test": ["val"]}},
+            "official",
+            [0, 3, 6, 9],
+            [1, 4, 7, 10],
+        ),
+        ({"odd-even": {"column": "setup", "train": "odd"}}, "odd-even", [0, 1, 4, 5, 8, 9], None),
+    ],
+)
+def test_splits(rules, name, train, test):
+    result_train, result_test = split(store(rules), name)
+    assert result_train.dtype == result_test.dtype == np.int64
+    assert result_train.tolist() == train
+    if test is None:
+        test = sorted(set(range(12)) - set(train))
+    assert result_test.tolist() == test
+
+
+def test_unknown_protocol_lists_those_there_are():
+    with pytest.raises(ValueError, match=r"somewhere: unknown protocol 'xset'.*all.*xsub, xview"):
+        get_protocol("xset", store(NTU60_PROTOCOLS))
+    with pytest.raises(ValueError, match="unknown protocol 'xsub': choose from all, odd-even"):
+        get_protocol("xsub")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"column": "person", "train": [1]}, "needs column 'person'.*name, subject"),
+        ({"column": "part", "train": "odd"}, "column 'part' must be integers"),
+        ({"column": "subject", "train": [99]}, "no training samples"),
+        ({"column": "subject", "train": "all"}, "no test samples"),
+        ({"column": "subject", "train": [1], "test": [99]}, "no test samples"),
+        ({"column": "subject", "train": ["1"]}, "no training samples"),
+    ],
+)
+def test_rules_that_do_not_fit_the_samples(rule, message):
+    with pytest.raises(ValueError, match=message):
+        split(store({"mine": rule}), "mine")
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ([1, 2], "a rule is an object"),
+        ({"column": "subject"}, "a rule is an object"),
+        ({"column": "subject", "train": [1], "val": [2]}, "unknown field val"),
+        ({"column": "subject", "train": "most"}, "train: expected values"),
+        ({"column": "subject", "train": [1], "test": [1.5]}, "test: expected values"),
+        ({"column": "subject", "train": [1, 2], "test": [2, 3]}, "2 would both train and test"),
+    ],
+)
+def test_invalid_rules(rule, message):
+    with pytest.raises(ValueError, match=f"somewhere: protocol 'mine': {message}"):
+        get_protocol("mine", store({"mine": rule}))

@@ -1,0 +1,240 @@
+"""Skeleton layouts: the published graphs, validation, YAML."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from aimclr_fast.layouts import LAYOUTS, Layout, get_layout, layout_from_dict, layout_from_yaml
+
+GOLDEN = Path(__file__).parent / "golden"
+HAND = {
+    "name": "hand-3",
+    "joints": ["wrist", "left_tip", "right_tip"],
+    "edges": [["left_tip", "wrist"], ["right_tip", "wrist"]],
+    "centre": "wrist",
+    "swap": [["left_tip", "right_tip"]],
+    "shoulders": ["left_tip", "right_tip"],
+}
+
+
+@pytest.mark.parametrize("name", ["ntu-rgb+d", "openpose", "nw-ucla"])
+@pytest.mark.parametrize("strategy", ["uniform", "distance", "spatial"])
+def test_adjacency_matches_the_published_graphs(name, strategy):
+    with np.load(GOLDEN / "graph.npz") as golden:
+        expected = golden[f"{name}/{strategy}"]
+    adjacency = get_layout(name).adjacency(strategy)
+    assert adjacency.dtype == np.float32
+    np.testing.assert_array_equal(adjacency, expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_adjacency_columns_sum_to_one_and_parts_add_up(layout):
+    uniform = layout.adjacency("uniform")[0]
+    np.testing.assert_allclose(uniform.sum(axis=0), 1, rtol=1e-6)
+    for strategy, parts in (("distance", 2), ("spatial", 3)):
+        adjacency = layout.adjacency(strategy)
+        assert adjacency.shape == (parts, layout.num_joints, layout.num_joints)
+        np.testing.assert_array_equal(adjacency.sum(axis=0), uniform)
+
+
+def test_unknown_strategy():
+    with pytest.raises(ValueError, match=r"spiral.*uniform"):
+        get_layout("coco").adjacency("spiral")
+
+
+@pytest.mark.parametrize(
+    ("name", "joints", "centre"),
+    [
+        ("ntu-rgb+d", 25, 20),
+        ("openpose", 18, 1),
+        ("nw-ucla", 20, 2),
+        ("kinect-v1", 20, 1),
+        ("ui-prmd", 22, 2),
+        ("coco", 17, 0),
+    ],
+)
+def test_built_in_layouts(name, joints, centre):
+    layout = get_layout(name)
+    assert (layout.name, layout.num_joints, layout.centre) == (name, joints, centre)
+    assert LAYOUTS.keys() >= {name}
+    # Left-right symmetric: swapped bones are bones, and the shoulders are each other's mirror.
+    edges = set(layout.edges)
+    assert {(layout.swap[a], layout.swap[b]) for a, b in edges} == edges
+    left, right = layout.shoulders
+    assert layout.swap[left] == right
+    assert layout.joints[left].startswith("left")
+    assert layout.swap[layout.centre] == layout.centre
+
+
+def test_ntu_swap_and_parents_are_the_published_ones():
+    layout = get_layout("ntu-rgb+d")
+    swap = "0 1 2 3 8 9 10 11 4 5 6 7 16 17 18 19 12 13 14 15 20 23 24 21 22"
+    parents = "1 20 20 2 20 4 5 6 20 8 9 10 0 12 13 14 0 16 17 18 20 22 7 24 11"
+    assert layout.swap == tuple(map(int, swap.split()))
+    assert layout.parents == tuple(map(int, parents.split()))
+    assert layout.shoulders == (4, 8)
+
+
+def test_ui_prmd_parents_agree_with_the_recorded_hierarchy():
+    # The recording's tree is rooted at the waist; ours at the chest: same bones, two turned round.
+    recorded = [-1, 0, 1, 2, 3, 4, 2, 6, 7, 8, 2, 10, 11, 12, 0, 14, 15, 16, 0, 18, 19, 20]
+    bones = {frozenset((joint, parent)) for joint, parent in enumerate(recorded) if parent >= 0}
+    assert {frozenset(edge) for edge in get_layout("ui-prmd").edges} == bones
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_round_trips(layout, tmp_path):
+    assert layout_from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    path = tmp_path / "layout.yaml"
+    path.write_text(yaml.safe_dump(layout.to_dict()))
+    assert layout_from_yaml(path) == layout
+    assert hash(get_layout(str(path))) == hash(layout)
+
+
+def test_round_trip_without_shoulders():
+    layout = Layout("pair", ("a", "b"), ((1, 0),), 0, (0, 1))
+    assert "shoulders" not in layout.to_dict()
+    assert layout_from_dict(layout.to_dict()) == layout
+
+
+def test_get_layout_returns_a_layout_as_it_is():
+    layout = get_layout("coco")
+    assert get_layout(layout) is layout
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'smpl'.*ntu-rgb\+d.*coco.*\.yaml"):
+        get_layout("smpl")
+
+
+def write(path, **changes):
+    data = {**HAND, **changes}
+    path.write_text(yaml.safe_dump({key: value for key, value in data.items() if value != "gone"}))
+    return path
+
+
+def test_yaml_by_name_and_by_index_give_the_same(tmp_path):
+    by_name = layout_from_yaml(write(tmp_path / "a.yaml"))
+    by_index = layout_from_yaml(
+        write(
+            tmp_path / "b.yml",
+            edges=[[1, 0], [2, 0]],
+            centre=0,
+            swap=[0, 2, 1],
+            shoulders=[1, 2],
+        )
+    )
+    assert by_name == by_index
+    assert by_name.swap == (0, 2, 1)
+    assert by_name.parents == (0, 0, 0)
+
+
+def test_yaml_with_a_count_of_joints(tmp_path):
+    layout = layout_from_yaml(
+        write(
+            tmp_path / "a.yaml",
+            joints=3,
+            edges=[[1, 0], ["joint_2", 0]],
+            centre=0,
+            swap=[],
+            shoulders="gone",
+        )
+    )
+    assert layout.joints == ("joint_0", "joint_1", "joint_2")
+    assert layout.swap == (0, 1, 2)
+    assert layout.shoulders is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"centre": "gone"}, "missing centre"),
+        ({"center": 0}, "unknown center"),
+        ({"name": ""}, "name must be"),
+        ({"name": 3}, "name must be"),
+        ({"joints": 0}, "joints: expected names"),
+        ({"joints": 10**9}, "joints: expected names"),
+        ({"joints": "wrist"}, "joints: expected names"),
+        ({"joints": ["wrist", "left_tip", 7]}, "'right_tip' is neither"),
+        (
+            {
+                "joints": [0, 1, 2],
+                "edges": [[1, 0], [2, 0]],
+                "centre": 0,
+                "swap": [],
+                "shoulders": None,
+            },
+            "joints must be one or more",
+        ),
+        ({"joints": ["wrist", "left_tip", "right_tip", "wrist"]}, "repeated: wrist"),
+        ({"edges": "all"}, "edges: expected a list"),
+        ({"edges": [["left_tip", "wrist"], "right_tip"]}, "edges: expected a pair"),
+        ({"edges": [["left_tip", "wrist"], ["right_tip", 3]]}, "edges: 3 is neither"),
+        ({"edges": [["left_tip", "wrist"], ["right_tip", True]]}, "edges: True is neither"),
+        ({"edges": [["left_tip", "wrist"]]}, "edges: not one tree, joint 2"),
+        ({"edges": [[1, 0], [2, 0], [1, 2]]}, "edges: joint 1 has two"),
+        ({"edges": [[1, 0], [2, 0], [0, 1]]}, "edges: the centre, joint 0"),
+        ({"edges": [[1, 2], [2, 1]]}, "edges: not one tree"),
+        ({"centre": "elbow"}, "centre: 'elbow' is neither"),
+        ({"centre": -1}, "centre: -1 is neither"),
+        ({"swap": 3}, "swap: expected a list"),
+        ({"swap": [0, 2]}, "swap: must list"),
+        ({"swap": [1, 2, 0]}, "swap: must be its own inverse"),
+        ({"swap": [["left_tip", "right_tip", "wrist"]]}, "swap: expected a pair"),
+        ({"shoulders": ["left_tip"]}, "shoulders: expected a pair"),
+        ({"shoulders": [1, 1]}, "shoulders: .* different"),
+    ],
+)
+def test_yaml_errors_name_the_file_and_the_field(changes, message, tmp_path):
+    path = write(tmp_path / "broken.yaml", **changes)
+    with pytest.raises(ValueError, match=f"broken.yaml.*{message}"):
+        layout_from_yaml(path)
+
+
+def test_unreadable_yaml(tmp_path):
+    path = tmp_path / "broken.yaml"
+    with pytest.raises(ValueError, match=r"broken\.yaml: cannot read"):
+        layout_from_yaml(path)
+    for text in ("name: [", "!!python/object/apply:os.getcwd []", "a: " + "[" * 5000):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"broken\.yaml: not valid YAML"):
+            layout_from_yaml(path)
+    path.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match=r"broken.yaml"):
+        layout_from_yaml(path)
+    path.write_text("just text")
+    with pytest.raises(ValueError, match=r"broken\.yaml: missing name, joints"):
+        layout_from_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"centre": 5}, "centre: 5"),
+        ({"edges": ((1, 0), (2, 9))}, r"edges: \[2, 9\]"),
+        ({"edges": ((1, 0, 2), (2, 0))}, r"edges: \[1, 0, 2\]"),
+        ({"swap": (0, 1, 3)}, "swap: must list"),
+        ({"shoulders": (1, 3)}, "shoulders"),
+        ({"joints": ()}, "joints must be"),
+    ],
+)
+def test_a_layout_checks_itself(fields, message):
+    good = {
+        "name": "x",
+        "joints": ("a", "b", "c"),
+        "edges": ((1, 0), (2, 0)),
+        "centre": 0,
+        "swap": (0, 2, 1),
+    }
+    Layout(**good)
+    with pytest.raises(ValueError, match=f"layout 'x': {message}"):
+        Layout(**{**good, **fields})
+
+
+def test_lists_are_frozen():
+    layout = Layout("x", ["a", "b"], [[1, 0]], 0, [0, 1], [0, 1])
+    assert layout == Layout("x", ("a", "b"), ((1, 0),), 0, (0, 1), (0, 1))
+    assert isinstance(hash(layout), int)
