@@ -43,7 +43,7 @@ def test_positions_are_preprocessed_humans_in_metres(store):
     # Bones as long as human ones, and y is up.
     bones = np.linalg.norm(x - x[:, :, :, layout.parents], axis=1)[..., 0]
     assert bones.max() < 0.7
-    assert np.median(x[:, 1, :, layout.joints.index("head")]) > 0.1
+    assert np.median(x[:, 1, :, layout.joints.index("head_tip")]) > 0.15
     assert np.median(x[:, 1, :, layout.joints.index("left_foot")]) < -0.7
 
 
