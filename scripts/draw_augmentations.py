@@ -83,7 +83,9 @@ def draw_row(axes: Axes, x: npt.NDArray[np.float32], layout: Layout, title: str,
         axes.add_collection(
             LineCollection(bones, colors=bone_colours, linewidths=2.4, capstyle="round", zorder=2)
         )
-        axes.scatter(pose[:, 0], pose[:, 1], s=9, c=colours, edgecolors="white", linewidths=0.4, zorder=3)
+        axes.scatter(
+            pose[:, 0], pose[:, 1], s=9, c=colours, edgecolors="white", linewidths=0.4, zorder=3
+        )
     axes.set_xlim(-SPACING * 0.7, (POSES - 0.3) * SPACING)
     axes.set_ylim(-ROW_HEIGHT * 0.56, ROW_HEIGHT * 0.56)
     axes.set_aspect("equal")
