@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -75,9 +76,18 @@ class CMakeBuild(build_ext):
         subprocess.run(["cmake", *map(str, arguments)], check=True)
 
 
+class FreshBuild(build):
+    """Drops what an earlier build left, so that a removed module cannot slip into a wheel."""
+
+    def run(self) -> None:
+        if Path(self.build_lib).resolve().is_relative_to(ROOT / "build"):
+            shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
 native = switch("AIMCLR_NATIVE", "ON", "ON", "OFF") == "ON"
 setup(
     # The sources are CMake's; listing none here keeps setuptools from looking at them.
     ext_modules=[Extension(NAME, sources=[])] if native else [],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build": FreshBuild, "build_ext": CMakeBuild},
 )

@@ -1,0 +1,77 @@
+"""The CUDA build that the tests of this folder look into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+
+from aimclr_fast import native
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCHS = ("80", "90")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+def find_nvcc() -> str | None:
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
+    return os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which(f"{home}/bin/nvcc")
+
+
+def installed_library() -> Path | None:
+    """The library in use, if it holds the CUDA code of this very source tree."""
+    if not native.cuda_compiled():
+        return None
+    library = native.load()
+    current = library.source_digest == native.source_digest(ROOT / "csrc")
+    same_archs = library.cuda_archs == ",".join(ARCHS)
+    return Path(str(library.__file__)) if current and same_archs else None
+
+
+def build_library(build: Path) -> Path:
+    import pybind11
+
+    defines = {
+        "AIMCLR_CUDA": "ON",
+        "AIMCLR_CUDA_ARCHS": ";".join(ARCHS),
+        "AIMCLR_WERROR": "ON",
+        "Python_EXECUTABLE": sys.executable,
+        "pybind11_DIR": pybind11.get_cmake_dir(),
+    }
+    configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja"]
+    for command in (
+        [*configure, *(f"-D{name}={value}" for name, value in defines.items())],
+        ["cmake", "--build", str(build)],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    (library,) = build.glob("_native*.so")
+    return library
+
+
+@pytest.fixture(scope="session")
+def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library with every file of csrc/cuda: the one in use if it is up to date, or a new one."""
+    installed = installed_library()
+    if installed is not None:
+        return installed
+    if find_nvcc() is None:
+        message = "nvcc was not found, so the CUDA sources cannot be compiled"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # one build for all workers
+    with FileLock(shared / "cuda-build.lock"):
+        return build_library(shared / "cuda-build")
