@@ -1,0 +1,171 @@
+"""Imports point one way, and each technology stays in its room."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "aimclr_fast"
+CSRC = ROOT / "csrc"
+MAX_LINES = 400
+
+# What each room may import of the package, besides itself. Command lines (the other modules at the
+# top) may import everything and nothing imports them; names with an underscore are small helpers
+# that any room may use, bar the ones that stand alone.
+ROOMS: dict[str, set[str]] = {
+    "reference": set(),
+    "native": set(),
+    "layouts": set(),
+    "triton_kernels": set(),
+    "ops": {"reference", "native", "layouts", "triton_kernels"},
+    "functional": {"ops", "reference", "layouts"},
+    "nn": {"functional", "ops", "reference", "layouts", "native"},
+    "data": {"functional", "ops", "reference", "layouts", "native"},
+    "evaluation": {"nn", "data", "functional", "ops", "reference", "layouts", "native"},
+    "training": {
+        "evaluation", "nn", "data", "functional", "ops", "reference", "layouts", "native",
+    },
+}  # fmt: skip
+# Rooms that stand alone, and what they may import from outside, besides the standard library.
+OUTSIDE = {
+    "reference": {"torch"},
+    "native": {"torch"},
+    "triton_kernels": {"torch", "triton"},
+}
+
+
+def room_of(module: str) -> str:
+    """The room of a dotted name: "aimclr_fast.nn.stgcn" -> "nn"; the package itself -> ""."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found.append((".".join(parts[:-1] if parts[-1] == "__init__" else parts), path))
+    return found
+
+
+def imported(module: str, path: Path, tree: ast.AST) -> set[str]:
+    """Dotted names that the nodes of `tree`, a part of `module`, import."""
+    names: set[str] = set()
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, base]).rstrip(".")
+            # `from aimclr_fast import nn` may name a module or a value of the package.
+            names.update(f"{base}.{a.name}" if base == "aimclr_fast" else base for a in node.names)
+    return names
+
+
+def violations(module: str, path: Path, source: str) -> list[str]:
+    """The imports of `source` that break the rules, worded for a person."""
+    room, names = room_of(module), imported(module, path, ast.parse(source))
+    inside = {name for name in names if name.split(".")[0] == "aimclr_fast"}
+    outside = {name.split(".")[0] for name in names - inside} - set(sys.stdlib_module_names)
+    targets = {room_of(name) for name in inside}
+    found = []
+    if room in ROOMS:
+        helpers = set() if room in OUTSIDE else {t for t in targets if t.startswith("_")}
+        allowed = ROOMS[room] | {room, "", *helpers}
+        found += [f"{module} imports aimclr_fast.{t}" for t in sorted(targets - allowed)]
+    elif room.startswith("_"):
+        found += [f"the helper {module} imports {t}" for t in sorted(targets & ROOMS.keys())]
+    if room in OUTSIDE:
+        found += [f"{module} imports {name}" for name in sorted(outside - OUTSIDE[room])]
+    return found
+
+
+@pytest.mark.parametrize(("module", "path"), modules(), ids=lambda value: str(value))
+def test_imports_point_one_way(module, path):
+    assert not violations(module, path, path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("aimclr_fast.reference.x", "import numpy"),
+        ("aimclr_fast.reference.x", "def f():\n    from aimclr_fast.ops import philox"),
+        ("aimclr_fast.native", "import triton"),
+        ("aimclr_fast.triton_kernels.x", "from aimclr_fast import ops"),
+        ("aimclr_fast.triton_kernels.x", "from ..ops import philox"),
+        ("aimclr_fast.ops.x", "from aimclr_fast.nn.stgcn import STGCN"),
+        ("aimclr_fast.functional", "import aimclr_fast.training"),
+        ("aimclr_fast.nn.x", "from aimclr_fast.data import store"),
+        ("aimclr_fast.data.x", "from .. import nn\nfrom aimclr_fast.nn import STGCN"),
+        ("aimclr_fast.evaluation.x", "from aimclr_fast.training.loop import fit"),
+        ("aimclr_fast.training.x", "from aimclr_fast import train"),
+        ("aimclr_fast._files", "from aimclr_fast.ops import philox"),
+    ],
+)
+def test_the_rule_catches(module, source):
+    path = ROOT / Path(*module.split(".")).with_suffix(".py")
+    assert len(violations(module, path, source)) == 1
+
+
+def test_every_folder_is_a_known_room():
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert folders <= ROOMS.keys()
+
+
+def test_the_loader_needs_only_the_standard_library_at_import():
+    path = PACKAGE / "native.py"
+    tree = ast.parse(path.read_text())
+    top = ast.Module([n for n in tree.body if not isinstance(n, ast.FunctionDef)], [])
+    names = {name.split(".")[0] for name in imported("aimclr_fast.native", path, top)}
+    assert names <= set(sys.stdlib_module_names)
+
+
+def native_sources() -> list[Path]:
+    return sorted(p for p in CSRC.rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"})
+
+
+def includes(path: Path) -> list[str]:
+    return re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE)
+
+
+def test_native_code_links_no_torch_and_binds_in_one_room():
+    for path in native_sources():
+        for header in includes(path):
+            assert not re.match(r"(torch|ATen|c10)/", header), f"{path} includes {header}"
+            if re.match(r"(pybind11/|Python\.h)", header):
+                assert path.parent.name == "bindings", f"{path} includes {header}"
+        if path.parent.name != "bindings":
+            assert "pybind11" not in path.read_text(), f"{path} names pybind11"
+
+
+def test_rooms_of_native_code_point_one_way():
+    allowed = {
+        "common": {"common"},
+        "cpu": {"common", "cpu"},
+        "cuda": {"common", "cuda"},
+        "bindings": {"common", "cpu", "cuda", "bindings"},
+    }
+    for path in native_sources():
+        for header in includes(path):
+            target = header.split("/")[0]
+            if target in allowed:
+                assert target in allowed[path.parent.name], f"{path} includes {header}"
+
+
+def test_files_can_be_read_in_one_sitting():
+    sources = [ROOT / "setup.py", ROOT / "CMakeLists.txt", *native_sources()]
+    for folder in ("aimclr_fast", "tests", "benchmarks", "scripts"):
+        sources += sorted((ROOT / folder).rglob("*.py"))
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in sources
+        if (lines := len(path.read_text().splitlines())) > MAX_LINES
+    }
+    assert not long
