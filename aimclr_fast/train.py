@@ -1,0 +1,43 @@
+"""Pretrain an encoder: python -m aimclr_fast.train [--config NAME] [--optim.lr 0.03 ...]."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from .cli import Parser, config_names, run, with_config_files
+from .data import StoreError
+from .training.config import ConfigError, TrainConfig
+from .training.pretrain import pretrain
+
+PROGRAM = "python -m aimclr_fast.train"
+DEFAULT_CONFIG = "ui_prmd"
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog=PROGRAM,
+        usage="%(prog)s [--config NAME] [--GROUP.FIELD VALUE ...]",
+        description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
+        "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
+    )
+    parser.add_argument(
+        "--config",
+        action="config",
+        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}",
+    )
+    parser.add_class_arguments(TrainConfig, as_group=False)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    command = parser()
+    parsed = command.parse_args(with_config_files(arguments, DEFAULT_CONFIG))
+    fields = vars(command.instantiate(parsed))
+    fields.pop("config")
+    pretrain(TrainConfig(**fields), command.dump(parsed), Console())
+
+
+if __name__ == "__main__":
+    run(PROGRAM, lambda: main(sys.argv[1:]), ConfigError, StoreError, ValueError)

@@ -1,0 +1,188 @@
+"""What a pretraining run is made of. The defaults are the published recipe (NTU RGB+D)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aimclr_fast.functional import STREAMS, AugmentConfig
+from aimclr_fast.nn.aimclr import KEY_INITS
+
+SCHEDULES = ("step", "cosine")
+
+
+class ConfigError(ValueError):
+    """A field has a value that cannot work; the message names the field."""
+
+
+@dataclass
+class DataConfig:
+    """Which sequences to learn from.
+
+    Attributes:
+        store: folder of a store, or the name of an embedded one.
+        protocol: which samples train and which test, as declared by the store.
+        stream: joint, motion or bone.
+    """
+
+    store: str = "ui_prmd"
+    protocol: str = "xsub"
+    stream: str = "joint"
+
+
+@dataclass
+class ModelConfig:
+    """The encoder pair, the queue and the losses.
+
+    Attributes:
+        channels: width of the encoder's first stage.
+        features: width of the representation.
+        embedding: width of the projection head's output.
+        dropout: dropout after each temporal convolution.
+        temporal_kernel: frames a temporal convolution sees, odd.
+        queue_size: keys in the queue.
+        momentum: share of itself the key encoder keeps each step.
+        temperature: softmax temperature of the losses.
+        keep_prob: attention at which energy-based dropping drops.
+        topk: neighbours mined per row once mining starts.
+        d3m_weight: weight of each of the two distribution-matching losses.
+        key_init: copy (as MoCo) or official (key encoder initialised apart, as the authors' code).
+    """
+
+    channels: int = 16
+    features: int = 256
+    embedding: int = 128
+    dropout: float = 0.5
+    temporal_kernel: int = 9
+    queue_size: int = 32768
+    momentum: float = 0.999
+    temperature: float = 0.07
+    keep_prob: float = 0.7
+    topk: int = 1
+    d3m_weight: float = 0.5
+    key_init: str = "copy"
+
+
+@dataclass
+class OptimConfig:
+    """Stochastic gradient descent and its schedule; epochs count from 1.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch_size: sequences per step; the last, incomplete batch of an epoch is dropped.
+        lr: base learning rate.
+        momentum: of the optimiser.
+        weight_decay: of the optimiser.
+        schedule: step (times gamma at each milestone) or cosine (to zero).
+        milestones: last epochs at the rate before; the next epoch has it times gamma.
+        gamma: factor at each milestone.
+        warmup_epochs: the rate climbs linearly over these first epochs.
+        mining_epoch: first epoch with nearest-neighbour mining; 0 never mines.
+    """
+
+    epochs: int = 300
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "step"
+    milestones: list[int] = field(default_factory=lambda: [250])
+    gamma: float = 0.1
+    warmup_epochs: int = 0
+    mining_epoch: int = 151
+
+
+@dataclass
+class MonitorConfig:
+    """What is measured during and after training on the protocol's test samples.
+
+    Attributes:
+        knn_every: epochs between two kNN measurements; 0 measures only before and after.
+        linear_probe: fit a logistic regression on the features at the end.
+        raw_poses: also fit it on the raw poses, for comparison.
+        batch_size: sequences encoded at once.
+    """
+
+    knn_every: int = 10
+    linear_probe: bool = True
+    raw_poses: bool = True
+    batch_size: int = 256
+
+
+@dataclass
+class TrainConfig:
+    """A pretraining run.
+
+    Attributes:
+        data: which sequences.
+        augment: amplitudes and probabilities of the augmentations.
+        model: encoder, queue, losses.
+        optim: optimiser and schedule.
+        monitor: what is measured.
+        output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
+        seed: of weights, draws and shuffling.
+        device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
+        backend: of the ops; auto picks the fastest that can run.
+        threads: CPU threads; 0 leaves it to torch.
+        save_every: epochs between two checkpoints.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    output: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    backend: str = "auto"
+    threads: int = 0
+    save_every: int = 10
+
+    def validate(self, train_samples: int) -> None:
+        """Check the fields against each other and the number of training samples.
+
+        Raises:
+            ConfigError: naming the field, its value and what would do.
+        """
+
+        def require(holds: bool, name: str, wanted: str) -> None:
+            value: object = self
+            for part in name.split("."):
+                value = getattr(value, part)
+            if not holds:
+                raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
+
+        data, model, optim = self.data, self.model, self.optim
+        require(data.stream in STREAMS, "data.stream", f"one of {', '.join(STREAMS)}")
+        require(model.key_init in KEY_INITS, "model.key_init", f"one of {', '.join(KEY_INITS)}")
+        require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
+        for name in ("model.channels", "model.features", "model.embedding", "optim.batch_size"):
+            group, attribute = name.split(".")
+            require(getattr(getattr(self, group), attribute) >= 1, name, "at least 1")
+        require(optim.epochs >= 0, "optim.epochs", "at least 0")
+        require(optim.lr >= 0, "optim.lr", "at least 0")
+        require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
+        require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")
+        require(optim.warmup_epochs >= 0, "optim.warmup_epochs", "at least 0")
+        require(optim.mining_epoch >= 0, "optim.mining_epoch", "at least 0")
+        require(0 <= model.dropout < 1, "model.dropout", "in [0, 1)")
+        require(0 <= model.momentum <= 1, "model.momentum", "in [0, 1]")
+        require(model.temperature > 0, "model.temperature", "positive")
+        require(0 < model.keep_prob <= 1, "model.keep_prob", "in (0, 1]")
+        require(model.temporal_kernel % 2 == 1, "model.temporal_kernel", "odd")
+        require(model.topk >= 0, "model.topk", "at least 0")
+        require(
+            model.queue_size >= max(optim.batch_size, model.topk, 1),
+            "model.queue_size",
+            f"at least the batch size ({optim.batch_size}) and topk ({model.topk})",
+        )
+        require(
+            optim.batch_size <= train_samples,
+            "optim.batch_size",
+            f"at most the number of training samples ({train_samples})",
+        )
+        require(self.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
+        require(self.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
+        require(self.save_every >= 1, "save_every", "at least 1")
+        require(self.threads >= 0, "threads", "at least 0")
+        require(0 <= self.seed < 2**64, "seed", "in 0..2^64-1")

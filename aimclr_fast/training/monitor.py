@@ -1,0 +1,82 @@
+"""Measuring the representation on the protocol's held-out samples while it is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimclr_fast.evaluation.features import encode, raw_poses
+from aimclr_fast.evaluation.knn import knn_accuracy
+from aimclr_fast.evaluation.linear import linear_probe
+from aimclr_fast.nn import SkeletonEncoder
+
+KNN_K = (1, 20)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Test accuracies in 0..1; None where it was not measured."""
+
+    knn_1: float | None = None
+    knn_20: float | None = None
+    linear: float | None = None
+
+    def as_dict(self) -> dict[str, float]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class Monitor:
+    """Scores encoders on one split.
+
+    Args:
+        data: all sequences [S, 3, T, V, M], in metres or int16 millimetres.
+        labels: their classes [S].
+        train_index: samples the classifiers learn from.
+        test_index: samples they are scored on.
+        stream: joint, motion or bone.
+        batch_size: sequences encoded at once.
+    """
+
+    def __init__(
+        self,
+        data: Tensor,
+        labels: Tensor,
+        train_index: Tensor,
+        test_index: Tensor,
+        *,
+        stream: str,
+        batch_size: int,
+    ) -> None:
+        self._train, self._test = data[train_index], data[test_index]
+        self._train_labels, self._test_labels = labels[train_index], labels[test_index]
+        self._stream, self._batch_size = stream, batch_size
+
+    def score(self, encoder: SkeletonEncoder, *, linear: bool = False) -> Scores:
+        """kNN accuracies of the encoder's features and, if asked for, the linear probe's."""
+        train, test = (
+            encode(encoder, part, stream=self._stream, batch_size=self._batch_size)
+            for part in (self._train, self._test)
+        )
+        return self._score_features(train, test, linear=linear)
+
+    def score_raw_poses(self) -> Scores:
+        """The same for the poses themselves, as vectors of coordinates."""
+        return self._score_features(
+            raw_poses(self._train), raw_poses(self._test), linear=True
+        )
+
+    def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:
+        labels = self._train_labels.to(train.device), self._test_labels.to(test.device)
+        scores: dict[str, float] = {}
+        for k in KNN_K:
+            if k <= len(train):
+                scores[f"knn_{k}"] = knn_accuracy(train, labels[0], test, labels[1], k)
+        if linear and len(torch.unique(labels[0])) > 1:
+            arrays: list[np.ndarray] = [
+                tensor.cpu().numpy() for tensor in (train, labels[0], test, labels[1])
+            ]
+            scores["linear"] = linear_probe(*arrays)
+        return Scores(**scores)

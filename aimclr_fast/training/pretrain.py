@@ -1,0 +1,189 @@
+"""A whole run: data, untrained scores, epochs with checkpoints and kNN, probe, table, figure."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from aimclr_fast.data import Store, resolve_store, split
+
+from .checkpoint import save_checkpoint
+from .config import ConfigError, TrainConfig
+from .loop import LossReader, Pretraining, pick_device
+from .metrics import MetricsLog
+from .monitor import Monitor, Scores
+from .progress import TrainProgress
+from .report import draw_curves, save_scores, score_table
+from .schedule import learning_rate
+
+
+def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
+    """Pretrain as configured; returns the run's folder.
+
+    Args:
+        config: what to do.
+        config_text: the resolved configuration, saved beside the results.
+        console: where progress and the closing table go.
+
+    Raises:
+        ConfigError: a field cannot work.
+        StoreError: the data cannot be read.
+    """
+    started = time.perf_counter()
+    store = resolve_store(config.data.store)
+    train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
+    config.validate(len(train_index))
+    device = _usable_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    folder = _new_folder(config)
+
+    data = torch.from_numpy(np.array(store.positions)).to(device)
+    training = Pretraining(config, store, data, train_index)
+    monitor = _monitor(config, store, data, train_index, test_index)
+    (folder / "config.yaml").write_text(config_text)
+    console.print(_opening(config, store, training, test_index), highlight=False)
+
+    linear = config.monitor.linear_probe
+    encoder = training.model.query_encoder
+    rows: dict[str, Scores] = {}
+    with ExitStack() as stack:
+        log = stack.enter_context(MetricsLog(folder))
+        progress = TrainProgress(console, config.optim.epochs, training.steps_per_epoch)
+        if monitor is not None:
+            if config.monitor.raw_poses:
+                rows["raw poses"] = monitor.score_raw_poses()
+            rows["untrained encoder"] = monitor.score(encoder, linear=linear)
+            log.write(0, {"epoch": 0, **rows["untrained encoder"].as_dict()})
+            progress.say(_knn_line(0, rows["untrained encoder"]))
+        stack.enter_context(progress)
+        while training.epoch < config.optim.epochs:
+            numbers = _epoch(training, progress)
+            last = training.epoch == config.optim.epochs
+            if monitor is not None and (last or _due(config.monitor.knn_every, training.epoch)):
+                scores = monitor.score(encoder, linear=last and linear)
+                rows["pretrained encoder"] = scores
+                numbers |= scores.as_dict()
+                progress.say(_knn_line(training.epoch, scores))
+            log.write(training.step, {"epoch": training.epoch, **numbers})
+            if last or _due(config.save_every, training.epoch):
+                save_checkpoint(
+                    folder / "checkpoint.pt",
+                    model=training.model,
+                    optimizer=training.optimizer,
+                    config=config,
+                    layout=store.layout.to_dict(),
+                    epoch=training.epoch,
+                    step=training.step,
+                )
+
+    seconds = time.perf_counter() - started
+    if rows:
+        title = f"{store.path.name} {config.data.protocol}, {config.data.stream} stream, test set"
+        console.print(score_table(rows, title))
+    save_scores(folder, rows, epochs=training.epoch, seed=config.seed, seconds=round(seconds, 1))
+    draw_curves(folder)
+    console.print(_closing(folder, seconds), highlight=False, soft_wrap=True)
+    return folder
+
+
+def _epoch(training: Pretraining, progress: TrainProgress) -> dict[str, float]:
+    """Train one epoch; returns its mean losses, the rate of its last step and its step rate."""
+    optim, per_epoch = training.config.optim, training.steps_per_epoch
+    reader = LossReader()
+    began = time.perf_counter()
+    for losses in training.train_epoch():
+        fresh = reader.add(losses)
+        lr = learning_rate(optim, training.step - 1, per_epoch)
+        progress.step(training.step, reader.latest if fresh else None, lr)
+    numbers = reader.epoch_mean()
+    progress.epoch(training.step, numbers, lr)
+    rate = per_epoch / (time.perf_counter() - began)
+    return {**numbers, "lr": lr, "steps_per_second": rate}
+
+
+def _monitor(
+    config: TrainConfig,
+    store: Store,
+    data: torch.Tensor,
+    train_index: torch.Tensor,
+    test_index: torch.Tensor,
+) -> Monitor | None:
+    """None where the store has no labels to score against."""
+    if store.labels is None:
+        return None
+    return Monitor(
+        data,
+        torch.from_numpy(np.array(store.labels)),
+        train_index,
+        test_index,
+        stream=config.data.stream,
+        batch_size=config.monitor.batch_size,
+    )
+
+
+def _usable_device(name: str) -> torch.device:
+    try:
+        device = pick_device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device is {name!r}, which cannot be used here: {reason}") from error
+    return device
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    data = config.data
+    name = f"{Path(data.store).name}-{data.protocol}-{data.stream}"
+    folder = Path(config.output or Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output {folder}: {error.strerror}") from error
+    if any(folder.iterdir()):
+        raise ConfigError(f"output {folder} is not empty; name another folder")
+    return folder
+
+
+def _due(every: int, epoch: int) -> bool:
+    return every > 0 and epoch % every == 0
+
+
+def _opening(
+    config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
+) -> str:
+    layout, optim = store.layout, config.optim
+    parameters = sum(p.numel() for p in training.model.query_encoder.parameters())
+    return (
+        f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
+        f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
+        f"{config.data.stream} stream\n"
+        f"encoder of {parameters:,} parameters on {training.data.device}, {optim.epochs} epochs "
+        f"of {training.steps_per_epoch} steps of {optim.batch_size}"
+    )
+
+
+def _knn_line(epoch: int, scores: Scores) -> str:
+    numbers = {"kNN-1": scores.knn_1, "kNN-20": scores.knn_20}
+    shown = "  ".join(f"{k} {100 * v:.1f} %" for k, v in numbers.items() if v is not None)
+    return f"{'untrained' if epoch == 0 else f'epoch {epoch}'}: {shown} on held-out samples"
+
+
+def _closing(folder: Path, seconds: float) -> str:
+    places = {
+        "checkpoint": "checkpoint.pt",
+        "scores": "results.json",
+        "metrics": "metrics.jsonl",
+        "TensorBoard": "tensorboard/",
+        "config": "config.yaml",
+        "figure": "curves.png",
+    }
+    listed = "\n".join(f"  {what:<12}{folder / name}" for what, name in places.items())
+    return f"{seconds:.0f} s in all; saved:\n{listed}"

@@ -1,0 +1,82 @@
+"""What a person watches while a run goes on: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOSSES = ("loss", "info_nce", "d3m_extreme", "d3m_dropped")
+
+
+def format_losses(numbers: dict[str, float]) -> str:
+    parts = " + ".join(f"{numbers[name]:.2f}" for name in LOSSES[1:])
+    return f"loss {numbers['loss']:.3f} ({parts})"
+
+
+class TrainProgress:
+    """Shows epoch, step rate, the loss and its parts, learning rate and time left.
+
+    Used as a context manager; `step` is called with new numbers, `say` prints a line above.
+    """
+
+    def __init__(self, console: Console, epochs: int, steps_per_epoch: int) -> None:
+        self.console = console
+        self._epochs, self._per_epoch = epochs, steps_per_epoch
+        self._total = epochs * steps_per_epoch
+        self._bar: Progress | None = None
+        self._started = time.perf_counter()
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.fields[epoch]}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task("train", total=self._total, epoch="", numbers="")
+
+    def __enter__(self) -> TrainProgress:
+        if self._bar is not None:
+            self._bar.start()
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False)
+
+    def step(self, done: int, numbers: dict[str, float] | None, lr: float) -> None:
+        """`done` steps are behind us; `numbers` are the latest losses read back, if any."""
+        if self._bar is None:
+            return
+        fields = {"epoch": f"epoch {self._epoch(done)}/{self._epochs}"}
+        if numbers is not None:
+            rate = done / max(time.perf_counter() - self._started, 1e-9)
+            fields["numbers"] = f"{rate:.2f} step/s  {format_losses(numbers)}  lr {lr:.4f}"
+        self._bar.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
+
+    def epoch(self, done: int, numbers: dict[str, float], lr: float) -> None:
+        """An epoch ended; off a terminal this prints its line."""
+        if self._bar is not None:
+            return
+        elapsed = time.perf_counter() - self._started
+        left = elapsed / done * (self._total - done)
+        self.say(
+            f"epoch {self._epoch(done)}/{self._epochs}  {done / elapsed:.2f} step/s  "
+            f"{format_losses(numbers)}  lr {lr:.4f}  {left:.0f} s left"
+        )
+
+    def _epoch(self, done: int) -> int:
+        return min(-(-max(done, 1) // self._per_epoch), self._epochs)

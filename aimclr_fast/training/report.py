@@ -1,0 +1,74 @@
+"""How a run ends: a table of what was learnt, results.json and a figure of the curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from .checkpoint import written_whole
+from .metrics import read_metrics
+from .monitor import Scores
+from .progress import LOSSES
+
+LABELS = {
+    "loss": "total",
+    "info_nce": "InfoNCE",
+    "d3m_extreme": "D3M extreme",
+    "d3m_dropped": "D3M dropped",
+}
+
+
+def score_table(rows: dict[str, Scores], title: str) -> Table:
+    """One row an encoder; accuracies in percent."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("features")
+    for name in ("kNN-1 %", "kNN-20 %", "linear %"):
+        table.add_column(name, justify="right")
+    for name, scores in rows.items():
+        values = (scores.knn_1, scores.knn_20, scores.linear)
+        table.add_row(name, *("-" if v is None else f"{100 * v:.1f}" for v in values))
+    return table
+
+
+def save_scores(folder: Path, rows: dict[str, Scores], **about: object) -> Path:
+    """Write the table's numbers and what they are about to results.json."""
+    path = folder / "results.json"
+    scores = {name: row.as_dict() for name, row in rows.items()}
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps({**about, "scores": scores}, indent=1) + "\n")
+    return path
+
+
+def draw_curves(folder: Path) -> Path:
+    """Draw loss and kNN accuracy over the epochs, from metrics.jsonl, to curves.png."""
+    lines = read_metrics(folder)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    losses, accuracy = figure.subplots(1, 2)
+    epochs = [line for line in lines if "loss" in line]
+    for name in LOSSES:
+        losses.plot(
+            [line["epoch"] for line in epochs],
+            [line[name] for line in epochs],
+            label=LABELS[name],
+            linewidth=2 if name == "loss" else 1,
+        )
+    losses.set(xlabel="epoch", ylabel="loss")
+    losses.legend(frameon=False)
+    measured = [line for line in lines if "knn_1" in line]
+    for name, label in (("knn_1", "kNN-1"), ("knn_20", "kNN-20")):
+        points = [(line["epoch"], 100 * line[name]) for line in measured if name in line]
+        (curve,) = accuracy.plot(*zip(*points, strict=True), marker="o", label=label)
+        accuracy.axhline(points[0][1], color=curve.get_color(), linestyle=":", linewidth=1)
+    accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
+    accuracy.legend(frameon=False, title="dotted: untrained")
+    for axes in (losses, accuracy):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
+    path = folder / "curves.png"
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    return path

@@ -1,0 +1,122 @@
+"""Encoder and whole training steps against the authors' numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
+from aimclr_fast.nn.official import encoder_from_official, from_official
+from tolerances import GRADIENTS, assert_near
+
+STEPS = {"step_ddm": 0, "step_nnm1": 1, "step_nnm5": 5}
+
+
+def feeds_a_norm(name: str) -> bool:
+    """Convolution biases that batch norm subtracts again: their exact gradient is zero."""
+    return name.endswith((".temporal.bias", ".residual.0.bias"))
+
+
+def assert_gradients(module: torch.nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    parameters = dict(module.named_parameters())
+    assert set(expected) <= set(parameters)
+    for name, gradient in expected.items():
+        actual = parameters[name].grad
+        if feeds_a_norm(name):
+            weight = expected[name.replace("bias", "weight")].abs().max()
+            for noise in (actual, gradient):
+                assert noise.abs().max() <= GRADIENTS[torch.float32] * weight, name
+        else:
+            assert_near(actual, gradient, gradient=True, what=name)
+
+
+def prefixed(tree: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return encoder_from_official({f"encoder_q.{name}": value for name, value in tree.items()})
+
+
+@pytest.fixture
+def encoder(golden) -> SkeletonEncoder:
+    backbone = STGCN(channels=8, features=32, dropout=0.0)
+    encoder = SkeletonEncoder(backbone, 16, projection=False)
+    encoder.load_state_dict(prefixed(golden("encoder").tree("sd/")))
+    return encoder
+
+
+def test_encoder_in_eval_mode(golden, encoder):
+    g = golden("encoder")
+    with torch.no_grad():
+        assert_near(encoder.eval()(g["x"]), g["eval_out"])
+
+
+def test_encoder_in_training_mode(golden, encoder):
+    g = golden("encoder")
+    plain, dropped = encoder.forward_with_drop(g["x"], 0.7)
+    assert_near(plain, g["train_out"])
+    assert_near(dropped, g["train_out_drop"])
+    torch.autograd.backward([plain, dropped], [g["gy"], g["gyd"]])
+    gradients = prefixed(g.tree("grad/"))
+    assert len(gradients) == len(list(encoder.parameters()))
+    assert_gradients(encoder, gradients)
+    state = encoder.state_dict()
+    for name, value in prefixed(g.tree("after/")).items():
+        assert_near(state[name], value, what=name)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_whole_pretraining_step(golden, name):
+    g = golden(name)
+    before = from_official(g.tree("before/"))
+    features, channels = (
+        before[f"query_encoder.{key}"].shape[0]
+        for key in ("head.0.weight", "backbone.blocks.0.temporal.weight")
+    )
+    backbone = STGCN(channels=channels, features=features, dropout=0.0)
+    model = AimCLR(SkeletonEncoder(backbone, 16), embedding=16, queue_size=64)
+    model.load_state_dict(before)
+
+    out = model(g["x_extreme"], g["x_q"], g["x_k"], STEPS[name])
+    losses = torch.stack([out.loss, out.info_nce, out.d3m_extreme, out.d3m_dropped])
+    assert_near(losses, g["loss"])
+    out.loss.backward()
+    model.enqueue(out.keys)
+
+    gradients = from_official(g.tree("grad/"))
+    assert len(gradients) == len(list(model.query_encoder.parameters()))
+    assert_gradients(model, gradients)
+    after = from_official(g.tree("after/"))
+    state = model.state_dict()
+    assert set(state) == set(after)
+    for key, value in after.items():
+        assert_near(state[key], value, what=key)
+    assert state["queue_ptr"].item() == 0  # 56 + 8 keys wrap round the queue of 64
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_logits_and_distributions_of_a_step(golden, name):
+    """What the loss is made of, from the rows the encoders put out."""
+    g = golden(name)
+    before = from_official(g.tree("before/"))
+    backbone = STGCN(
+        channels=before["query_encoder.backbone.blocks.0.temporal.weight"].shape[0],
+        features=before["query_encoder.head.0.weight"].shape[0],
+        dropout=0.0,
+    )
+    model = AimCLR(SkeletonEncoder(backbone, 16), embedding=16, queue_size=64)
+    model.load_state_dict(before)
+
+    def distribution(rows, keys):
+        rows = torch.nn.functional.normalize(rows, dim=1)
+        positive = (rows * keys).sum(1, keepdim=True)
+        logits = torch.cat([positive, rows @ before["queue"].T], 1) / 0.07
+        return logits, logits.softmax(1)
+
+    with torch.no_grad():
+        extreme, dropped = model.query_encoder.forward_with_drop(g["x_extreme"], 0.7)
+        query = model.query_encoder(g["x_q"])
+        model.update_key_encoder()
+        keys = torch.nn.functional.normalize(model.key_encoder(g["x_k"]), dim=1)
+    logits, teacher = distribution(query, keys)
+    assert_near(logits, g["logits"])
+    assert_near(teacher, g["p_teacher"])
+    assert_near(distribution(extreme, keys)[1], g["p_extreme"])
+    assert_near(distribution(dropped, keys)[1], g["p_extreme_drop"])
