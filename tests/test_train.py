@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from aimclr_fast.data import open_embedded, write_store
+from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
 
@@ -117,33 +118,52 @@ def test_the_same_seed_gives_the_same_weights_from_the_saved_config(finished, ti
         (["--backend", "fpga"], "unknown backend 'fpga'"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(tiny, arguments, message):
+def test_mistakes_are_one_line_and_exit_code_2(tiny, arguments, message, monkeypatch, capsys):
     if "--config" not in arguments:
         arguments = ["--config", "tiny.yaml", *arguments]
-    result = train(*arguments, cwd=tiny)
+    monkeypatch.chdir(tiny)
+    with pytest.raises(SystemExit) as ended:
+        command_line(arguments)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"optim: [1, }", "line 1"), (b"\xff\xfe\x00", "not readable"), (b"- a", "holds no fields")],
+)
+def test_broken_config_files_are_named(tiny, content, message, monkeypatch, capsys):
+    (tiny / "broken.yaml").write_bytes(content)
+    monkeypatch.chdir(tiny)
+    with pytest.raises(SystemExit):
+        command_line(["--config", "broken.yaml"])
+    error = capsys.readouterr().err
+    assert "--config broken.yaml" in error
+    assert message in error
+    assert error.count("\n") == 1, error
+
+
+def test_a_mistake_through_the_shell(tiny):
+    result = train("--config", "tiny.yaml", "--optim.lr", "fast", cwd=tiny)
     assert result.returncode == 2
-    assert message in result.stderr
     assert result.stderr.count("\n") == 1, result.stderr
 
 
-def test_broken_yaml_is_one_line(tiny):
-    (tiny / "broken.yaml").write_text("optim: [1, }")
-    result = train("--config", "broken.yaml", cwd=tiny)
-    assert result.returncode == 2
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert "broken.yaml" in result.stderr
-
-
-def test_print_config_can_be_read_back(tiny):
-    printed = train("--config", "ntu60_xsub_joint", "--optim.lr", "0.05", "--print_config", cwd=tiny)
-    assert printed.returncode == 0
-    config = yaml.safe_load(printed.stdout)
+def test_print_config_can_be_read_back(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line(["--config", "ntu60_xsub_joint", "--optim.lr", "0.05", "--print_config"])
+    assert not ended.value.code
+    config = yaml.safe_load(capsys.readouterr().out)
     assert config["optim"]["lr"] == 0.05
     assert config["data"]["protocol"] == "xsub"
 
 
-def test_help_names_every_group(tiny):
-    shown = train("--help", cwd=tiny).stdout
+def test_help_names_every_group(capsys):
+    with pytest.raises(SystemExit):
+        command_line(["--help"])
+    shown = capsys.readouterr().out
     for field in ("--data.store", "--augment.shear_amplitude", "--model.queue_size", "--optim.lr"):
         assert field in shown
     assert "ntu60_xsub_joint" in shown

@@ -18,7 +18,8 @@ KEY_INITS = ("copy", "official")
 
 class StepOutput(NamedTuple):
     """What one pretraining step yields: the scalars of the loss, the keys to enqueue, and what was
-    mined ([N, 3, topk] indices into the queue)."""
+    mined ([N, 3, topk] indices into the queue).
+    """
 
     loss: Tensor
     info_nce: Tensor

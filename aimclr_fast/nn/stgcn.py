@@ -186,12 +186,13 @@ class SkeletonEncoder(nn.Module):
 
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:
-        return pooled.unflatten(0, (x.shape[0], x.shape[4])).mean(1)
+        return torch.unflatten(pooled, 0, (x.shape[0], x.shape[4])).mean(1)
 
 
 def initialise(module: nn.Module) -> None:
     """Normal(0, 0.02) convolutions, Normal(1, 0.02) batch norms, zero biases; linear layers are
-    left at torch's default. For `Module.apply`."""
+    left at torch's default. For `Module.apply`.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:

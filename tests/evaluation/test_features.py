@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tolerances import assert_near
 
 from aimclr_fast.evaluation.features import encode, raw_poses
 from aimclr_fast.evaluation.linear import linear_probe
 from aimclr_fast.nn import STGCN, SkeletonEncoder
-from tolerances import assert_near
 
 
 @pytest.fixture

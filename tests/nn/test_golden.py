@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tolerances import GRADIENTS, assert_near
 
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 from aimclr_fast.nn.official import encoder_from_official, from_official
-from tolerances import GRADIENTS, assert_near
 
 STEPS = {"step_ddm": 0, "step_nnm1": 1, "step_nnm5": 5}
 

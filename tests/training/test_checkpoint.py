@@ -11,9 +11,14 @@ from aimclr_fast.training.checkpoint import CheckpointError, load_checkpoint, wr
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="disk"), written_whole(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("disk full")
+
+    def interrupted() -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
     with written_whole(path) as temporary:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from aimclr_fast.training.config import OptimConfig
@@ -30,7 +32,7 @@ def test_cosine_falls_to_zero_every_step():
     assert rates[0] == 0.2
     assert rates[20] == pytest.approx(0.1)
     assert rates[40] == pytest.approx(0.0, abs=1e-12)
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rates))
 
 
 def test_warmup_climbs_to_the_rate():
