@@ -85,7 +85,7 @@ def run(
     *errors: type[Exception],
 ) -> None:
     """Call `main(arguments)`; `UserError` and the given `errors` end the program as one line."""
-    known = (UserError, *errors)
+    known: tuple[type[Exception], ...] = (UserError, *errors)
     try:
         main(arguments)
     except known as error:
