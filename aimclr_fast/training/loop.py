@@ -45,7 +45,7 @@ def build_model(config: TrainConfig, store: Store) -> AimCLR:
         temperature=model.temperature,
         keep_prob=model.keep_prob,
         d3m_weight=model.d3m_weight,
-        key_init=model.key_init,
+        init=model.init,
         backend=config.backend,
     )
 

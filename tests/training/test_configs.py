@@ -93,7 +93,7 @@ def test_published_recipe(name):
     resolved = asdict(load(name))
     for group, fields in PUBLISHED.items():
         assert resolved[group].items() >= fields.items()
-    assert resolved["model"]["key_init"] == "copy"
+    assert resolved["model"]["init"] == "copy"
     load(name).validate(40091)
 
 
@@ -113,7 +113,7 @@ def test_the_default_config_is_valid_for_the_embedded_data():
     ("group", "field", "value"),
     [
         ("data", "stream", "velocity"),
-        ("model", "key_init", "random"),
+        ("model", "init", "random"),
         ("model", "queue_size", 4),
         ("model", "temperature", 0.0),
         ("model", "keep_prob", 1.5),
