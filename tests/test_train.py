@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from aimclr_fast.data import open_embedded, write_store
+from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
@@ -100,6 +100,27 @@ def test_the_same_seed_gives_the_same_weights_from_the_saved_config(finished, ti
     first, second = (load_checkpoint(tiny / run / "checkpoint.pt") for run in ("run", "again"))
     for name, tensor in first["model"].items():
         assert torch.equal(tensor, second["model"][name]), name
+
+
+def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
+    full = open_store(tiny / "store")
+    write_store(
+        tiny / "unlabelled",
+        np.array(full.positions),
+        {"name": full.samples["name"]},
+        layout=full.layout,
+        classes=None,
+        protocols={},
+        source="test",
+        licence="test",
+        citation="test",
+    )
+    monkeypatch.chdir(tiny)
+    arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--data.protocol", "all"]
+    command_line([*arguments, "--optim.epochs", "1", "--output", "blind"])
+    assert "kNN" not in capsys.readouterr().out
+    assert json.loads((tiny / "blind" / "results.json").read_text())["scores"] == {}
+    assert load_checkpoint(tiny / "blind" / "checkpoint.pt")["epoch"] == 1
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ class TrainConfig:
         for name in ("model.channels", "model.features", "model.embedding", "optim.batch_size"):
             group, attribute = name.split(".")
             require(getattr(getattr(self, group), attribute) >= 1, name, "at least 1")
-        require(optim.epochs >= 0, "optim.epochs", "at least 0")
+        require(optim.epochs >= 1, "optim.epochs", "at least 1")
         require(optim.lr >= 0, "optim.lr", "at least 0")
         require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
         require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")
