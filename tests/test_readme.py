@@ -1,4 +1,4 @@
-"""The README: its example runs, its commands name configs that exist, nothing is left to fill in."""
+"""The README: its example runs, what it names exists, nothing is left to fill in."""
 
 from __future__ import annotations
 
