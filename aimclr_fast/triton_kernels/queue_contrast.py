@@ -51,6 +51,16 @@ def _load_rows(query, extreme, dropped, row, n, dim, D: tl.constexpr):
     return rows
 
 
+@triton.jit
+def _load_keys(queue, key, k, dim, D: tl.constexpr):
+    """Keys [len(key), len(dim)] of the queue; beyond its end the last one, for the caller to mask.
+
+    Beyond its width zero.
+    """
+    at = tl.minimum(key, k - 1).to(tl.int64)[:, None] * D + dim[None, :]
+    return tl.load(queue + at, mask=(dim < D)[None, :], other=0.0)
+
+
 @triton.jit(do_not_specialize=["n", "k"])
 def _scan_kernel(
     query, extreme, dropped, queue,  # [n, D] three times, [k, D]
@@ -77,9 +87,7 @@ def _scan_kernel(
     sums = tl.zeros((BLOCK_ROWS, BLOCK_D), tl.float32)
     for tile in range(first, last):
         key = tile * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
-        inside = (key < k)[:, None] & (dim < D)[None, :]
-        at = key.to(tl.int64)[:, None] * D + dim[None, :]
-        keys = tl.load(queue + at, mask=inside, other=0.0).to(OPERAND).to(DOT)
+        keys = _load_keys(queue, key, k, dim, D).to(OPERAND).to(DOT)
         scores = tl.dot(rows, tl.trans(keys), input_precision=PRECISION)
         scores = tl.where((key < k)[None, :], scores, float("-inf"))
         largest = tl.max(scores, 1)
@@ -130,9 +138,7 @@ def _mine_kernel(
         previous_tile = best_tile
 
         key = _index(best_tile) * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
-        inside = (key < k)[:, None] & (dim < D)[None, :]
-        at = key.to(tl.int64)[:, None] * D + dim[None, :]
-        keys = tl.load(queue + at, mask=inside, other=0.0).to(tl.float32)
+        keys = _load_keys(queue, key, k, dim, D).to(tl.float32)
         rank = tl.where(key < k, _ranked(tl.sum(keys * own, 1), key), LOWEST)
         nearest = tl.max(rank, 0)
         worst = tl.min(best, 0)
@@ -266,7 +272,7 @@ def scan_shape(d: int, precision: str, queue_bytes: int) -> Scan:
     if precision == "ieee":  # without tensor cores
         return Scan(64, 32, 8, 2) if d <= 128 else Scan(16, 32, 8, 2)
     if precision == "tf32":
-        return Scan(64, 32, 8, 2) if d <= 128 else Scan(32, 32, 8, 2)
+        return Scan(64, 32, 8, 2) if d <= 128 else Scan(32, 32, 4, 2)
     if d <= 64 or (d <= 128 and queue_bytes == 2):
         return Scan(64, 64, 4, 3)
     return Scan(64, 64 if queue_bytes == 2 or d <= 128 else 32, 8, 2)
@@ -275,11 +281,15 @@ def scan_shape(d: int, precision: str, queue_bytes: int) -> Scan:
 def split_count(blocks: int, tiles: int, processors: int, limit: int = 64) -> int:
     """Parts of the queue, so that blocks x parts programs fill the processors evenly.
 
-    The fewest within 2% of the least time, as whole rounds of programs times tiles a program.
+    Time is counted in tiles: rounds of programs times tiles a program, and for each part a write
+    and a read of its key sums.
     """
-    choices = range(1, max(1, min(tiles, limit)) + 1)
-    times = {s: math.ceil(blocks * s / processors) * math.ceil(tiles / s) for s in choices}
-    return min(s for s in choices if times[s] <= 1.02 * min(times.values()))
+    merge = 0.03 * blocks
+
+    def time(parts: int) -> float:
+        return math.ceil(blocks * parts / processors) * math.ceil(tiles / parts) + merge * parts
+
+    return min(range(1, max(1, min(tiles, limit)) + 1), key=time)
 
 
 def queue_contrast(

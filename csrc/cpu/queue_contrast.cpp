@@ -167,15 +167,16 @@ Status run(const Call<T>& call, T* losses, int threads, int vector_bytes) {
     }
     const Plan& plan = call.plan;
     kernels.pack(call);
-    const Index items = plan.blocks * plan.chunks, scratch = Workspace<T>::scratch_size(plan);
-    // One part per thread, so that each has its own scratch.
-    parallel_for(threads, threads, 1, [&, threads](Index begin, Index end) {
-        for (Index thread = begin; thread < end; ++thread) {
-            const Index first = items * thread / threads, last = items * (thread + 1) / threads;
-            for (Index item = first; item < last; ++item) {
-                const Index chunk = item % plan.chunks;
-                kernels.scan(call, item / plan.chunks, chunk, item > first && chunk > 0,
-                             call.work.scratch + thread * scratch);
+    const Index parts = plan.parts(), workers = plan.workers(threads);
+    const Index scratch = Workspace<T>::scratch_size(plan);
+    // One index per thread, so that each has its own scratch.
+    parallel_for(workers, threads, 1, [&](Index begin, Index end) {
+        for (Index worker = begin; worker < end; ++worker) {
+            const Index first = parts * worker / workers, last = parts * (worker + 1) / workers;
+            for (Index part = first; part < last; ++part) {
+                const Index chunk = part % plan.chunks;
+                kernels.scan(call, part / plan.chunks, chunk, part > first && chunk > 0,
+                             call.work.scratch + worker * scratch);
             }
         }
     });

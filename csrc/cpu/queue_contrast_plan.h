@@ -16,7 +16,7 @@ inline constexpr Index kRowPadding = 48;  // a multiple of the rows of any regis
 inline constexpr Index kDimPadding = 32;  // likewise of its dimensions
 inline constexpr Index kTileKeys = 128;   // keys whose scores are held at a time
 inline constexpr Index kBlockRows = 384;  // rows that share a packed tile of keys
-inline constexpr Index kMaxItems = 16;    // parts of the work, if there is one block of rows
+inline constexpr Index kMaxParts = 16;    // parts of the work, if there is one block of rows
 inline constexpr Index kMinTiles = 4;     // tiles worth a part of their own
 
 constexpr Index round_up(Index a, Index b) {
@@ -38,8 +38,16 @@ struct Plan {
         blocks = (rows + kBlockRows - 1) / kBlockRows;
         tiles = (k + kTileKeys - 1) / kTileKeys;
         chunks =
-            std::clamp<Index>(std::min(kMaxItems / std::max<Index>(blocks, 1), tiles / kMinTiles),
-                              tiles > 0 ? 1 : 0, kMaxItems);
+            std::clamp<Index>(std::min(kMaxParts / std::max<Index>(blocks, 1), tiles / kMinTiles),
+                              tiles > 0 ? 1 : 0, kMaxParts);
+    }
+
+    Index parts() const {
+        return blocks * chunks;
+    }
+
+    Index workers(int threads) const {
+        return std::min<Index>(threads, parts());
     }
 
     Index first_tile(Index chunk) const {
@@ -57,11 +65,11 @@ struct Workspace {
     T* near_scores;       // [chunks][padded_rows][topk]: largest scores, descending
     Index* near_indices;  // [chunks][padded_rows][topk]: their keys, -1 where there are fewer
     double* row_losses;   // [3][n]
-    T* scratch;           // [threads][scratch_size()]
+    T* scratch;           // [workers][scratch_size()]
     Index bytes;
 
     Workspace(const Plan& plan, int threads, void* base) {
-        const Index parts = plan.chunks * plan.padded_rows;
+        const Index rows = plan.chunks * plan.padded_rows;
         char* const start = static_cast<char*>(base);
         Index offset = 0;
         const auto take = [&offset, start](auto*& array, Index count) {
@@ -70,13 +78,13 @@ struct Workspace {
             offset += round_up(count * static_cast<Index>(sizeof(Element)), 64);
         };
         take(packed_rows, plan.padded_rows * plan.padded_d);
-        take(key_sums, parts * plan.padded_d);
-        take(maxima, parts);
-        take(normalizers, parts);
-        take(near_scores, parts * plan.topk);
-        take(near_indices, parts * plan.topk);
+        take(key_sums, rows * plan.padded_d);
+        take(maxima, rows);
+        take(normalizers, rows);
+        take(near_scores, rows * plan.topk);
+        take(near_indices, rows * plan.topk);
         take(row_losses, kViews * plan.n);
-        take(scratch, threads * scratch_size(plan));
+        take(scratch, plan.workers(threads) * scratch_size(plan));
         bytes = offset;
     }
 
