@@ -122,8 +122,8 @@ def _triton_device_why_not(device: torch.device) -> str | None:
         return None
     if device.type != "cuda":
         return f"it runs on a CUDA device, and the tensor is on {device}"
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
-        return "it needs compute capability 8.0 or newer"
+    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs an NVIDIA GPU of compute capability 8.0 or newer"
     return None
 
 

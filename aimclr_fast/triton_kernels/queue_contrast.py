@@ -333,6 +333,7 @@ def queue_contrast(
         OPERAND=operand, DOT=tl.float32 if INTERPRETED else operand,
         PRECISION="ieee" if precision == "ieee" else "tf32", MINE=topk > 0,
         num_warps=shape.num_warps, num_stages=shape.num_stages,
+        maxnreg=255,  # or the assembler spills some to fit one more program on a processor
     )  # fmt: skip
     if topk:
         _mine_kernel[rows,](
