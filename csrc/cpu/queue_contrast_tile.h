@@ -15,7 +15,8 @@ namespace aimclr::cpu::contrast {
 
 template <typename T, int kBytes>
 struct Tile {
-    using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+    // Unsigned, since bits are shifted out of it.
+    using Int = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
     // The element type's alias, so that arrays of T can be read as vectors.
     using Vec [[gnu::vector_size(kBytes), gnu::may_alias]] = T;
     using IntVec [[gnu::vector_size(kBytes), gnu::may_alias]] = Int;
