@@ -1,15 +1,258 @@
-"""queue_contrast: checks and backends."""
+"""queue_contrast: checks, backends and the torch op behind the fast ones.
+
+A fast backend finds losses, gradients and neighbours in one pass over the queue, so the backward
+pass only scales what the forward pass saved.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+import functools
+from typing import Any
 
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from aimclr_fast import native
 from aimclr_fast.reference import queue_contrast as reference
 
 from ._checks import FLOATS, check_dtype, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
+from ._native import cpp_why_not
 
-BACKENDS = (Backend(REFERENCE, reference.queue_contrast, always),)
+# How the triton backend multiplies; the others always do so exactly in the rows' precision.
+PRECISIONS = ("ieee", "tf32", "bf16", "fp16")
+MAX_TRITON_WIDTH = 256
+
+Outputs = tuple[Tensor, Tensor, Tensor]
+
+
+def _constant(function: Any) -> Any:
+    """Have Dynamo call a function and not trace it, as for torch.compiler.assume_constant_result.
+
+    That imports torch._dynamo when the function is defined, which takes as long as torch itself.
+    """
+    function._dynamo_marked_constant = True
+    return function
+
+
+def _allocate(query: Tensor, topk: int) -> Outputs:
+    """Losses [3], neighbours [N, 3, topk] and the gradient [3, N, D] of each loss by its rows."""
+    n, d = query.shape
+    # As in the reference, half-precision rows are widened.
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    return (
+        query.new_empty(3, dtype=dtype),
+        query.new_empty((n, 3, topk), dtype=torch.int64),
+        query.new_empty((3, n, d), dtype=dtype),
+    )
+
+
+# --- cpp -----------------------------------------------------------------------------------------
+
+
+@_constant
+def _library_why_not() -> str | None:
+    return native.why_unavailable()
+
+
+def _cpp_why_not(query: Tensor) -> str | None:
+    reason: str | None = _library_why_not() if query.is_cpu else cpp_why_not(query)
+    return reason
+
+
+def _cpp(
+    query: Tensor,
+    extreme: Tensor,
+    dropped: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    topk: int,
+    vector_bytes: int = 0,
+) -> Outputs:
+    """`vector_bytes` 64, 32 or 16 forces AVX-512, AVX2 or neither; 0 takes the widest there is."""
+    losses, neighbors, gradients = _allocate(query, topk)
+    inputs = [x.to(losses.dtype).contiguous() for x in (query, extreme, dropped, key, queue)]
+    library, threads = native.load(), torch.get_num_threads()
+    double = losses.dtype == torch.float64
+    run = library.queue_contrast_f64_cpu if double else library.queue_contrast_f32_cpu
+    sizes = (len(query), len(queue), query.shape[1])
+    size = library.queue_contrast_workspace_cpu(*sizes, topk, threads, losses.element_size())
+    workspace = torch.empty(size, dtype=torch.uint8)
+    run(
+        *(x.data_ptr() for x in inputs),
+        *sizes,
+        temperature,
+        topk,
+        *(x.data_ptr() for x in (workspace, losses, gradients, neighbors)),
+        threads,
+        vector_bytes,
+    )
+    return losses, neighbors, gradients
+
+
+# --- triton --------------------------------------------------------------------------------------
+
+
+def default_precision(query: Tensor, queue: Tensor) -> str:
+    """The precision of the triton backend's products, if the caller gives none.
+
+    Half-precision rows and queue are multiplied as they are. For float32, torch's own setting
+    decides: `torch.set_float32_matmul_precision` "highest" is "ieee", "high" "tf32", "medium"
+    "bf16".
+    """
+    dtype = torch.promote_types(query.dtype, queue.dtype)
+    if dtype != torch.float32:
+        return "bf16" if dtype == torch.bfloat16 else "fp16"
+    try:
+        setting = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses where the newer setting was used, which says it instead
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    return {"highest": "ieee", "high": "tf32", "medium": "bf16"}[setting]
+
+
+@_constant
+def _triton_device_why_not(device: torch.device) -> str | None:
+    try:
+        from aimclr_fast.triton_kernels import queue_contrast as kernels
+    except ImportError as error:
+        return f"Triton cannot be imported: {error}"
+    if kernels.INTERPRETED:
+        return None
+    if device.type != "cuda":
+        return f"it runs on a CUDA device, and the tensor is on {device}"
+    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs an NVIDIA GPU of compute capability 8.0 or newer"
+    return None
+
+
+def _triton_why_not(query: Tensor) -> str | None:
+    width = query.shape[1]
+    if query.dtype == torch.float64:
+        return "it has no float64 kernels"
+    if width % 16 or not 0 < width <= MAX_TRITON_WIDTH:
+        return f"rows must be a multiple of 16 wide, up to {MAX_TRITON_WIDTH}, got {width}"
+    reason: str | None = _triton_device_why_not(query.device)
+    return reason
+
+
+def _triton(
+    query: Tensor,
+    extreme: Tensor,
+    dropped: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    topk: int,
+    precision: str | None,
+) -> Outputs:
+    from aimclr_fast.triton_kernels import queue_contrast as kernels
+
+    _, neighbors, gradients = _allocate(query, topk)
+    row_losses = gradients.new_empty(3, len(query))
+    processors = 4
+    if query.device.type == "cuda":
+        processors = torch.cuda.get_device_properties(query.device).multi_processor_count
+    with torch.cuda.device_of(query):
+        kernels.queue_contrast(
+            query.contiguous(),
+            extreme.to(query.dtype).contiguous(),
+            dropped.to(query.dtype).contiguous(),
+            key.contiguous(),
+            queue.contiguous(),
+            temperature,
+            topk,
+            precision or default_precision(query, queue),
+            processors,
+            (row_losses, neighbors, gradients),
+        )
+    return row_losses.mean(1), neighbors, gradients
+
+
+# --- The torch op: one for all fast backends -----------------------------------------------------
+
+_OP = "aimclr_fast::queue_contrast"
+torch.library.define(
+    _OP,
+    "(Tensor query, Tensor extreme, Tensor dropped, Tensor key, Tensor queue, float temperature,"
+    " SymInt topk, str backend, str? precision)"
+    " -> (Tensor losses, Tensor neighbors, Tensor gradients)",
+)
+
+
+def _forward(
+    query: Tensor,
+    extreme: Tensor,
+    dropped: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    topk: int,
+    backend: str,
+    precision: str | None,
+) -> Outputs:
+    inputs = (query, extreme, dropped, key, queue, temperature, topk)
+    return _triton(*inputs, precision) if backend == "triton" else _cpp(*inputs)
+
+
+def _fake(
+    query: Tensor,
+    extreme: Tensor,
+    dropped: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    topk: int,
+    backend: str,
+    precision: str | None,
+) -> Outputs:
+    return _allocate(query, topk)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+    _, neighbors, gradients = output
+    ctx.mark_non_differentiable(neighbors, gradients)
+    ctx.save_for_backward(gradients)
+    ctx.dtypes = [rows.dtype for rows in inputs[:3]]
+
+
+@once_differentiable
+def _backward(ctx: Any, grad_losses: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    (gradients,) = ctx.saved_tensors
+    scaled = (gradients * grad_losses[:, None, None]).unbind()
+    rows = [
+        gradient.to(dtype) if needed else None
+        for gradient, dtype, needed in zip(scaled, ctx.dtypes, ctx.needs_input_grad, strict=False)
+    ]
+    return (*rows, *[None] * 6)
+
+
+torch.library.impl(_OP, ("cpu", "cuda"), _forward)
+torch.library.register_fake(_OP, _fake)
+torch.library.register_autograd(_OP, _backward, setup_context=_save)
+
+
+# --- The function --------------------------------------------------------------------------------
+
+
+def _fast(
+    backend: str, *inputs: Any, precision: str | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    losses, neighbors, _ = torch.ops.aimclr_fast.queue_contrast(*inputs, backend, precision)
+    info_nce, d3m_extreme, d3m_dropped = losses.unbind()
+    return info_nce, d3m_extreme, d3m_dropped, neighbors
+
+
+def _reference(*inputs: Any, precision: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return reference.queue_contrast(*inputs)
+
+
+BACKENDS = (
+    Backend("cpp", functools.partial(_fast, "cpp"), _cpp_why_not),
+    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
+    Backend(REFERENCE, _reference, always),
+)
 
 
 def queue_contrast(
@@ -21,6 +264,7 @@ def queue_contrast(
     temperature: float,
     topk: int,
     backend: str = "auto",
+    precision: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     check_shape("query", query, "N", "D")
     n, d = query.shape
@@ -37,8 +281,10 @@ def queue_contrast(
         raise ValueError(f"temperature must be positive, got {temperature}")
     if not 0 <= topk <= len(queue):
         raise ValueError(f"topk must lie in 0..{len(queue)} (the queue's size), got {topk}")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     run = choose("queue_contrast", BACKENDS, backend, query)
     info_nce, d3m_extreme, d3m_dropped, neighbors = run(
-        query, extreme, dropped, key, queue, temperature, topk
+        query, extreme, dropped, key, queue, temperature, topk, precision=precision
     )
     return info_nce, d3m_extreme, d3m_dropped, neighbors

@@ -1,0 +1,247 @@
+"""queue_contrast's kernels: every instruction set, thread count and shape, memory and registers."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from triton_aot import assert_no_spills, compile_launches
+
+from aimclr_fast import native
+from aimclr_fast.ops import queue_contrast as op
+
+MODULE = "aimclr_fast.triton_kernels.queue_contrast"
+MEGABYTE = 1 << 20
+
+
+def random_inputs(n: int, k: int, d: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    torch.manual_seed(0)
+    sizes = [(n, d)] * 4 + [(k, d)]
+    return [F.normalize(torch.randn(*size), dim=1).to(dtype) for size in sizes]
+
+
+# --- C++ -----------------------------------------------------------------------------------------
+
+
+def processor_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    lines = [line for line in text.splitlines() if line.startswith("flags")]
+    return set(lines[0].split()) if lines else set()
+
+
+@pytest.mark.parametrize(("vector_bytes", "flag"), [(64, "avx512dq"), (32, "avx2")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_instruction_sets_agree(vector_bytes, flag, dtype):
+    """All but for the rounding that fused multiply-adds spare."""
+    if flag not in processor_flags():
+        pytest.skip(f"this processor has no {flag}")
+    inputs = random_inputs(70, 1500, 36, dtype)
+    losses, neighbors, gradients = op._cpp(*inputs, 0.07, 4, vector_bytes)
+    baseline = op._cpp(*inputs, 0.07, 4, 16)
+    accuracy = 20 * torch.finfo(dtype).eps
+    torch.testing.assert_close(losses, baseline[0], rtol=accuracy, atol=0)
+    scale = float(baseline[2].abs().max())
+    torch.testing.assert_close(gradients, baseline[2], rtol=0, atol=accuracy * scale)
+    assert torch.equal(neighbors, baseline[1])
+
+
+def test_an_unknown_vector_width_is_refused():
+    with pytest.raises(ValueError, match="no vectors of that width"):
+        op._cpp(*random_inputs(2, 4, 8), 0.07, 0, 48)
+
+
+@pytest.mark.parametrize(("n", "k"), [(5, 9000), (300, 700)])
+def test_threads_do_not_change_a_bit(n, k):
+    inputs = random_inputs(n, k, 24)
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2, 7):
+            torch.set_num_threads(threads)
+            results.append(op._cpp(*inputs, 0.07, 3))
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        for have, want in zip(other, results[0], strict=True):
+            assert torch.equal(have, want)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "topk", "threads", "limit"),
+    [
+        (128, 32768, 1, 2, 8 * MEGABYTE),
+        (128, 32768, 32, 64, 8 * MEGABYTE),
+        (4096, 131072, 1, 64, 32 * MEGABYTE),  # a matrix of rows by keys takes 2 GiB
+    ],
+)
+def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
+    library = native.load()
+    assert library.queue_contrast_workspace_cpu(n, k, 128, topk, threads, 4) <= limit
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 0}, "n and threads must be positive"),
+        ({"threads": 0}, "n and threads must be positive"),
+        ({"topk": 9}, "topk in 0..k"),
+        ({"temperature": 0.0}, "temperature must be positive"),
+        ({"workspace": 8}, "aligned to 64 bytes"),
+    ],
+)
+def test_the_library_checks_its_arguments(changes, message):
+    arguments = {
+        **dict.fromkeys(("query", "extreme", "dropped", "key", "queue"), 64),
+        "n": 1,
+        "k": 8,
+        "d": 4,
+        "temperature": 0.1,
+        "topk": 1,
+        "workspace": 64,
+        **dict.fromkeys(("losses", "gradients", "neighbors"), 64),
+        "threads": 1,
+        "vector_bytes": 0,
+    }
+    with pytest.raises(ValueError, match=message):
+        native.load().queue_contrast_f32_cpu(*{**arguments, **changes}.values())
+
+
+# --- Triton --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processors", [1, 3, 50])
+def test_splits_of_the_queue_do_not_matter(processors):
+    """Programs as on small and large GPUs; each split merges into the same answer."""
+    if torch.cuda.is_available():
+        pytest.skip("Triton's interpreter is for machines without a GPU")
+    kernels = importlib.import_module(MODULE)
+    inputs = random_inputs(3, 300, 16)
+    n, topk = 3, 2
+    outputs = (torch.empty(3, n), torch.empty(n, 3, topk, dtype=torch.int64), torch.empty(3, n, 16))
+    kernels.queue_contrast(*inputs, 0.07, topk, "ieee", processors, outputs)
+    losses, neighbors, gradients = op._cpp(*inputs, 0.07, topk)
+    torch.testing.assert_close(outputs[0].mean(1), losses, rtol=1e-6, atol=0)
+    assert torch.equal(outputs[1], neighbors)
+    scale = float(gradients.abs().max())
+    torch.testing.assert_close(outputs[2], gradients, rtol=0, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "tiles", "processors", "expected"),
+    [
+        (6, 512, 132, 22),  # N = 128, K = 32768 on an H100: one round of 132 programs
+        (6, 512, 108, 18),
+        (192, 512, 132, 2),  # more would cost more to merge than they gain
+        (1, 3, 132, 3),  # no more parts than tiles
+        (1, 1, 1, 1),
+    ],
+)
+def test_splits_fill_the_processors(blocks, tiles, processors, expected):
+    kernels = importlib.import_module(MODULE)
+    assert kernels.split_count(blocks, tiles, processors) == expected
+
+
+class Recorder:
+    """Stands in for a kernel and keeps the tensors it would be launched with."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[int, int] = {}
+
+    def __getitem__(self, grid):
+        return self.launch
+
+    def launch(self, *arguments, **_):
+        tensors = (x for x in arguments if isinstance(x, Tensor))
+        self.bytes |= {id(x): x.nbytes for x in tensors}
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "limit"), [(128, 32768, 8 * MEGABYTE), (512, 32768, 16 * MEGABYTE)]
+)
+def test_workspace_of_the_scan(monkeypatch, n, k, limit):
+    kernels = importlib.import_module(MODULE)
+    recorder = Recorder()
+    for name in ("_scan_kernel", "_mine_kernel", "_combine_kernel"):
+        monkeypatch.setattr(kernels, name, recorder)
+    kinds = [(n, 128)] * 4 + [(k, 128)]
+    inputs = [torch.empty(size, dtype=torch.bfloat16, device="meta") for size in kinds]
+    outputs = tuple(
+        torch.empty(size, dtype=dtype, device="meta")
+        for size, dtype in (
+            ((3, n), torch.float32),
+            ((n, 3, 1), torch.int64),
+            ((3, n, 128), torch.float32),
+        )
+    )
+    kernels.queue_contrast(*inputs, 0.07, 1, "bf16", 132, outputs)
+    inputs_bytes = sum(x.nbytes for x in inputs)
+    assert 0 < sum(recorder.bytes.values()) - inputs_bytes <= limit
+
+
+@pytest.mark.cuda
+def test_extra_memory_on_a_gpu():
+    inputs = [x.cuda() for x in random_inputs(128, 32768, 128, torch.bfloat16)]
+    rows = [x.requires_grad_() for x in inputs[:3]]
+
+    def step() -> None:
+        sum(op.queue_contrast(*inputs, 0.07, 1, "triton")[:3]).backward()
+
+    step()  # leaves room for .grad
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    assert torch.cuda.max_memory_allocated() - before <= 8 * MEGABYTE
+    assert rows[0].grad is not None
+
+
+LAUNCH = """
+def empty(*size, dtype=torch.float32):
+    return torch.empty(*size, dtype=dtype, device="meta")
+
+n, k, d, topk = 128, 32768, {d}, {topk}
+rows = [empty(n, d, dtype={rows}) for _ in range(4)]
+outputs = (empty(3, n), empty(n, 3, topk, dtype=torch.int64), empty(3, n, d))
+kernels.queue_contrast(
+    *rows, empty(k, d, dtype={queue}), 0.07, topk, "{precision}", 132, outputs
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("precision", "d", "topk", "rows", "queue"),
+    [
+        ("bf16", 128, 1, torch.bfloat16, torch.bfloat16),
+        ("bf16", 128, 1, torch.float32, torch.float32),
+        ("bf16", 256, 32, torch.float32, torch.float32),
+        ("bf16", 16, 0, torch.bfloat16, torch.bfloat16),
+        ("fp16", 256, 5, torch.float16, torch.float16),
+        ("fp16", 112, 0, torch.float16, torch.float16),
+        ("tf32", 128, 1, torch.float32, torch.float32),
+        ("tf32", 256, 0, torch.float32, torch.float32),
+        ("tf32", 64, 0, torch.float32, torch.float32),
+        ("ieee", 128, 1, torch.float32, torch.float32),
+        ("ieee", 256, 0, torch.float32, torch.float32),
+        ("ieee", 32, 0, torch.float32, torch.bfloat16),
+    ],
+)
+def test_compiles_for_gpus_without_spills(precision, d, topk, rows, queue):
+    code = LAUNCH.format(precision=precision, d=d, topk=topk, rows=rows, queue=queue)
+    launches = compile_launches(MODULE, code)
+    for launch in launches:
+        print(launch)  # shown by pytest -rP
+    assert_no_spills(launches)
+    names = {"_scan_kernel", "_combine_kernel"} | ({"_mine_kernel"} if topk else set())
+    assert {launch.kernel for launch in launches} == names
+    assert max(launch.shared_bytes for launch in launches) <= 99 * 1024
+    scans = {launch.arch: launch.ptx for launch in launches if launch.kernel == "_scan_kernel"}
+    for arch, ptx in scans.items():
+        on_tensor_cores = "mma.sync" in ptx or "wgmma" in ptx
+        assert on_tensor_cores == (precision != "ieee"), f"sm_{arch}"
+    # A block of 64 rows is what Hopper's own matrix instruction takes.
+    assert ("wgmma" in scans[90]) == (precision != "ieee" and (precision, d) != ("tf32", 256))
