@@ -67,6 +67,15 @@ def _empty_outputs(x: Tensor, channels_last: bool) -> Saved:
 # --- cpp -----------------------------------------------------------------------------------------
 
 
+@torch.compiler.assume_constant_result  # Dynamo cannot trace the search for the library
+def _library_why_not() -> str | None:
+    return native.why_unavailable()
+
+
+def _cpp_why_not(tensor: Tensor) -> str | None:
+    return _library_why_not() if tensor.device.type == "cpu" else cpp_why_not(tensor)
+
+
 def _cpp_function(name: str, dtype: torch.dtype) -> Any:
     return getattr(native.load(), f"{name}_{str(dtype).removeprefix('torch.')}_cpu")
 
@@ -119,20 +128,25 @@ def _cpp_backward(
 # --- triton --------------------------------------------------------------------------------------
 
 
-def _triton_why_not(tensor: Tensor) -> str | None:
+@torch.compiler.assume_constant_result  # Dynamo need not trace Triton's import
+def _triton_device_why_not(device: torch.device) -> str | None:
     try:
         from aimclr_fast.triton_kernels import eadm_pool as kernels
     except ImportError as error:
         return f"Triton cannot be imported: {error}"
-    if tensor.dtype == torch.float64:
-        return "it has no float64 kernels"
     if kernels.INTERPRETED:
         return None
-    if tensor.device.type != "cuda":
-        return f"it runs on a CUDA device, and the tensor is on {tensor.device}"
-    if torch.version.hip is None and torch.cuda.get_device_capability(tensor.device) < (8, 0):
+    if device.type != "cuda":
+        return f"it runs on a CUDA device, and the tensor is on {device}"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
         return "it needs compute capability 8.0 or newer"
     return None
+
+
+def _triton_why_not(tensor: Tensor) -> str | None:
+    if tensor.dtype == torch.float64:
+        return "it has no float64 kernels"
+    return _triton_device_why_not(tensor.device)
 
 
 def _triton_forward(
@@ -265,7 +279,7 @@ def _fast(backend: str, x: Tensor, keep_prob: float, e_lambda: float) -> tuple[T
 
 
 BACKENDS = (
-    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
+    Backend("cpp", functools.partial(_fast, "cpp"), _cpp_why_not),
     Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
     Backend(REFERENCE, reference.eadm_pool, always),
 )

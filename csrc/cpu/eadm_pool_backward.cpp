@@ -56,13 +56,16 @@ AIMCLR_INLINE void backward_rows(const Backward<Word>& call, std::uint8_t* octet
 template <typename Word>
 AIMCLR_INLINE void backward_columns(const Backward<Word>& call) {
     const std::int64_t channels = call.channels, joints = call.joints;
-    Word* to = call.dx;
+    const Word* __restrict__ where_kept = call.kept;
+    const Word* __restrict__ where_dropped = call.dropped;
+    Word* __restrict__ to = call.dx;
     for (std::int64_t t = 0; t < call.frames; ++t) {
         for (std::int64_t v = 0; v < joints; ++v, to += channels) {
-            const std::uint8_t* octet = call.bits + (t / 8 * joints + v) * channels;
+            const std::uint8_t* __restrict__ octet = call.bits + (t / 8 * joints + v) * channels;
             const auto bit = static_cast<std::uint8_t>(call.kept_joints[v] << t % 8);
             for (std::int64_t c = 0; c < channels; ++c) {
-                to[c] = octet[c] & bit ? call.kept[c] : call.dropped[c];
+                const Word kept = where_kept[c], dropped = where_dropped[c];
+                to[c] = octet[c] & bit ? kept : dropped;
             }
         }
     }

@@ -42,8 +42,10 @@ struct Scratch {
 // attention[i] += attention of value i; kept_values[i] (+)= the value if it is kept; kept[i] = 1 if
 // so. Statistics are one for the row (Stride 0) or one per lane (Stride 1).
 template <int Stride, typename R>
-AIMCLR_INLINE void attend(const R* values, std::int64_t n, const R* mean, const R* slope,
-                          const R* limit, R* attention, R* kept_values, std::uint8_t* kept) {
+AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n, const R* __restrict__ mean,
+                          const R* __restrict__ slope, const R* __restrict__ limit,
+                          R* __restrict__ attention, R* __restrict__ kept_values,
+                          std::uint8_t* __restrict__ kept) {
     for (std::int64_t i = 0; i < n; ++i) {
         const R deviation = values[i] - mean[Stride * i];
         const R distance = deviation * deviation;

@@ -1,0 +1,176 @@
+"""What a Triton launcher launches, compiled ahead of time for GPUs that this machine lacks.
+
+    launches = compile_launches(
+        "aimclr_fast.triton_kernels.my_op",
+        "kernels.forward(torch.empty(8, 64, device='meta'))",
+    )
+    assert_no_spills(launches)
+
+The code runs once in a new process without the interpreter. There, launching a kernel compiles it
+for each architecture instead, with the types, alignment and constants that Triton itself derives
+from the arguments; tensors on the meta device have any shape and no memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ARCHS = (80, 90)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel of one launch, compiled for one architecture.
+
+    Attributes:
+        kernel: name of the function.
+        arch: compute capability, 80 or 90.
+        warps: warps of a program.
+        registers: per thread.
+        local_bytes: stack and local memory per thread; above 0 if registers are spilled.
+        shared_bytes: shared memory of a program.
+        ptx: the virtual assembly, to look for instructions in.
+    """
+
+    kernel: str
+    arch: int
+    warps: int
+    registers: int
+    local_bytes: int
+    shared_bytes: int
+    ptx: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kernel} sm_{self.arch}: {self.warps} warps, {self.registers} registers, "
+            f"{self.local_bytes} B local, {self.shared_bytes} B shared"
+        )
+
+
+def compile_launches(module: str, code: str, archs: Iterable[int] = ARCHS) -> list[Launch]:
+    """Every launch of `code`, which sees `torch` and the module as `kernels`, for each arch."""
+    environment = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
+    request = json.dumps({"module": module, "code": code, "archs": list(archs)})
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=request,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    launches = [Launch(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
+    assert launches, f"nothing was launched by {code}"
+    return launches
+
+
+def assert_no_spills(launches: Iterable[Launch]) -> None:
+    spilled = [str(launch) for launch in launches if launch.local_bytes]
+    assert not spilled, "\n".join(spilled)
+
+
+# --- In the new process --------------------------------------------------------------------------
+
+
+def type_name(value: Any) -> str:
+    """Triton's name for the type of an argument."""
+    import torch
+
+    names = {
+        torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16",
+        torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32",
+        torch.int16: "i16", torch.int8: "i8", torch.uint8: "u8", torch.bool: "i1",
+    }  # fmt: skip
+    if isinstance(value, torch.Tensor):
+        return f"*{names[value.dtype]}"
+    if isinstance(value, bool):
+        return "i1"
+    if isinstance(value, int):
+        return "i32" if -(2**31) <= value < 2**31 else "i64"
+    assert isinstance(value, float), f"an argument of type {type(value).__name__}"
+    return "fp32"
+
+
+def source_of(function: Any, values: dict[str, Any]) -> Any:
+    """What Triton compiles for these arguments, specialised as its own launcher does."""
+    import torch
+    from triton.compiler import ASTSource
+
+    signature, constants, attributes = {}, {}, {}
+    for index, parameter in enumerate(function.params):
+        name, value = parameter.name, values[parameter.name]
+        free = parameter.do_not_specialize
+        if parameter.is_constexpr or value is None or (type(value) is int and value == 1 > free):
+            signature[name], constants[name] = "constexpr", value
+            continue
+        signature[name] = type_name(value)
+        # Allocations are aligned; only a view could start elsewhere.
+        divisible = isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0)
+        if divisible and not free:
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    return ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers and memory, as the machine code itself states them."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "-res-usage", file.name]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return {name: int(number) for name, number in re.findall(r"\b([A-Z]+):(\d+)", listing)}
+
+
+def main() -> None:
+    import importlib
+
+    import torch
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    request = json.load(sys.stdin)
+    launches: list[Launch] = []
+
+    def compile_instead(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        values = {**dict(zip(self.arg_names, args, strict=False)), **kwargs}
+        options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
+        for parameter in self.params:
+            if parameter.has_default:
+                values.setdefault(parameter.name, parameter.default)
+        for arch in request["archs"]:
+            target = GPUTarget("cuda", arch, 32)
+            compiled = triton.compile(source_of(self, values), target=target, options=options)
+            used = resources(compiled.asm["cubin"])
+            launches.append(
+                Launch(
+                    kernel=self.fn.__name__,
+                    arch=arch,
+                    warps=compiled.metadata.num_warps,
+                    registers=used["REG"],
+                    local_bytes=used["STACK"] + used["LOCAL"],
+                    shared_bytes=compiled.metadata.shared,
+                    ptx=compiled.asm["ptx"],
+                )
+            )
+
+    triton.JITFunction.run = compile_instead
+    kernels = importlib.import_module(request["module"])
+    exec(request["code"], {"torch": torch, "kernels": kernels})
+    print(json.dumps([asdict(launch) for launch in launches]))
+
+
+if __name__ == "__main__":
+    main()
