@@ -1,4 +1,4 @@
-"""Skeleton augmentation: the chain of AimCLR (paper section 3.2), its parameters and their draws."""
+"""Skeleton augmentation (AimCLR, section 3.2): the chain, its parameters and their draws."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def draw_noise(
 
 
 def crop_frames(crop_start: Tensor, frames: int, crop_ratio: int) -> Tensor:
-    """Source frame [N, T] of each cropped frame: the sequence with P mirrored frames at each end."""
+    """Source frame [N, T] of each cropped frame; P mirrored frames stand at each end."""
     padding = frames // crop_ratio
     padded = crop_start[:, None] + torch.arange(frames, device=crop_start.device) - padding
     mirrored = torch.where(padded < 0, -1 - padded, padded)
