@@ -10,9 +10,10 @@ Sums have a fixed order and counts are integers, so results do not vary from run
 
 Maps are [B, C, R, V], or [B, R, V, C] in channels-last format, where the R rows of a map are T
 frames or, for the bits, octets of frames: frame t is bit t % 8 of octet t // 8. A tile is [octet,
-8, plane]; its plane of channels and joints has the axis last that is contiguous in memory. A
-thread then owns all frames of its part of the plane, so that sums and bits over time need no
-exchange, and with the sizes known to the compiler, frames that only pad a tile cost nothing.
+8, plane]: the plane is the block's channels and joints, flat and in the order of memory. There are
+as many threads as the plane has items (or a fraction), so that each owns all frames of its items:
+sums and bits over time need no exchange, and with the sizes known to the compiler, frames that only
+pad a tile cost nothing.
 """
 
 from __future__ import annotations
@@ -25,50 +26,57 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# --- The plane: [BLOCK_C, BLOCK_V], or [BLOCK_V, BLOCK_C] in channels-last format ----------------
+# --- The plane -----------------------------------------------------------------------------------
 
 
 @triton.jit
-def _channels(block, BLOCK_C: tl.constexpr, VECTOR: tl.constexpr):
-    """Channels of a block, of which a thread takes at most VECTOR neighbours at once.
+def _indices(block, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr, LAST: tl.constexpr):
+    """Channel and joint of each item of a plane."""
+    item = tl.arange(0, BLOCK_C * BLOCK_V)
+    if LAST:
+        index_c, index_v = item % BLOCK_C, item // BLOCK_C
+    else:
+        index_c, index_v = item // BLOCK_V, item % BLOCK_V
+    return block * BLOCK_C + index_c, index_v
 
-    All frames of each are held in registers, so the widest access is not the best one.
+
+@triton.jit
+def _offsets(
+    index_c, index_v, C: tl.constexpr, V: tl.constexpr, R: tl.constexpr,
+    LAST: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """Offsets of the first row's plane in a map of R rows.
+
+    A thread takes at most VECTOR items side by side. It holds all frames of each in registers, so
+    the widest access is not the best one.
     """
-    index_c = block * BLOCK_C + tl.arange(0, BLOCK_C)
-    return tl.max_contiguous(index_c, VECTOR if BLOCK_C > VECTOR else 1)
-
-
-@triton.jit
-def _plane(index_c, index_v, C: tl.constexpr, V: tl.constexpr, R: tl.constexpr, LAST: tl.constexpr):
-    """Offsets of a plane of a map with R rows; `_row_stride` leads to the next row's."""
     if LAST:
-        return index_v[:, None] * C + index_c[None, :]
+        offsets = tl.max_contiguous(index_v * C + index_c, VECTOR)
     else:
-        return index_c[:, None] * (R * V) + index_v[None, :]
+        offsets = index_c * (R * V) + index_v
+    return offsets
 
 
 @triton.jit
-def _plane_valid(index_c, index_v, C: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr):
+def _over_joints(plane, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr, LAST: tl.constexpr):
+    """Sum per channel, spread over the plane."""
     if LAST:
-        return (index_v < V)[:, None] & (index_c < C)[None, :]
+        sums = tl.sum(tl.reshape(plane, (BLOCK_V, BLOCK_C)), axis=0)[None, :]
+        spread = tl.broadcast_to(sums, (BLOCK_V, BLOCK_C))
     else:
-        return (index_c < C)[:, None] & (index_v < V)[None, :]
+        sums = tl.sum(tl.reshape(plane, (BLOCK_C, BLOCK_V)), axis=1)[:, None]
+        spread = tl.broadcast_to(sums, (BLOCK_C, BLOCK_V))
+    return tl.reshape(spread, (BLOCK_C * BLOCK_V,))
 
 
 @triton.jit
-def _per_channel(values, LAST: tl.constexpr):
-    """[BLOCK_C] spread over a tile."""
-    return tl.expand_dims(values, 0 if LAST else 1)[None, None]
-
-
-@triton.jit
-def _over_joints(plane, LAST: tl.constexpr):
-    return tl.sum(plane, axis=0 if LAST else 1)
-
-
-@triton.jit
-def _over_channels(plane, LAST: tl.constexpr):
-    return tl.sum(plane, axis=1 if LAST else 0)
+def _over_channels(plane, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr, LAST: tl.constexpr):
+    """Sum per joint: [BLOCK_V]."""
+    if LAST:
+        sums = tl.sum(tl.reshape(plane, (BLOCK_V, BLOCK_C)), axis=1)
+    else:
+        sums = tl.sum(tl.reshape(plane, (BLOCK_C, BLOCK_V)), axis=0)
+    return sums
 
 
 @triton.jit
@@ -81,33 +89,42 @@ def _over_time(tile):
 
 @triton.jit
 def _load(x, first, plane_valid, STRIDE: tl.constexpr, T: tl.constexpr, BLOCK_O: tl.constexpr):
-    """The tile of a plane of x from frame `first` on, and where it lies inside the map."""
-    octet = tl.arange(0, BLOCK_O)[:, None, None, None]
-    time = first + octet * 8 + tl.arange(0, 8)[None, :, None, None]
-    valid = (time < T) & plane_valid[None, None]
-    values = tl.load(x[None, None] + time * STRIDE, mask=valid, other=0.0)
-    return values.to(tl.float32), valid
+    """The tile of a plane of x from frame `first` on, 0 outside the map, and which frames exist.
+
+    What is computed from it is summed over existing frames; joints and channels that only pad the
+    plane are left out after that, at a lower cost.
+    """
+    octet = tl.arange(0, BLOCK_O)[:, None, None]
+    time = first + octet * 8 + tl.arange(0, 8)[None, :, None]
+    exists = time < T
+    values = tl.load(
+        x[None, None] + time * STRIDE, mask=exists & plane_valid[None, None], other=0.0
+    )
+    return values.to(tl.float32), exists
 
 
 @triton.jit
-def _squares(values, valid, mean, LAST: tl.constexpr):
-    deviation = tl.where(valid, values - _per_channel(mean, LAST), 0.0)
-    return _over_time(deviation * deviation)
+def _squares(values, exists, mean):
+    deviation = values - mean[None, None]
+    return _over_time(tl.where(exists, deviation * deviation, 0.0))
 
 
 @triton.jit
-def _attend(values, valid, mean, slope, limit, bits, bits_valid, LAST: tl.constexpr):
-    """Writes the bits of a tile; returns planes of sums: attention, kept values, their count."""
-    deviation = values - _per_channel(mean, LAST)
+def _attend(values, exists, mean, slope, limit, bits, bits_valid):
+    """Writes the bits of a tile; returns sums over time: attention, kept values, their count."""
+    deviation = values - mean[None, None]
     distance = deviation * deviation
-    kept = valid & (distance < _per_channel(limit, LAST))
-    octets = tl.sum(kept.to(tl.int32) << tl.arange(0, 8)[None, :, None, None], axis=1)
+    kept = exists & (distance < limit[None, None])
+    octets = tl.sum(kept.to(tl.int32) << tl.arange(0, 8)[None, :, None], axis=1)
     tl.store(bits, octets.to(tl.uint8), mask=bits_valid)
-    # sigmoid(slope * distance + 1/2), with the exponential in base 2.
-    exponent = -1.4426950408889634 * (distance * _per_channel(slope, LAST) + 0.5)
-    attention = tl.where(valid, 1.0 / (1.0 + tl.exp2(exponent)), 0.0)
-    kept_values = tl.where(kept, values, 0.0)
-    return _over_time(attention), _over_time(kept_values), _over_time(kept.to(tl.int32))
+    # sigmoid(slope * distance + 1/2) = 1 / (1 + 2^exponent); the square of the reciprocal root is
+    # a single instruction and a product, the reciprocal four more.
+    log2_e: tl.constexpr = 1.4426950408889634
+    exponent = distance * (slope * -log2_e)[None, None] - 0.5 * log2_e
+    root = tl.rsqrt(1.0 + tl.exp2(exponent))
+    attention = _over_time(tl.where(exists, root * root, 0.0))
+    count = tl.sum(kept.to(tl.int32), axis=0)
+    return attention, _over_time(tl.where(kept, values, 0.0)), tl.sum(count, axis=0)
 
 
 @triton.jit
@@ -134,59 +151,63 @@ def forward_kernel(
     STRIDE: tl.constexpr = V * C if LAST else V  # from row to row
     program = tl.program_id(0)
     sample = (program // BLOCKS).to(tl.int64)
-    index_c = _channels(program % BLOCKS, BLOCK_C, 2)
-    index_v = tl.arange(0, BLOCK_V)
-    plane_valid = _plane_valid(index_c, index_v, C, V, LAST)
-    x += sample * (C * T * V) + _plane(index_c, index_v, C, V, T, LAST)
-    bits += sample * (C * OCTETS * V) + _plane(index_c, index_v, C, V, OCTETS, LAST)
-    octet = tl.arange(0, BLOCK_O)[:, None, None]
+    index_c, index_v = _indices(program % BLOCKS, BLOCK_C, BLOCK_V, LAST)
+    plane_valid = (index_c < C) & (index_v < V)
+    x += sample * (C * T * V) + _offsets(index_c, index_v, C, V, T, LAST, 2)
+    bits += sample * (C * OCTETS * V) + _offsets(index_c, index_v, C, V, OCTETS, LAST, 2)
+    octet = tl.arange(0, BLOCK_O)[:, None]
 
     if ONE_TILE:
-        values, valid = _load(x, 0, plane_valid, STRIDE, T, BLOCK_O)
-        mean = _over_joints(_over_time(values), LAST) / (T * V)
-        squares = _squares(values, valid, mean, LAST)
+        values, exists = _load(x, 0, plane_valid, STRIDE, T, BLOCK_O)
+        mean = _over_joints(_over_time(values), BLOCK_C, BLOCK_V, LAST) / (T * V)
+        squares = _squares(values, exists, mean)
     else:
-        sums = tl.zeros(plane_valid.shape, tl.float32)
+        sums = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
         for first in range(0, T, BLOCK_O * 8):
-            values, valid = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
+            values, exists = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
             sums += _over_time(values)
-        mean = _over_joints(sums, LAST) / (T * V)
-        squares = tl.zeros(plane_valid.shape, tl.float32)
+        mean = _over_joints(sums, BLOCK_C, BLOCK_V, LAST) / (T * V)
+        squares = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
         for first in range(0, T, BLOCK_O * 8):
-            values, valid = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
-            squares += _squares(values, valid, mean, LAST)
+            values, exists = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
+            squares += _squares(values, exists, mean)
+    squares = tl.where(plane_valid, squares, 0.0)
     # A single position has no variance; dividing by one keeps its attention at sigmoid(1/2).
     FREEDOM: tl.constexpr = T * V - 1 if T * V > 1 else 1
-    width = 4.0 * (_over_joints(squares, LAST) / FREEDOM + e_lambda)
+    variance = _over_joints(squares, BLOCK_C, BLOCK_V, LAST) / FREEDOM
+    width = 4.0 * (variance + e_lambda)
     slope = 1.0 / width
     limit = logit_limit * width
-    tl.store(pooled + sample * C + index_c, mean, mask=index_c < C)
 
     if ONE_TILE:
         attention, kept_values, kept = _attend(
-            values, valid, mean, slope, limit,
-            bits[None] + octet * STRIDE, (octet < OCTETS) & plane_valid[None], LAST,
+            values, exists, mean, slope, limit,
+            bits[None] + octet * STRIDE, (octet < OCTETS) & plane_valid[None],
         )  # fmt: skip
     else:
-        attention = tl.zeros(plane_valid.shape, tl.float32)
-        kept_values = tl.zeros(plane_valid.shape, tl.float32)
-        kept = tl.zeros(plane_valid.shape, tl.int32)
+        attention = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+        kept_values = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+        kept = tl.zeros([BLOCK_C * BLOCK_V], tl.int32)
         for first in range(0, T, BLOCK_O * 8):
-            values, valid = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
+            values, exists = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
             at = first // 8 + octet
             tile_attention, tile_values, tile_kept = _attend(
-                values, valid, mean, slope, limit,
-                bits[None] + at * STRIDE, (at < OCTETS) & plane_valid[None], LAST,
+                values, exists, mean, slope, limit,
+                bits[None] + at * STRIDE, (at < OCTETS) & plane_valid[None],
             )  # fmt: skip
             attention += tile_attention
             kept_values += tile_values
             kept += tile_kept
+    attention = tl.where(plane_valid, attention, 0.0)
+    kept = tl.where(plane_valid, kept, 0)
 
-    joint_sums += sample * (C * V) + _plane(index_c, index_v, C, V, 1, LAST)
+    tl.store(pooled + sample * C + index_c, mean, mask=plane_valid & (index_v == 0))
+    joint_sums += sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 2)
     tl.store(joint_sums, kept_values, mask=plane_valid)
-    attention_sums += program.to(tl.int64) * V + index_v
-    tl.store(attention_sums, _over_channels(attention, LAST), mask=index_v < V)
-    tl.store(kept_counts + program, tl.sum(_over_channels(kept, LAST), axis=0))
+    joint = tl.arange(0, BLOCK_V)
+    attention_sums += program.to(tl.int64) * V + joint
+    tl.store(attention_sums, _over_channels(attention, BLOCK_C, BLOCK_V, LAST), mask=joint < V)
+    tl.store(kept_counts + program, tl.sum(kept, axis=0))
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -257,18 +278,17 @@ def drop_kernel(
     sample = (program // BLOCKS).to(tl.int64)
     if program == 0:
         tl.store(scale, factor)
-    index_c = (program % BLOCKS) * BLOCK_C + tl.arange(0, BLOCK_C)
-    index_v = tl.arange(0, BLOCK_V)
-    plane_valid = _plane_valid(index_c, index_v, C, V, LAST)
-    plane = sample * (C * V) + _plane(index_c, index_v, C, V, 1, LAST)
-    sums = tl.load(joint_sums + plane, mask=plane_valid, other=0.0)
-    kept = tl.load(kept_joints + sample * V + index_v, mask=index_v < V, other=0)
-    kept_sums = tl.where(tl.expand_dims(kept, 1 if LAST else 0) != 0, sums, 0.0)
+    index_c, index_v = _indices(program % BLOCKS, BLOCK_C, BLOCK_V, LAST)
+    valid = (index_c < C) & (index_v < V)
+    offsets = sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 4)
+    sums = tl.load(joint_sums + offsets, mask=valid, other=0.0)
+    kept = tl.load(kept_joints + sample * V + index_v, mask=valid, other=0)
+    kept_sums = _over_joints(tl.where(kept != 0, sums, 0.0), BLOCK_C, BLOCK_V, LAST)
     at = sample * C + index_c
-    plain = tl.load(pooled + at, mask=index_c < C)
+    plain = tl.load(pooled + at, mask=valid, other=0.0)
     # The difference is 0, or NaN where the map holds one: dropping must not hide it.
-    dropped = _over_joints(kept_sums, LAST) / (T * V) * factor + (plain - plain)
-    tl.store(pooled_drop + at, dropped, mask=index_c < C)
+    dropped = kept_sums / (T * V) * factor + (plain - plain)
+    tl.store(pooled_drop + at, dropped, mask=valid & (index_v == 0))
 
 
 # --- Backward ------------------------------------------------------------------------------------
@@ -290,7 +310,7 @@ def backward_kernel(
     BLOCK_O: tl.constexpr,
     BLOCK_V: tl.constexpr,
 ):
-    """dx = (grad_pooled + grad_drop * mask * scale) / (T * V): two values per channel."""
+    """Writes (grad_pooled + grad_drop * mask * scale) / (T * V): two values per channel."""
     BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
     OCTETS: tl.constexpr = (T + 7) // 8
     TILES: tl.constexpr = (OCTETS + BLOCK_O - 1) // BLOCK_O
@@ -298,29 +318,25 @@ def backward_kernel(
     program = tl.program_id(0)
     first = (program % TILES) * BLOCK_O
     sample = (program // (TILES * BLOCKS)).to(tl.int64)
-    index_c = _channels(program // TILES % BLOCKS, BLOCK_C, 4)
-    index_v = tl.arange(0, BLOCK_V)
-    plane_valid = _plane_valid(index_c, index_v, C, V, LAST)
-    dx += sample * (C * T * V) + _plane(index_c, index_v, C, V, T, LAST)
-    bits += sample * (C * OCTETS * V) + _plane(index_c, index_v, C, V, OCTETS, LAST)
+    index_c, index_v = _indices(program // TILES % BLOCKS, BLOCK_C, BLOCK_V, LAST)
+    plane_valid = (index_c < C) & (index_v < V)
+    dx += sample * (C * T * V) + _offsets(index_c, index_v, C, V, T, LAST, 4)
+    bits += sample * (C * OCTETS * V) + _offsets(index_c, index_v, C, V, OCTETS, LAST, 4)
 
     at = sample * C + index_c
-    plain = tl.load(grad_pooled + at, mask=index_c < C, other=0.0)
-    extra = tl.load(grad_drop + at, mask=index_c < C, other=0.0) * tl.load(scale)
-    where_dropped = _per_channel((plain / (T * V)).to(dx.dtype.element_ty), LAST)
-    where_kept = _per_channel(((plain + extra) / (T * V)).to(dx.dtype.element_ty), LAST)
+    plain = tl.load(grad_pooled + at, mask=plane_valid, other=0.0)
+    extra = tl.load(grad_drop + at, mask=plane_valid, other=0.0) * tl.load(scale)
+    where_dropped = (plain / (T * V)).to(dx.dtype.element_ty)[None, None]
+    where_kept = ((plain + extra) / (T * V)).to(dx.dtype.element_ty)[None, None]
 
-    kept_joint = tl.load(kept_joints + sample * V + index_v, mask=index_v < V, other=0)
-    octet = first + tl.arange(0, BLOCK_O)[:, None, None]
-    octet_valid = (octet < OCTETS) & plane_valid[None]
-    byte = tl.load(bits[None] + octet * STRIDE, mask=octet_valid, other=0).to(tl.int32)
-    byte = tl.where(tl.expand_dims(kept_joint, 1 if LAST else 0)[None] != 0, byte, 0)
-    place = tl.arange(0, 8)[None, :, None, None]
-    kept = byte[:, None] & (1 << place)
+    octet = first + tl.arange(0, BLOCK_O)[:, None]
+    byte = tl.load(bits[None] + octet * STRIDE, mask=(octet < OCTETS) & plane_valid[None], other=0)
+    kept_joint = tl.load(kept_joints + sample * V + index_v, mask=plane_valid, other=0)
+    byte = tl.where(kept_joint[None] != 0, byte.to(tl.int32), 0)
+    place = tl.arange(0, 8)[None, :, None]
+    values = tl.where((byte[:, None] >> place) & 1 != 0, where_kept, where_dropped)
     time = octet[:, None] * 8 + place
-    valid = (time < T) & plane_valid[None, None]
-    values = tl.where(kept != 0, where_kept, where_dropped)
-    tl.store(dx[None, None] + time * STRIDE, values, mask=valid)
+    tl.store(dx[None, None] + time * STRIDE, values, mask=(time < T) & plane_valid[None, None])
 
 
 # --- Launchers -----------------------------------------------------------------------------------
@@ -329,6 +345,7 @@ INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
 """Whether the kernels run in Triton's interpreter: TRITON_INTERPRET=1 was set at import."""
 
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
+MAX_WARPS = 16
 
 
 class Tile(NamedTuple):
@@ -340,46 +357,53 @@ class Tile(NamedTuple):
     block_v: int
     warps: int
 
+    def per_thread(self) -> int:
+        return self.block_c * self.block_o * 8 * self.block_v // (32 * self.warps)
 
-def _tile(sizes: tuple[int, int, int], block_c: int, warps: int, octets: int) -> Tile:
-    """A tile of a map of C, T, V near the wanted one, but within MAX_PER_THREAD."""
+
+def _whole(sizes: tuple[int, int, int]) -> Tile:
+    """All of a map of C, T, V."""
     channels, frames, joints = sizes
-    block_c = min(block_c, triton.next_power_of_2(channels))
-    block_o = min(octets, triton.next_power_of_2(triton.cdiv(frames, 8)))
-    block_v = triton.next_power_of_2(joints)
+    octets = triton.next_power_of_2(triton.cdiv(frames, 8))
+    return Tile(True, triton.next_power_of_2(channels), octets, triton.next_power_of_2(joints), 1)
 
-    def too_large() -> bool:
-        return block_c * block_o * 8 * block_v > MAX_PER_THREAD * 32 * warps
 
-    while too_large() and block_c > 8:
-        block_c //= 2
-    while too_large() and warps < 8:
-        warps *= 2
-    while too_large() and block_c > 1:
-        block_c //= 2
-    while too_large() and warps < 16:
-        warps *= 2
-    while too_large() and block_o > 1:
-        block_o //= 2
-    one_tile = block_o * 8 >= frames
-    if not one_tile:  # what is summed from tile to tile needs registers, too
-        block_o = max(1, block_o // 2)
-    return Tile(one_tile, block_c, block_o, block_v, warps)
+def _part(whole: Tile, block_c: int, block_o: int, warps: int, limit: int) -> Tile:
+    """The part of a map of these sizes, made smaller until `limit` values a thread suffice."""
+    block_c, block_o = min(block_c, whole.block_c), min(block_o, whole.block_o)
+    tile = Tile(block_o == whole.block_o, block_c, block_o, whole.block_v, warps)
+    while tile.per_thread() > limit and tile.block_o > 1:
+        tile = tile._replace(one_tile=False, block_o=tile.block_o // 2)
+    while tile.per_thread() > limit and tile.block_c > 1:
+        tile = tile._replace(block_c=tile.block_c // 2)
+    while tile.per_thread() > limit and tile.warps < MAX_WARPS:
+        tile = tile._replace(warps=tile.warps * 2)
+    return tile
 
 
 def forward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
     """The forward pass's tile of a map of C, T, V: all frames, if they fit in registers.
 
-    A warp reads the joints of one channel or, channels-last, 64 bytes or more of four joints.
+    A warp reads the joints of one channel or, channels-last, neighbouring channels of few joints:
+    fewer than eight of those would be less than what memory delivers at once.
     """
-    block_c, warps = (16, 8) if channels_last else (4, 4)
-    return _tile(sizes, block_c, warps, sizes[1])
+    block_c, fewest_c, warps = (16, 8, 8) if channels_last else (4, 1, 4)
+    whole = _whole(sizes)
+    tile = whole._replace(block_c=min(block_c, whole.block_c), warps=warps)
+    while tile.per_thread() > MAX_PER_THREAD and tile.block_c > fewest_c:
+        tile = tile._replace(block_c=tile.block_c // 2)
+    while tile.per_thread() > MAX_PER_THREAD and tile.warps < MAX_WARPS:
+        tile = tile._replace(warps=tile.warps * 2)
+    if tile.per_thread() <= MAX_PER_THREAD:
+        return tile
+    # What is summed from tile to tile takes registers, too.
+    return _part(whole, block_c, whole.block_o, warps, MAX_PER_THREAD // 2)
 
 
 def backward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
     """The backward pass's tile: a few octets of frames, since it writes each value on its own."""
-    block_c, warps, octets = (32, 8, 1) if channels_last else (4, 4, 2)
-    return _tile(sizes, block_c, warps, octets)
+    block_c, block_o, warps = (32, 1, 8) if channels_last else (4, 2, 4)
+    return _part(_whole(sizes), block_c, block_o, warps, MAX_PER_THREAD)
 
 
 def check_size(x: Tensor) -> None:
@@ -439,9 +463,7 @@ def backward(
     """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` left."""
     batch, channels, frames, joints = dx.shape
     tile = backward_tile((channels, frames, joints), channels_last)
-    programs = (
-        batch * triton.cdiv(channels, tile.block_c) * triton.cdiv(frames, 8 * tile.block_o)
-    )
+    programs = batch * triton.cdiv(channels, tile.block_c) * triton.cdiv(frames, 8 * tile.block_o)
     backward_kernel[(programs,)](
         grad_pooled, grad_drop, bits, kept_joints, scale, dx,
         channels, frames, joints, channels_last,

@@ -115,6 +115,10 @@ Status eadm_pool_backward(const Real<T>* grad_pooled, const Real<T>* grad_drop,
     if (batch < 0 || channels < 0 || frames < 1 || joints < 1 || threads < 1) {
         return invalid_argument("eadm_pool: sizes must not be negative, nor frames or joints 0");
     }
+    const void* const pointers[] = {grad_pooled, grad_drop, bits, kept_joints, scale, dx, scratch};
+    if (batch * channels > 0 && has_null(pointers)) {
+        return invalid_argument("eadm_pool: null pointer");
+    }
     const std::int64_t n = frames * joints, octets = (frames + 7) / 8;
     advise_huge_pages(dx, batch * channels * n * static_cast<std::int64_t>(sizeof(T)));
     const std::int64_t stride = eadm_pool_scratch_bytes(channels, frames, joints, sizeof(Real<T>));

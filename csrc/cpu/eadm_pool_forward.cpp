@@ -39,61 +39,8 @@ struct Scratch {
     }
 };
 
-// attention[i] += attention of value i; kept_values[i] (+)= the value if it is kept; kept[i] = 1 if
-// so. Statistics are one for the row (Stride 0) or one per lane (Stride 1).
-template <int Stride, typename R>
-AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n, const R* __restrict__ mean,
-                          const R* __restrict__ slope, const R* __restrict__ limit,
-                          R* __restrict__ attention, R* __restrict__ kept_values,
-                          std::uint8_t* __restrict__ kept) {
-    for (std::int64_t i = 0; i < n; ++i) {
-        const R deviation = values[i] - mean[Stride * i];
-        const R distance = deviation * deviation;
-        const bool keep = distance < limit[Stride * i];
-        attention[i] += sigmoid(distance * slope[Stride * i] + R(0.5));
-        kept_values[i] = (Stride ? kept_values[i] : R(0)) + (keep ? values[i] : R(0));
-        kept[i] = keep;
-    }
-}
-
-// joint_sums[v] = sum over frames of row[t * joints + v]. Whole blocks of joints are read: the last
-// runs on into the next frame, or past the row into kLanes items of slack.
-template <typename R>
-AIMCLR_INLINE void sum_over_frames(const R* row, std::int64_t frames, std::int64_t joints,
-                                   R* joint_sums) {
-    constexpr std::int64_t kJoints = kLanes / 2;
-    for (std::int64_t first = 0; first < joints; first += kJoints) {
-        R sums[kJoints] = {};
-        for (std::int64_t t = 0; t < frames; ++t) {
-            for (std::int64_t j = 0; j < kJoints; ++j) {
-                sums[j] += row[t * joints + first + j];
-            }
-        }
-        for (std::int64_t j = 0; j < kJoints; ++j) {
-            joint_sums[first + j] = sums[j];
-        }
-    }
-}
-
-// bits[octet, v] of one channel from kept[t * joints + v] of 0 or 1, which has kLanes of slack.
-AIMCLR_INLINE void pack_frames(const std::uint8_t* kept, std::int64_t frames, std::int64_t joints,
-                               std::uint8_t* bits) {
-    for (std::int64_t start = 0; start < frames; start += 8, bits += joints) {
-        for (std::int64_t first = 0; first < joints; first += kLanes) {
-            std::uint8_t packed[kLanes] = {};
-            for (std::int64_t t = std::min(frames, start + 8) - 1; t >= start; --t) {
-                for (std::int64_t j = 0; j < kLanes; ++j) {
-                    packed[j] = 2 * packed[j] + kept[t * joints + first + j];
-                }
-            }
-            std::memcpy(bits + first, packed,
-                        static_cast<std::size_t>(std::min(kLanes, joints - first)));
-        }
-    }
-}
-
 template <typename T, typename R>
-AIMCLR_INLINE R keep_joint(const Forward<T>& call, R attention_sum) {
+AIMCLR_INLINE bool keep_joint(const Forward<T>& call, R attention_sum) {
     return attention_sum / static_cast<R>(call.channels * call.frames) < call.keep_prob;
 }
 
@@ -149,13 +96,13 @@ AIMCLR_INLINE void forward_rows(const Forward<T>& call, std::int64_t sample, Scr
     }
 }
 
-// total[c] = sum over frames and joints of (x[t, v, c] - origin[c])^Power. Summed per frame, then
-// over frames: two short chains of additions rather than one long one.
+// total[c] = sum over frames and joints of (x[t, v, c] - origin[c])^Power: per frame, and those
+// sums in double, so that long maps keep their accuracy.
 template <int Power, typename T, typename R = Real<T>>
 AIMCLR_INLINE void sum_columns(const Forward<T>& call, const T* x, const R* origin, R* frame,
-                               R* total) {
+                               double* total) {
     const std::int64_t channels = call.channels;
-    std::fill(total, total + channels, R(0));
+    std::fill(total, total + channels, 0.0);
     for (std::int64_t t = 0; t < call.frames; ++t) {
         std::fill(frame, frame + channels, R(0));
         for (std::int64_t v = 0; v < call.joints; ++v, x += channels) {
@@ -181,17 +128,19 @@ AIMCLR_INLINE void forward_columns(const Forward<T>& call, std::int64_t sample, 
     std::fill(arrays, arrays + 7 * padded, R(0));
     R *mean = arrays, *slope = mean + padded, *limit = slope + padded, *row = limit + padded;
     R *attention = row + padded, *kept_values = attention + padded, *sums = kept_values + padded;
+    auto* total = scratch.take<double>(padded);
     auto* kept = scratch.take<std::uint8_t>(padded);
     const T* x = call.x + sample * n * channels;
 
-    sum_columns<1>(call, x, mean, row, sums);
+    sum_columns<1>(call, x, mean, row, total);
     for (std::int64_t c = 0; c < channels; ++c) {
-        mean[c] = sums[c] / static_cast<R>(n);
+        mean[c] = static_cast<R>(total[c] / static_cast<double>(n));
         call.pooled[sample * channels + c] = mean[c];
     }
-    sum_columns<2>(call, x, mean, row, sums);
+    sum_columns<2>(call, x, mean, row, total);
     for (std::int64_t c = 0; c < channels; ++c) {
-        const R variance = sums[c] / static_cast<R>(std::max<std::int64_t>(n - 1, 1));
+        const double freedom = static_cast<double>(std::max<std::int64_t>(n - 1, 1));
+        const R variance = static_cast<R>(total[c] / freedom);
         const auto a = attention_of(mean[c], variance, call.e_lambda, call.logit_limit);
         slope[c] = a.slope;
         limit[c] = a.limit;
@@ -272,12 +221,13 @@ AIMCLR_FORWARD_SAMPLES(Float16)
 std::int64_t eadm_pool_scratch_bytes(std::int64_t channels, std::int64_t frames,
                                      std::int64_t joints, std::int64_t real_bytes) {
     const std::int64_t map = round_up(frames * joints, kLanes) + kLanes;
-    const std::int64_t rows = 3 * map + channels * round_up(joints, kLanes / 2);
-    const std::int64_t columns = 7 * round_up(channels, kLanes);
+    const std::int64_t padded = round_up(channels, kLanes);
+    const std::int64_t rows =
+        (3 * map + channels * round_up(joints, kLanes / 2)) * real_bytes + map;
+    const std::int64_t columns = padded * (7 * real_bytes + 8 + 1);
     // The counts, five parts of reals or bytes, and their rounding up to 64 bytes. The backward
-    // pass needs less: two reals a channel and a byte an element.
-    return round_up(std::max(rows, columns) * real_bytes + map + round_up(channels, kLanes), 64) +
-           6 * 64;
+    // pass needs less: two reals a channel, a byte an element and a byte a joint.
+    return round_up(rows + columns, 64) + 6 * 64;
 }
 
 template <typename T>
@@ -289,6 +239,10 @@ Status eadm_pool_forward(const T* x, std::int64_t batch, std::int64_t channels, 
     using R = Real<T>;
     if (batch < 0 || channels < 0 || frames < 1 || joints < 1 || threads < 1) {
         return invalid_argument("eadm_pool: sizes must not be negative, nor frames or joints 0");
+    }
+    const void* const pointers[] = {x, pooled, pooled_drop, bits, kept_joints, scale, scratch};
+    if (batch * channels > 0 && has_null(pointers)) {
+        return invalid_argument("eadm_pool: null pointer");
     }
     if (!(keep_prob > 0 && keep_prob <= 1) || !(e_lambda > 0)) {
         return invalid_argument("eadm_pool: keep_prob must lie in (0, 1], e_lambda above 0");

@@ -4,7 +4,9 @@
 // loops over `kLanes` into vector instructions of whatever width the clone has.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -18,6 +20,11 @@ constexpr std::int64_t kLanes = 32;
 
 AIMCLR_INLINE std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
+}
+
+template <std::size_t N>
+bool has_null(const void* const (&pointers)[N]) {
+    return std::find(pointers, pointers + N, nullptr) != pointers + N;
 }
 
 template <typename To, typename From>
@@ -97,14 +104,16 @@ Stored<T> narrow(Real<T> value) {
 // --- Sums ----------------------------------------------------------------------------------------
 
 // Pairwise, so that it is short and does not depend on the instruction set.
-template <typename R>
+template <std::int64_t Lanes, typename R>
 AIMCLR_INLINE R sum_of_lanes(R* lanes) {
-    for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
-        for (std::int64_t j = 0; j < half; ++j) {
-            lanes[j] += lanes[j + half];
+    if constexpr (Lanes == 1) {
+        return lanes[0];
+    } else {
+        for (std::int64_t j = 0; j < Lanes / 2; ++j) {
+            lanes[j] += lanes[j + Lanes / 2];
         }
+        return sum_of_lanes<Lanes / 2>(lanes);
     }
-    return lanes[0];
 }
 
 // Sum over a row of (value - origin)^Power; `padded` is a multiple of kLanes. Blocks of 256 sums
@@ -122,7 +131,7 @@ AIMCLR_INLINE R sum_of_powers(const R* row, std::int64_t padded, R origin) {
                 lanes[j] += Power == 2 ? deviation * deviation : deviation;
             }
         }
-        total += sum_of_lanes(lanes);
+        total += sum_of_lanes<kLanes>(lanes);
     }
     return static_cast<R>(total);
 }
@@ -162,6 +171,59 @@ template <typename R>
 AIMCLR_INLINE Attention<R> attention_of(R mean, R variance, R e_lambda, R logit_limit) {
     const R width = R(4) * (variance + e_lambda);
     return {mean, R(1) / width, logit_limit * width};
+}
+
+// attention[i] += attention of value i; kept_values[i] (+)= the value if it is kept; kept[i] = 1 if
+// so. Statistics are one for the row (Stride 0) or one per lane (Stride 1).
+template <int Stride, typename R>
+AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n, const R* __restrict__ mean,
+                          const R* __restrict__ slope, const R* __restrict__ limit,
+                          R* __restrict__ attention, R* __restrict__ kept_values,
+                          std::uint8_t* __restrict__ kept) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        const R deviation = values[i] - mean[Stride * i];
+        const R distance = deviation * deviation;
+        const bool keep = distance < limit[Stride * i];
+        attention[i] += sigmoid(distance * slope[Stride * i] + R(0.5));
+        kept_values[i] = (Stride ? kept_values[i] : R(0)) + (keep ? values[i] : R(0));
+        kept[i] = keep;
+    }
+}
+
+// joint_sums[v] = sum over frames of row[t * joints + v]. Whole blocks of joints are read: the last
+// runs on into the next frame, or past the row into kLanes items of slack.
+template <typename R>
+AIMCLR_INLINE void sum_over_frames(const R* row, std::int64_t frames, std::int64_t joints,
+                                   R* joint_sums) {
+    constexpr std::int64_t kJoints = kLanes / 2;
+    for (std::int64_t first = 0; first < joints; first += kJoints) {
+        R sums[kJoints] = {};
+        for (std::int64_t t = 0; t < frames; ++t) {
+            for (std::int64_t j = 0; j < kJoints; ++j) {
+                sums[j] += row[t * joints + first + j];
+            }
+        }
+        for (std::int64_t j = 0; j < kJoints; ++j) {
+            joint_sums[first + j] = sums[j];
+        }
+    }
+}
+
+// bits[octet, v] of one channel from kept[t * joints + v] of 0 or 1, which has kLanes of slack.
+AIMCLR_INLINE void pack_frames(const std::uint8_t* kept, std::int64_t frames, std::int64_t joints,
+                               std::uint8_t* bits) {
+    for (std::int64_t start = 0; start < frames; start += 8, bits += joints) {
+        for (std::int64_t first = 0; first < joints; first += kLanes) {
+            std::uint8_t packed[kLanes] = {};
+            for (std::int64_t t = std::min(frames, start + 8) - 1; t >= start; --t) {
+                for (std::int64_t j = 0; j < kLanes; ++j) {
+                    packed[j] = 2 * packed[j] + kept[t * joints + first + j];
+                }
+            }
+            std::memcpy(bits + first, packed,
+                        static_cast<std::size_t>(std::min(kLanes, joints - first)));
+        }
+    }
 }
 
 }  // namespace aimclr::cpu
