@@ -19,12 +19,13 @@ pad a tile cost nothing.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from . import eadm_pool_tiles as tiles
 
 # --- The plane -----------------------------------------------------------------------------------
 
@@ -123,8 +124,12 @@ def _attend(values, exists, mean, slope, limit, bits, bits_valid):
     exponent = distance * (slope * -log2_e)[None, None] - 0.5 * log2_e
     root = tl.rsqrt(1.0 + tl.exp2(exponent))
     attention = _over_time(tl.where(exists, root * root, 0.0))
-    count = tl.sum(kept.to(tl.int32), axis=0)
-    return attention, _over_time(tl.where(kept, values, 0.0)), tl.sum(count, axis=0)
+    kept_values = _over_time(tl.where(kept, values, 0.0))
+    # Bits set, by adding neighbouring fields: less work than a sum over the tile.
+    count = octets - (octets >> 1 & 0x55)
+    count = (count & 0x33) + (count >> 2 & 0x33)
+    count = (count & 0x0F) + (count >> 4)
+    return attention, kept_values, tl.sum(count, axis=0)
 
 
 @triton.jit
@@ -174,6 +179,7 @@ def forward_kernel(
     squares = tl.where(plane_valid, squares, 0.0)
     # A single position has no variance; dividing by one keeps its attention at sigmoid(1/2).
     FREEDOM: tl.constexpr = T * V - 1 if T * V > 1 else 1
+    tl.store(pooled + sample * C + index_c, mean, mask=plane_valid & (index_v == 0))
     variance = _over_joints(squares, BLOCK_C, BLOCK_V, LAST) / FREEDOM
     width = 4.0 * (variance + e_lambda)
     slope = 1.0 / width
@@ -201,7 +207,6 @@ def forward_kernel(
     attention = tl.where(plane_valid, attention, 0.0)
     kept = tl.where(plane_valid, kept, 0)
 
-    tl.store(pooled + sample * C + index_c, mean, mask=plane_valid & (index_v == 0))
     joint_sums += sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 2)
     tl.store(joint_sums, kept_values, mask=plane_valid)
     joint = tl.arange(0, BLOCK_V)
@@ -344,67 +349,6 @@ def backward_kernel(
 INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
 """Whether the kernels run in Triton's interpreter: TRITON_INTERPRET=1 was set at import."""
 
-MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
-MAX_WARPS = 16
-
-
-class Tile(NamedTuple):
-    """How a map is cut; see the kernels' parameters of the same names."""
-
-    one_tile: bool
-    block_c: int
-    block_o: int
-    block_v: int
-    warps: int
-
-    def per_thread(self) -> int:
-        return self.block_c * self.block_o * 8 * self.block_v // (32 * self.warps)
-
-
-def _whole(sizes: tuple[int, int, int]) -> Tile:
-    """All of a map of C, T, V."""
-    channels, frames, joints = sizes
-    octets = triton.next_power_of_2(triton.cdiv(frames, 8))
-    return Tile(True, triton.next_power_of_2(channels), octets, triton.next_power_of_2(joints), 1)
-
-
-def _part(whole: Tile, block_c: int, block_o: int, warps: int, limit: int) -> Tile:
-    """The part of a map of these sizes, made smaller until `limit` values a thread suffice."""
-    block_c, block_o = min(block_c, whole.block_c), min(block_o, whole.block_o)
-    tile = Tile(block_o == whole.block_o, block_c, block_o, whole.block_v, warps)
-    while tile.per_thread() > limit and tile.block_o > 1:
-        tile = tile._replace(one_tile=False, block_o=tile.block_o // 2)
-    while tile.per_thread() > limit and tile.block_c > 1:
-        tile = tile._replace(block_c=tile.block_c // 2)
-    while tile.per_thread() > limit and tile.warps < MAX_WARPS:
-        tile = tile._replace(warps=tile.warps * 2)
-    return tile
-
-
-def forward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
-    """The forward pass's tile of a map of C, T, V: all frames, if they fit in registers.
-
-    A warp reads the joints of one channel or, channels-last, neighbouring channels of few joints:
-    fewer than eight of those would be less than what memory delivers at once.
-    """
-    block_c, fewest_c, warps = (16, 8, 8) if channels_last else (4, 1, 4)
-    whole = _whole(sizes)
-    tile = whole._replace(block_c=min(block_c, whole.block_c), warps=warps)
-    while tile.per_thread() > MAX_PER_THREAD and tile.block_c > fewest_c:
-        tile = tile._replace(block_c=tile.block_c // 2)
-    while tile.per_thread() > MAX_PER_THREAD and tile.warps < MAX_WARPS:
-        tile = tile._replace(warps=tile.warps * 2)
-    if tile.per_thread() <= MAX_PER_THREAD:
-        return tile
-    # What is summed from tile to tile takes registers, too.
-    return _part(whole, block_c, whole.block_o, warps, MAX_PER_THREAD // 2)
-
-
-def backward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
-    """The backward pass's tile: a few octets of frames, since it writes each value on its own."""
-    block_c, block_o, warps = (32, 1, 8) if channels_last else (4, 2, 4)
-    return _part(_whole(sizes), block_c, block_o, warps, MAX_PER_THREAD)
-
 
 def check_size(x: Tensor) -> None:
     """Offsets inside a sample are 32-bit."""
@@ -426,7 +370,7 @@ def forward(
     """Fill the outputs (shapes at `forward_kernel` and `drop_kernel`) from x [B, C, T, V]."""
     batch, channels, frames, joints = x.shape
     check_size(x)
-    tile = forward_tile((channels, frames, joints), channels_last)
+    tile = tiles.forward_tile((channels, frames, joints), channels_last)
     blocks = triton.cdiv(channels, tile.block_c)
     # sigmoid(y) < keep_prob is y < logit; with keep_prob 1 the limit is infinite: all is kept.
     logit = math.log(keep_prob / (1.0 - keep_prob)) if keep_prob < 1.0 else math.inf
@@ -462,7 +406,7 @@ def backward(
 ) -> None:
     """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` left."""
     batch, channels, frames, joints = dx.shape
-    tile = backward_tile((channels, frames, joints), channels_last)
+    tile = tiles.backward_tile((channels, frames, joints), channels_last)
     programs = batch * triton.cdiv(channels, tile.block_c) * triton.cdiv(frames, 8 * tile.block_o)
     backward_kernel[(programs,)](
         grad_pooled, grad_drop, bits, kept_joints, scale, dx,
