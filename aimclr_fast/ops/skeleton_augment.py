@@ -17,6 +17,13 @@ from ._dispatch import REFERENCE, Backend, always, choose
 CROP_RATIO = 6
 MILLIMETRE = 0.001  # integer data sets are stored in millimetres
 PARAM_SHAPES: dict[str, tuple[int, ...]] = {"shear": (3, 3), "rotation_angles": (3,)}
+INTEGERS = (torch.int64, torch.int32)
+PARAM_DTYPES: dict[str, tuple[torch.dtype, ...]] = {
+    "crop_start": INTEGERS,
+    "axis_mask": INTEGERS,
+    "spatial_flip": (torch.bool,),
+    "temporal_flip": (torch.bool,),
+}
 
 APPLY_BACKENDS = (Backend(REFERENCE, reference.apply_augment, always),)
 BACKENDS = (Backend(REFERENCE, reference.skeleton_augment, always),)
@@ -63,6 +70,7 @@ def apply_augment(
     for name, value in vars(params).items():
         if value is not None:
             check_shape(f"params.{name}", value, len(x), *PARAM_SHAPES.get(name, ()))
+            check_dtype(f"params.{name}", value, *PARAM_DTYPES.get(name, FLOATS))
             check_same_device(**{"x": x, f"params.{name}": value})
     if params.crop_start is not None:
         check_range("params.crop_start", params.crop_start, 0, 2 * (x.shape[2] // CROP_RATIO))
@@ -71,8 +79,9 @@ def apply_augment(
     if noise is not None:
         check_shape("noise", noise, *x.shape)
         check_same_device(x=x, noise=noise)
+        noise = noise.to(x.dtype)
     elif params.noise_std is not None:
-        noise = torch.randn_like(x) * params.noise_std[:, None, None, None, None]
+        noise = torch.randn_like(x) * params.noise_std.to(x.dtype)[:, None, None, None, None]
     swap, parents = _joint_tables(layout, x.device)
     augmented: Tensor = choose("apply_augment", APPLY_BACKENDS, backend, x)(
         x,
@@ -107,9 +116,10 @@ def skeleton_augment(
     check_same_device(data=data, index=index)
     check_range("index", index, 0, len(data) - 1)
     _check_stream(stream)
-    for name, value in (("step", step), ("offset", offset)):
-        if not 0 <= value < 2**32:
-            raise ValueError(f"{name} must lie in 0..2^32-1, got {value}")
+    if not 0 <= step < 2**32:
+        raise ValueError(f"step must lie in 0..2^32-1, got {step}")
+    if not 0 <= offset <= 2**32 - len(index):
+        raise ValueError(f"offset must lie in 0..2^32-N, got {offset}")
     swap, parents = _joint_tables(layout, data.device)
     views: tuple[Tensor, Tensor, Tensor] = choose("skeleton_augment", BACKENDS, backend, data)(
         data,

@@ -99,13 +99,13 @@ class MonitorConfig:
     Attributes:
         knn_every: epochs between two kNN measurements; 0 measures only before and after.
         linear_probe: fit a logistic regression on the features at the end.
-        raw_poses: also fit it on the raw poses, for comparison.
+        raw_poses: also fit it on the raw poses, for comparison; slow on large data sets.
         batch_size: sequences encoded at once.
     """
 
     knn_every: int = 10
     linear_probe: bool = True
-    raw_poses: bool = True
+    raw_poses: bool = False
     batch_size: int = 256
 
 
@@ -160,7 +160,7 @@ class TrainConfig:
         for name in ("model.channels", "model.features", "model.embedding", "optim.batch_size"):
             group, attribute = name.split(".")
             require(getattr(getattr(self, group), attribute) >= 1, name, "at least 1")
-        require(optim.epochs >= 0, "optim.epochs", "at least 0")
+        require(optim.epochs >= 1, "optim.epochs", "at least 1")
         require(optim.lr >= 0, "optim.lr", "at least 0")
         require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
         require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")

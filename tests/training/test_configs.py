@@ -124,7 +124,7 @@ def test_the_default_config_is_valid_for_the_embedded_data():
         ("optim", "schedule", "linear"),
         ("optim", "batch_size", 1001),
         ("optim", "lr", -0.1),
-        ("optim", "epochs", -1),
+        ("optim", "epochs", 0),
         ("optim", "mining_epoch", -1),
         ("monitor", "batch_size", 0),
     ],
