@@ -67,15 +67,6 @@ def _empty_outputs(x: Tensor, channels_last: bool) -> Saved:
 # --- cpp -----------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result  # Dynamo cannot trace the search for the library
-def _library_why_not() -> str | None:
-    return native.why_unavailable()
-
-
-def _cpp_why_not(tensor: Tensor) -> str | None:
-    return _library_why_not() if tensor.device.type == "cpu" else cpp_why_not(tensor)
-
-
 def _cpp_function(name: str, dtype: torch.dtype) -> Any:
     return getattr(native.load(), f"{name}_{str(dtype).removeprefix('torch.')}_cpu")
 
@@ -128,7 +119,6 @@ def _cpp_backward(
 # --- triton --------------------------------------------------------------------------------------
 
 
-@torch.compiler.assume_constant_result  # Dynamo need not trace Triton's import
 def _triton_device_why_not(device: torch.device) -> str | None:
     try:
         from aimclr_fast.triton_kernels import eadm_pool as kernels
@@ -147,6 +137,11 @@ def _triton_why_not(tensor: Tensor) -> str | None:
     if tensor.dtype == torch.float64:
         return "it has no float64 kernels"
     return _triton_device_why_not(tensor.device)
+
+
+# Dynamo cannot trace the search for the library, and need not trace Triton's import.
+torch.compiler.assume_constant_result(native.why_unavailable)
+torch.compiler.assume_constant_result(_triton_device_why_not)
 
 
 def _triton_forward(
@@ -182,12 +177,10 @@ torch.library.define(
 )
 
 
-@torch.library.register_fake("aimclr_fast::eadm_pool")
 def _forward_fake(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
     return _empty_outputs(x, is_channels_last(x))
 
 
-@torch.library.impl("aimclr_fast::eadm_pool", ("cpu", "cuda"))
 def _forward(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
     channels_last = is_channels_last(x)
     x = x.contiguous(memory_format=_format(channels_last))
@@ -200,7 +193,6 @@ def _forward(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Save
     return out
 
 
-@torch.library.register_fake("aimclr_fast::eadm_pool_backward")
 def _backward_fake(
     grad_pooled: Tensor,
     grad_drop: Tensor,
@@ -220,7 +212,6 @@ def _backward_fake(
     )
 
 
-@torch.library.impl("aimclr_fast::eadm_pool_backward", ("cpu", "cuda"))
 def _backward(
     grad_pooled: Tensor,
     grad_drop: Tensor,
@@ -266,6 +257,10 @@ def _no_second_gradient(ctx: Any, *_: Any) -> None:
     )
 
 
+torch.library.impl("aimclr_fast::eadm_pool", ("cpu", "cuda"), _forward)
+torch.library.impl("aimclr_fast::eadm_pool_backward", ("cpu", "cuda"), _backward)
+torch.library.register_fake("aimclr_fast::eadm_pool", _forward_fake)
+torch.library.register_fake("aimclr_fast::eadm_pool_backward", _backward_fake)
 torch.library.register_autograd("aimclr_fast::eadm_pool", _gradient, setup_context=_save)
 torch.library.register_autograd("aimclr_fast::eadm_pool_backward", _no_second_gradient)
 
@@ -279,7 +274,7 @@ def _fast(backend: str, x: Tensor, keep_prob: float, e_lambda: float) -> tuple[T
 
 
 BACKENDS = (
-    Backend("cpp", functools.partial(_fast, "cpp"), _cpp_why_not),
+    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
     Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
     Backend(REFERENCE, reference.eadm_pool, always),
 )

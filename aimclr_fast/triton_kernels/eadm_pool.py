@@ -16,6 +16,8 @@ sums and bits over time need no exchange, and with the sizes known to the compil
 pad a tile cost nothing.
 """
 
+# Triton's decorator has no types, and kernel arguments are its own.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 from __future__ import annotations
 
 import math
@@ -142,15 +144,11 @@ def forward_kernel(
     kept_counts,  # out int32 [B, blocks]
     e_lambda,
     logit_limit,  # attention < keep_prob is slope * distance < logit_limit
-    C: tl.constexpr,
-    T: tl.constexpr,
-    V: tl.constexpr,
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
     LAST: tl.constexpr,  # channels-last format
     ONE_TILE: tl.constexpr,  # all frames in one tile: the map is read once, else three times
-    BLOCK_C: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-):
+    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
     BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
     OCTETS: tl.constexpr = (T + 7) // 8
     STRIDE: tl.constexpr = V * C if LAST else V  # from row to row
@@ -224,12 +222,9 @@ def joint_kernel(
     batch,
     keep_prob,
     BLOCKS: tl.constexpr,
-    C: tl.constexpr,
-    T: tl.constexpr,
-    V: tl.constexpr,
-    BLOCK: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-):
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
     """The joint mask of one sample."""
     sample = tl.program_id(0).to(tl.int64)
     index_v = tl.arange(0, BLOCK_V)
@@ -257,14 +252,9 @@ def drop_kernel(
     pooled_drop,  # out [B, C]
     scale,  # out [1]
     batch,
-    C: tl.constexpr,
-    T: tl.constexpr,
-    V: tl.constexpr,
-    LAST: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-):
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
     """Sums over the kept joints of one sample, times both rescalings of the batch."""
     joint_count = tl.zeros([BLOCK_B], tl.int64)
     element_count = tl.zeros([BLOCK_B], tl.int64)
@@ -307,14 +297,9 @@ def backward_kernel(
     kept_joints,  # [B, V]
     scale,  # [1]
     dx,  # out, as x in forward_kernel
-    C: tl.constexpr,
-    T: tl.constexpr,
-    V: tl.constexpr,
-    LAST: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    BLOCK_O: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-):
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
     """Writes (grad_pooled + grad_drop * mask * scale) / (T * V): two values per channel."""
     BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
     OCTETS: tl.constexpr = (T + 7) // 8
