@@ -140,8 +140,12 @@ AIMCLR_INLINE R sum_of_powers(const R* row, std::int64_t padded, R origin) {
 
 // 1 / (1 + exp(-y)) for y >= 0, to about 1e-7. NaN stays NaN.
 AIMCLR_INLINE float sigmoid(float y) {
-    float z = -1.44269504f * y;  // exp(-y) = 2^z
-    z = z < -126.0f ? -126.0f : z;
+    // exp(-y) = 2^z. As z is negative, its bits grow as it falls: the larger of z and -126 is an
+    // integer minimum, where a comparison of floats could be a branch, which only AVX-512
+    // vectorises.
+    const auto bits = bit_cast<std::uint32_t>(-1.44269504f * y);
+    const std::uint32_t least = 0xC2FC0000u;  // -126
+    const float z = bit_cast<float>(bits < least ? bits : least);
     // Adding 1.5 * 2^23 leaves round(z) in the low bits.
     const float shifted = z + 12582912.0f;
     const float fraction = z - (shifted - 12582912.0f);
@@ -153,7 +157,8 @@ AIMCLR_INLINE float sigmoid(float y) {
     power = power * fraction + 6.931469776e-1f;
     power = power * fraction + 1.0f;
     const std::uint32_t exponent = (bit_cast<std::uint32_t>(shifted) << 23) + 0x3F800000u;
-    return 1.0f / (1.0f + power * bit_cast<float>(exponent));
+    // The minimum may lose a NaN, and the last term brings it back.
+    return 1.0f / (1.0f + power * bit_cast<float>(exponent)) + 0.0f * y;
 }
 
 AIMCLR_INLINE double sigmoid(double y) {
@@ -185,7 +190,12 @@ AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n, const R*
         const R distance = deviation * deviation;
         const bool keep = distance < limit[Stride * i];
         attention[i] += sigmoid(distance * slope[Stride * i] + R(0.5));
-        kept_values[i] = (Stride ? kept_values[i] : R(0)) + (keep ? values[i] : R(0));
+        const R value = keep ? values[i] : R(0);
+        if constexpr (Stride == 0) {
+            kept_values[i] = value;
+        } else {
+            kept_values[i] += value;
+        }
         kept[i] = keep;
     }
 }
