@@ -1,15 +1,283 @@
-"""eadm_pool: checks and backends."""
+"""eadm_pool: checks, backends and the torch op behind the fast ones."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
 from torch import Tensor
 
+from aimclr_fast import native
 from aimclr_fast.reference import eadm_pool as reference
 
 from ._checks import FLOATS, check_dtype, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
+from ._native import cpp_why_not
 
-BACKENDS = (Backend(REFERENCE, reference.eadm_pool, always),)
+HALVES = (torch.float16, torch.bfloat16)
+
+
+class Saved(NamedTuple):
+    """What the fast backends compute; all but the first two is kept for the gradient.
+
+    Attributes:
+        pooled: [B, C].
+        pooled_drop: [B, C].
+        bits: uint8 [B, C, ceil(T / 8), V] in the map's memory format. Bit t % 8 of octet t // 8 is
+            set where the element's attention is below keep_prob.
+        kept_joints: uint8 [B, V], 1 where the joint's mean attention is below keep_prob.
+        scale: [1], the product of both rescalings.
+    """
+
+    pooled: Tensor
+    pooled_drop: Tensor
+    bits: Tensor
+    kept_joints: Tensor
+    scale: Tensor
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether x lies in memory as [B, T, V, C] and not (also) as [B, C, T, V]."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _empty_outputs(x: Tensor, channels_last: bool) -> Saved:
+    batch, channels, frames, joints = x.shape
+    dtype = torch.float32 if x.dtype in HALVES else x.dtype
+    return Saved(
+        x.new_empty(batch, channels, dtype=dtype),
+        x.new_empty(batch, channels, dtype=dtype),
+        torch.empty(
+            (batch, channels, (frames + 7) // 8, joints),
+            dtype=torch.uint8,
+            device=x.device,
+            memory_format=_format(channels_last),
+        ),
+        x.new_empty(batch, joints, dtype=torch.uint8),
+        x.new_empty(1, dtype=dtype),
+    )
+
+
+# --- cpp -----------------------------------------------------------------------------------------
+
+
+def _cpp_function(name: str, dtype: torch.dtype) -> Any:
+    return getattr(native.load(), f"{name}_{str(dtype).removeprefix('torch.')}_cpu")
+
+
+def _cpp_scratch(shape: Sequence[int], real: Tensor) -> tuple[Tensor, int]:
+    """Scratch of every thread, and the number of threads."""
+    batch, *sizes = shape
+    threads = max(1, min(torch.get_num_threads(), batch))
+    stride = native.load().eadm_pool_scratch_bytes(*sizes, real.element_size())
+    return torch.empty(threads * stride, dtype=torch.uint8), threads
+
+
+def _cpp_forward(
+    x: Tensor, channels_last: bool, keep_prob: float, e_lambda: float, out: Saved
+) -> None:
+    scratch, threads = _cpp_scratch(x.shape, out.pooled)
+    _cpp_function("eadm_pool_forward", x.dtype)(
+        x.data_ptr(),
+        *x.shape,
+        channels_last,
+        keep_prob,
+        e_lambda,
+        *(tensor.data_ptr() for tensor in out),
+        scratch.data_ptr(),
+        threads,
+    )
+
+
+def _cpp_backward(
+    grad_pooled: Tensor,
+    grad_drop: Tensor,
+    bits: Tensor,
+    kept_joints: Tensor,
+    scale: Tensor,
+    channels_last: bool,
+    dx: Tensor,
+) -> None:
+    scratch, threads = _cpp_scratch(dx.shape, scale)
+    inputs = (grad_pooled, grad_drop, bits, kept_joints, scale)
+    _cpp_function("eadm_pool_backward", dx.dtype)(
+        *(tensor.data_ptr() for tensor in inputs),
+        *dx.shape,
+        channels_last,
+        dx.data_ptr(),
+        scratch.data_ptr(),
+        threads,
+    )
+
+
+# --- triton --------------------------------------------------------------------------------------
+
+
+def _triton_device_why_not(device: torch.device) -> str | None:
+    try:
+        from aimclr_fast.triton_kernels import eadm_pool as kernels
+    except ImportError as error:
+        return f"Triton cannot be imported: {error}"
+    if kernels.INTERPRETED:
+        return None
+    if device.type != "cuda":
+        return f"it runs on a CUDA device, and the tensor is on {device}"
+    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs compute capability 8.0 or newer"
+    return None
+
+
+def _triton_why_not(tensor: Tensor) -> str | None:
+    if tensor.dtype == torch.float64:
+        return "it has no float64 kernels"
+    return _triton_device_why_not(tensor.device)
+
+
+# Dynamo cannot trace the search for the library, and need not trace Triton's import.
+torch.compiler.assume_constant_result(native.why_unavailable)
+torch.compiler.assume_constant_result(_triton_device_why_not)
+
+
+def _triton_forward(
+    x: Tensor, channels_last: bool, keep_prob: float, e_lambda: float, out: Saved
+) -> None:
+    from aimclr_fast.triton_kernels import eadm_pool as kernels
+
+    with torch.cuda.device_of(x):
+        kernels.forward(x, channels_last, keep_prob, e_lambda, *out)
+
+
+def _triton_backward(grad_pooled: Tensor, *arguments: Any) -> None:
+    from aimclr_fast.triton_kernels import eadm_pool as kernels
+
+    with torch.cuda.device_of(grad_pooled):
+        kernels.backward(grad_pooled, *arguments)
+
+
+# --- The torch op: one for all fast backends -----------------------------------------------------
+
+_FORWARD = {"cpp": _cpp_forward, "triton": _triton_forward}
+_BACKWARD = {"cpp": _cpp_backward, "triton": _triton_backward}
+
+torch.library.define(
+    "aimclr_fast::eadm_pool",
+    "(Tensor x, float keep_prob, float e_lambda, str backend)"
+    " -> (Tensor pooled, Tensor pooled_drop, Tensor bits, Tensor kept_joints, Tensor scale)",
+)
+torch.library.define(
+    "aimclr_fast::eadm_pool_backward",
+    "(Tensor grad_pooled, Tensor grad_drop, Tensor bits, Tensor kept_joints, Tensor scale,"
+    " SymInt frames, bool channels_last, ScalarType dtype, str backend) -> Tensor",
+)
+
+
+def _forward_fake(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
+    return _empty_outputs(x, is_channels_last(x))
+
+
+def _forward(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
+    channels_last = is_channels_last(x)
+    x = x.contiguous(memory_format=_format(channels_last))
+    out = _empty_outputs(x, channels_last)
+    if x.numel() == 0:
+        out.kept_joints.zero_()
+        out.scale.zero_()
+    else:
+        _FORWARD[backend](x, channels_last, keep_prob, e_lambda, out)
+    return out
+
+
+def _backward_fake(
+    grad_pooled: Tensor,
+    grad_drop: Tensor,
+    bits: Tensor,
+    kept_joints: Tensor,
+    scale: Tensor,
+    frames: int,
+    channels_last: bool,
+    dtype: torch.dtype,
+    backend: str,
+) -> Tensor:
+    return torch.empty(
+        (*grad_pooled.shape, frames, kept_joints.shape[1]),
+        dtype=dtype,
+        device=grad_pooled.device,
+        memory_format=_format(channels_last),
+    )
+
+
+def _backward(
+    grad_pooled: Tensor,
+    grad_drop: Tensor,
+    bits: Tensor,
+    kept_joints: Tensor,
+    scale: Tensor,
+    frames: int,
+    channels_last: bool,
+    dtype: torch.dtype,
+    backend: str,
+) -> Tensor:
+    inputs = (grad_pooled.contiguous(), grad_drop.contiguous(), bits, kept_joints, scale)
+    dx = _backward_fake(*inputs, frames, channels_last, dtype, backend)
+    if dx.numel():
+        _BACKWARD[backend](*inputs, channels_last, dx)
+    return dx
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x, _, _, ctx.backend = inputs
+    _, _, bits, kept_joints, scale = output
+    ctx.mark_non_differentiable(bits, kept_joints, scale)
+    ctx.save_for_backward(bits, kept_joints, scale)
+    ctx.frames, ctx.channels_last, ctx.dtype = x.shape[2], is_channels_last(x), x.dtype
+
+
+def _gradient(ctx: Any, grad_pooled: Tensor, grad_drop: Tensor, *_: Any) -> tuple[Any, ...]:
+    dx = torch.ops.aimclr_fast.eadm_pool_backward(
+        grad_pooled,
+        grad_drop,
+        *ctx.saved_tensors,
+        ctx.frames,
+        ctx.channels_last,
+        ctx.dtype,
+        ctx.backend,
+    )
+    return dx, None, None, None
+
+
+def _no_second_gradient(ctx: Any, *_: Any) -> None:
+    raise NotImplementedError(
+        "eadm_pool: the fast backends have no second derivative; use backend='reference'"
+    )
+
+
+torch.library.impl("aimclr_fast::eadm_pool", ("cpu", "cuda"), _forward)
+torch.library.impl("aimclr_fast::eadm_pool_backward", ("cpu", "cuda"), _backward)
+torch.library.register_fake("aimclr_fast::eadm_pool", _forward_fake)
+torch.library.register_fake("aimclr_fast::eadm_pool_backward", _backward_fake)
+torch.library.register_autograd("aimclr_fast::eadm_pool", _gradient, setup_context=_save)
+torch.library.register_autograd("aimclr_fast::eadm_pool_backward", _no_second_gradient)
+
+
+# --- The function --------------------------------------------------------------------------------
+
+
+def _fast(backend: str, x: Tensor, keep_prob: float, e_lambda: float) -> tuple[Tensor, Tensor]:
+    pooled, pooled_drop, *_ = torch.ops.aimclr_fast.eadm_pool(x, keep_prob, e_lambda, backend)
+    return pooled, pooled_drop
+
+
+BACKENDS = (
+    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
+    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
+    Backend(REFERENCE, reference.eadm_pool, always),
+)
 
 
 def eadm_pool(

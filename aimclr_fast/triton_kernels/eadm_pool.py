@@ -1,0 +1,400 @@
+"""Energy-based attention-guided drop and pooling in Triton: one read of the map, one write of dx.
+
+The forward pass takes three launches. `forward_kernel` reads the map once: each program holds some
+channels of one sample in registers for mean, variance and attention, and leaves one bit per
+element, and per joint the sums over time of the attention and of the kept values. The joint mask
+couples a sample's channels (`joint_kernel`) and the rescaling the whole batch (`drop_kernel`);
+both read those sums, never the map. `backward_kernel` reads the bits and writes dx.
+
+Sums have a fixed order and counts are integers, so results do not vary from run to run.
+
+Maps are [B, C, R, V], or [B, R, V, C] in channels-last format, where the R rows of a map are T
+frames or, for the bits, octets of frames: frame t is bit t % 8 of octet t // 8. A tile is [octet,
+8, plane]: the plane is the block's channels and joints, flat and in the order of memory. There are
+as many threads as the plane has items (or a fraction), so that each owns all frames of its items:
+sums and bits over time need no exchange, and with the sizes known to the compiler, frames that only
+pad a tile cost nothing.
+"""
+
+# Triton's decorator has no types, and kernel arguments are its own.
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import eadm_pool_tiles as tiles
+
+# --- The plane -----------------------------------------------------------------------------------
+
+
+@triton.jit
+def _indices(block, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr, LAST: tl.constexpr):
+    """Channel and joint of each item of a plane."""
+    item = tl.arange(0, BLOCK_C * BLOCK_V)
+    if LAST:
+        index_c, index_v = item % BLOCK_C, item // BLOCK_C
+    else:
+        index_c, index_v = item // BLOCK_V, item % BLOCK_V
+    return block * BLOCK_C + index_c, index_v
+
+
+@triton.jit
+def _offsets(
+    index_c, index_v, C: tl.constexpr, V: tl.constexpr, R: tl.constexpr,
+    LAST: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """Offsets of the first row's plane in a map of R rows.
+
+    A thread takes at most VECTOR items side by side. It holds all frames of each in registers, so
+    the widest access is not the best one.
+    """
+    if LAST:
+        offsets = tl.max_contiguous(index_v * C + index_c, VECTOR)
+    else:
+        offsets = index_c * (R * V) + index_v
+    return offsets
+
+
+@triton.jit
+def _over_joints(plane, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr, LAST: tl.constexpr):
+    """Sum per channel, spread over the plane."""
+    if LAST:
+        sums = tl.sum(tl.reshape(plane, (BLOCK_V, BLOCK_C)), axis=0)[None, :]
+        spread = tl.broadcast_to(sums, (BLOCK_V, BLOCK_C))
+    else:
+        sums = tl.sum(tl.reshape(plane, (BLOCK_C, BLOCK_V)), axis=1)[:, None]
+        spread = tl.broadcast_to(sums, (BLOCK_C, BLOCK_V))
+    return tl.reshape(spread, (BLOCK_C * BLOCK_V,))
+
+
+@triton.jit
+def _over_channels(plane, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr, LAST: tl.constexpr):
+    """Sum per joint: [BLOCK_V]."""
+    if LAST:
+        sums = tl.sum(tl.reshape(plane, (BLOCK_V, BLOCK_C)), axis=1)
+    else:
+        sums = tl.sum(tl.reshape(plane, (BLOCK_C, BLOCK_V)), axis=0)
+    return sums
+
+
+@triton.jit
+def _over_time(tile):
+    return tl.sum(tl.sum(tile, axis=0), axis=0)
+
+
+# --- Forward -------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _load(x, first, plane_valid, STRIDE: tl.constexpr, T: tl.constexpr, BLOCK_O: tl.constexpr):
+    """The tile of a plane of x from frame `first` on, 0 outside the map, and which frames exist.
+
+    What is computed from it is summed over existing frames; joints and channels that only pad the
+    plane are left out after that, at a lower cost.
+    """
+    octet = tl.arange(0, BLOCK_O)[:, None, None]
+    time = first + octet * 8 + tl.arange(0, 8)[None, :, None]
+    exists = time < T
+    values = tl.load(
+        x[None, None] + time * STRIDE, mask=exists & plane_valid[None, None], other=0.0
+    )
+    return values.to(tl.float32), exists
+
+
+@triton.jit
+def _squares(values, exists, mean):
+    deviation = values - mean[None, None]
+    return _over_time(tl.where(exists, deviation * deviation, 0.0))
+
+
+@triton.jit
+def _attend(values, exists, mean, slope, limit, bits, bits_valid):
+    """Writes the bits of a tile; returns sums over time: attention, kept values, their count."""
+    deviation = values - mean[None, None]
+    distance = deviation * deviation
+    kept = exists & (distance < limit[None, None])
+    octets = tl.sum(kept.to(tl.int32) << tl.arange(0, 8)[None, :, None], axis=1)
+    tl.store(bits, octets.to(tl.uint8), mask=bits_valid)
+    # sigmoid(slope * distance + 1/2) = 1 / (1 + 2^exponent); the square of the reciprocal root is
+    # a single instruction and a product, the reciprocal four more.
+    log2_e: tl.constexpr = 1.4426950408889634
+    exponent = distance * (slope * -log2_e)[None, None] - 0.5 * log2_e
+    root = tl.rsqrt(1.0 + tl.exp2(exponent))
+    attention = _over_time(tl.where(exists, root * root, 0.0))
+    kept_values = _over_time(tl.where(kept, values, 0.0))
+    # Bits set, by adding neighbouring fields: less work than a sum over the tile.
+    count = octets - (octets >> 1 & 0x55)
+    count = (count & 0x33) + (count >> 2 & 0x33)
+    count = (count & 0x0F) + (count >> 4)
+    return attention, kept_values, tl.sum(count, axis=0)
+
+
+@triton.jit
+def forward_kernel(
+    x,
+    pooled,  # out [B, C]
+    bits,  # out uint8
+    joint_sums,  # out, a map of one row: sums over time of the kept values
+    attention_sums,  # out [B, blocks, V]: sums over time and the block's channels
+    kept_counts,  # out int32 [B, blocks]
+    e_lambda,
+    logit_limit,  # attention < keep_prob is slope * distance < logit_limit
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
+    LAST: tl.constexpr,  # channels-last format
+    ONE_TILE: tl.constexpr,  # all frames in one tile: the map is read once, else three times
+    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    OCTETS: tl.constexpr = (T + 7) // 8
+    STRIDE: tl.constexpr = V * C if LAST else V  # from row to row
+    program = tl.program_id(0)
+    sample = (program // BLOCKS).to(tl.int64)
+    index_c, index_v = _indices(program % BLOCKS, BLOCK_C, BLOCK_V, LAST)
+    plane_valid = (index_c < C) & (index_v < V)
+    x += sample * (C * T * V) + _offsets(index_c, index_v, C, V, T, LAST, 2)
+    bits += sample * (C * OCTETS * V) + _offsets(index_c, index_v, C, V, OCTETS, LAST, 2)
+    octet = tl.arange(0, BLOCK_O)[:, None]
+
+    if ONE_TILE:
+        values, exists = _load(x, 0, plane_valid, STRIDE, T, BLOCK_O)
+        mean = _over_joints(_over_time(values), BLOCK_C, BLOCK_V, LAST) / (T * V)
+        squares = _squares(values, exists, mean)
+    else:
+        sums = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+        for first in range(0, T, BLOCK_O * 8):
+            values, exists = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
+            sums += _over_time(values)
+        mean = _over_joints(sums, BLOCK_C, BLOCK_V, LAST) / (T * V)
+        squares = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+        for first in range(0, T, BLOCK_O * 8):
+            values, exists = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
+            squares += _squares(values, exists, mean)
+    squares = tl.where(plane_valid, squares, 0.0)
+    # A single position has no variance; dividing by one keeps its attention at sigmoid(1/2).
+    FREEDOM: tl.constexpr = T * V - 1 if T * V > 1 else 1
+    tl.store(pooled + sample * C + index_c, mean, mask=plane_valid & (index_v == 0))
+    variance = _over_joints(squares, BLOCK_C, BLOCK_V, LAST) / FREEDOM
+    width = 4.0 * (variance + e_lambda)
+    slope = 1.0 / width
+    limit = logit_limit * width
+
+    if ONE_TILE:
+        attention, kept_values, kept = _attend(
+            values, exists, mean, slope, limit,
+            bits[None] + octet * STRIDE, (octet < OCTETS) & plane_valid[None],
+        )  # fmt: skip
+    else:
+        attention = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+        kept_values = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+        kept = tl.zeros([BLOCK_C * BLOCK_V], tl.int32)
+        for first in range(0, T, BLOCK_O * 8):
+            values, exists = _load(x, first, plane_valid, STRIDE, T, BLOCK_O)
+            at = first // 8 + octet
+            tile_attention, tile_values, tile_kept = _attend(
+                values, exists, mean, slope, limit,
+                bits[None] + at * STRIDE, (at < OCTETS) & plane_valid[None],
+            )  # fmt: skip
+            attention += tile_attention
+            kept_values += tile_values
+            kept += tile_kept
+    attention = tl.where(plane_valid, attention, 0.0)
+    kept = tl.where(plane_valid, kept, 0)
+
+    joint_sums += sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 2)
+    tl.store(joint_sums, kept_values, mask=plane_valid)
+    joint = tl.arange(0, BLOCK_V)
+    attention_sums += program.to(tl.int64) * V + joint
+    tl.store(attention_sums, _over_channels(attention, BLOCK_C, BLOCK_V, LAST), mask=joint < V)
+    tl.store(kept_counts + program, tl.sum(kept, axis=0))
+
+
+@triton.jit(do_not_specialize=["batch"])
+def joint_kernel(
+    attention_sums,  # [B, blocks, V]
+    kept_counts,  # [B, blocks]
+    kept_joints,  # out uint8 [B, V]
+    totals,  # out int64 [2, B]: kept joints, kept elements
+    batch,
+    keep_prob,
+    BLOCKS: tl.constexpr,
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
+    BLOCK: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """The joint mask of one sample."""
+    sample = tl.program_id(0).to(tl.int64)
+    index_v = tl.arange(0, BLOCK_V)
+    sums = tl.zeros([BLOCK_V], tl.float32)
+    count = tl.zeros([BLOCK], tl.int64)
+    for first in range(0, BLOCKS, BLOCK):
+        block = first + tl.arange(0, BLOCK)
+        row = sample * BLOCKS + block
+        valid = (block < BLOCKS)[:, None] & (index_v < V)[None, :]
+        part = tl.load(attention_sums + row[:, None] * V + index_v[None, :], mask=valid, other=0.0)
+        sums += tl.sum(part, axis=0)
+        count += tl.load(kept_counts + row, mask=block < BLOCKS, other=0)
+    kept = (sums / (C * T) < keep_prob) & (index_v < V)
+    tl.store(kept_joints + sample * V + index_v, kept.to(tl.uint8), mask=index_v < V)
+    tl.store(totals + sample, tl.sum(kept.to(tl.int64), axis=0))
+    tl.store(totals + batch + sample, tl.sum(count, axis=0))
+
+
+@triton.jit(do_not_specialize=["batch"])
+def drop_kernel(
+    joint_sums,
+    kept_joints,  # [B, V]
+    totals,  # [2, B]
+    pooled,  # [B, C]
+    pooled_drop,  # out [B, C]
+    scale,  # out [1]
+    batch,
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr,
+    BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Sums over the kept joints of one sample, times both rescalings of the batch."""
+    joint_count = tl.zeros([BLOCK_B], tl.int64)
+    element_count = tl.zeros([BLOCK_B], tl.int64)
+    for first in range(0, batch, BLOCK_B):
+        index_b = first + tl.arange(0, BLOCK_B)
+        joint_count += tl.load(totals + index_b, mask=index_b < batch, other=0)
+        element_count += tl.load(totals + batch + index_b, mask=index_b < batch, other=0)
+    # All over kept, each as counts per sample, so that no product exceeds what float32 holds well.
+    samples = batch.to(tl.float32)
+    kept_joint_count = tl.maximum(tl.sum(joint_count, axis=0), 1).to(tl.float32)
+    kept_element_count = tl.maximum(tl.sum(element_count, axis=0), 1).to(tl.float32)
+    factor = (samples * V / kept_joint_count) * (samples * (C * T * V) / kept_element_count)
+
+    BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    program = tl.program_id(0)
+    sample = (program // BLOCKS).to(tl.int64)
+    if program == 0:
+        tl.store(scale, factor)
+    index_c, index_v = _indices(program % BLOCKS, BLOCK_C, BLOCK_V, LAST)
+    valid = (index_c < C) & (index_v < V)
+    offsets = sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 4)
+    sums = tl.load(joint_sums + offsets, mask=valid, other=0.0)
+    kept = tl.load(kept_joints + sample * V + index_v, mask=valid, other=0)
+    kept_sums = _over_joints(tl.where(kept != 0, sums, 0.0), BLOCK_C, BLOCK_V, LAST)
+    at = sample * C + index_c
+    plain = tl.load(pooled + at, mask=valid, other=0.0)
+    # The difference is 0, or NaN where the map holds one: dropping must not hide it.
+    dropped = kept_sums / (T * V) * factor + (plain - plain)
+    tl.store(pooled_drop + at, dropped, mask=valid & (index_v == 0))
+
+
+# --- Backward ------------------------------------------------------------------------------------
+
+
+@triton.jit
+def backward_kernel(
+    grad_pooled,  # [B, C]
+    grad_drop,  # [B, C]
+    bits,
+    kept_joints,  # [B, V]
+    scale,  # [1]
+    dx,  # out, as x in forward_kernel
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Writes (grad_pooled + grad_drop * mask * scale) / (T * V): two values per channel."""
+    BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    OCTETS: tl.constexpr = (T + 7) // 8
+    TILES: tl.constexpr = (OCTETS + BLOCK_O - 1) // BLOCK_O
+    STRIDE: tl.constexpr = V * C if LAST else V
+    program = tl.program_id(0)
+    first = (program % TILES) * BLOCK_O
+    sample = (program // (TILES * BLOCKS)).to(tl.int64)
+    index_c, index_v = _indices(program // TILES % BLOCKS, BLOCK_C, BLOCK_V, LAST)
+    plane_valid = (index_c < C) & (index_v < V)
+    dx += sample * (C * T * V) + _offsets(index_c, index_v, C, V, T, LAST, 4)
+    bits += sample * (C * OCTETS * V) + _offsets(index_c, index_v, C, V, OCTETS, LAST, 4)
+
+    at = sample * C + index_c
+    plain = tl.load(grad_pooled + at, mask=plane_valid, other=0.0)
+    extra = tl.load(grad_drop + at, mask=plane_valid, other=0.0) * tl.load(scale)
+    where_dropped = (plain / (T * V)).to(dx.dtype.element_ty)[None, None]
+    where_kept = ((plain + extra) / (T * V)).to(dx.dtype.element_ty)[None, None]
+
+    octet = first + tl.arange(0, BLOCK_O)[:, None]
+    byte = tl.load(bits[None] + octet * STRIDE, mask=(octet < OCTETS) & plane_valid[None], other=0)
+    kept_joint = tl.load(kept_joints + sample * V + index_v, mask=plane_valid, other=0)
+    byte = tl.where(kept_joint[None] != 0, byte.to(tl.int32), 0)
+    place = tl.arange(0, 8)[None, :, None]
+    values = tl.where((byte[:, None] >> place) & 1 != 0, where_kept, where_dropped)
+    time = octet[:, None] * 8 + place
+    tl.store(dx[None, None] + time * STRIDE, values, mask=(time < T) & plane_valid[None, None])
+
+
+# --- Launchers -----------------------------------------------------------------------------------
+
+INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
+"""Whether the kernels run in Triton's interpreter: TRITON_INTERPRET=1 was set at import."""
+
+
+def check_size(x: Tensor) -> None:
+    """Offsets inside a sample are 32-bit."""
+    if x[0].numel() >= 2**31:
+        raise ValueError(f"x must have fewer than 2^31 values per sample, got {list(x.shape)}")
+
+
+def forward(
+    x: Tensor,
+    channels_last: bool,
+    keep_prob: float,
+    e_lambda: float,
+    pooled: Tensor,
+    pooled_drop: Tensor,
+    bits: Tensor,
+    kept_joints: Tensor,
+    scale: Tensor,
+) -> None:
+    """Fill the outputs (shapes at `forward_kernel` and `drop_kernel`) from x [B, C, T, V]."""
+    batch, channels, frames, joints = x.shape
+    check_size(x)
+    tile = tiles.forward_tile((channels, frames, joints), channels_last)
+    blocks = triton.cdiv(channels, tile.block_c)
+    # sigmoid(y) < keep_prob is y < logit; with keep_prob 1 the limit is infinite: all is kept.
+    logit = math.log(keep_prob / (1.0 - keep_prob)) if keep_prob < 1.0 else math.inf
+    joint_sums = pooled.new_empty(batch, channels, joints)
+    attention_sums = pooled.new_empty(batch, blocks, joints)
+    kept_counts = pooled.new_empty(batch, blocks, dtype=torch.int32)
+    totals = pooled.new_empty(2, batch, dtype=torch.int64)
+    forward_kernel[(batch * blocks,)](
+        x, pooled, bits, joint_sums, attention_sums, kept_counts, e_lambda, logit - 0.5,
+        channels, frames, joints, channels_last, tile.one_tile,
+        tile.block_c, tile.block_o, tile.block_v, num_warps=tile.warps,
+    )  # fmt: skip
+    joint_kernel[(batch,)](
+        attention_sums, kept_counts, kept_joints, totals, batch, keep_prob,
+        blocks, channels, frames, joints, BLOCK=32, BLOCK_V=tile.block_v,
+    )  # fmt: skip
+    block_c = min(32, triton.next_power_of_2(channels))
+    drop_kernel[(batch * triton.cdiv(channels, block_c),)](
+        joint_sums, kept_joints, totals, pooled, pooled_drop, scale, batch,
+        channels, frames, joints, channels_last,
+        BLOCK_B=256, BLOCK_C=block_c, BLOCK_V=tile.block_v,
+    )  # fmt: skip
+
+
+def backward(
+    grad_pooled: Tensor,
+    grad_drop: Tensor,
+    bits: Tensor,
+    kept_joints: Tensor,
+    scale: Tensor,
+    channels_last: bool,
+    dx: Tensor,
+) -> None:
+    """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` left."""
+    batch, channels, frames, joints = dx.shape
+    tile = tiles.backward_tile((channels, frames, joints), channels_last)
+    programs = batch * triton.cdiv(channels, tile.block_c) * triton.cdiv(frames, 8 * tile.block_o)
+    backward_kernel[(programs,)](
+        grad_pooled, grad_drop, bits, kept_joints, scale, dx,
+        channels, frames, joints, channels_last,
+        tile.block_c, tile.block_o, tile.block_v, num_warps=tile.warps,
+    )  # fmt: skip
