@@ -29,6 +29,11 @@ class StepOutput(NamedTuple):
     neighbors: Tensor
 
 
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length one, in float32 at least."""
+    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)
+
+
 class AimCLR(nn.Module):
     """Query encoder, its momentum copy and a queue of keys (paper figure 2).
 
@@ -115,10 +120,8 @@ class AimCLR(nn.Module):
         )
         with torch.no_grad():
             self.update_key_encoder()
-            key_row = F.normalize(self.key_encoder(key).float(), dim=1)
-        query_row, extreme_row, dropped_row = (
-            F.normalize(row.float(), dim=1) for row in (query_row, extreme_row, dropped_row)
-        )
+            key_row = _unit(self.key_encoder(key))
+        query_row, extreme_row, dropped_row = map(_unit, (query_row, extreme_row, dropped_row))
         losses = queue_contrast(
             query_row,
             extreme_row,

@@ -164,9 +164,10 @@ def _usable_device(name: str) -> torch.device:
 
 def _check_backend(name: str, device: torch.device) -> None:
     """Refuse a backend that cannot run before anything is measured or written."""
+    probe = torch.zeros(1, 16, device=device)  # as wide as the tensor cores ask of rows
     try:
         for op in (skeleton_augment, eadm_pool, queue_contrast):
-            choose(op.__name__.rpartition(".")[2], op.BACKENDS, name, torch.zeros(1, device=device))
+            choose(op.__name__.rpartition(".")[2], op.BACKENDS, name, probe)
     except (ValueError, BackendError) as error:
         raise ConfigError(f"backend: {error}") from error
 
