@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
@@ -155,17 +156,20 @@ def draw_params(
 
     amplitude = config.shear_amplitude
     off_diagonal = (2.0 * philox.uniform(words(Draw.SHEAR, 2)[:, :6]) - 1.0) * amplitude
-    shear = torch.eye(3, device=positions.device).repeat(positions.numel(), 1, 1)
+    shear = torch.eye(3, dtype=torch.float32, device=positions.device).repeat(positions.numel(), 1, 1)
     shear[:, [0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = off_diagonal
     if view is not View.EXTREME:
         return AugmentParams(crop_start=crop_start, shear=shear)
 
     rotation = words(Draw.ROTATION)
     is_main = philox.bounded(rotation[:, :1], 3) == torch.arange(3, device=positions.device)
-    limits = torch.where(is_main, config.rotation_main_deg, config.rotation_minor_deg)
+    limits = torch.where(is_main, config.rotation_main_deg, config.rotation_minor_deg).float()
     blur = words(Draw.BLUR)
-    sigma_range = config.blur_sigma_max - config.blur_sigma_min
-    blur_sigma = config.blur_sigma_min + sigma_range * philox.uniform(blur[:, 1])
+    # In double the product of two float32 numbers is exact, whether fused with the sum or not.
+    low, span = torch.tensor(
+        [config.blur_sigma_min, config.blur_sigma_max - config.blur_sigma_min], dtype=torch.float32
+    ).double().tolist()
+    blur_sigma = (span * philox.uniform(blur[:, 1]).double() + low).float()
     mask = words(Draw.AXIS_MASK)
     noise_gate = gate(words(Draw.NOISE_GATE)[:, 0], config.noise_prob)
     return AugmentParams(
@@ -173,7 +177,7 @@ def draw_params(
         shear=shear,
         spatial_flip=gate(words(Draw.SPATIAL_FLIP)[:, 0], config.spatial_flip_prob),
         rotation_angles=philox.uniform(rotation[:, 1:]) * limits * (math.pi / 180.0),
-        noise_std=torch.where(noise_gate, config.noise_std, 0.0),
+        noise_std=torch.where(noise_gate, config.noise_std, 0.0).float(),
         blur_sigma=torch.where(gate(blur[:, 0], config.blur_prob), blur_sigma, 0.0),
         axis_mask=torch.where(
             gate(mask[:, 0], config.axis_mask_prob), philox.bounded(mask[:, 1], 3), -1
@@ -243,13 +247,11 @@ def to_stream(x: Tensor, stream: str, parents: Tensor) -> Tensor:
     raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
 
 
-def apply_augment(
+def augment_positions(
     x: Tensor,
     params: AugmentParams,
     *,
     swap: Tensor,
-    parents: Tensor,
-    stream: str = "joint",
     noise: Tensor | None = None,
     crop_ratio: int = 6,
     blur_taps: int = 15,
@@ -257,8 +259,8 @@ def apply_augment(
 ) -> Tensor:
     """Apply given parameters to positions [N, 3, T, V, M], in the chain's order; see AugmentParams.
 
-    `swap` [V] is the left-right permutation of the joints, `parents` [V] each joint's neighbour
-    towards the centre. `noise` [N, 3, T, V, M] is added as it is.
+    `swap` [V] is the left-right permutation of the joints. `noise` [N, 3, T, V, M] is added as it
+    is.
     """
     frames = x.shape[2]
     if params.crop_start is not None:
@@ -281,10 +283,38 @@ def apply_augment(
         x = torch.where(kept[:, :, None, None, None], x, torch.zeros_like(x))
     if params.temporal_flip is not None:
         x = torch.where(params.temporal_flip[:, None, None, None, None], x.flip(2), x)
+    return x
+
+
+def apply_augment(
+    x: Tensor,
+    params: AugmentParams,
+    *,
+    swap: Tensor,
+    parents: Tensor,
+    stream: str = "joint",
+    noise: Tensor | None = None,
+    crop_ratio: int = 6,
+    blur_taps: int = 15,
+    blur_normalize: bool = False,
+) -> Tensor:
+    """As `augment_positions`, then turned into a stream.
+
+    `parents` [V] is each joint's neighbour towards the centre.
+    """
+    x = augment_positions(
+        x,
+        params,
+        swap=swap,
+        noise=noise,
+        crop_ratio=crop_ratio,
+        blur_taps=blur_taps,
+        blur_normalize=blur_normalize,
+    )
     return to_stream(x, stream, parents)
 
 
-def skeleton_augment(
+def skeleton_augment_streams(
     data: Tensor,
     index: Tensor,
     *,
@@ -294,14 +324,15 @@ def skeleton_augment(
     seed: int,
     step: int,
     offset: int = 0,
-    stream: str = "joint",
+    streams: Sequence[str] = STREAMS,
     scale: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The extreme, query and key view of the sequences `data[index]`, each [N, 3, T, V, M] float32.
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each stream, the extreme, query and key view of the sequences `data[index]`.
 
-    `offset` is the place of `index[0]` in the global batch; `scale` turns stored units to metres.
+    Views are [N, 3, T, V, M] float32 on the index's device. `offset` is the place of `index[0]` in
+    the global batch; `scale` turns stored units to metres.
     """
-    x = data[index].to(torch.float32) * scale
+    x = data[index.to(data.device)].to(index.device, torch.float32) * scale
     positions = offset + torch.arange(len(index), device=x.device)
     views = []
     for view in View:
@@ -313,12 +344,10 @@ def skeleton_augment(
             noise = draw_noise(tuple(x.shape[1:]), view, seed=seed, step=step, positions=positions)
             noise = noise * params.noise_std[:, None, None, None, None]
         views.append(
-            apply_augment(
+            augment_positions(
                 x,
                 params,
                 swap=swap,
-                parents=parents,
-                stream=stream,
                 noise=noise,
                 crop_ratio=config.crop_ratio,
                 blur_taps=config.blur_taps,
@@ -326,4 +355,11 @@ def skeleton_augment(
             )
         )
     extreme, query, key = views
-    return extreme, query, key
+    return [
+        (
+            to_stream(extreme, stream, parents),
+            to_stream(query, stream, parents),
+            to_stream(key, stream, parents),
+        )
+        for stream in streams
+    ]

@@ -1,9 +1,12 @@
 // Compiler differences, kept in one place.
 #pragma once
 
-// A function that both the host compiler and nvcc's device pass may use.
+// A small function that both the host compiler and nvcc's device pass may use. Always inlined: in a
+// multiversioned loop a call would keep the loop from being vectorised.
 #if defined(__CUDACC__)
 #define AIMCLR_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define AIMCLR_HD inline __attribute__((always_inline))
 #else
 #define AIMCLR_HD inline
 #endif

@@ -1,0 +1,205 @@
+// Turns one staged sequence into one view on the CPU: the chain shared by skeleton_augment and
+// apply_augment.
+//
+// A sequence is staged once, in the computing type, with the mirrored frames before and after it.
+// A crop is then a window of the staged planes: no step copies frames for it.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <type_traits>
+
+#include "common/skeleton_augment.h"
+#include "cpu/skeleton_augment_loops.h"
+
+namespace aimclr::cpu {
+
+// How a view is made, whatever its parameters.
+struct ViewOptions {
+    augment::Shape shape;
+    augment::JointTables joints;
+    int padding;  // mirrored frames on each side
+    int blur_taps;
+    bool blur_normalize;
+};
+
+// The scratch memory of one thread; a few planes that stay in its cache.
+template <typename Real>
+class Workspace {
+  public:
+    explicit Workspace(const ViewOptions& options)
+        : plane_(options.shape.plane()),
+          row_(options.shape.row()),
+          staged_plane_(plane_ + 2 * std::int64_t{options.padding} * row_),
+          halo_(std::int64_t{options.blur_taps / 2} * row_) {
+        const std::int64_t framed = plane_ + 2 * halo_;
+        const std::int64_t size = 3 * staged_plane_ + 3 * plane_ + framed + 4 * plane_ + kSlack;
+        memory_.reset(new (std::nothrow) Real[static_cast<std::size_t>(size)]);
+        if (memory_ != nullptr) {
+            // The blur reads zeros outside the sequence; no step writes there.
+            std::fill_n(framed_begin(), framed, Real(0));
+        }
+    }
+
+    bool allocated() const {
+        return memory_ != nullptr;
+    }
+    Real* staged(int axis) {
+        return memory_.get() + axis * staged_plane_;
+    }
+    Real* flipped(int axis) {
+        return staged(3) + axis * plane_;
+    }
+    Real* framed_begin() {
+        return flipped(3);
+    }
+    Real* transformed() {
+        return framed_begin() + halo_;
+    }
+    Real* blurred() {
+        return transformed() + plane_ + halo_;
+    }
+    Real* reversed() {
+        return blurred() + plane_;
+    }
+    Real* streamed() {
+        return reversed() + plane_;
+    }
+    Real* noise() {
+        return streamed() + plane_;
+    }
+
+  private:
+    // Noise comes in whole blocks of four, which may begin and end outside the plane.
+    static constexpr std::int64_t kSlack = 8;
+    std::int64_t plane_, row_, staged_plane_, halo_;
+    std::unique_ptr<Real[]> memory_;
+};
+
+// Reads one sequence [3, frames, joints, bodies] into the workspace, in units of `scale`.
+template <typename T, typename Real>
+void stage(const T* sequence, Real scale, const ViewOptions& options, Workspace<Real>& workspace) {
+    const int frames = options.shape.frames, row = options.shape.row();
+    for (int axis = 0; axis < 3; ++axis) {
+        Real* const first = workspace.staged(axis) + std::int64_t{options.padding} * row;
+        loops::load_scaled(sequence + static_cast<std::int64_t>(axis) * options.shape.plane(),
+                           scale, first, options.shape.plane());
+        for (int i = 1; i <= options.padding; ++i) {
+            const std::int64_t before = -i, after = frames - 1 + i;
+            std::copy_n(first + (i - 1) * std::int64_t{row}, row, first + before * row);
+            std::copy_n(first + (frames - i) * std::int64_t{row}, row, first + after * row);
+        }
+    }
+}
+
+// Fills in the blur's weights, and returns how many there are: 0 where sigma is 0.
+template <typename Real>
+int blur_weights(Real sigma, const ViewOptions& options, Real* weights) {
+    if (!(sigma > 0)) {
+        return 0;
+    }
+    const int taps = options.blur_taps;
+    const Real scale = augment::blur_scale(sigma, taps, options.blur_normalize);
+    for (int k = 0; k < taps; ++k) {
+        weights[k] = scale * augment::blur_weight(k - taps / 2, sigma);
+    }
+    return taps;
+}
+
+// Writes `plane`, the positions along one axis, as a stream.
+template <typename Real, typename T>
+void write_stream(const Real* plane, augment::Stream stream, const ViewOptions& options,
+                  Workspace<Real>& workspace, T* out) {
+    const int size = options.shape.plane(), row = options.shape.row();
+    if (stream == augment::Stream::kJoint) {
+        loops::store(plane, out, size);
+        return;
+    }
+    Real* target = workspace.streamed();
+    if constexpr (std::is_same_v<T, Real>) {
+        target = out;
+    }
+    if (stream == augment::Stream::kMotion) {
+        loops::subtract(plane + row, plane, target, size - row);
+        std::fill_n(target + (size - row), row, Real(0));
+    } else {
+        Real* const parents = workspace.noise();  // the noise is part of the plane by now
+        loops::gather_joints(plane, options.joints.parents, options.shape, parents);
+        loops::subtract(plane, parents, target, size);
+    }
+    if constexpr (!std::is_same_v<T, Real>) {
+        loops::store(target, out, size);
+    }
+}
+
+// Writes one view of the staged sequence. `noise(axis)` gives the noise to add to a plane, or null;
+// `outputs` has one tensor [3, frames, joints, bodies] for each of the `count` streams.
+template <typename Real, typename T, typename Noise>
+void write_view(const augment::Params<Real>& params, const ViewOptions& options, const Noise& noise,
+                const augment::Stream* streams, T* const* outputs, int count,
+                Workspace<Real>& workspace) {
+    const augment::Shape shape = options.shape;
+    const int size = shape.plane(), row = shape.row();
+    const augment::Matrix<Real> matrix = augment::matrix_of(params);
+
+    const Real* source[3];
+    for (int axis = 0; axis < 3; ++axis) {
+        source[axis] = workspace.staged(axis) + std::int64_t{params.crop_start} * row;
+        if (params.spatial_flip) {
+            loops::gather_joints(source[axis], options.joints.swap, shape, workspace.flipped(axis));
+            source[axis] = workspace.flipped(axis);
+        }
+    }
+    Real weights[augment::kMaxBlurTaps];
+    const int taps = blur_weights(params.blur_sigma, options, weights);
+    const bool blurs = taps > 0;
+
+    for (int axis = 0; axis < 3; ++axis) {
+        const std::int64_t at = static_cast<std::int64_t>(axis) * size;
+        if (axis == params.axis_mask) {
+            for (int i = 0; i < count; ++i) {
+                std::fill_n(outputs[i] + at, size, T{});
+            }
+            continue;
+        }
+        // The last step before the stream writes the view itself, where nothing is left to do.
+        Real* direct = nullptr;
+        if constexpr (std::is_same_v<T, Real>) {
+            const bool plain = count == 1 && streams[0] == augment::Stream::kJoint;
+            direct = plain && !params.temporal_flip ? outputs[0] + at : nullptr;
+        }
+        Real* const transformed = direct != nullptr && !blurs ? direct : workspace.transformed();
+        const Real* const added = noise(axis);
+        const Real* plane = source[axis];
+        if (!matrix.identity) {
+            loops::combine(source[0], source[1], source[2], matrix.entry + 3 * axis, transformed,
+                           size);
+            plane = transformed;
+        } else if (blurs || added != nullptr) {
+            std::copy_n(plane, size, transformed);
+            plane = transformed;
+        }
+        if (added != nullptr) {
+            loops::add(added, transformed, size);
+        }
+        if (blurs) {
+            Real* const blurred = direct != nullptr ? direct : workspace.blurred();
+            loops::blur(workspace.framed_begin(), weights, taps, row, blurred, size);
+            plane = blurred;
+        }
+        if (params.temporal_flip) {
+            for (int t = 0; t < shape.frames; ++t) {
+                std::copy_n(plane + std::int64_t{shape.frames - 1 - t} * row, row,
+                            workspace.reversed() + std::int64_t{t} * row);
+            }
+            plane = workspace.reversed();
+        }
+        for (int i = 0; i < count && plane != direct; ++i) {
+            write_stream(plane, streams[i], options, workspace, outputs[i] + at);
+        }
+    }
+}
+
+}  // namespace aimclr::cpu
