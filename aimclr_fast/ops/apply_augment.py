@@ -18,7 +18,15 @@ from aimclr_fast.reference.skeleton_augment import STREAMS, AugmentParams
 from ._checks import FLOATS, check_dtype, check_range, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not, cuda_why_not, current_stream
-from .skeleton_augment import DTYPES, check_joints, check_streams, joint_table, unless, why_too_large
+from .skeleton_augment import (
+    DTYPES,
+    check_joints,
+    check_streams,
+    joint_table,
+    native_chain,
+    unless,
+    why_too_large,
+)
 
 PARAM_SHAPES: dict[str, tuple[int, ...]] = {"shear": (3, 3), "rotation_angles": (3,)}
 # As the kernels take them, in the order of the schema; None stands for the arithmetic's dtype.
@@ -47,6 +55,10 @@ torch.library.define(
 )
 
 
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 def _call(
     name: str,
     tensors: Sequence[Tensor | None],
@@ -60,40 +72,43 @@ def _call(
     backend: str,
 ) -> None:
     """Run a compiled function on contiguous `tensors` of one shape and dtype."""
-    like = next(tensor for tensor in tensors if tensor is not None)
+    like = tensors[0]
+    assert like is not None
+    # Held here until the launch: the library gets addresses alone.
     params = [None if value is None else value.contiguous() for value in params]
-    tables = [joint_table(tuple(table), like.device, torch.int32) for table in (swap, parents)]
-    library = native.load()
-    arguments = (
-        *(0 if tensor is None else tensor.data_ptr() for tensor in tensors),
-        DTYPES[like.dtype],
-        *(0 if value is None else value.data_ptr() for value in params),
-        *(table.data_ptr() for table in tables),
-        stream,
+    chain, _ = native_chain(
+        (like.shape[2], like.shape[3], like.shape[4]),
+        tuple(swap),
+        tuple(parents),
         crop_ratio,
         blur_taps,
         blur_normalize,
+        like.device,
+    )
+    library = native.load()
+    arguments = (
+        *(_address(tensor) for tensor in tensors),
+        DTYPES[like.dtype],
         len(like),
-        *like.shape[2:],
+        library.AugmentParams([_address(value) for value in params]),
+        chain,
+        stream,
     )
     if backend == "cpp":
         getattr(library, f"{name}_cpu")(*arguments, torch.get_num_threads())
         return
     with torch.cuda.device(like.device):
-        wide = like.dtype == torch.float64
-        size = library.apply_augment_cuda_workspace(len(like), *like.shape[2:], wide)
+        size = library.apply_augment_workspace(chain, len(like), like.dtype == torch.float64)
         workspace = torch.empty(size, dtype=torch.uint8, device=like.device)
         getattr(library, f"{name}_cuda")(
             *arguments, workspace.data_ptr(), size, current_stream(like)
         )
 
 
-@torch.library.register_fake("aimclr_fast::apply_augment")
 def _forward_fake(x: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@torch.library.impl("aimclr_fast::apply_augment", ("cpu", "cuda"))
 def _forward(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
     out = _forward_fake(x)
     if out.numel():
@@ -102,15 +117,11 @@ def _forward(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
     return out
 
 
-@torch.library.register_fake("aimclr_fast::apply_augment_backward")
 def _backward_fake(grad: Tensor, wanted: Sequence[bool], *_: Any) -> tuple[Tensor, Tensor]:
-    grad_x, grad_noise = (
-        grad.new_empty(grad.shape if want else (0,)) for want in wanted
-    )
+    grad_x, grad_noise = (grad.new_empty(grad.shape if want else (0,)) for want in wanted)
     return grad_x, grad_noise
 
 
-@torch.library.impl("aimclr_fast::apply_augment_backward", ("cpu", "cuda"))
 def _backward(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor, Tensor]:
     out = _backward_fake(grad, wanted)
     if grad.numel() and any(wanted):
@@ -154,6 +165,10 @@ def _second_gradient(ctx: Any, grad_x: Tensor, grad_noise: Tensor) -> tuple[Any,
     return (grad, None, *[None] * (len(PARAM_DTYPES) + len(ctx.options)))
 
 
+torch.library.register_fake("aimclr_fast::apply_augment", _forward_fake)
+torch.library.impl("aimclr_fast::apply_augment", ("cpu", "cuda"), _forward)
+torch.library.register_fake("aimclr_fast::apply_augment_backward", _backward_fake)
+torch.library.impl("aimclr_fast::apply_augment_backward", ("cpu", "cuda"), _backward)
 torch.library.register_autograd("aimclr_fast::apply_augment", _gradient, setup_context=_save)
 torch.library.register_autograd(
     "aimclr_fast::apply_augment_backward", _second_gradient, setup_context=_save_backward
@@ -207,8 +222,8 @@ def _reference(
     return reference.apply_augment(
         x,
         params,
-        swap=joint_table(layout.swap, x.device, torch.int64),
-        parents=joint_table(layout.parents, x.device, torch.int64),
+        swap=joint_table(layout.swap, x.device),
+        parents=joint_table(layout.parents, x.device),
         stream=stream,
         noise=noise,
         crop_ratio=crop_ratio,
@@ -270,7 +285,5 @@ def apply_augment(
         noise = torch.randn_like(x) * std[:, None, None, None, None]
     reason = _why_not(x, params, crop_ratio, blur_taps)
     run = choose("apply_augment", unless(reason, BACKENDS), backend, x)
-    augmented: Tensor = run(
-        x, params, layout, stream, noise, crop_ratio, blur_taps, blur_normalize
-    )
+    augmented: Tensor = run(x, params, layout, stream, noise, crop_ratio, blur_taps, blur_normalize)
     return augmented

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,10 +40,52 @@ Triple = tuple[Tensor, Tensor, Tensor]
 # --- Shared with apply_augment -------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=32)
-def joint_table(table: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A layout's swap or parents on a device, where it stays for the next call."""
-    return torch.tensor(table, device=device, dtype=dtype)
+# The caches below forget nothing: tables are small and few, and a captured CUDA graph holds their
+# addresses.
+
+
+@functools.cache
+def joint_table(table: Sequence[int], device: torch.device) -> Tensor:
+    """A layout's swap or parents on a device."""
+    return torch.tensor(table, device=device)
+
+
+class NativeChain(NamedTuple):
+    """What the library needs to know besides tensors and parameters; it points to the tables."""
+
+    chain: Any
+    tables: tuple[Tensor, ...]
+
+
+@functools.cache
+def native_chain(
+    shape: tuple[int, int, int],
+    swap: tuple[int, ...],
+    parents: tuple[int, ...],
+    crop_ratio: int,
+    blur_taps: int,
+    blur_normalize: bool,
+    device: torch.device,
+) -> NativeChain:
+    """For sequences of `shape` [T, V, M] on `device`."""
+
+    bodies = torch.arange(shape[2], dtype=torch.int32)
+
+    def table(joints: tuple[int, ...]) -> Tensor:
+        """For each place joint * M + body of a row, the place of the other joint."""
+        places = torch.tensor(joints, dtype=torch.int32)[:, None] * shape[2] + bodies
+        return places.flatten().to(device)
+
+    tables = (table(swap), table(parents))
+    chain = native.load().AugmentChain(
+        *shape, *(t.data_ptr() for t in tables), crop_ratio, blur_taps, blur_normalize
+    )
+    return NativeChain(chain, tables)
+
+
+def scale_of(data: Tensor) -> float:
+    """What turns stored units to metres."""
+    return 1.0 if data.dtype.is_floating_point else MILLIMETRE
 
 
 def check_streams(streams: Sequence[str]) -> None:
@@ -71,8 +113,9 @@ def why_too_large(tensor: Tensor, crop_ratio: int, blur_taps: int) -> str | None
     """Why no compiled backend can augment sequences like those of `tensor`, or None."""
     if blur_taps > MAX_BLUR_TAPS:
         return f"the kernels blur with at most {MAX_BLUR_TAPS} taps, and blur_taps is {blur_taps}"
-    if 3 * tensor[0].numel() >= 2**31 if len(tensor) else False:
-        return "a sequence has too many elements for 32-bit counting"
+    _, _, frames, joints, bodies = tensor.shape
+    if 9 * frames * joints * bodies >= 2**31:
+        return "it counts a sequence's elements in 32 bits, and one has more than 2^31 / 9"
     return None
 
 
@@ -91,23 +134,13 @@ def unless(reason: str | None, backends: tuple[Backend, ...]) -> tuple[Backend, 
 
 # --- The torch op --------------------------------------------------------------------------------
 
-_FLOAT_FIELDS = tuple(f.name for f in fields(AugmentConfig) if f.type == "float")
-
-
-def _floats(config: AugmentConfig) -> list[float]:
-    return [getattr(config, name) for name in _FLOAT_FIELDS]
+# What the parameters are drawn from, as one list of the schema.
+_AMPLITUDES = tuple(field.name for field in fields(AugmentConfig) if field.type == "float")
 
 
 @functools.lru_cache(maxsize=32)
-def native_settings(
-    crop_ratio: int, blur_taps: int, blur_normalize: bool, floats: tuple[float, ...]
-) -> Any:
-    """An AugmentConfig as the library takes it."""
-    values = dict(zip(_FLOAT_FIELDS, floats, strict=True))
-    values["blur_sigma_range"] = values.pop("blur_sigma_max") - values["blur_sigma_min"]
-    return native.load().AugmentSettings(
-        crop_ratio=crop_ratio, blur_taps=blur_taps, blur_normalize=blur_normalize, **values
-    )
+def _native_settings(amplitudes: tuple[float, ...]) -> Any:
+    return native.load().AugmentSettings(**dict(zip(_AMPLITUDES, amplitudes, strict=True)))
 
 
 torch.library.define(
@@ -118,7 +151,6 @@ torch.library.define(
 )
 
 
-@torch.library.register_fake("aimclr_fast::skeleton_augment")
 def _empty_views(
     data: Tensor,
     index: Tensor,
@@ -134,7 +166,6 @@ def _empty_views(
     ]
 
 
-@torch.library.impl("aimclr_fast::skeleton_augment", ("cpu", "cuda"))
 def _write_views(
     data: Tensor,
     index: Tensor,
@@ -160,35 +191,45 @@ def _write_views(
         data = data[index.to(data.device)].contiguous().to(index.device)
         index = torch.arange(len(index), device=index.device)
     library = native.load()
-    settings = native_settings(crop_ratio, blur_taps, blur_normalize, tuple(amplitudes))
+    chain, _ = native_chain(
+        (data.shape[2], data.shape[3], data.shape[4]),
+        tuple(swap),
+        tuple(parents),
+        crop_ratio,
+        blur_taps,
+        blur_normalize,
+        index.device,
+    )
     arguments = (
         data.data_ptr(),
         DTYPES[data.dtype],
-        1.0 if data.is_floating_point() else MILLIMETRE,
+        scale_of(data),
         len(data),
         index.data_ptr(),
         index.element_size(),
-        joint_table(tuple(swap), index.device, torch.int32).data_ptr(),
-        joint_table(tuple(parents), index.device, torch.int32).data_ptr(),
+        len(index),
         library.AugmentOutputs(list(streams), [view.data_ptr() for view in views]),
         DTYPES[dtype],
-        settings,
+        chain,
+        _native_settings(tuple(amplitudes)),
         *key,
         step,
         offset,
-        len(index),
-        *data.shape[2:],
     )
     if backend == "cpp":
         library.skeleton_augment_cpu(*arguments, torch.get_num_threads())
         return views
     with torch.cuda.device(index.device):
-        size = library.skeleton_augment_cuda_workspace(len(index), *data.shape[2:])
+        size = library.skeleton_augment_workspace(chain, len(index))
         workspace = torch.empty(size, dtype=torch.uint8, device=index.device)
         library.skeleton_augment_cuda(
             *arguments, data.is_cpu, workspace.data_ptr(), size, current_stream(index)
         )
     return views
+
+
+torch.library.register_fake("aimclr_fast::skeleton_augment", _empty_views)
+torch.library.impl("aimclr_fast::skeleton_augment", ("cpu", "cuda"), _write_views)
 
 
 # --- The function --------------------------------------------------------------------------------
@@ -219,7 +260,7 @@ def _fast(
         config.crop_ratio,
         config.blur_taps,
         config.blur_normalize,
-        _floats(config),
+        [getattr(config, name) for name in _AMPLITUDES],
         backend,
     )
     return [(views[i], views[i + 1], views[i + 2]) for i in range(0, len(views), VIEWS)]
@@ -239,14 +280,14 @@ def _reference(
     return reference.skeleton_augment_streams(
         data,
         index,
-        swap=joint_table(layout.swap, index.device, torch.int64),
-        parents=joint_table(layout.parents, index.device, torch.int64),
+        swap=joint_table(layout.swap, index.device),
+        parents=joint_table(layout.parents, index.device),
         config=config,
         seed=seed,
         step=step,
         offset=offset,
         streams=streams,
-        scale=1.0 if data.dtype.is_floating_point else MILLIMETRE,
+        scale=scale_of(data),
     )
 
 

@@ -1,4 +1,4 @@
-"""Skeleton augmentation: the chain of AimCLR (paper section 3.2), its parameters and their draws."""
+"""Skeleton augmentation: the chain of AimCLR (paper section 3.2), its parameters and draws."""
 
 from __future__ import annotations
 
@@ -156,7 +156,9 @@ def draw_params(
 
     amplitude = config.shear_amplitude
     off_diagonal = (2.0 * philox.uniform(words(Draw.SHEAR, 2)[:, :6]) - 1.0) * amplitude
-    shear = torch.eye(3, dtype=torch.float32, device=positions.device).repeat(positions.numel(), 1, 1)
+    shear = torch.eye(3, dtype=torch.float32, device=positions.device).repeat(
+        positions.numel(), 1, 1
+    )
     shear[:, [0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = off_diagonal
     if view is not View.EXTREME:
         return AugmentParams(crop_start=crop_start, shear=shear)
@@ -166,9 +168,14 @@ def draw_params(
     limits = torch.where(is_main, config.rotation_main_deg, config.rotation_minor_deg).float()
     blur = words(Draw.BLUR)
     # In double the product of two float32 numbers is exact, whether fused with the sum or not.
-    low, span = torch.tensor(
-        [config.blur_sigma_min, config.blur_sigma_max - config.blur_sigma_min], dtype=torch.float32
-    ).double().tolist()
+    low, span = (
+        torch.tensor(
+            [config.blur_sigma_min, config.blur_sigma_max - config.blur_sigma_min],
+            dtype=torch.float32,
+        )
+        .double()
+        .tolist()
+    )
     blur_sigma = (span * philox.uniform(blur[:, 1]).double() + low).float()
     mask = words(Draw.AXIS_MASK)
     noise_gate = gate(words(Draw.NOISE_GATE)[:, 0], config.noise_prob)
@@ -197,7 +204,7 @@ def draw_noise(
 
 
 def crop_frames(crop_start: Tensor, frames: int, crop_ratio: int) -> Tensor:
-    """Source frame [N, T] of each cropped frame: the sequence with P mirrored frames at each end."""
+    """Source frame [N, T] of each cropped frame; P mirrored frames stand at each end."""
     padding = frames // crop_ratio
     padded = crop_start[:, None] + torch.arange(frames, device=crop_start.device) - padding
     mirrored = torch.where(padded < 0, -1 - padded, padded)

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "bindings/binding.h"
+#include "cpu/skeleton_augment_emulated.h"
+#include "cuda/skeleton_augment.h"
 
 namespace aimclr::bindings {
 namespace {
@@ -15,16 +17,47 @@ augment::Outputs make_outputs(const std::vector<int>& streams,
                               const std::vector<std::uintptr_t>& views) {
     augment::Outputs outputs{};
     if (streams.empty() || streams.size() > 3 || views.size() != 3 * streams.size()) {
-        throw pybind11::value_error("Outputs: one to three streams, with three views each");
+        throw pybind11::value_error("AugmentOutputs: one to three streams, with three views each");
     }
     outputs.streams = static_cast<int>(streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
         outputs.stream[i] = static_cast<augment::Stream>(streams[i]);
         for (std::size_t view = 0; view < augment::kViews; ++view) {
-            outputs.view[i][view] = reinterpret_cast<void*>(views[3 * i + view]);
+            outputs.view[i][view] = to_native<void*>(views[3 * i + view]);
         }
     }
     return outputs;
+}
+
+augment::Chain make_chain(int frames, int joints, int bodies, std::uintptr_t swap,
+                          std::uintptr_t parents, int crop_ratio, int blur_taps,
+                          bool blur_normalize) {
+    if (crop_ratio < 1) {
+        throw pybind11::value_error("AugmentChain: crop_ratio must be at least 1");
+    }
+    return {{frames, joints, bodies},
+            {to_native<const std::int32_t*>(swap), to_native<const std::int32_t*>(parents)},
+            frames / crop_ratio,
+            blur_taps,
+            blur_normalize};
+}
+
+augment::Settings make_settings(float shear_amplitude, float spatial_flip_prob,
+                                float rotation_main_deg, float rotation_minor_deg, float noise_prob,
+                                float noise_std, float blur_prob, double blur_sigma_min,
+                                double blur_sigma_max, float axis_mask_prob,
+                                float temporal_flip_prob) {
+    return {shear_amplitude,
+            spatial_flip_prob,
+            rotation_main_deg,
+            rotation_minor_deg,
+            noise_prob,
+            noise_std,
+            blur_prob,
+            static_cast<float>(blur_sigma_min),
+            static_cast<float>(blur_sigma_max - blur_sigma_min),
+            axis_mask_prob,
+            temporal_flip_prob};
 }
 
 }  // namespace
@@ -33,27 +66,27 @@ augment::Outputs make_outputs(const std::vector<int>& streams,
 AIMCLR_BINDINGS(skeleton_augment, module) {
     namespace py = pybind11;
     using namespace aimclr;
-    using augment::Settings;
-    py::class_<Settings>(module, "AugmentSettings")
-        .def(py::init([](int crop_ratio, float shear_amplitude, float spatial_flip_prob,
-                         float rotation_main_deg, float rotation_minor_deg, float noise_prob,
-                         float noise_std, float blur_prob, int blur_taps, float blur_sigma_min,
-                         float blur_sigma_range, bool blur_normalize, float axis_mask_prob,
-                         float temporal_flip_prob) {
-                 return Settings{crop_ratio,        shear_amplitude,    spatial_flip_prob,
-                                 rotation_main_deg, rotation_minor_deg, noise_prob,
-                                 noise_std,         blur_prob,          blur_taps,
-                                 blur_sigma_min,    blur_sigma_range,   blur_normalize,
-                                 axis_mask_prob,    temporal_flip_prob};
-             }),
-             py::kw_only(), py::arg("crop_ratio"), py::arg("shear_amplitude"),
-             py::arg("spatial_flip_prob"), py::arg("rotation_main_deg"),
-             py::arg("rotation_minor_deg"), py::arg("noise_prob"), py::arg("noise_std"),
-             py::arg("blur_prob"), py::arg("blur_taps"), py::arg("blur_sigma_min"),
-             py::arg("blur_sigma_range"), py::arg("blur_normalize"), py::arg("axis_mask_prob"),
-             py::arg("temporal_flip_prob"));
+    using py::arg;
     py::class_<augment::Outputs>(module, "AugmentOutputs")
-        .def(py::init(&bindings::make_outputs), py::arg("streams"), py::arg("views"));
+        .def(py::init(&bindings::make_outputs), arg("streams"), arg("views"));
+    py::class_<augment::Chain>(module, "AugmentChain")
+        .def(py::init(&bindings::make_chain), arg("frames"), arg("joints"), arg("bodies"),
+             arg("swap"), arg("parents"), arg("crop_ratio"), arg("blur_taps"),
+             arg("blur_normalize"));
+    py::class_<augment::Settings>(module, "AugmentSettings")
+        .def(py::init(&bindings::make_settings), py::kw_only(), arg("shear_amplitude"),
+             arg("spatial_flip_prob"), arg("rotation_main_deg"), arg("rotation_minor_deg"),
+             arg("noise_prob"), arg("noise_std"), arg("blur_prob"), arg("blur_sigma_min"),
+             arg("blur_sigma_max"), arg("axis_mask_prob"), arg("temporal_flip_prob"));
     bindings::define<&cpu::skeleton_augment>(module, "skeleton_augment_cpu");
-    bindings::define<&cpu::skeleton_augment_draws>(module, "skeleton_augment_draws_cpu");
+    bindings::define<&cpu::skeleton_augment_emulated>(module, "skeleton_augment_emulated");
+    bindings::define<&cpu::skeleton_augment_draws>(module, "skeleton_augment_draws");
+#ifdef AIMCLR_WITH_CUDA
+    bindings::define<&cuda::skeleton_augment>(module, "skeleton_augment_cuda");
+    module.def("skeleton_augment_workspace", [](const augment::Chain& chain, std::int64_t n) {
+        std::int64_t bytes = 0;
+        bindings::raise_if_error(cuda::skeleton_augment_workspace(chain, n, bytes));
+        return bytes;
+    });
+#endif
 }

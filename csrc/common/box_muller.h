@@ -66,12 +66,9 @@ struct SinCos {
     float sin, cos;
 };
 
-// Sine and cosine of an angle in whole turns, from 0 to 1; absolute error below 1e-7.
-AIMCLR_HD SinCos sincos_turns(float turns) {
-    // The nearest quarter turn is taken off without rounding; what is left is at most pi / 4.
-    const float quarters = 4.0f * turns;
-    const std::int32_t quadrant = static_cast<std::int32_t>(quarters + 0.5f);
-    const float x = (quarters - static_cast<float>(quadrant)) * 1.5707963267948966f;
+// Sine and cosine of x plus `quadrant` quarter turns, for |x| up to pi / 4; absolute error below
+// 1e-7.
+AIMCLR_HD SinCos sincos_quadrant(float x, std::int32_t quadrant) {
     const float square = x * x;
     float sin = -1.951528264e-4f;
     sin = sin * square + 8.332160757e-3f;
@@ -87,6 +84,25 @@ AIMCLR_HD SinCos sincos_turns(float turns) {
     const auto cos_sign = static_cast<std::uint32_t>((quadrant + 1) & 2) << 30;
     return {bits_float(float_bits(odd ? cos : sin) ^ sin_sign),
             bits_float(float_bits(odd ? sin : cos) ^ cos_sign)};
+}
+
+// Sine and cosine of an angle in whole turns, from 0 to 1.
+AIMCLR_HD SinCos sincos_turns(float turns) {
+    // The nearest quarter turn is taken off without rounding.
+    const float quarters = 4.0f * turns;
+    const std::int32_t quadrant = static_cast<std::int32_t>(quarters + 0.5f);
+    return sincos_quadrant((quarters - static_cast<float>(quadrant)) * 1.5707963267948966f,
+                           quadrant);
+}
+
+// Sine and cosine of an angle in radians.
+AIMCLR_HD SinCos sincos_radians(float angle) {
+    // Double holds the quarter turns of any sensible angle with bits to spare.
+    const double quarters = angle * 0.63661977236758134;
+    const auto nearest = static_cast<std::int64_t>(quarters + (quarters < 0 ? -0.5 : 0.5));
+    return sincos_quadrant(
+        static_cast<float>((quarters - static_cast<double>(nearest)) * 1.5707963267948966),
+        static_cast<std::int32_t>(nearest & 3));
 }
 
 }  // namespace aimclr

@@ -11,6 +11,15 @@
 #define AIMCLR_HD inline
 #endif
 
+// Before a loop whose trip count is known when it is compiled: keeps its arrays in registers.
+#if defined(__CUDA_ARCH__)
+#define AIMCLR_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define AIMCLR_UNROLL _Pragma("GCC unroll 64")
+#else
+#define AIMCLR_UNROLL
+#endif
+
 // A CPU loop compiled once per instruction set; the loader picks one when the library is opened, so
 // the same wheel runs on any x86-64 and still uses AVX2 and FMA (v3) or AVX-512 (v4).
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)

@@ -33,9 +33,8 @@ enum class Draw : std::uint32_t {
     kTemporalFlip,
 };
 
-// AugmentConfig's fields, rounded to float.
+// What parameters are drawn from: the amplitudes and probabilities of AugmentConfig, in float.
 struct Settings {
-    int crop_ratio;
     float shear_amplitude;
     float spatial_flip_prob;
     float rotation_main_deg;
@@ -43,11 +42,9 @@ struct Settings {
     float noise_prob;
     float noise_std;
     float blur_prob;
-    int blur_taps;
     float blur_sigma_min;
     // The difference of the ends, taken before rounding.
     float blur_sigma_range;
-    bool blur_normalize;
     float axis_mask_prob;
     float temporal_flip_prob;
 };
@@ -75,10 +72,20 @@ struct Outputs {
     void* view[3][kViews];
 };
 
-// Left-right partner and next joint towards the centre of each joint.
+// Left-right partner and next joint towards the centre, for each place joint * bodies + body of a
+// row: the place of the same body's other joint.
 struct JointTables {
     const std::int32_t* swap;
     const std::int32_t* parents;
+};
+
+// What an augmentation depends on besides its parameters.
+struct Chain {
+    Shape shape;
+    JointTables joints;
+    int padding;  // mirrored frames on each side
+    int blur_taps;
+    bool blur_normalize;
 };
 
 // The parameters of one view of one sequence (AugmentParams).
@@ -137,12 +144,13 @@ AIMCLR_HD float blur_sigma(const Words4* blocks, const Settings& settings) {
 }
 
 // The parameters of a view, from the blocks of draw_block.
-AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int frames,
+AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int padding,
                                     const Settings& settings) {
     Params<float> params;
-    const auto starts = static_cast<std::uint32_t>(2 * (frames / settings.crop_ratio) + 1);
+    const auto starts = static_cast<std::uint32_t>(2 * padding + 1);
     params.crop_start = static_cast<int>(bounded(blocks[0].v[0], starts));
     params.has_shear = true;
+    AIMCLR_UNROLL
     for (int i = 0; i < 9; ++i) {
         // Off the diagonal, in row order: entries 1, 2, 3, 5, 6 and 7 take draws 0 to 5.
         const int entry = i < 4 ? i - 1 : i - 2;
@@ -157,6 +165,7 @@ AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int frames,
     const Words4& rotation = blocks[4];
     const auto main = static_cast<int>(bounded(rotation.v[0], 3));
     constexpr float kDegree = 0.017453292519943295f;
+    AIMCLR_UNROLL
     for (int axis = 0; axis < 3; ++axis) {
         const float limit = axis == main ? settings.rotation_main_deg : settings.rotation_minor_deg;
         params.angles[axis] = uniform(rotation.v[1 + axis]) * limit * kDegree;
@@ -184,18 +193,42 @@ struct GivenParams {
         Params<Real> params;
         params.crop_start = crop_start != nullptr ? static_cast<int>(crop_start[sample]) : padding;
         params.has_shear = shear != nullptr;
-        for (int i = 0; params.has_shear && i < 9; ++i) {
-            params.shear[i] = shear[9 * sample + i];
+        AIMCLR_UNROLL
+        for (int i = 0; i < 9; ++i) {
+            params.shear[i] = params.has_shear ? shear[9 * sample + i] : Real(0);
         }
         params.spatial_flip = spatial_flip != nullptr && spatial_flip[sample];
         params.has_rotation = angles != nullptr;
-        for (int i = 0; params.has_rotation && i < 3; ++i) {
-            params.angles[i] = angles[3 * sample + i];
+        AIMCLR_UNROLL
+        for (int i = 0; i < 3; ++i) {
+            params.angles[i] = params.has_rotation ? angles[3 * sample + i] : Real(0);
         }
         params.blur_sigma = blur_sigma != nullptr ? blur_sigma[sample] : Real(0);
         params.axis_mask = axis_mask != nullptr ? static_cast<int>(axis_mask[sample]) : -1;
         params.temporal_flip = temporal_flip != nullptr && temporal_flip[sample];
         return params;
+    }
+};
+
+// The same, before the type of the arithmetic is known.
+struct GivenArrays {
+    const std::int64_t* crop_start;
+    const void* shear;
+    const bool* spatial_flip;
+    const void* angles;
+    const void* blur_sigma;
+    const std::int64_t* axis_mask;
+    const bool* temporal_flip;
+
+    template <typename Real>
+    AIMCLR_HD GivenParams<Real> as() const {
+        return {crop_start,
+                static_cast<const Real*>(shear),
+                spatial_flip,
+                static_cast<const Real*>(angles),
+                static_cast<const Real*>(blur_sigma),
+                axis_mask,
+                temporal_flip};
     }
 };
 
@@ -207,12 +240,9 @@ struct Matrix {
 };
 
 AIMCLR_HD void sincos_of(float angle, float& sin, float& cos) {
-#if defined(__CUDA_ARCH__)
-    sincosf(angle, &sin, &cos);
-#else
-    sin = std::sin(angle);
-    cos = std::cos(angle);
-#endif
+    const SinCos both = sincos_radians(angle);
+    sin = both.sin;
+    cos = both.cos;
 }
 
 AIMCLR_HD void sincos_of(double angle, double& sin, double& cos) {
@@ -229,17 +259,21 @@ template <typename Real>
 AIMCLR_HD Matrix<Real> matrix_of(const Params<Real>& params) {
     Matrix<Real> matrix;
     matrix.identity = !params.has_shear && !params.has_rotation;
-    if (params.has_shear) {
-        for (int i = 0; i < 9; ++i) {
-            matrix.entry[i] = params.shear[i];
-        }
+    AIMCLR_UNROLL
+    for (int i = 0; i < 9; ++i) {
+        matrix.entry[i] = params.has_shear ? params.shear[i] : matrix.entry[i];
     }
-    for (int axis = 0; params.has_rotation && axis < 3; ++axis) {
+    if (!params.has_rotation) {
+        return matrix;
+    }
+    AIMCLR_UNROLL
+    for (int axis = 0; axis < 3; ++axis) {
         Real sin, cos;
         sincos_of(params.angles[axis], sin, cos);
         // [cos, sin; -sin, cos] acts on the two other rows, in cyclic order.
         Real* const from = matrix.entry + 3 * ((axis + 1) % 3);
         Real* const to = matrix.entry + 3 * ((axis + 2) % 3);
+        AIMCLR_UNROLL
         for (int column = 0; column < 3; ++column) {
             const Real a = from[column], b = to[column];
             from[column] = cos * a + sin * b;
@@ -288,19 +322,20 @@ AIMCLR_HD Real blur_scale(Real sigma, int taps, bool normalize) {
     return Real(1) / sum;
 }
 
-// What the launchers of both devices check. Python has checked the tensors themselves.
-inline Status check(Shape shape, int crop_ratio, int blur_taps) {
+// What a kernel can take. Python has checked the tensors themselves.
+inline Status check(const Chain& chain) {
+    const Shape shape = chain.shape;
     if (shape.frames < 1 || shape.joints < 1 || shape.bodies < 0) {
         return invalid_argument("augment: frames and joints must be at least 1");
     }
-    // Elements, and the frames with both mirrored ends, are counted in 32 bits.
+    // Elements, and frames with both mirrored ends, are counted in 32 bits.
     if (9.0 * shape.frames * shape.joints * shape.bodies > 2147483647.0) {
-        return invalid_argument("augment: a sequence has more elements than 2^31 / 9");
+        return invalid_argument("augment: a sequence has more than 2^31 / 9 elements");
     }
-    if (crop_ratio < 1) {
-        return invalid_argument("augment: crop_ratio must be at least 1");
+    if (chain.padding < 0 || chain.padding > shape.frames) {
+        return invalid_argument("augment: more mirrored frames than the sequence has");
     }
-    if (blur_taps < 1 || blur_taps % 2 == 0 || blur_taps > kMaxBlurTaps) {
+    if (chain.blur_taps < 1 || chain.blur_taps % 2 == 0 || chain.blur_taps > kMaxBlurTaps) {
         return invalid_argument("augment: blur_taps must be odd and at most 127");
     }
     return {};

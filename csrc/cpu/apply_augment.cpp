@@ -3,21 +3,23 @@
 #include <algorithm>
 #include <atomic>
 
+#include "common/skeleton_augment_call.h"
 #include "cpu/parallel.h"
 #include "cpu/skeleton_augment_view.h"
 
 namespace aimclr::cpu {
 namespace {
 
+using augment::GivenCall;
 using augment::GivenParams;
 using augment::Params;
 using augment::Stream;
 
 template <typename T, typename Real>
 void forward(const T* x, const T* noise, T* out, Stream stream, const Params<Real>& params,
-             const ViewOptions& options, Workspace<Real>& workspace) {
-    const int size = options.shape.plane();
-    stage(x, Real(1), options, workspace);
+             const augment::Chain& chain, Workspace<Real>& workspace) {
+    const int size = chain.shape.plane();
+    stage(x, Real(1), chain, workspace);
     const auto plane_of_noise = [&](int axis) -> const Real* {
         if (noise == nullptr) {
             return nullptr;
@@ -26,13 +28,13 @@ void forward(const T* x, const T* noise, T* out, Stream stream, const Params<Rea
                            workspace.noise(), size);
         return workspace.noise();
     };
-    write_view(params, options, plane_of_noise, &stream, &out, 1, workspace);
+    write_view(params, chain, plane_of_noise, &stream, &out, 1, workspace);
 }
 
 // The gradient at a plane, from that at its stream.
 template <typename Real>
-void before_stream(const Real* grad, Stream stream, const ViewOptions& options, Real* plane) {
-    const augment::Shape shape = options.shape;
+void before_stream(const Real* grad, Stream stream, const augment::Chain& chain, Real* plane) {
+    const augment::Shape shape = chain.shape;
     const int size = shape.plane(), row = shape.row();
     if (stream == Stream::kMotion && shape.frames == 1) {
         std::fill_n(plane, size, Real(0));
@@ -47,20 +49,19 @@ void before_stream(const Real* grad, Stream stream, const ViewOptions& options, 
         std::copy_n(grad, size, plane);
     }
     for (int i = 0; stream == Stream::kBone && i < size; ++i) {
-        const int frame = i / row, joint = i % row / shape.bodies, body = i % shape.bodies;
-        plane[frame * row + options.joints.parents[joint] * shape.bodies + body] -= grad[i];
+        plane[i / row * row + chain.joints.parents[i % row]] -= grad[i];
     }
 }
 
 // Each step of the chain transposed, in reverse order.
 template <typename T, typename Real>
 void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Params<Real>& params,
-              const ViewOptions& options, Workspace<Real>& workspace) {
-    const augment::Shape shape = options.shape;
+              const augment::Chain& chain, Workspace<Real>& workspace) {
+    const augment::Shape shape = chain.shape;
     const int size = shape.plane(), row = shape.row();
     const augment::Matrix<Real> matrix = augment::matrix_of(params);
     Real weights[augment::kMaxBlurTaps];
-    const int taps = blur_weights(params.blur_sigma, options, weights);
+    const int taps = blur_weights(params.blur_sigma, chain, weights);
     for (int axis = 0; axis < 3; ++axis) {
         const std::int64_t at = static_cast<std::int64_t>(axis) * size;
         Real* const moved = workspace.flipped(axis);
@@ -68,7 +69,7 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
             std::fill_n(moved, size, Real(0));
         } else {
             loops::load_scaled(grad + at, Real(1), workspace.streamed(), size);
-            before_stream(workspace.streamed(), stream, options, workspace.reversed());
+            before_stream(workspace.streamed(), stream, chain, workspace.reversed());
             for (int t = 0; t < shape.frames; ++t) {
                 const int from = params.temporal_flip ? shape.frames - 1 - t : t;
                 std::copy_n(workspace.reversed() + std::int64_t{from} * row, row,
@@ -94,14 +95,14 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
             turned = workspace.blurred();
         }
         if (params.spatial_flip) {  // the permutation is its own inverse
-            loops::gather_joints(turned, options.joints.swap, shape, workspace.reversed());
+            loops::gather_places(turned, chain.joints.swap, shape, workspace.reversed());
             turned = workspace.reversed();
         }
         Real* const padded = workspace.staged(axis);
-        Real* const first = padded + std::int64_t{options.padding} * row;
-        std::fill_n(padded, size + 2 * std::int64_t{options.padding} * row, Real(0));
+        Real* const first = padded + std::int64_t{chain.padding} * row;
+        std::fill_n(padded, size + 2 * std::int64_t{chain.padding} * row, Real(0));
         std::copy_n(turned, size, padded + std::int64_t{params.crop_start} * row);
-        for (int i = 1; i <= options.padding; ++i) {
+        for (int i = 1; i <= chain.padding; ++i) {
             const std::int64_t before = -i, after = shape.frames - 1 + i;
             loops::add(first + before * row, first + (i - 1) * std::int64_t{row}, row);
             loops::add(first + after * row, first + (shape.frames - i) * std::int64_t{row}, row);
@@ -110,51 +111,70 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
     }
 }
 
-// Calls body(sample, params, options, workspace) for each sample.
+// Calls body(sample, params, workspace) for each sample.
 template <typename Real, typename Body>
-Status each_sample(const GivenParams<Real>& given, const ViewOptions& options, std::int64_t n,
-                   int threads, const Body& body) {
-    const std::int64_t last_start = 2 * std::int64_t{options.padding};
-    for (std::int64_t i = 0; i < n; ++i) {
-        if (given.crop_start != nullptr &&
-            (given.crop_start[i] < 0 || given.crop_start[i] > last_start)) {
-            return invalid_argument("apply_augment: params.crop_start is out of range");
-        }
-    }
-    constexpr std::int64_t kElementsPerThread = 1 << 18;
-    const std::int64_t grain =
-        std::max<std::int64_t>(1, kElementsPerThread / std::max(options.shape.elements(), 1));
+Status each_sample(const GivenCall& call, int threads, const Body& body) {
+    const GivenParams<Real> given = call.params.as<Real>();
     std::atomic<bool> out_of_memory{false};
-    parallel_for(n, threads, grain, [&](std::int64_t begin, std::int64_t end) {
-        Workspace<Real> workspace(options);
-        if (!workspace.allocated()) {
-            out_of_memory = true;
-            return;
-        }
-        for (std::int64_t sample = begin; sample < end; ++sample) {
-            body(sample, given.at(sample, options.padding), workspace);
-        }
-    });
+    parallel_for(call.samples, threads, samples_per_thread(call.chain.shape),
+                 [&](std::int64_t begin, std::int64_t end) {
+                     Workspace<Real> workspace(call.chain);
+                     if (!workspace.allocated()) {
+                         out_of_memory = true;
+                         return;
+                     }
+                     for (std::int64_t sample = begin; sample < end; ++sample) {
+                         body(sample, given.at(sample, call.chain.padding), workspace);
+                     }
+                 });
     return out_of_memory ? device_error("apply_augment: out of memory") : Status{};
 }
 
 template <typename T>
-T* offset(T* base, std::int64_t elements) {
-    return base == nullptr ? nullptr : base + elements;
+T* tensor_at(void* tensor, std::int64_t element) {
+    return tensor == nullptr ? nullptr : static_cast<T*>(tensor) + element;
 }
 
-// Calls body(T{}, Real{}) with the type of the tensors and that of the arithmetic.
-template <typename Body>
-Status visit(int type, const Body& body) {
-    switch (static_cast<DataType>(type)) {
+template <typename T>
+const T* tensor_at(const void* tensor, std::int64_t element) {
+    return tensor == nullptr ? nullptr : static_cast<const T*>(tensor) + element;
+}
+
+template <typename T, typename Real>
+Status run(bool is_backward, const GivenCall& call, int threads) {
+    return each_sample<Real>(
+        call, threads,
+        [&](std::int64_t sample, const Params<Real>& params, Workspace<Real>& workspace) {
+            const std::int64_t at = sample * call.chain.shape.elements();
+            const T* const input = tensor_at<T>(call.input, at);
+            T* const output = tensor_at<T>(call.output, at);
+            if (is_backward) {
+                backward(input, output, tensor_at<T>(call.noise_output, at), call.stream, params,
+                         call.chain, workspace);
+            } else {
+                forward(input, tensor_at<T>(call.noise, at), output, call.stream, params,
+                        call.chain, workspace);
+            }
+        });
+}
+
+Status run(bool is_backward, const GivenCall& call, int threads) {
+    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
+    const std::int64_t* const starts = call.params.crop_start;
+    for (std::int64_t i = 0; starts != nullptr && i < call.samples; ++i) {
+        if (starts[i] < 0 || starts[i] > 2 * std::int64_t{call.chain.padding}) {
+            return invalid_argument("apply_augment: params.crop_start is out of range");
+        }
+    }
+    switch (call.type) {
         case DataType::kFloat32:
-            return body(float{}, float{});
+            return run<float, float>(is_backward, call, threads);
         case DataType::kFloat64:
-            return body(double{}, double{});
+            return run<double, double>(is_backward, call, threads);
         case DataType::kFloat16:
-            return body(Half{}, float{});
+            return run<Half, float>(is_backward, call, threads);
         case DataType::kBFloat16:
-            return body(BFloat16{}, float{});
+            return run<BFloat16, float>(is_backward, call, threads);
         default:
             return invalid_argument("apply_augment: unknown dtype");
     }
@@ -162,66 +182,22 @@ Status visit(int type, const Body& body) {
 
 }  // namespace
 
-Status apply_augment(const void* x, const void* noise, void* out, int type,
-                     const std::int64_t* crop_start, const void* shear, const bool* spatial_flip,
-                     const void* angles, const void* blur_sigma, const std::int64_t* axis_mask,
-                     const bool* temporal_flip, const std::int32_t* swap,
-                     const std::int32_t* parents, int stream, int crop_ratio, int blur_taps,
-                     bool blur_normalize, std::int64_t n, int frames, int joints, int bodies,
+Status apply_augment(const void* x, const void* noise, void* out, int type, std::int64_t n,
+                     const augment::GivenArrays& params, const augment::Chain& chain, int stream,
                      int threads) {
-    const augment::Shape shape{frames, joints, bodies};
-    AIMCLR_RETURN_IF_ERROR(augment::check(shape, crop_ratio, blur_taps));
-    const ViewOptions options{
-        shape, {swap, parents}, frames / crop_ratio, blur_taps, blur_normalize};
-    return visit(type, [&](auto element, auto real) {
-        using T = decltype(element);
-        using Real = decltype(real);
-        const GivenParams<Real> given{crop_start,
-                                      static_cast<const Real*>(shear),
-                                      spatial_flip,
-                                      static_cast<const Real*>(angles),
-                                      static_cast<const Real*>(blur_sigma),
-                                      axis_mask,
-                                      temporal_flip};
-        return each_sample(
-            given, options, n, threads, [&](auto sample, const auto& params, auto& workspace) {
-                const std::int64_t at = sample * shape.elements();
-                forward(static_cast<const T*>(x) + at, offset(static_cast<const T*>(noise), at),
-                        static_cast<T*>(out) + at, static_cast<Stream>(stream), params, options,
-                        workspace);
-            });
-    });
+    return run(false,
+               {x, noise, out, nullptr, static_cast<DataType>(type), static_cast<Stream>(stream), n,
+                params, chain},
+               threads);
 }
 
 Status apply_augment_backward(const void* grad, void* grad_x, void* grad_noise, int type,
-                              const std::int64_t* crop_start, const void* shear,
-                              const bool* spatial_flip, const void* angles, const void* blur_sigma,
-                              const std::int64_t* axis_mask, const bool* temporal_flip,
-                              const std::int32_t* swap, const std::int32_t* parents, int stream,
-                              int crop_ratio, int blur_taps, bool blur_normalize, std::int64_t n,
-                              int frames, int joints, int bodies, int threads) {
-    const augment::Shape shape{frames, joints, bodies};
-    AIMCLR_RETURN_IF_ERROR(augment::check(shape, crop_ratio, blur_taps));
-    const ViewOptions options{
-        shape, {swap, parents}, frames / crop_ratio, blur_taps, blur_normalize};
-    return visit(type, [&](auto element, auto real) {
-        using T = decltype(element);
-        using Real = decltype(real);
-        const GivenParams<Real> given{crop_start,
-                                      static_cast<const Real*>(shear),
-                                      spatial_flip,
-                                      static_cast<const Real*>(angles),
-                                      static_cast<const Real*>(blur_sigma),
-                                      axis_mask,
-                                      temporal_flip};
-        return each_sample(
-            given, options, n, threads, [&](auto sample, const auto& params, auto& workspace) {
-                const std::int64_t at = sample * shape.elements();
-                backward(static_cast<const T*>(grad) + at, offset(static_cast<T*>(grad_x), at),
-                         offset(static_cast<T*>(grad_noise), at), static_cast<Stream>(stream),
-                         params, options, workspace);
-            });
-    });
+                              std::int64_t n, const augment::GivenArrays& params,
+                              const augment::Chain& chain, int stream, int threads) {
+    return run(true,
+               {grad, nullptr, grad_x, grad_noise, static_cast<DataType>(type),
+                static_cast<Stream>(stream), n, params, chain},
+               threads);
 }
 
 }  // namespace aimclr::cpu

@@ -70,19 +70,15 @@ AIMCLR_HD void blur_loop(const Real* __restrict in, const Real* __restrict weigh
     }
 }
 
-// Moves units of a joint's bodies. Not multiversioned: gather instructions are slower than this.
-template <typename Unit>
-void gather_loop(const void* in, const std::int32_t* table, int frames, int joints, int units,
-                 void* out) {
-    const auto* from = static_cast<const char*>(in);
-    auto* to = static_cast<char*>(out);
-    const std::size_t joint_bytes = units * sizeof(Unit), row_bytes = joints * joint_bytes;
-    for (int frame = 0; frame < frames; ++frame, from += row_bytes) {
-        for (int joint = 0; joint < joints; ++joint) {
-            const char* source = from + table[joint] * joint_bytes;
-            for (int unit = 0; unit < units; ++unit, to += sizeof(Unit)) {
-                std::memcpy(to, source + unit * sizeof(Unit), sizeof(Unit));
-            }
+// Moves `Unit`s, each a joint's bodies. Not multiversioned: gather instructions are slower than
+// this.
+template <typename Unit, typename Real>
+void gather_loop(const Real* in, const std::int32_t* table, augment::Shape shape, Real* out) {
+    constexpr int kBodies = sizeof(Unit) / sizeof(Real);
+    const int row = shape.row();
+    for (int frame = 0; frame < shape.frames; ++frame, in += row, out += row) {
+        for (int place = 0; place < row; place += kBodies) {
+            std::memcpy(out + place, in + table[place], sizeof(Unit));
         }
     }
 }
@@ -92,12 +88,10 @@ void gather_bodies(const Real* in, const std::int32_t* table, augment::Shape sha
     struct Pair {
         Real v[2];
     };
-    if (shape.bodies == 1) {
-        gather_loop<Real>(in, table, shape.frames, shape.joints, 1, out);
-    } else if (shape.bodies == 2) {
-        gather_loop<Pair>(in, table, shape.frames, shape.joints, 1, out);
+    if (shape.bodies % 2 == 0) {  // bodies of a joint lie side by side
+        gather_loop<Pair>(in, table, shape, out);
     } else {
-        gather_loop<Real>(in, table, shape.frames, shape.joints, shape.bodies, out);
+        gather_loop<Real>(in, table, shape, out);
     }
 }
 
@@ -194,11 +188,11 @@ AIMCLR_MULTIVERSION void draw_noise(augment::Source source, augment::View view, 
     }
 }
 
-void gather_joints(const float* in, const std::int32_t* table, augment::Shape shape, float* out) {
+void gather_places(const float* in, const std::int32_t* table, augment::Shape shape, float* out) {
     gather_bodies(in, table, shape, out);
 }
 
-void gather_joints(const double* in, const std::int32_t* table, augment::Shape shape, double* out) {
+void gather_places(const double* in, const std::int32_t* table, augment::Shape shape, double* out) {
     gather_bodies(in, table, shape, out);
 }
 

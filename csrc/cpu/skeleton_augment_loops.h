@@ -43,8 +43,8 @@ void blur(const double* in, const double* weights, int taps, int stride, double*
 void draw_noise(augment::Source source, augment::View view, std::uint32_t first, int blocks,
                 float std, float* out);
 
-// out[row, joint, body] = in[row, table[joint], body].
-void gather_joints(const float* in, const std::int32_t* table, augment::Shape shape, float* out);
-void gather_joints(const double* in, const std::int32_t* table, augment::Shape shape, double* out);
+// out[frame, place] = in[frame, table[place]], for the tables of augment::JointTables.
+void gather_places(const float* in, const std::int32_t* table, augment::Shape shape, float* out);
+void gather_places(const double* in, const std::int32_t* table, augment::Shape shape, double* out);
 
 }  // namespace aimclr::cpu::loops

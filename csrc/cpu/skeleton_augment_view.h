@@ -16,24 +16,15 @@
 
 namespace aimclr::cpu {
 
-// How a view is made, whatever its parameters.
-struct ViewOptions {
-    augment::Shape shape;
-    augment::JointTables joints;
-    int padding;  // mirrored frames on each side
-    int blur_taps;
-    bool blur_normalize;
-};
-
 // The scratch memory of one thread; a few planes that stay in its cache.
 template <typename Real>
 class Workspace {
   public:
-    explicit Workspace(const ViewOptions& options)
-        : plane_(options.shape.plane()),
-          row_(options.shape.row()),
-          staged_plane_(plane_ + 2 * std::int64_t{options.padding} * row_),
-          halo_(std::int64_t{options.blur_taps / 2} * row_) {
+    explicit Workspace(const augment::Chain& chain)
+        : plane_(chain.shape.plane()),
+          row_(chain.shape.row()),
+          staged_plane_(plane_ + 2 * std::int64_t{chain.padding} * row_),
+          halo_(std::int64_t{chain.blur_taps / 2} * row_) {
         const std::int64_t framed = plane_ + 2 * halo_;
         const std::int64_t size = 3 * staged_plane_ + 3 * plane_ + framed + 4 * plane_ + kSlack;
         memory_.reset(new (std::nothrow) Real[static_cast<std::size_t>(size)]);
@@ -78,15 +69,21 @@ class Workspace {
     std::unique_ptr<Real[]> memory_;
 };
 
+// Enough work to pay for a thread: some hundred microseconds.
+inline std::int64_t samples_per_thread(augment::Shape shape) {
+    constexpr std::int64_t kElements = 1 << 17;
+    return std::max<std::int64_t>(1, kElements / std::max(shape.elements(), 1));
+}
+
 // Reads one sequence [3, frames, joints, bodies] into the workspace, in units of `scale`.
 template <typename T, typename Real>
-void stage(const T* sequence, Real scale, const ViewOptions& options, Workspace<Real>& workspace) {
-    const int frames = options.shape.frames, row = options.shape.row();
+void stage(const T* sequence, Real scale, const augment::Chain& chain, Workspace<Real>& workspace) {
+    const int frames = chain.shape.frames, row = chain.shape.row();
     for (int axis = 0; axis < 3; ++axis) {
-        Real* const first = workspace.staged(axis) + std::int64_t{options.padding} * row;
-        loops::load_scaled(sequence + static_cast<std::int64_t>(axis) * options.shape.plane(),
-                           scale, first, options.shape.plane());
-        for (int i = 1; i <= options.padding; ++i) {
+        Real* const first = workspace.staged(axis) + std::int64_t{chain.padding} * row;
+        loops::load_scaled(sequence + static_cast<std::int64_t>(axis) * chain.shape.plane(), scale,
+                           first, chain.shape.plane());
+        for (int i = 1; i <= chain.padding; ++i) {
             const std::int64_t before = -i, after = frames - 1 + i;
             std::copy_n(first + (i - 1) * std::int64_t{row}, row, first + before * row);
             std::copy_n(first + (frames - i) * std::int64_t{row}, row, first + after * row);
@@ -96,12 +93,12 @@ void stage(const T* sequence, Real scale, const ViewOptions& options, Workspace<
 
 // Fills in the blur's weights, and returns how many there are: 0 where sigma is 0.
 template <typename Real>
-int blur_weights(Real sigma, const ViewOptions& options, Real* weights) {
+int blur_weights(Real sigma, const augment::Chain& chain, Real* weights) {
     if (!(sigma > 0)) {
         return 0;
     }
-    const int taps = options.blur_taps;
-    const Real scale = augment::blur_scale(sigma, taps, options.blur_normalize);
+    const int taps = chain.blur_taps;
+    const Real scale = augment::blur_scale(sigma, taps, chain.blur_normalize);
     for (int k = 0; k < taps; ++k) {
         weights[k] = scale * augment::blur_weight(k - taps / 2, sigma);
     }
@@ -110,9 +107,9 @@ int blur_weights(Real sigma, const ViewOptions& options, Real* weights) {
 
 // Writes `plane`, the positions along one axis, as a stream.
 template <typename Real, typename T>
-void write_stream(const Real* plane, augment::Stream stream, const ViewOptions& options,
+void write_stream(const Real* plane, augment::Stream stream, const augment::Chain& chain,
                   Workspace<Real>& workspace, T* out) {
-    const int size = options.shape.plane(), row = options.shape.row();
+    const int size = chain.shape.plane(), row = chain.shape.row();
     if (stream == augment::Stream::kJoint) {
         loops::store(plane, out, size);
         return;
@@ -126,7 +123,7 @@ void write_stream(const Real* plane, augment::Stream stream, const ViewOptions& 
         std::fill_n(target + (size - row), row, Real(0));
     } else {
         Real* const parents = workspace.noise();  // the noise is part of the plane by now
-        loops::gather_joints(plane, options.joints.parents, options.shape, parents);
+        loops::gather_places(plane, chain.joints.parents, chain.shape, parents);
         loops::subtract(plane, parents, target, size);
     }
     if constexpr (!std::is_same_v<T, Real>) {
@@ -137,10 +134,10 @@ void write_stream(const Real* plane, augment::Stream stream, const ViewOptions& 
 // Writes one view of the staged sequence. `noise(axis)` gives the noise to add to a plane, or null;
 // `outputs` has one tensor [3, frames, joints, bodies] for each of the `count` streams.
 template <typename Real, typename T, typename Noise>
-void write_view(const augment::Params<Real>& params, const ViewOptions& options, const Noise& noise,
-                const augment::Stream* streams, T* const* outputs, int count,
+void write_view(const augment::Params<Real>& params, const augment::Chain& chain,
+                const Noise& noise, const augment::Stream* streams, T* const* outputs, int count,
                 Workspace<Real>& workspace) {
-    const augment::Shape shape = options.shape;
+    const augment::Shape shape = chain.shape;
     const int size = shape.plane(), row = shape.row();
     const augment::Matrix<Real> matrix = augment::matrix_of(params);
 
@@ -148,12 +145,12 @@ void write_view(const augment::Params<Real>& params, const ViewOptions& options,
     for (int axis = 0; axis < 3; ++axis) {
         source[axis] = workspace.staged(axis) + std::int64_t{params.crop_start} * row;
         if (params.spatial_flip) {
-            loops::gather_joints(source[axis], options.joints.swap, shape, workspace.flipped(axis));
+            loops::gather_places(source[axis], chain.joints.swap, shape, workspace.flipped(axis));
             source[axis] = workspace.flipped(axis);
         }
     }
     Real weights[augment::kMaxBlurTaps];
-    const int taps = blur_weights(params.blur_sigma, options, weights);
+    const int taps = blur_weights(params.blur_sigma, chain, weights);
     const bool blurs = taps > 0;
 
     for (int axis = 0; axis < 3; ++axis) {
@@ -197,7 +194,7 @@ void write_view(const augment::Params<Real>& params, const ViewOptions& options,
             plane = workspace.reversed();
         }
         for (int i = 0; i < count && plane != direct; ++i) {
-            write_stream(plane, streams[i], options, workspace, outputs[i] + at);
+            write_stream(plane, streams[i], chain, workspace, outputs[i] + at);
         }
     }
 }
