@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import jsonargparse
+import yaml
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -16,10 +17,10 @@ class UserError(Exception):
     """Something the user can mend; shown as one line."""
 
 
-class Parser(jsonargparse.ArgumentParser):  # type: ignore[misc]
+class Parser(jsonargparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
-    def error(self, message: str, exc: BaseException | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, exc: BaseException | None = None) -> NoReturn:
         fail(self.prog, message)
 
 
@@ -41,11 +42,21 @@ def find_config(name: str) -> str:
         UserError: neither.
     """
     if Path(name).is_file():
-        return name
+        return _readable(name)
     packaged = CONFIGS / f"{name}.yaml"
     if packaged.parent == CONFIGS and packaged.is_file():
         return str(packaged)
     raise UserError(f"--config {name}: no such file, and not one of {', '.join(config_names())}")
+
+
+def _readable(file: str) -> str:
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"--config {file}: not readable as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"--config {file}: holds no fields")
+    return file
 
 
 def with_config_files(arguments: Sequence[str], default: str) -> list[str]:
@@ -67,11 +78,17 @@ def with_config_files(arguments: Sequence[str], default: str) -> list[str]:
     return resolved if named else [f"--config={find_config(default)}", *resolved]
 
 
-def run(program: str, main: Callable[[], None], *errors: type[Exception]) -> None:
-    """Call `main`; `UserError` and the given `errors` end the program as one line."""
+def run(
+    program: str,
+    main: Callable[[list[str]], None],
+    arguments: list[str],
+    *errors: type[Exception],
+) -> None:
+    """Call `main(arguments)`; `UserError` and the given `errors` end the program as one line."""
+    known: tuple[type[Exception], ...] = (UserError, *errors)
     try:
-        main()
-    except (UserError, *errors) as error:
+        main(arguments)
+    except known as error:
         fail(program, str(error))
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

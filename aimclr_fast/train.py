@@ -7,8 +7,7 @@ import sys
 from rich.console import Console
 
 from .cli import Parser, config_names, run, with_config_files
-from .data import StoreError
-from .training.config import ConfigError, TrainConfig
+from .training.config import TrainConfig
 from .training.pretrain import pretrain
 
 PROGRAM = "python -m aimclr_fast.train"
@@ -39,5 +38,10 @@ def main(arguments: list[str]) -> None:
     pretrain(TrainConfig(**fields), command.dump(parsed), Console())
 
 
+def command_line(arguments: list[str]) -> None:
+    # ValueError: what the functions underneath raise, naming the argument.
+    run(PROGRAM, main, arguments, ValueError)
+
+
 if __name__ == "__main__":
-    run(PROGRAM, lambda: main(sys.argv[1:]), ConfigError, StoreError, ValueError)
+    command_line(sys.argv[1:])

@@ -12,6 +12,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
+# Tests are small: a second thread costs more than it gives, above all under pytest-xdist.
+torch.set_num_threads(1)
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -32,3 +35,8 @@ class Golden:
 @pytest.fixture(scope="session")
 def golden() -> type[Golden]:
     return Golden
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 
 from aimclr_fast.functional import queue_contrast
 
-from .stgcn import SkeletonEncoder, initialise
+from .stgcn import SkeletonEncoder, initialise_small
 
-KEY_INITS = ("copy", "official")
+INITS = ("copy", "official")
 
 
 class StepOutput(NamedTuple):
     """What one pretraining step yields: the scalars of the loss, the keys to enqueue, and what was
-    mined ([N, 3, topk] indices into the queue)."""
+    mined ([N, 3, topk] indices into the queue).
+    """
 
     loss: Tensor
     info_nce: Tensor
@@ -39,8 +40,9 @@ class AimCLR(nn.Module):
         temperature: softmax temperature of all three losses.
         keep_prob: attention at which energy-based dropping (EADM) drops.
         d3m_weight: weight of each of the two distribution-matching losses.
-        key_init: "copy" starts the key encoder as a copy of the query encoder (MoCo); "official"
-            initialises its convolutions and norms apart, as the authors' code does.
+        init: "copy" keeps the query encoder's weights and starts the key encoder as its copy
+            (MoCo); "official" initialises convolutions and norms of both as ST-GCN does, each
+            apart, as the authors' code comes to do.
         backend: backend of the ops.
     """
 
@@ -57,20 +59,21 @@ class AimCLR(nn.Module):
         temperature: float = 0.07,
         keep_prob: float = 0.7,
         d3m_weight: float = 0.5,
-        key_init: str = "copy",
+        init: str = "copy",
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if key_init not in KEY_INITS:
-            raise ValueError(f"key_init must be one of {', '.join(KEY_INITS)}, got {key_init!r}")
+        if init not in INITS:
+            raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
         if not 0.0 <= momentum <= 1.0:
             raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
         if queue_size < 1:
             raise ValueError(f"queue_size must be at least 1, got {queue_size}")
         self.query_encoder = encoder
         self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
-        if key_init == "official":
-            self.key_encoder.apply(initialise)
+        if init == "official":
+            for module in (self.query_encoder, self.key_encoder):
+                module.apply(initialise_small)
         self.momentum = momentum
         self.temperature = temperature
         self.keep_prob = keep_prob

@@ -76,7 +76,8 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def encoder_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The query encoder of an authors' checkpoint (pretraining or linear evaluation), as one for
-    `SkeletonEncoder.load_state_dict`."""
+    `SkeletonEncoder.load_state_dict`.
+    """
     prefix = "encoder_q."
     return {
         _rename(name.removeprefix(prefix), _TO_OURS): tensor

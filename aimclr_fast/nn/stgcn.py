@@ -127,7 +127,6 @@ class STGCN(nn.Module):
             for i, width in enumerate(widths)
         )
         self.edge_importance = nn.ParameterList(torch.ones_like(adjacency) for _ in self.blocks)
-        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
@@ -186,12 +185,13 @@ class SkeletonEncoder(nn.Module):
 
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:
-        return pooled.unflatten(0, (x.shape[0], x.shape[4])).mean(1)
+        return torch.unflatten(pooled, 0, (x.shape[0], x.shape[4])).mean(1)
 
 
-def initialise(module: nn.Module) -> None:
-    """Normal(0, 0.02) convolutions, Normal(1, 0.02) batch norms, zero biases; linear layers are
-    left at torch's default. For `Module.apply`."""
+def initialise_small(module: nn.Module) -> None:
+    """ST-GCN's initialisation, for `Module.apply`: Normal(0, 0.02) convolutions, Normal(1, 0.02)
+    batch norms, zero biases; linear layers stay as they are.
+    """
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def nearest_neighbors(rows: Tensor, queue: Tensor, topk: int) -> Tensor:
-    """Indices [N, topk] of the queue's keys most similar to each row; ties go to the lower index."""
+    """Indices [N, topk] of the keys most similar to each row; ties go to the lower index."""
     return torch.sort(rows @ queue.T, dim=1, descending=True, stable=True).indices[:, :topk]
 
 

@@ -1,4 +1,4 @@
-"""Skeleton augmentation: the chain of AimCLR (paper section 3.2), its parameters and draws."""
+"""Skeleton augmentation (AimCLR, section 3.2): the chain, its parameters and their draws."""
 
 from __future__ import annotations
 

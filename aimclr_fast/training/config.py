@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from aimclr_fast.functional import STREAMS, AugmentConfig
-from aimclr_fast.nn.aimclr import KEY_INITS
+from aimclr_fast.nn.aimclr import INITS
 
 SCHEDULES = ("step", "cosine")
 
@@ -45,7 +45,8 @@ class ModelConfig:
         keep_prob: attention at which energy-based dropping drops.
         topk: neighbours mined per row once mining starts.
         d3m_weight: weight of each of the two distribution-matching losses.
-        key_init: copy (as MoCo) or official (key encoder initialised apart, as the authors' code).
+        init: copy (torch's weights, the key encoder a copy, as MoCo) or official (ST-GCN's weights,
+            drawn apart for the key encoder, as the authors' code).
     """
 
     channels: int = 16
@@ -59,7 +60,7 @@ class ModelConfig:
     keep_prob: float = 0.7
     topk: int = 1
     d3m_weight: float = 0.5
-    key_init: str = "copy"
+    init: str = "copy"
 
 
 @dataclass
@@ -154,12 +155,12 @@ class TrainConfig:
 
         data, model, optim = self.data, self.model, self.optim
         require(data.stream in STREAMS, "data.stream", f"one of {', '.join(STREAMS)}")
-        require(model.key_init in KEY_INITS, "model.key_init", f"one of {', '.join(KEY_INITS)}")
+        require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
         require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
         for name in ("model.channels", "model.features", "model.embedding", "optim.batch_size"):
             group, attribute = name.split(".")
             require(getattr(getattr(self, group), attribute) >= 1, name, "at least 1")
-        require(optim.epochs >= 0, "optim.epochs", "at least 0")
+        require(optim.epochs >= 1, "optim.epochs", "at least 1")
         require(optim.lr >= 0, "optim.lr", "at least 0")
         require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
         require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")

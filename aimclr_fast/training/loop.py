@@ -45,7 +45,7 @@ def build_model(config: TrainConfig, store: Store) -> AimCLR:
         temperature=model.temperature,
         keep_prob=model.keep_prob,
         d3m_weight=model.d3m_weight,
-        key_init=model.key_init,
+        init=model.init,
         backend=config.backend,
     )
 
@@ -85,9 +85,7 @@ class Pretraining:
         """Training samples in the order of one epoch, a function of the seed and the epoch."""
         # The low 63 bits: torch's generator takes no more.
         seed = (self.config.seed * 1_000_003 + epoch) % 2**63
-        order = torch.randperm(
-            len(self.train_index), generator=torch.Generator().manual_seed(seed)
-        )
+        order = torch.randperm(len(self.train_index), generator=torch.Generator().manual_seed(seed))
         return self.train_index[order]
 
     def train_epoch(self) -> Iterator[Tensor]:

@@ -55,7 +55,7 @@ class Monitor:
         self._stream, self._batch_size = stream, batch_size
 
     def score(self, encoder: SkeletonEncoder, *, linear: bool = False) -> Scores:
-        """kNN accuracies of the encoder's features and, if asked for, the linear probe's."""
+        """KNN accuracies of the encoder's features and, if asked for, the linear probe's."""
         train, test = (
             encode(encoder, part, stream=self._stream, batch_size=self._batch_size)
             for part in (self._train, self._test)
@@ -64,9 +64,7 @@ class Monitor:
 
     def score_raw_poses(self) -> Scores:
         """The same for the poses themselves, as vectors of coordinates."""
-        return self._score_features(
-            raw_poses(self._train), raw_poses(self._test), linear=True
-        )
+        return self._score_features(raw_poses(self._train), raw_poses(self._test), linear=True)
 
     def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:
         labels = self._train_labels.to(train.device), self._test_labels.to(test.device)

@@ -49,7 +49,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     training = Pretraining(config, store, data, train_index)
     monitor = _monitor(config, store, data, train_index, test_index)
     (folder / "config.yaml").write_text(config_text)
-    console.print(_opening(config, store, training, test_index), highlight=False)
+    console.print(_opening(config, store, training, test_index), highlight=False, soft_wrap=True)
 
     linear = config.monitor.linear_probe
     encoder = training.model.query_encoder

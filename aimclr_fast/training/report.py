@@ -58,13 +58,15 @@ def draw_curves(folder: Path) -> Path:
         )
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend(frameon=False)
-    measured = [line for line in lines if "knn_1" in line]
     for name, label in (("knn_1", "kNN-1"), ("knn_20", "kNN-20")):
-        points = [(line["epoch"], 100 * line[name]) for line in measured if name in line]
+        points = [(line["epoch"], 100 * line[name]) for line in lines if name in line]
+        if not points:  # a store without labels, or fewer samples than k
+            continue
         (curve,) = accuracy.plot(*zip(*points, strict=True), marker="o", label=label)
         accuracy.axhline(points[0][1], color=curve.get_color(), linestyle=":", linewidth=1)
     accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
-    accuracy.legend(frameon=False, title="dotted: untrained")
+    if accuracy.lines:
+        accuracy.legend(frameon=False, title="dotted: untrained")
     for axes in (losses, accuracy):
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))

@@ -9,18 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 
 from aimclr_fast import native
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHS = ("80", "90")
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
 
 
 def find_nvcc() -> str | None:

@@ -29,13 +29,15 @@ def test_key_encoder_starts_as_a_copy_and_follows():
 
 
 def test_official_init_parts_the_encoders_but_not_their_heads():
-    model = small(key_init="official")
+    model = small(init="official")
     query, key = model.query_encoder, model.key_encoder
     weights = [encoder.backbone.blocks[3].temporal.weight for encoder in (query, key)]
     assert not torch.equal(*weights)
     assert torch.equal(query.head[0].weight, key.head[0].weight)
-    with pytest.raises(ValueError, match="key_init"):
-        small(key_init="other")
+    for weight in weights:
+        assert abs(float(weight.std()) - 0.02) < 0.008
+    with pytest.raises(ValueError, match="init must be"):
+        small(init="other")
 
 
 def test_queue_is_a_ring():

@@ -244,7 +244,9 @@ def test_more_taps_than_a_kernel_has_go_to_the_reference():
     data, index = make_data(10, 22, 1), make_index(2)
     config = replace(ON, blur_taps=129)
     wanted = augment(REFERENCE, data, index, config=config)
-    for found, want in zip(augment(Runner("auto"), data, index, config=config), wanted, strict=True):
+    for found, want in zip(
+        augment(Runner("auto"), data, index, config=config), wanted, strict=True
+    ):
         assert all(torch.equal(a, b) for a, b in zip(found, want, strict=True))
     with pytest.raises(BackendError, match="at most 127 taps, and blur_taps is 129"):
         augment(CPP, data, index, config=config)

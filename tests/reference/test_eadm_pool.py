@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tolerances import assert_near
 
 from aimclr_fast.functional import eadm_pool
 from aimclr_fast.reference import eadm_pool as reference
-from tolerances import assert_near
 
 
 @pytest.mark.parametrize("keep_prob", [0.7, 0.9])

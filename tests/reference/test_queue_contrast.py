@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tolerances import assert_near
 
 from aimclr_fast.functional import queue_contrast
 from aimclr_fast.reference import queue_contrast as reference
-from tolerances import assert_near
 
 ROWS = ("query", "extreme", "dropped")
 
@@ -20,9 +20,7 @@ def test_losses_gradients_and_positives_are_the_authors(golden, topk):
     g = golden("contrast").tree(f"topk{topk}/")
     rows = [g[name].requires_grad_() for name in ROWS]
     out = queue_contrast(*rows, g["key"], g["queue"], 0.07, topk)
-    assert_near(
-        torch.stack([out.loss, out.info_nce, out.d3m_extreme, out.d3m_dropped]), g["loss"]
-    )
+    assert_near(torch.stack([out.loss, out.info_nce, out.d3m_extreme, out.d3m_dropped]), g["loss"])
     out.loss.backward()
     for name, row in zip(ROWS, rows, strict=True):
         assert_near(row.grad, g[f"d_{name}"], gradient=True, what=name)

@@ -1,0 +1,190 @@
+"""The training command, end to end on a small store, and its errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from aimclr_fast.data import open_embedded, open_store, write_store
+from aimclr_fast.train import command_line
+from aimclr_fast.training.checkpoint import load_checkpoint
+from aimclr_fast.training.metrics import read_metrics
+
+TINY = """\
+data: {store: STORE, protocol: odd-even, stream: joint}
+model: {channels: 4, features: 8, embedding: 8, dropout: 0.0, queue_size: 32, momentum: 0.99}
+optim: {epochs: 3, batch_size: 16, lr: 0.01, schedule: cosine, mining_epoch: 2}
+monitor: {knn_every: 2}
+threads: 1
+"""
+
+
+def train(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "aimclr_fast.train", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A store of every tenth embedded sequence, shortened, and a config for it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    full = open_embedded("ui_prmd")
+    rows = np.arange(0, len(full), 10)
+    write_store(
+        folder / "store",
+        np.array(full.positions)[rows][:, :, ::4],
+        {name: column[rows] for name, column in full.samples.items()},
+        layout=full.layout,
+        classes=full.class_names,
+        protocols={},
+        source="test",
+        licence="test",
+        citation="test",
+    )
+    (folder / "tiny.yaml").write_text(TINY.replace("STORE", str(folder / "store")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tiny):
+    result = train("--config", "tiny.yaml", "--output", "run", cwd=tiny)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_prints_progress_scores_and_places(finished):
+    out = finished.stdout
+    assert "100 training and 100 test sequences" in out
+    for epoch in (1, 2, 3):
+        assert f"epoch {epoch}/3" in out
+    for row in ("raw poses", "untrained encoder", "pretrained encoder"):
+        assert row in out
+    assert finished.stderr == ""
+
+
+def test_saves_all_it_says(finished, tiny):
+    run = tiny / "run"
+    for line in finished.stdout.split("saved:\n")[1].splitlines():
+        assert (tiny / line.split()[-1]).exists(), line
+    metrics = read_metrics(run)
+    assert [line["epoch"] for line in metrics] == [0, 1, 2, 3]
+    for name in ("loss", "info_nce", "d3m_extreme", "d3m_dropped", "lr", "steps_per_second"):
+        assert all(np.isfinite(line[name]) for line in metrics[1:]), name
+    assert "knn_1" not in metrics[1]
+    assert {"knn_1", "knn_20"} <= metrics[2].keys()
+    scores = json.loads((run / "results.json").read_text())["scores"]
+    assert scores["pretrained encoder"].keys() == {"knn_1", "knn_20", "linear"}
+    assert any((run / "tensorboard").iterdir())
+    state = load_checkpoint(run / "checkpoint.pt")
+    assert (state["epoch"], state["step"]) == (3, 18)
+    assert state["config"]["optim"]["batch_size"] == 16
+    assert state["layout"]["name"] == "ui-prmd"
+
+
+def test_the_same_seed_gives_the_same_weights_from_the_saved_config(finished, tiny):
+    """The run's own config.yaml reproduces it, bit for bit on the CPU."""
+    result = train("--config", "run/config.yaml", "--output", "again", cwd=tiny)
+    assert result.returncode == 0, result.stderr
+    first, second = (load_checkpoint(tiny / run / "checkpoint.pt") for run in ("run", "again"))
+    for name, tensor in first["model"].items():
+        assert torch.equal(tensor, second["model"][name]), name
+
+
+def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
+    full = open_store(tiny / "store")
+    write_store(
+        tiny / "unlabelled",
+        np.array(full.positions),
+        {"name": full.samples["name"]},
+        layout=full.layout,
+        classes=None,
+        protocols={},
+        source="test",
+        licence="test",
+        citation="test",
+    )
+    monkeypatch.chdir(tiny)
+    arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--data.protocol", "all"]
+    command_line([*arguments, "--optim.epochs", "1", "--output", "blind"])
+    assert "kNN" not in capsys.readouterr().out
+    assert json.loads((tiny / "blind" / "results.json").read_text())["scores"] == {}
+    assert load_checkpoint(tiny / "blind" / "checkpoint.pt")["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "nope"], "--config nope: no such file, and not one of"),
+        (["--optim.lrr", "1"], "optim.lrr"),
+        (["--optim.lr", "fast"], "optim.lr"),
+        (["--augment.noise_prob", "2"], "noise_prob must lie in [0, 1], got 2.0"),
+        (["--data.store", "nowhere"], "'nowhere' is neither an embedded data set"),
+        (["--data.protocol", "xview"], "unknown protocol 'xview'"),
+        (["--optim.batch_size", "101", "--model.queue_size", "200"], "optim.batch_size is 101"),
+        (["--device", "toaster"], "device is 'toaster'"),
+        (["--output", "tiny.yaml/run"], "tiny.yaml/run"),
+        (["--output", "store"], "output store is not empty"),
+        (["--backend", "fpga"], "unknown backend 'fpga'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(tiny, arguments, message, monkeypatch, capsys):
+    if "--config" not in arguments:
+        arguments = ["--config", "tiny.yaml", *arguments]
+    monkeypatch.chdir(tiny)
+    with pytest.raises(SystemExit) as ended:
+        command_line(arguments)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"optim: [1, }", "line 1"), (b"\xff\xfe\x00", "not readable"), (b"- a", "holds no fields")],
+)
+def test_broken_config_files_are_named(tiny, content, message, monkeypatch, capsys):
+    (tiny / "broken.yaml").write_bytes(content)
+    monkeypatch.chdir(tiny)
+    with pytest.raises(SystemExit):
+        command_line(["--config", "broken.yaml"])
+    error = capsys.readouterr().err
+    assert "--config broken.yaml" in error
+    assert message in error
+    assert error.count("\n") == 1, error
+
+
+def test_a_mistake_through_the_shell(tiny):
+    result = train("--config", "tiny.yaml", "--optim.lr", "fast", cwd=tiny)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1, result.stderr
+
+
+def test_print_config_can_be_read_back(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line(["--config", "ntu60_xsub_joint", "--optim.lr", "0.05", "--print_config"])
+    assert not ended.value.code
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["optim"]["lr"] == 0.05
+    assert config["data"]["protocol"] == "xsub"
+
+
+def test_help_names_every_group(capsys):
+    with pytest.raises(SystemExit):
+        command_line(["--help"])
+    shown = capsys.readouterr().out
+    for field in ("--data.store", "--augment.shear_amplitude", "--model.queue_size", "--optim.lr"):
+        assert field in shown
+    assert "ntu60_xsub_joint" in shown
