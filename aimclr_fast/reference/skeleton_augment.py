@@ -168,15 +168,9 @@ def draw_params(
     limits = torch.where(is_main, config.rotation_main_deg, config.rotation_minor_deg).float()
     blur = words(Draw.BLUR)
     # In double the product of two float32 numbers is exact, whether fused with the sum or not.
-    low, span = (
-        torch.tensor(
-            [config.blur_sigma_min, config.blur_sigma_max - config.blur_sigma_min],
-            dtype=torch.float32,
-        )
-        .double()
-        .tolist()
-    )
-    blur_sigma = (span * philox.uniform(blur[:, 1]).double() + low).float()
+    low = torch.tensor(config.blur_sigma_min, dtype=torch.float32)
+    span = torch.tensor(config.blur_sigma_max - config.blur_sigma_min, dtype=torch.float32)
+    blur_sigma = (span.double() * philox.uniform(blur[:, 1]).double() + low.double()).float()
     mask = words(Draw.AXIS_MASK)
     noise_gate = gate(words(Draw.NOISE_GATE)[:, 0], config.noise_prob)
     return AugmentParams(
@@ -222,6 +216,11 @@ def rotation_matrix(angles: Tensor) -> Tensor:
         matrices[axis, :, row, column] = sin[:, axis]
         matrices[axis, :, column, row] = -sin[:, axis]
     return matrices[2] @ matrices[1] @ matrices[0]
+
+
+def multiply(matrices: Tensor, x: Tensor) -> Tensor:
+    """Matrices [N, 3, 3] times the coordinates of x [N, 3, T, V, M]."""
+    return (matrices @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 def blur_time(x: Tensor, sigma: Tensor, taps: int, normalize: bool) -> Tensor:
@@ -274,12 +273,11 @@ def augment_positions(
         source = crop_frames(params.crop_start, frames, crop_ratio)
         x = torch.gather(x, 2, source[:, None, :, None, None].expand_as(x))
     if params.shear is not None:
-        x = torch.einsum("nij,njtvm->nitvm", params.shear.to(x.dtype), x)
+        x = multiply(params.shear.to(x.dtype), x)
     if params.spatial_flip is not None:
         x = torch.where(params.spatial_flip[:, None, None, None, None], x[:, :, :, swap], x)
     if params.rotation_angles is not None:
-        rotation = rotation_matrix(params.rotation_angles.to(x.dtype))
-        x = torch.einsum("nij,njtvm->nitvm", rotation, x)
+        x = multiply(rotation_matrix(params.rotation_angles.to(x.dtype)), x)
     if noise is not None:
         x = x + noise
     if params.blur_sigma is not None:
