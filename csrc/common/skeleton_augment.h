@@ -247,7 +247,7 @@ AIMCLR_HD void sincos_of(float angle, float& sin, float& cos) {
 
 AIMCLR_HD void sincos_of(double angle, double& sin, double& cos) {
 #if defined(__CUDA_ARCH__)
-    sincos(angle, &sin, &cos);
+    sincospi(angle * 0.31830988618379067, &sin, &cos);  // unlike sincos(), needs no stack
 #else
     sin = std::sin(angle);
     cos = std::cos(angle);

@@ -9,7 +9,7 @@ using augment::GivenCall;
 using augment::Launch;
 
 template <typename Real, typename T, bool kShared>
-__global__ void __launch_bounds__(kMaxThreads<kShared>)
+__global__ void __launch_bounds__(kMaxThreads<Real, kShared>)
     apply_augment_kernel(const GivenCall call, const Launch launch, const Buffers buffers) {
     __shared__ BlockState<Real> state;
     for (std::int64_t sample = blockIdx.x; sample < call.samples; sample += gridDim.x) {
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(kMaxThreads<kShared>)
 }
 
 template <typename Real, typename T, bool kShared>
-__global__ void __launch_bounds__(kMaxThreads<kShared>)
+__global__ void __launch_bounds__(kMaxThreads<Real, kShared>)
     apply_augment_backward_kernel(const GivenCall call, const Launch launch,
                                   const Buffers buffers) {
     __shared__ BlockState<Real> state;

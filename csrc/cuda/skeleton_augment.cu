@@ -12,7 +12,7 @@ using augment::Launch;
 
 // One block per sample; with buffers in the workspace, each block goes from sample to sample.
 template <typename Out, bool kShared>
-__global__ void __launch_bounds__(kMaxThreads<kShared>)
+__global__ void __launch_bounds__(kMaxThreads<float, kShared>)
     skeleton_augment_kernel(const DrawnCall call, const Launch launch, const Buffers buffers) {
     __shared__ BlockState<float> state;
     for (std::int64_t sample = blockIdx.x; sample < call.samples; sample += gridDim.x) {

@@ -11,10 +11,10 @@
 
 namespace aimclr::cuda {
 
-// Limits the registers to 64, so that several blocks share a multiprocessor. Buffers in global
-// memory take more registers, for their addresses.
-template <bool kShared>
-constexpr int kMaxThreads = kShared ? 1024 : 512;
+// Limits the registers to 64, so that several blocks share a multiprocessor. Doubles, and buffers in
+// global memory, whose addresses are longer, take more.
+template <typename Real, bool kShared>
+constexpr int kMaxThreads = kShared && sizeof(Real) == 4 ? 1024 : 512;
 
 // Memory that Python allocated.
 struct Workspace {
@@ -54,13 +54,14 @@ Status place_buffers(const augment::Chain& chain, std::int64_t samples, Placemen
         const std::int64_t bytes =
             sizeof(Real) * augment::Block<Real, false>::buffer_size(elements);
         placement = {0, ceil_div(bytes, 16) * 16, std::min<std::int64_t>(samples, 2 * processors),
-                     kMaxThreads<false>};
+                     kMaxThreads<Real, false>};
         return {};
     }
+    constexpr int kBusy = std::min(640, kMaxThreads<Real, true>);
     // A block that has a multiprocessor for itself gets more threads. Their number divides the
     // packs of a plane evenly, so that few idle in the last round: 640 or 320 for 50 x 25 x 2.
     const std::int64_t packs = ceil_div(chain.shape.plane(), 4);
-    const std::int64_t rounds = ceil_div(packs, samples <= processors ? 640 : 320);
+    const std::int64_t rounds = ceil_div(packs, samples <= processors ? kBusy : 320);
     const std::int64_t even = ceil_div(ceil_div(packs, rounds), 32) * 32;
     placement = {shared, 0, samples, static_cast<int>(std::max<std::int64_t>(even, 128))};
     return {};
