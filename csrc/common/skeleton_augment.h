@@ -107,10 +107,14 @@ struct Source {
     std::uint32_t key0, key1, step, position;
 };
 
+// The last word of a draw's counter.
+AIMCLR_HD std::uint32_t purpose_of(View view, Draw what) {
+    return static_cast<std::uint32_t>(view) * 256 + static_cast<std::uint32_t>(what);
+}
+
 AIMCLR_HD Words4 draw(Source source, View view, Draw what, std::uint32_t block = 0) {
-    const std::uint32_t purpose =
-        static_cast<std::uint32_t>(view) * 256 + static_cast<std::uint32_t>(what);
-    return philox4x32({{block, source.step, source.position, purpose}}, source.key0, source.key1);
+    return philox4x32({{block, source.step, source.position, purpose_of(view, what)}}, source.key0,
+                      source.key1);
 }
 
 // The Philox blocks behind the parameters of a view, in the order of Draw but for the noise:

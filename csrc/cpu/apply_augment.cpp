@@ -60,8 +60,7 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
     const augment::Shape shape = chain.shape;
     const int size = shape.plane(), row = shape.row();
     const augment::Matrix<Real> matrix = augment::matrix_of(params);
-    Real weights[augment::kMaxBlurTaps];
-    const int taps = blur_weights(params.blur_sigma, chain, weights);
+    const Blur<Real> blur(params.blur_sigma, chain);
     for (int axis = 0; axis < 3; ++axis) {
         const std::int64_t at = static_cast<std::int64_t>(axis) * size;
         Real* const moved = workspace.flipped(axis);
@@ -76,8 +75,8 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
                             workspace.transformed() + std::int64_t{t} * row);
             }
             // The weights are symmetric, so the blur is its own transpose.
-            if (taps > 0) {
-                loops::blur(workspace.framed_begin(), weights, taps, row, moved, size);
+            if (blur.taps > 0) {
+                blur(workspace, shape, moved);
             } else {
                 std::copy_n(workspace.transformed(), size, moved);
             }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/macros.h"
+#include "cpu/philox_lanes.h"
 
 namespace aimclr::cpu::loops {
 namespace {
@@ -177,13 +178,32 @@ AIMCLR_MULTIVERSION void blur(const double* in, const double* weights, int taps,
     blur_loop(in, weights, taps, stride, out, n);
 }
 
-AIMCLR_MULTIVERSION void draw_noise(augment::Source source, augment::View view, std::uint32_t first,
-                                    int blocks, float std, float* out) {
-    for (int i = 0; i < blocks; ++i) {
-        const Floats4 draws = normal(
-            augment::draw(source, view, augment::Draw::kNoise, first + static_cast<unsigned>(i)));
+namespace {
+
+AIMCLR_MULTIVERSION void scaled_normals(const std::uint32_t (&words)[4][kPhiloxLanes], float std,
+                                        float* __restrict out) {
+    for (int i = 0; i < kPhiloxLanes; ++i) {
+        const Floats4 draws = normal({{words[0][i], words[1][i], words[2][i], words[3][i]}});
         for (int j = 0; j < 4; ++j) {
             out[4 * i + j] = draws.v[j] * std;
+        }
+    }
+}
+
+}  // namespace
+
+void draw_noise(augment::Source source, augment::View view, std::uint32_t first, int blocks,
+                float std, float* out) {
+    const std::uint32_t purpose = augment::purpose_of(view, augment::Draw::kNoise);
+    alignas(64) std::uint32_t words[4][kPhiloxLanes];
+    alignas(64) float rest[4 * kPhiloxLanes];
+    for (int i = 0; i < blocks; i += kPhiloxLanes) {
+        philox_lanes(first + static_cast<std::uint32_t>(i), source.step, source.position, purpose,
+                     source.key0, source.key1, words);
+        const bool whole = i + kPhiloxLanes <= blocks;
+        scaled_normals(words, std, whole ? out + 4 * i : rest);
+        if (!whole) {
+            std::copy_n(rest, 4 * (blocks - i), out + 4 * i);
         }
     }
 }

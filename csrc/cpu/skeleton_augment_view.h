@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <new>
 #include <type_traits>
@@ -91,19 +92,32 @@ void stage(const T* sequence, Real scale, const augment::Chain& chain, Workspace
     }
 }
 
-// Fills in the blur's weights, and returns how many there are: 0 where sigma is 0.
+// The taps of a blur that count.
 template <typename Real>
-int blur_weights(Real sigma, const augment::Chain& chain, Real* weights) {
-    if (!(sigma > 0)) {
-        return 0;
+struct Blur {
+    Real weight[augment::kMaxBlurTaps];
+    int taps = 0;  // 0 without a blur
+
+    Blur(Real sigma, const augment::Chain& chain) {
+        if (!(sigma > 0)) {
+            return;
+        }
+        const Real scale = augment::blur_scale(sigma, chain.blur_taps, chain.blur_normalize);
+        for (int offset = -chain.blur_taps / 2; offset <= chain.blur_taps / 2; ++offset) {
+            const Real value = scale * augment::blur_weight(offset, sigma);
+            // Weights too small to be normal numbers add nothing but cost a hundred cycles each.
+            if (value >= std::numeric_limits<Real>::min()) {
+                weight[taps++] = value;
+            }
+        }
     }
-    const int taps = chain.blur_taps;
-    const Real scale = augment::blur_scale(sigma, taps, chain.blur_normalize);
-    for (int k = 0; k < taps; ++k) {
-        weights[k] = scale * augment::blur_weight(k - taps / 2, sigma);
+
+    // Blurs workspace.transformed().
+    void operator()(Workspace<Real>& workspace, augment::Shape shape, Real* out) const {
+        loops::blur(workspace.transformed() - std::int64_t{taps / 2} * shape.row(), weight, taps,
+                    shape.row(), out, shape.plane());
     }
-    return taps;
-}
+};
 
 // Writes `plane`, the positions along one axis, as a stream.
 template <typename Real, typename T>
@@ -149,9 +163,8 @@ void write_view(const augment::Params<Real>& params, const augment::Chain& chain
             source[axis] = workspace.flipped(axis);
         }
     }
-    Real weights[augment::kMaxBlurTaps];
-    const int taps = blur_weights(params.blur_sigma, chain, weights);
-    const bool blurs = taps > 0;
+    const Blur<Real> blur(params.blur_sigma, chain);
+    const bool blurs = blur.taps > 0;
 
     for (int axis = 0; axis < 3; ++axis) {
         const std::int64_t at = static_cast<std::int64_t>(axis) * size;
@@ -183,7 +196,7 @@ void write_view(const augment::Params<Real>& params, const augment::Chain& chain
         }
         if (blurs) {
             Real* const blurred = direct != nullptr ? direct : workspace.blurred();
-            loops::blur(workspace.framed_begin(), weights, taps, row, blurred, size);
+            blur(workspace, shape, blurred);
             plane = blurred;
         }
         if (params.temporal_flip) {

@@ -11,8 +11,8 @@
 
 namespace aimclr::cuda {
 
-// Limits the registers to 64, so that several blocks share a multiprocessor. Doubles, and buffers in
-// global memory, whose addresses are longer, take more.
+// Limits the registers to 64, so that several blocks share a multiprocessor. Doubles, and buffers
+// in global memory, whose addresses are longer, take more.
 template <typename Real, bool kShared>
 constexpr int kMaxThreads = kShared && sizeof(Real) == 4 ? 1024 : 512;
 
