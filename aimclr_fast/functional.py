@@ -214,8 +214,8 @@ def eadm_pool(
 
     Per sample and channel, attention is a sigmoid of the squared distance from the mean over its
     variance (section 3.3, equations 4 to 6). Joints whose mean attention over channels and time,
-    and elements whose own attention, reach `keep_prob` are dropped; the rest is scaled up by the
-    kept share over the whole batch. The masks carry no gradient.
+    and elements whose own attention, reach `keep_prob` are dropped; the rest is divided by the kept
+    shares of joints and of elements over the whole batch. The masks carry no gradient.
 
     Args:
         x: feature map [B, C, T, V].

@@ -6,9 +6,10 @@ import sys
 
 from rich.console import Console
 
-from .cli import Parser, config_names, run, with_config_files
-from .training.config import TrainConfig
-from .training.pretrain import pretrain
+from .cli import Parser, UserError, config_names, run, with_config_files
+from .data import StoreError
+from .training.config import ConfigError, TrainConfig
+from .training.pretrain import DivergedError, pretrain
 
 PROGRAM = "python -m aimclr_fast.train"
 DEFAULT_CONFIG = "ui_prmd"
@@ -33,14 +34,16 @@ def parser() -> Parser:
 def main(arguments: list[str]) -> None:
     command = parser()
     parsed = command.parse_args(with_config_files(arguments, DEFAULT_CONFIG))
-    fields = vars(command.instantiate(parsed))
+    try:
+        fields = vars(command.instantiate(parsed))
+    except ValueError as error:  # a value that the field's own class refuses
+        raise UserError(str(error)) from error
     fields.pop("config")
     pretrain(TrainConfig(**fields), command.dump(parsed), Console())
 
 
 def command_line(arguments: list[str]) -> None:
-    # ValueError: what the functions underneath raise, naming the argument.
-    run(PROGRAM, main, arguments, ValueError)
+    run(PROGRAM, main, arguments, ConfigError, StoreError, DivergedError)
 
 
 if __name__ == "__main__":

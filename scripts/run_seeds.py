@@ -42,6 +42,8 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*", help="for the training command, after --")
     options = parser.parse_args()
 
+    if options.csv:
+        options.csv.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         runs = [train(seed, options.arguments, Path(folder)) for seed in options.seeds]
     print(f"\n| features | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")

@@ -61,6 +61,16 @@ def augment(data=DATA, index=INDEX, **changes):
             "noise must have shape",
             lambda: apply_augment(DATA, AugmentParams(), noise=DATA[:1]),
         ),
+        (
+            TypeError,
+            r"params\.crop_start must be of dtype",
+            lambda: apply_augment(DATA, AugmentParams(crop_start=torch.zeros(4))),
+        ),
+        (
+            TypeError,
+            r"params\.spatial_flip must be of dtype",
+            lambda: apply_augment(DATA, AugmentParams(spatial_flip=torch.ones(4).long())),
+        ),
         (ValueError, r"x must have shape \[B, C, T, V\]", lambda: eadm_pool(DATA)),
         (TypeError, "x must be of dtype", lambda: eadm_pool(DATA[..., 0].long())),
         (ValueError, "at least one frame", lambda: eadm_pool(torch.zeros(2, 3, 0, 4))),

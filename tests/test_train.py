@@ -20,7 +20,7 @@ TINY = """\
 data: {store: STORE, protocol: odd-even, stream: joint}
 model: {channels: 4, features: 8, embedding: 8, dropout: 0.0, queue_size: 32, momentum: 0.99}
 optim: {epochs: 3, batch_size: 16, lr: 0.01, schedule: cosine, mining_epoch: 2}
-monitor: {knn_every: 2}
+monitor: {knn_every: 2, raw_poses: true}
 threads: 1
 """
 
@@ -102,6 +102,18 @@ def test_the_same_seed_gives_the_same_weights_from_the_saved_config(finished, ti
         assert torch.equal(tensor, second["model"][name]), name
 
 
+def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    arguments = ["--config", "tiny.yaml", "--output", "diverged", "--save_every", "1"]
+    with pytest.raises(SystemExit) as ended:
+        command_line([*arguments, "--optim.lr", "1e30"])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert "the loss became nan in epoch 1" in error
+    assert "optim.lr" in error
+    assert not (tiny / "diverged" / "checkpoint.pt").exists()  # none is better than a broken one
+
+
 def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
     full = open_store(tiny / "store")
     write_store(
@@ -135,7 +147,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         (["--optim.batch_size", "101", "--model.queue_size", "200"], "optim.batch_size is 101"),
         (["--device", "toaster"], "device is 'toaster'"),
         (["--output", "tiny.yaml/run"], "tiny.yaml/run"),
-        (["--output", "store"], "output store is not empty"),
+        (["--output", "store"], "output store exists and is not an empty folder"),
         (["--backend", "fpga"], "unknown backend 'fpga'"),
     ],
 )

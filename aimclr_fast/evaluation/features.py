@@ -7,11 +7,12 @@ from torch import Tensor
 
 from aimclr_fast.functional import AugmentParams, apply_augment
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.ops.skeleton_augment import MILLIMETRE
 
 
 def in_metres(sequences: Tensor) -> Tensor:
     """Stored sequences as float32 metres; integers are millimetres."""
-    scale = 1.0 if sequences.is_floating_point() else 0.001
+    scale = 1.0 if sequences.is_floating_point() else MILLIMETRE
     return sequences.float() * scale
 
 

@@ -79,6 +79,9 @@ def encoder_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     `SkeletonEncoder.load_state_dict`.
     """
     prefix = "encoder_q."
+    if not any(name.startswith(prefix) for name in state):
+        some = ", ".join(list(state)[:3]) or "nothing"
+        raise ValueError(f"the checkpoint has no query encoder ({prefix}*); it starts with {some}")
     return {
         _rename(name.removeprefix(prefix), _TO_OURS): tensor
         for name, tensor in state.items()

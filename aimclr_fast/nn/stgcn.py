@@ -151,8 +151,7 @@ class SkeletonEncoder(nn.Module):
         embedding: outputs of the head.
         projection: two linear layers (MoCo v2, contrastive pretraining) instead of one.
 
-    Shapes: [N, C, T, V, M] -> [N, embedding]; with `drop_keep_prob` a second one, pooled from the
-    map after energy-based dropping.
+    Shapes: [N, C, T, V, M] -> [N, embedding].
     """
 
     def __init__(self, backbone: STGCN, embedding: int, *, projection: bool = True) -> None:

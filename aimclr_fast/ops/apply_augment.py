@@ -31,6 +31,13 @@ from .skeleton_augment import (
 )
 
 PARAM_SHAPES: dict[str, tuple[int, ...]] = {"shear": (3, 3), "rotation_angles": (3,)}
+INTEGERS = (torch.int64, torch.int32)
+ACCEPTED: dict[str, tuple[torch.dtype, ...]] = {
+    "crop_start": INTEGERS,
+    "axis_mask": INTEGERS,
+    "spatial_flip": (torch.bool,),
+    "temporal_flip": (torch.bool,),
+}
 # As the kernels take them, in the order of the schema; None stands for the arithmetic's dtype.
 PARAM_DTYPES: dict[str, torch.dtype | None] = {
     "crop_start": torch.int64,
@@ -272,6 +279,7 @@ def apply_augment(
     for name, value in vars(params).items():
         if value is not None:
             check_shape(f"params.{name}", value, len(x), *PARAM_SHAPES.get(name, ()))
+            check_dtype(f"params.{name}", value, *ACCEPTED.get(name, FLOATS))
             check_same_device(**{"x": x, f"params.{name}": value})
     if not torch.compiler.is_compiling():  # the compiled backends look, too
         if params.crop_start is not None:

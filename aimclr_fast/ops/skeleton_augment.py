@@ -338,9 +338,10 @@ def skeleton_augment(
     if not (data.is_cpu and index.is_cuda and data.is_pinned()):
         check_same_device(data=data, index=index)
     check_streams(streams)
-    for name, value in (("step", step), ("offset", offset), ("offset + N", offset + len(index))):
-        if not 0 <= value < 2**32:
-            raise ValueError(f"{name} must lie in 0..2^32-1, got {value}")
+    if not 0 <= step < 2**32:
+        raise ValueError(f"step must lie in 0..2^32-1, got {step}")
+    if not 0 <= offset <= 2**32 - len(index):
+        raise ValueError(f"offset must lie in 0..2^32-N, got {offset}")
     dtype = dtype or torch.float32
     if dtype not in FLOATS:
         raise TypeError(f"dtype must be floating point, got {dtype}")

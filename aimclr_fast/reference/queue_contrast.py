@@ -12,6 +12,8 @@ from torch import Tensor
 
 def nearest_neighbors(rows: Tensor, queue: Tensor, topk: int) -> Tensor:
     """Indices [N, topk] of the keys most similar to each row; ties go to the lower index."""
+    if topk == 0:
+        return torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
     return torch.sort(rows @ queue.T, dim=1, descending=True, stable=True).indices[:, :topk]
 
 
@@ -37,8 +39,8 @@ def queue_contrast(
     distribution teaches the other two and gets no gradient from them, nor do the keys from any.
     Neighbours are [N, 3, topk] indices into the queue, mined by query, extreme and dropped rows.
     """
-    if query.dtype in (torch.float16, torch.bfloat16):
-        query, extreme, dropped = query.float(), extreme.float(), dropped.float()
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    query, extreme, dropped = query.to(dtype), extreme.to(dtype), dropped.to(dtype)
     key, queue = key.detach().to(query.dtype), queue.detach().to(query.dtype)
 
     def log_probabilities(rows: Tensor) -> Tensor:

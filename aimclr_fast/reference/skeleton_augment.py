@@ -270,7 +270,7 @@ def augment_positions(
     """
     frames = x.shape[2]
     if params.crop_start is not None:
-        source = crop_frames(params.crop_start, frames, crop_ratio)
+        source = crop_frames(params.crop_start.long(), frames, crop_ratio)
         x = torch.gather(x, 2, source[:, None, :, None, None].expand_as(x))
     if params.shear is not None:
         x = multiply(params.shear.to(x.dtype), x)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on, in plain containers and tensors."""
+"""Checkpoints: model, optimiser and place in training, in plain containers and tensors."""
 
 from __future__ import annotations
 

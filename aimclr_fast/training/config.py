@@ -99,13 +99,13 @@ class MonitorConfig:
     Attributes:
         knn_every: epochs between two kNN measurements; 0 measures only before and after.
         linear_probe: fit a logistic regression on the features at the end.
-        raw_poses: also fit it on the raw poses, for comparison.
+        raw_poses: also fit it on the raw poses, for comparison; slow on large data sets.
         batch_size: sequences encoded at once.
     """
 
     knn_every: int = 10
     linear_probe: bool = True
-    raw_poses: bool = True
+    raw_poses: bool = False
     batch_size: int = 256
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,8 +15,10 @@ import torch
 from rich.console import Console
 
 from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment
+from aimclr_fast.ops._dispatch import BackendError, choose
 
-from .checkpoint import save_checkpoint
+from .checkpoint import save_checkpoint, written_whole
 from .config import ConfigError, TrainConfig
 from .loop import LossReader, Pretraining, pick_device
 from .metrics import MetricsLog
@@ -21,6 +26,10 @@ from .monitor import Monitor, Scores
 from .progress import TrainProgress
 from .report import draw_curves, save_scores, score_table
 from .schedule import learning_rate
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer finite."""
 
 
 def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
@@ -34,12 +43,17 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     Raises:
         ConfigError: a field cannot work.
         StoreError: the data cannot be read.
+        DivergedError: the loss is not finite after an epoch.
     """
     started = time.perf_counter()
     store = resolve_store(config.data.store)
-    train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
+    try:
+        train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
+    except ValueError as error:
+        raise ConfigError(f"data.protocol: {error}") from error
     config.validate(len(train_index))
     device = _usable_device(config.device)
+    _check_backend(config.backend, device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -48,7 +62,8 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     data = torch.from_numpy(np.array(store.positions)).to(device)
     training = Pretraining(config, store, data, train_index)
     monitor = _monitor(config, store, data, train_index, test_index)
-    (folder / "config.yaml").write_text(config_text)
+    with written_whole(folder / "config.yaml") as temporary:
+        temporary.write_text(config_text, encoding="utf-8")
     console.print(_opening(config, store, training, test_index), highlight=False, soft_wrap=True)
 
     linear = config.monitor.linear_probe
@@ -58,6 +73,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         log = stack.enter_context(MetricsLog(folder))
         progress = TrainProgress(console, config.optim.epochs, training.steps_per_epoch)
         if monitor is not None:
+            progress.say("measuring raw poses and the untrained encoder ...")
             if config.monitor.raw_poses:
                 rows["raw poses"] = monitor.score_raw_poses()
             rows["untrained encoder"] = monitor.score(encoder, linear=linear)
@@ -67,12 +83,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         while training.epoch < config.optim.epochs:
             numbers = _epoch(training, progress)
             last = training.epoch == config.optim.epochs
-            if monitor is not None and (last or _due(config.monitor.knn_every, training.epoch)):
-                scores = monitor.score(encoder, linear=last and linear)
-                rows["pretrained encoder"] = scores
-                numbers |= scores.as_dict()
-                progress.say(_knn_line(training.epoch, scores))
-            log.write(training.step, {"epoch": training.epoch, **numbers})
+            # Before scoring, so that nothing that goes wrong there can cost the weights.
             if last or _due(config.save_every, training.epoch):
                 save_checkpoint(
                     folder / "checkpoint.pt",
@@ -83,6 +94,12 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
                     epoch=training.epoch,
                     step=training.step,
                 )
+            if monitor is not None and (last or _due(config.monitor.knn_every, training.epoch)):
+                scores = monitor.score(encoder, linear=last and linear)
+                rows["pretrained encoder"] = scores
+                numbers |= scores.as_dict()
+                progress.say(_knn_line(training.epoch, scores))
+            log.write(training.step, {"epoch": training.epoch, **numbers})
 
     seconds = time.perf_counter() - started
     if rows:
@@ -98,12 +115,18 @@ def _epoch(training: Pretraining, progress: TrainProgress) -> dict[str, float]:
     """Train one epoch; returns its mean losses, the rate of its last step and its step rate."""
     optim, per_epoch = training.config.optim, training.steps_per_epoch
     reader = LossReader()
+    progress.begin_epoch()
     began = time.perf_counter()
     for losses in training.train_epoch():
         fresh = reader.add(losses)
         lr = learning_rate(optim, training.step - 1, per_epoch)
         progress.step(training.step, reader.latest if fresh else None, lr)
     numbers = reader.epoch_mean()
+    if not math.isfinite(numbers["loss"]):
+        raise DivergedError(
+            f"the loss became {numbers['loss']} in epoch {training.epoch}; the last checkpoint is "
+            f"untouched. A lower optim.lr than {optim.lr} may help"
+        )
     progress.epoch(training.step, numbers, lr)
     rate = per_epoch / (time.perf_counter() - began)
     return {**numbers, "lr": lr, "steps_per_second": rate}
@@ -139,16 +162,29 @@ def _usable_device(name: str) -> torch.device:
     return device
 
 
+def _check_backend(name: str, device: torch.device) -> None:
+    """Refuse a backend that cannot run before anything is measured or written."""
+    try:
+        for op in (skeleton_augment, eadm_pool, queue_contrast):
+            choose(op.__name__.rpartition(".")[2], op.BACKENDS, name, torch.zeros(1, device=device))
+    except (ValueError, BackendError) as error:
+        raise ConfigError(f"backend: {error}") from error
+
+
 def _new_folder(config: TrainConfig) -> Path:
     data = config.data
     name = f"{Path(data.store).name}-{data.protocol}-{data.stream}"
     folder = Path(config.output or Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}"))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        if config.output is None:  # another run started in this very second
+            return _new_folder(replace(config, output=f"{folder}-{os.getpid()}"))
+        if not folder.is_dir() or any(folder.iterdir()):
+            message = f"output {folder} exists and is not an empty folder; name another"
+            raise ConfigError(message) from error
     except OSError as error:
         raise ConfigError(f"output {folder}: {error.strerror}") from error
-    if any(folder.iterdir()):
-        raise ConfigError(f"output {folder} is not empty; name another folder")
     return folder
 
 

@@ -27,7 +27,8 @@ class TrainProgress:
         self._epochs, self._per_epoch = epochs, steps_per_epoch
         self._total = epochs * steps_per_epoch
         self._bar: Progress | None = None
-        self._started = time.perf_counter()
+        # Seconds spent in finished epochs, so that measuring between them does not count.
+        self._before, self._began = 0.0, 0.0
         if console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.fields[epoch]}"),
@@ -42,7 +43,6 @@ class TrainProgress:
     def __enter__(self) -> TrainProgress:
         if self._bar is not None:
             self._bar.start()
-        self._started = time.perf_counter()
         return self
 
     def __exit__(
@@ -57,21 +57,27 @@ class TrainProgress:
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False)
 
+    def begin_epoch(self) -> None:
+        self._began = time.perf_counter()
+
+    def _elapsed(self) -> float:
+        return max(self._before + time.perf_counter() - self._began, 1e-9)
+
     def step(self, done: int, numbers: dict[str, float] | None, lr: float) -> None:
         """`done` steps are behind us; `numbers` are the latest losses read back, if any."""
         if self._bar is None:
             return
         fields = {"epoch": f"epoch {self._epoch(done)}/{self._epochs}"}
         if numbers is not None:
-            rate = done / max(time.perf_counter() - self._started, 1e-9)
+            rate = done / self._elapsed()
             fields["numbers"] = f"{rate:.2f} step/s  {format_losses(numbers)}  lr {lr:.4f}"
         self._bar.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
 
     def epoch(self, done: int, numbers: dict[str, float], lr: float) -> None:
         """An epoch ended; off a terminal this prints its line."""
+        elapsed = self._before = self._elapsed()
         if self._bar is not None:
             return
-        elapsed = time.perf_counter() - self._started
         left = elapsed / done * (self._total - done)
         self.say(
             f"epoch {self._epoch(done)}/{self._epochs}  {done / elapsed:.2f} step/s  "

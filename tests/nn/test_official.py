@@ -43,6 +43,11 @@ def test_query_encoder_of_a_pretraining_checkpoint():
     SkeletonEncoder(STGCN(), 128).load_state_dict(encoder_from_official(listing("pretrain")))
 
 
+def test_a_checkpoint_without_query_encoder_is_refused():
+    with pytest.raises(ValueError, match=r"no query encoder.*module\.encoder_q\.A"):
+        encoder_from_official({"module.encoder_q.A": torch.zeros(1)})
+
+
 @pytest.mark.parametrize("name", ["encoder_q.fcx", "encoder_x.fc.0.weight", "lstm.weight"])
 def test_unknown_names_are_refused(name):
     with pytest.raises(ValueError, match=name.split(".")[-1]):

@@ -267,7 +267,7 @@ def test_auto_picks_the_compiled_kernel(monkeypatch):
         ({"streams": ()}, "streams must name at least one"),
         ({"streams": ("joint", "velocity")}, "stream must be one of .* got 'velocity'"),
         ({"streams": ("joint", "joint")}, "streams must differ"),
-        ({"offset": 2**32 - 1}, "offset . N must lie"),
+        ({"offset": 2**32 - 3}, "offset must lie in 0..2.32-N"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):

@@ -233,3 +233,11 @@ def test_gradients_of_a_given_augmentation():
             (x,),
             fast_mode=True,
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_dtype_of_the_input_is_kept(dtype):
+    x = torch.randn(2, 3, 10, 25, 1, dtype=dtype)
+    params = draw(2, frames=10)
+    for noise in (None, torch.zeros(x.shape)):
+        assert apply_augment(x, params, noise=noise).dtype == dtype

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from aimclr_fast.data.store import Store, open_store
+from aimclr_fast.data.store import Store, StoreError, open_store
 
 #: Names of the embedded data sets.
 EMBEDDED = ("ui_prmd",)
@@ -36,12 +36,11 @@ def resolve_store(spec: str | os.PathLike[str]) -> Store:
             ``./ui_prmd`` for a folder that is called so.
 
     Raises:
-        ValueError: neither; :class:`~aimclr_fast.data.store.StoreError` where the folder is there
-            but is not a valid store.
+        StoreError: neither, or the folder is not a good store.
     """
     if spec in EMBEDDED:
         return open_embedded(str(spec))
     if not Path(spec).exists():
         names = ", ".join(EMBEDDED)
-        raise ValueError(f"{str(spec)!r} is neither an embedded data set ({names}) nor a folder")
+        raise StoreError(f"{str(spec)!r} is neither an embedded data set ({names}) nor a folder")
     return open_store(spec)
