@@ -108,7 +108,7 @@ def skeleton_augment(
     layout: str | Layout,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int = 0,
     stream: str = "joint",
     dtype: torch.dtype | None = None,
@@ -128,7 +128,8 @@ def skeleton_augment(
         layout: skeleton of the joints.
         config: amplitudes and probabilities.
         seed: 64-bit key of the draws.
-        step: training step, below 2^32.
+        step: training step, below 2^32; as an int64 tensor of no dimensions on the index's device
+            it is read there, so that a captured CUDA graph can count its own steps.
         offset: place of index[0] in the global batch.
         stream: "joint", "motion" or "bone".
         dtype: of the views; float32 when None.
@@ -170,7 +171,7 @@ def skeleton_augment_streams(
     layout: str | Layout,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int = 0,
     streams: Sequence[str] = STREAMS,
     dtype: torch.dtype | None = None,

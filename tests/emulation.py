@@ -45,12 +45,11 @@ class _Library:
             return getattr(self._library, name)
         emulated: Callable[..., None] = getattr(self._library, name[:-4] + "_emulated")
 
-        def call(*arguments: Any) -> None:
-            *shared_with_cpp, _threads = arguments
+        def run(call: Any, _threads: int) -> None:
             self.calls += 1
-            emulated(*shared_with_cpp, *self._block)
+            emulated(call, *self._block)
 
-        return call
+        return run
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import current_stream
 from .skeleton_augment import (
     DTYPES,
+    address,
     check_joints,
     check_streams,
     joint_table,
@@ -64,13 +65,9 @@ torch.library.define(
 )
 
 
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
-
-
 def _call(
-    name: str,
-    tensors: Sequence[Tensor | None],
+    backward: bool,
+    tensors: dict[str, Tensor | None],
     params: Sequence[Tensor | None],
     swap: Sequence[int],
     parents: Sequence[int],
@@ -80,8 +77,8 @@ def _call(
     blur_normalize: bool,
     backend: str,
 ) -> None:
-    """Run a compiled function on contiguous `tensors` of one shape and dtype."""
-    like = tensors[0]
+    """Run a compiled function on contiguous `tensors`, of which the input has shape and dtype."""
+    like = tensors["input"]
     assert like is not None
     # Held here until the launch: the library gets addresses alone.
     params = [None if value is None else value.contiguous() for value in params]
@@ -95,23 +92,23 @@ def _call(
         like.device,
     )
     library = native.load()
-    arguments = (
-        *(_address(tensor) for tensor in tensors),
-        DTYPES[like.dtype],
-        len(like),
-        library.AugmentParams([_address(value) for value in params]),
-        chain,
-        stream,
+    dtype = DTYPES[like.dtype]
+    call = library.ApplyAugmentCall(
+        backward=backward,
+        dtype=dtype,
+        **{name: address(tensor) for name, tensor in tensors.items()},
+        stream=stream,
+        samples=len(like),
+        params=[address(value) for value in params],
+        chain=chain,
     )
     if backend == "cpp":
-        getattr(library, f"{name}_cpu")(*arguments, torch.get_num_threads())
+        library.apply_augment_cpu(call, torch.get_num_threads())
         return
     with torch.cuda.device(like.device):
-        size = library.apply_augment_workspace(chain, len(like), like.dtype == torch.float64)
+        size = library.apply_augment_workspace(chain, len(like), dtype)
         workspace = torch.empty(size, dtype=torch.uint8, device=like.device)
-        getattr(library, f"{name}_cuda")(
-            *arguments, workspace.data_ptr(), size, current_stream(like)
-        )
+        library.apply_augment_cuda(call, workspace.data_ptr(), size, current_stream(like))
 
 
 def _forward_fake(x: Tensor, *_: Any) -> Tensor:
@@ -121,8 +118,13 @@ def _forward_fake(x: Tensor, *_: Any) -> Tensor:
 def _forward(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
     out = _forward_fake(x)
     if out.numel():
-        tensors = (x.contiguous(), None if noise is None else noise.contiguous(), out)
-        _call("apply_augment", tensors, rest[: len(PARAM_DTYPES)], *rest[len(PARAM_DTYPES) :])
+        tensors = {
+            "input": x.contiguous(),
+            "noise": None if noise is None else noise.contiguous(),
+            "output": out,
+            "noise_output": None,
+        }
+        _call(False, tensors, rest[: len(PARAM_DTYPES)], *rest[len(PARAM_DTYPES) :])
     return out
 
 
@@ -134,14 +136,13 @@ def _backward_fake(grad: Tensor, wanted: Sequence[bool], *_: Any) -> tuple[Tenso
 def _backward(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor, Tensor]:
     out = _backward_fake(grad, wanted)
     if grad.numel() and any(wanted):
-        grads = [tensor if want else None for tensor, want in zip(out, wanted, strict=True)]
-        tensors = (grad.contiguous(), *grads)
-        _call(
-            "apply_augment_backward",
-            tensors,
-            rest[: len(PARAM_DTYPES)],
-            *rest[len(PARAM_DTYPES) :],
-        )
+        tensors = {
+            "input": grad.contiguous(),
+            "noise": None,
+            "output": out[0] if wanted[0] else None,
+            "noise_output": out[1] if wanted[1] else None,
+        }
+        _call(True, tensors, rest[: len(PARAM_DTYPES)], *rest[len(PARAM_DTYPES) :])
     return out
 
 

@@ -82,6 +82,11 @@ def native_chain(
     return NativeChain(chain, tables)
 
 
+def address(tensor: Tensor | None) -> int:
+    """As the library takes it: 0 for None."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 def scale_of(data: Tensor) -> float:
     """What turns stored units to metres."""
     return 1.0 if data.dtype.is_floating_point else MILLIMETRE
@@ -165,8 +170,8 @@ def _native_settings(amplitudes: tuple[float, ...]) -> Any:
 torch.library.define(
     "aimclr_fast::skeleton_augment",
     "(Tensor data, Tensor index, int[] swap, int[] parents, int[] streams, ScalarType dtype,"
-    " int[] key, SymInt step, SymInt offset, int crop_ratio, int blur_taps, bool blur_normalize,"
-    " float[] amplitudes, str backend) -> Tensor[]",
+    " int[] key, SymInt step, Tensor? step_tensor, SymInt offset, int crop_ratio, int blur_taps,"
+    " bool blur_normalize, float[] amplitudes, str backend) -> Tensor[]",
 )
 
 
@@ -194,6 +199,7 @@ def _write_views(
     dtype: torch.dtype,
     key: Sequence[int],
     step: int,
+    step_tensor: Tensor | None,
     offset: int,
     crop_ratio: int,
     blur_taps: int,
@@ -219,30 +225,32 @@ def _write_views(
         blur_normalize,
         index.device,
     )
-    arguments = (
-        data.data_ptr(),
-        DTYPES[data.dtype],
-        scale_of(data),
-        len(data),
-        index.data_ptr(),
-        index.element_size(),
-        len(index),
-        library.AugmentOutputs(list(streams), [view.data_ptr() for view in views]),
-        DTYPES[dtype],
-        chain,
-        _native_settings(tuple(amplitudes)),
-        *key,
-        step,
-        offset,
+    call = library.SkeletonAugmentCall(
+        data=data.data_ptr(),
+        data_dtype=DTYPES[data.dtype],
+        scale=scale_of(data),
+        sequences=len(data),
+        index=index.data_ptr(),
+        index_bytes=index.element_size(),
+        samples=len(index),
+        streams=streams,
+        views=[view.data_ptr() for view in views],
+        dtype=DTYPES[dtype],
+        chain=chain,
+        settings=_native_settings(tuple(amplitudes)),
+        key=key,
+        step=step,
+        step_tensor=address(step_tensor),
+        offset=offset,
     )
     if backend == "cpp":
-        library.skeleton_augment_cpu(*arguments, torch.get_num_threads())
+        library.skeleton_augment_cpu(call, torch.get_num_threads())
         return views
     with torch.cuda.device(index.device):
         size = library.skeleton_augment_workspace(chain, len(index))
         workspace = torch.empty(size, dtype=torch.uint8, device=index.device)
         library.skeleton_augment_cuda(
-            *arguments, data.is_cpu, workspace.data_ptr(), size, current_stream(index)
+            call, data.is_cpu, workspace.data_ptr(), size, current_stream(index)
         )
     return views
 
@@ -261,7 +269,7 @@ def _fast(
     layout: Layout,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int,
     streams: Sequence[str],
     dtype: torch.dtype,
@@ -274,7 +282,8 @@ def _fast(
         [STREAMS.index(stream) for stream in streams],
         dtype if dtype in WRITTEN else torch.float32,
         philox.split_seed(seed),
-        step,
+        0 if isinstance(step, Tensor) else step,
+        step if isinstance(step, Tensor) else None,
         offset,
         config.crop_ratio,
         config.blur_taps,
@@ -291,7 +300,7 @@ def _reference(
     layout: Layout,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int,
     streams: Sequence[str],
     dtype: torch.dtype,
@@ -324,7 +333,7 @@ def skeleton_augment(
     layout: str | Layout,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int,
     streams: Sequence[str],
     dtype: torch.dtype | None,
@@ -338,7 +347,11 @@ def skeleton_augment(
     if not (data.is_cpu and index.is_cuda and data.is_pinned()):
         check_same_device(data=data, index=index)
     check_streams(streams)
-    if not 0 <= step < 2**32:
+    if isinstance(step, Tensor):
+        check_shape("step", step)
+        check_dtype("step", step, torch.int64)
+        check_same_device(index=index, step=step)
+    elif not 0 <= step < 2**32:
         raise ValueError(f"step must lie in 0..2^32-1, got {step}")
     if not 0 <= offset <= 2**32 - len(index):
         raise ValueError(f"offset must lie in 0..2^32-N, got {offset}")
@@ -347,6 +360,8 @@ def skeleton_augment(
         raise TypeError(f"dtype must be floating point, got {dtype}")
     if not torch.compiler.is_compiling():  # the compiled backends look, too
         check_range("index", index, 0, len(data) - 1)
+        if isinstance(step, Tensor):
+            check_range("step", step, 0, 2**32 - 1)
     reason = why_too_large(data, config.crop_ratio, config.blur_taps)
     # The index says where the views go; the data may stay in pinned host memory.
     run = choose("skeleton_augment", unless(reason, BACKENDS), backend, index)

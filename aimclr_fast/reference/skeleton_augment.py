@@ -116,7 +116,7 @@ class AugmentParams:
     temporal_flip: Tensor | None = None
 
 
-def counters(step: int, positions: Tensor, view: View, draw: Draw, blocks: int) -> Tensor:
+def counters(step: int | Tensor, positions: Tensor, view: View, draw: Draw, blocks: int) -> Tensor:
     """Philox counters [N, blocks, 4] of one draw: (block, step, position, view and draw).
 
     A sample's numbers depend only on its place in the global batch, so neither the split of the
@@ -136,7 +136,7 @@ def draw_params(
     *,
     frames: int,
     seed: int,
-    step: int,
+    step: int | Tensor,
     positions: Tensor,
 ) -> AugmentParams:
     """Draw the parameters of one view for the samples at `positions` [N] of the global batch.
@@ -188,7 +188,7 @@ def draw_params(
 
 
 def draw_noise(
-    shape: tuple[int, ...], view: View, *, seed: int, step: int, positions: Tensor
+    shape: tuple[int, ...], view: View, *, seed: int, step: int | Tensor, positions: Tensor
 ) -> Tensor:
     """Standard normal draws [N, *shape]; element e comes from block e // 4, word e % 4."""
     elements = math.prod(shape)
@@ -327,7 +327,7 @@ def skeleton_augment_streams(
     parents: Tensor,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int = 0,
     streams: Sequence[str] = STREAMS,
     scale: float = 1.0,

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "bindings/binding.h"
@@ -17,7 +18,8 @@ augment::Outputs make_outputs(const std::vector<int>& streams,
                               const std::vector<std::uintptr_t>& views) {
     augment::Outputs outputs{};
     if (streams.empty() || streams.size() > 3 || views.size() != 3 * streams.size()) {
-        throw pybind11::value_error("AugmentOutputs: one to three streams, with three views each");
+        throw pybind11::value_error(
+            "SkeletonAugmentCall: one to three streams, with three views each");
     }
     outputs.streams = static_cast<int>(streams.size());
     for (std::size_t i = 0; i < streams.size(); ++i) {
@@ -60,6 +62,28 @@ augment::Settings make_settings(float shear_amplitude, float spatial_flip_prob,
             temporal_flip_prob};
 }
 
+augment::DrawnCall make_call(std::uintptr_t data, int data_dtype, float scale,
+                             std::int64_t sequences, std::uintptr_t index, int index_bytes,
+                             std::int64_t samples, const std::vector<int>& streams,
+                             const std::vector<std::uintptr_t>& views, int dtype,
+                             const augment::Chain& chain, const augment::Settings& settings,
+                             std::pair<std::uint32_t, std::uint32_t> key, std::uint32_t step,
+                             std::uintptr_t step_tensor, std::uint32_t offset) {
+    return {to_native<const void*>(data),
+            static_cast<DataType>(data_dtype),
+            scale,
+            sequences,
+            to_native<const void*>(index),
+            index_bytes,
+            samples,
+            make_outputs(streams, views),
+            static_cast<DataType>(dtype),
+            chain,
+            settings,
+            {key.first, key.second, step, offset},
+            to_native<const std::int64_t*>(step_tensor)};
+}
+
 }  // namespace
 }  // namespace aimclr::bindings
 
@@ -67,8 +91,11 @@ AIMCLR_BINDINGS(skeleton_augment, module) {
     namespace py = pybind11;
     using namespace aimclr;
     using py::arg;
-    py::class_<augment::Outputs>(module, "AugmentOutputs")
-        .def(py::init(&bindings::make_outputs), arg("streams"), arg("views"));
+    py::class_<augment::DrawnCall>(module, "SkeletonAugmentCall")
+        .def(py::init(&bindings::make_call), py::kw_only(), arg("data"), arg("data_dtype"),
+             arg("scale"), arg("sequences"), arg("index"), arg("index_bytes"), arg("samples"),
+             arg("streams"), arg("views"), arg("dtype"), arg("chain"), arg("settings"), arg("key"),
+             arg("step"), arg("step_tensor"), arg("offset"));
     py::class_<augment::Chain>(module, "AugmentChain")
         .def(py::init(&bindings::make_chain), arg("frames"), arg("joints"), arg("bodies"),
              arg("swap"), arg("parents"), arg("crop_ratio"), arg("blur_taps"),

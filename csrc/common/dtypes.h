@@ -5,9 +5,11 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "common/box_muller.h"
 #include "common/macros.h"
+#include "common/status.h"
 
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
@@ -112,5 +114,35 @@ struct Store<BFloat16> {
         return {float_to_bfloat16(value)};
     }
 };
+
+// --- From a number to a type ---------------------------------------------------------------------
+
+template <typename T>
+inline constexpr DataType kTypeOf = DataType::kFloat32;
+template <>
+inline constexpr DataType kTypeOf<double> = DataType::kFloat64;
+template <>
+inline constexpr DataType kTypeOf<Half> = DataType::kFloat16;
+template <>
+inline constexpr DataType kTypeOf<BFloat16> = DataType::kBFloat16;
+template <>
+inline constexpr DataType kTypeOf<std::int16_t> = DataType::kInt16;
+
+// What is computed in for tensors of T.
+template <typename T>
+using RealOf = std::conditional_t<std::is_same_v<T, double>, double, float>;
+
+template <typename T>
+struct Tag {
+    using Type = T;
+};
+
+// Returns body(Tag<T>{}) for the T of `Types` that `type` stands for.
+template <typename... Types, typename Body>
+Status for_type(DataType type, const Body& body) {
+    Status status = invalid_argument("a tensor has a dtype that the kernel does not take");
+    static_cast<void>(((kTypeOf<Types> == type && (status = body(Tag<Types>{}), true)) || ...));
+    return status;
+}
 
 }  // namespace aimclr

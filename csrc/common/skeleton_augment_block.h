@@ -37,34 +37,43 @@ struct Block {
 
     // --- Reading a sequence -----------------------------------------------------------------
 
+    // Starts to read a sequence.
     template <typename T>
-    AIMCLR_HD void issue(const T* from, int thread, Prefetched& prefetched) const {
-        static_assert(sizeof(Pack<T>) <= sizeof(prefetched.pack[0]));
-        AIMCLR_UNROLL
-        for (int i = 0; i < kPrefetch; ++i) {
-            const int element = 4 * (thread + i * threads);
-            if (element < launch.chain.shape.elements()) {
-                const Pack<T> pack = *reinterpret_cast<const Pack<T>*>(from + element);
-                std::memcpy(&prefetched.pack[i], &pack, sizeof(pack));
+    AIMCLR_HD void prefetch(const T* from, int thread, Prefetched& prefetched) const {
+        if constexpr (sizeof(Pack<T>) <= sizeof(prefetched.pack[0])) {
+            if (!launch.packed) {
+                return;
+            }
+            AIMCLR_UNROLL
+            for (int i = 0; i < kPrefetch; ++i) {
+                const int element = 4 * (thread + i * threads);
+                if (element < launch.chain.shape.elements()) {
+                    const Pack<T> pack = *reinterpret_cast<const Pack<T>*>(from + element);
+                    std::memcpy(&prefetched.pack[i], &pack, sizeof(pack));
+                }
             }
         }
     }
 
+    // Writes the sequence to `raw`.
     template <typename T>
-    AIMCLR_HD void put(const Pack<T>& pack, int element, Real scale) const {
-        AIMCLR_UNROLL
-        for (int i = 0; i < 4; ++i) {
-            raw[place(element + i)] = scale * load<Real>(pack.v[i]);
-        }
-    }
-
-    template <typename T>
-    AIMCLR_HD void commit(const T* from, Real scale, int thread,
-                          const Prefetched& prefetched) const {
+    AIMCLR_HD void stage(const T* from, Real scale, int thread,
+                         const Prefetched& prefetched) const {
         const int elements = launch.chain.shape.elements();
         if constexpr (sizeof(Pack<T>) <= sizeof(prefetched.pack[0])) {
             if (launch.packed) {
-                commit_packs(from, scale, thread, prefetched);
+                AIMCLR_UNROLL
+                for (int i = 0; i < kPrefetch; ++i) {
+                    const int element = 4 * (thread + i * threads);
+                    if (element < elements) {
+                        Pack<T> pack;
+                        std::memcpy(&pack, &prefetched.pack[i], sizeof(pack));
+                        put(pack, element, scale);
+                    }
+                }
+                for (int i = 4 * (thread + kPrefetch * threads); i < elements; i += 4 * threads) {
+                    put(*reinterpret_cast<const Pack<T>*>(from + i), i, scale);
+                }
                 return;
             }
         }
@@ -74,50 +83,10 @@ struct Block {
     }
 
     template <typename T>
-    AIMCLR_HD void commit_packs(const T* from, Real scale, int thread,
-                                const Prefetched& prefetched) const {
-        const int elements = launch.chain.shape.elements();
+    AIMCLR_HD void put(const Pack<T>& pack, int element, Real scale) const {
         AIMCLR_UNROLL
-        for (int i = 0; i < kPrefetch; ++i) {
-            const int element = 4 * (thread + i * threads);
-            if (element < elements) {
-                Pack<T> pack;
-                std::memcpy(&pack, &prefetched.pack[i], sizeof(pack));
-                put(pack, element, scale);
-            }
-        }
-        for (int pack = thread + kPrefetch * threads; 4 * pack < elements; pack += threads) {
-            put(*reinterpret_cast<const Pack<T>*>(from + 4 * pack), 4 * pack, scale);
-        }
-    }
-
-    // Starts to read a sequence of `type`, if it can be read in packs.
-    AIMCLR_HD void prefetch(const void* from, DataType type, int thread,
-                            Prefetched& prefetched) const {
-        if (!launch.packed || type == DataType::kFloat64) {
-            return;
-        }
-        if (type == DataType::kFloat32) {
-            issue(static_cast<const float*>(from), thread, prefetched);
-        } else {
-            issue(static_cast<const std::uint16_t*>(from), thread, prefetched);
-        }
-    }
-
-    // Writes the sequence to `raw`.
-    AIMCLR_HD void stage(const void* from, DataType type, Real scale, int thread,
-                         const Prefetched& prefetched) const {
-        switch (type) {
-            case DataType::kFloat32:
-                return commit(static_cast<const float*>(from), scale, thread, prefetched);
-            case DataType::kFloat64:
-                return commit(static_cast<const double*>(from), scale, thread, prefetched);
-            case DataType::kFloat16:
-                return commit(static_cast<const Half*>(from), scale, thread, prefetched);
-            case DataType::kBFloat16:
-                return commit(static_cast<const BFloat16*>(from), scale, thread, prefetched);
-            case DataType::kInt16:
-                return commit(static_cast<const std::int16_t*>(from), scale, thread, prefetched);
+        for (int i = 0; i < 4; ++i) {
+            raw[place(element + i)] = scale * load<Real>(pack.v[i]);
         }
     }
 

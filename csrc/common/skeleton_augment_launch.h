@@ -72,9 +72,9 @@ struct Launch {
     }
 };
 
-// How many packs of a sequence each thread holds in registers while it draws noise; four keep a
-// sequence of 3 x 50 x 25 x 2 floats in flight with 512 threads.
-constexpr int kPrefetch = 4;
+// How many packs of a sequence each thread holds in registers while it draws noise; three keep a
+// sequence of 3 x 50 x 25 x 2 floats in flight with 640 threads.
+constexpr int kPrefetch = 3;
 
 struct Prefetched {
     Pack<std::uint32_t> pack[kPrefetch];

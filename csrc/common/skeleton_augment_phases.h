@@ -47,11 +47,22 @@ struct DrawnViews {
     AIMCLR_HD std::int64_t elements() const {
         return block.launch.chain.shape.elements();
     }
-    AIMCLR_HD const void* sequence() const {
-        const std::int64_t size = call.data_type == DataType::kFloat64   ? 8
-                                  : call.data_type == DataType::kFloat32 ? 4
-                                                                         : 2;
-        return static_cast<const char*>(call.data) + call.sequence(sample) * elements() * size;
+    // Calls body(sequence), a pointer of the stored type.
+    template <typename Body>
+    AIMCLR_HD void with_sequence(const Body& body) const {
+        const std::int64_t first = call.sequence(sample) * elements();
+        switch (call.data_type) {
+            case DataType::kFloat32:
+                return body(static_cast<const float*>(call.data) + first);
+            case DataType::kFloat64:
+                return body(static_cast<const double*>(call.data) + first);
+            case DataType::kFloat16:
+                return body(static_cast<const Half*>(call.data) + first);
+            case DataType::kBFloat16:
+                return body(static_cast<const BFloat16*>(call.data) + first);
+            case DataType::kInt16:
+                return body(static_cast<const std::int16_t*>(call.data) + first);
+        }
     }
     AIMCLR_HD Out* output(int stream, View view) const {
         return static_cast<Out*>(call.outputs.view[stream][static_cast<int>(view)]) +
@@ -60,7 +71,7 @@ struct DrawnViews {
 
     // 1. Starts to read the sequence, and draws the words behind the parameters.
     AIMCLR_HD void begin(int thread, Prefetched& prefetched) const {
-        block.prefetch(sequence(), call.data_type, thread, prefetched);
+        with_sequence([&](const auto* from) { block.prefetch(from, thread, prefetched); });
         if (thread < kExtremeBlocks + 2 * kPlainBlocks) {
             const int plain = thread - kExtremeBlocks;
             const View view = plain < 0              ? View::kExtreme
@@ -85,7 +96,7 @@ struct DrawnViews {
             block.draw_noise(call.source_of(sample), View::kExtreme, call.settings.noise_std,
                              masked_axis(state.words, call.settings), thread);
         }
-        block.stage(sequence(), call.data_type, call.scale, thread, prefetched);
+        with_sequence([&](const auto* from) { block.stage(from, call.scale, thread, prefetched); });
     }
 
     AIMCLR_HD bool blurs() const {
@@ -99,14 +110,14 @@ struct DrawnViews {
     // 3. Writes the views that take one step. Their stores drain while the extreme view is made.
     AIMCLR_HD void write_plain(int thread) const {
         for (int view = has_steps() ? 1 : 0; view < kViews; ++view) {
-            const Plan<float> plan = state.plan[view];
+            const Plan<float>& plan = state.plan[view];
             for (int i = 0; i < call.outputs.streams; ++i) {
                 block.write_direct(output(i, static_cast<View>(view)), call.outputs.stream[i], plan,
                                    thread);
             }
         }
         if (has_steps()) {
-            const Plan<float> plan = state.plan[0];
+            const Plan<float>& plan = state.plan[0];
             block.transform(plan, plan.noise_std > 0, static_cast<const float*>(nullptr), thread);
         }
     }
@@ -118,7 +129,7 @@ struct DrawnViews {
 
     // 5. Only if has_steps().
     AIMCLR_HD void write_staged(int thread) const {
-        const Plan<float> plan = state.plan[0];
+        const Plan<float>& plan = state.plan[0];
         const float* const buffer = plan.blur_sigma > 0 ? block.raw : block.work;
         for (int i = 0; i < call.outputs.streams; ++i) {
             block.write_from(buffer, output(i, View::kExtreme), call.outputs.stream[i], plan,
@@ -127,40 +138,45 @@ struct DrawnViews {
     }
 };
 
-// Runs a block of DrawnViews or GivenView. phase(body) calls body(thread, prefetched) for all
-// threads and returns when all are done.
-template <typename Views, typename Phase>
-AIMCLR_HD void run_views(const Views& views, const Phase& phase) {
+// The order of the phases. phase(body) calls body(thread, prefetched) for all threads of the block
+// and returns when all are done.
+template <typename Out, bool kSpread, typename Phase>
+AIMCLR_HD void run(const DrawnViews<Out, kSpread>& views, const Phase& phase) {
     phase([&](int thread, Prefetched& prefetched) { views.begin(thread, prefetched); });
     phase([&](int thread, Prefetched& prefetched) { views.prepare(thread, prefetched); });
     phase([&](int thread, Prefetched&) { views.write_plain(thread); });
-    if (!views.has_steps()) {
-        return;
-    }
     if (views.blurs()) {
         phase([&](int thread, Prefetched&) { views.blur(thread); });
     }
-    phase([&](int thread, Prefetched&) { views.write_staged(thread); });
+    if (views.has_steps()) {
+        phase([&](int thread, Prefetched&) { views.write_staged(thread); });
+    }
 }
 
-// Augments one sample with given parameters.
-template <typename Real, typename T, bool kSpread>
+// Augments one sample with given parameters, or takes the gradient back through that.
+template <typename T, bool kSpread>
 struct GivenView {
+    using Real = RealOf<T>;
+
     const GivenCall& call;
     BlockState<Real>& state;
     Block<Real, kSpread> block;
     std::int64_t sample;
 
-    AIMCLR_HD std::int64_t at() const {
-        return sample * block.launch.chain.shape.elements();
+    // The sample's part of a tensor.
+    AIMCLR_HD const T* part(const void* tensor) const {
+        return tensor == nullptr ? nullptr : static_cast<const T*>(tensor) + first();
     }
-    AIMCLR_HD const T* noise() const {
-        return call.noise == nullptr ? nullptr : static_cast<const T*>(call.noise) + at();
+    AIMCLR_HD T* part(void* tensor) const {
+        return tensor == nullptr ? nullptr : static_cast<T*>(tensor) + first();
+    }
+    AIMCLR_HD std::int64_t first() const {
+        return sample * block.launch.chain.shape.elements();
     }
 
     // 1.
     AIMCLR_HD void begin(int thread, Prefetched& prefetched) const {
-        block.prefetch(static_cast<const T*>(call.input) + at(), call.type, thread, prefetched);
+        block.prefetch(part(call.input), thread, prefetched);
         if (thread == 0) {
             state.plan[0] =
                 Plan<Real>::of(call.params.as<Real>().at(sample, block.launch.chain.padding));
@@ -170,8 +186,7 @@ struct GivenView {
     // 2.
     AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
         block.weigh(state.plan[0].blur_sigma, thread);
-        block.stage(static_cast<const T*>(call.input) + at(), call.type, Real(1), thread,
-                    prefetched);
+        block.stage(part(call.input), Real(1), thread, prefetched);
     }
 
     AIMCLR_HD bool blurs() const {
@@ -180,14 +195,20 @@ struct GivenView {
     AIMCLR_HD bool has_steps() const {
         return call.noise != nullptr || blurs();
     }
+    // Where the blur's result is, or what it would have read.
+    AIMCLR_HD const Real* blurred() const {
+        return blurs() ? block.raw : block.work;
+    }
+
+    // --- Forward ----------------------------------------------------------------------------
 
     // 3.
     AIMCLR_HD void write_plain(int thread) const {
-        const Plan<Real> plan = state.plan[0];
+        const Plan<Real>& plan = state.plan[0];
         if (has_steps()) {
-            block.transform(plan, false, noise(), thread);
+            block.transform(plan, false, part(call.noise), thread);
         } else {
-            block.write_direct(static_cast<T*>(call.output) + at(), call.stream, plan, thread);
+            block.write_direct(part(call.output), call.stream, plan, thread);
         }
     }
 
@@ -198,46 +219,15 @@ struct GivenView {
 
     // 5. Only if has_steps().
     AIMCLR_HD void write_staged(int thread) const {
-        const Plan<Real> plan = state.plan[0];
-        block.write_from(plan.blur_sigma > 0 ? block.raw : block.work,
-                         static_cast<T*>(call.output) + at(), call.stream, plan, thread);
-    }
-};
-
-// The gradients of GivenView: each step transposed, in reverse order.
-template <typename Real, typename T, bool kSpread>
-struct GivenGradient {
-    const GivenCall& call;
-    BlockState<Real>& state;
-    Block<Real, kSpread> block;
-    std::int64_t sample;
-
-    AIMCLR_HD std::int64_t at() const {
-        return sample * block.launch.chain.shape.elements();
-    }
-    // 1.
-    AIMCLR_HD void begin(int thread, Prefetched& prefetched) const {
-        block.prefetch(static_cast<const T*>(call.input) + at(), call.type, thread, prefetched);
-        if (thread == 0) {
-            state.plan[0] =
-                Plan<Real>::of(call.params.as<Real>().at(sample, block.launch.chain.padding));
-        }
+        const Plan<Real>& plan = state.plan[0];
+        block.write_from(blurred(), part(call.output), call.stream, plan, thread);
     }
 
-    // 2.
-    AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
-        block.weigh(state.plan[0].blur_sigma, thread);
-        block.stage(static_cast<const T*>(call.input) + at(), call.type, Real(1), thread,
-                    prefetched);
-    }
-
-    AIMCLR_HD bool blurs() const {
-        return state.plan[0].blur_sigma > 0;
-    }
+    // --- Backward: each step transposed, in reverse order -------------------------------------
 
     // 3. Back through the stream, the time flip and the mask.
     AIMCLR_HD void before_stream(int thread) const {
-        const Plan<Real> plan = state.plan[0];
+        const Plan<Real>& plan = state.plan[0];
         const int plane = block.launch.chain.shape.plane(), row = block.launch.chain.shape.row();
         const int last = block.launch.chain.shape.frames - 1;
         for (int point = thread; point < plane; point += block.threads) {
@@ -273,19 +263,19 @@ struct GivenGradient {
 
     // 4. Only if blurs(): the weights are symmetric, so the blur is its own transpose. It passes
     // over the masked axis, too, which holds zeros.
-    AIMCLR_HD void blur(int thread) const {
+    AIMCLR_HD void blur_gradient(int thread) const {
         block.blur(-1, thread);
     }
 
     // 5. Writes the gradients wanted.
     AIMCLR_HD void write_gradients(int thread) const {
-        const Plan<Real> plan = state.plan[0];
-        const Real* const buffer = plan.blur_sigma > 0 ? block.raw : block.work;
+        const Plan<Real>& plan = state.plan[0];
+        const Real* const buffer = blurred();
         const int frames = block.launch.chain.shape.frames, row = block.launch.chain.shape.row();
         if (call.noise_output != nullptr) {
-            block.write(
-                static_cast<T*>(call.noise_output) + at(), thread,
-                [&](int frame, int in_row) { return block.read(buffer, frame * row + in_row); });
+            block.write(part(call.noise_output), thread, [&](int frame, int in_row) {
+                return block.read(buffer, frame * row + in_row);
+            });
         }
         if (call.output == nullptr) {
             return;
@@ -295,7 +285,7 @@ struct GivenGradient {
         for (int i = 0; i < 9; ++i) {
             transposed.entry[i] = plan.matrix.entry[i % 3 * 3 + i / 3];
         }
-        block.write(static_cast<T*>(call.output) + at(), thread, [&](int frame, int in_row) {
+        block.write(part(call.output), thread, [&](int frame, int in_row) {
             // The frame itself and its images in the mirrored ends, where the crop shows them.
             const int images[3] = {frame, -1 - frame, 2 * frames - 1 - frame};
             const int from = plan.spatial_flip ? block.launch.chain.joints.swap[in_row] : in_row;
@@ -316,16 +306,25 @@ struct GivenGradient {
     }
 };
 
-// Runs a block of GivenGradient.
-template <typename Gradient, typename Phase>
-AIMCLR_HD void run_gradient(const Gradient& gradient, const Phase& phase) {
-    phase([&](int thread, Prefetched& prefetched) { gradient.begin(thread, prefetched); });
-    phase([&](int thread, Prefetched& prefetched) { gradient.prepare(thread, prefetched); });
-    phase([&](int thread, Prefetched&) { gradient.before_stream(thread); });
-    if (gradient.blurs()) {
-        phase([&](int thread, Prefetched&) { gradient.blur(thread); });
+template <bool kBackward, typename T, bool kSpread, typename Phase>
+AIMCLR_HD void run(const GivenView<T, kSpread>& view, const Phase& phase) {
+    phase([&](int thread, Prefetched& prefetched) { view.begin(thread, prefetched); });
+    phase([&](int thread, Prefetched& prefetched) { view.prepare(thread, prefetched); });
+    if constexpr (kBackward) {
+        phase([&](int thread, Prefetched&) { view.before_stream(thread); });
+        if (view.blurs()) {
+            phase([&](int thread, Prefetched&) { view.blur_gradient(thread); });
+        }
+        phase([&](int thread, Prefetched&) { view.write_gradients(thread); });
+    } else {
+        phase([&](int thread, Prefetched&) { view.write_plain(thread); });
+        if (view.blurs()) {
+            phase([&](int thread, Prefetched&) { view.blur(thread); });
+        }
+        if (view.has_steps()) {
+            phase([&](int thread, Prefetched&) { view.write_staged(thread); });
+        }
     }
-    phase([&](int thread, Prefetched&) { gradient.write_gradients(thread); });
 }
 
 }  // namespace aimclr::augment

@@ -1,17 +1,13 @@
 #include "cpu/apply_augment.h"
 
 #include <algorithm>
-#include <atomic>
 
-#include "common/skeleton_augment_call.h"
-#include "cpu/parallel.h"
 #include "cpu/skeleton_augment_view.h"
 
 namespace aimclr::cpu {
 namespace {
 
 using augment::GivenCall;
-using augment::GivenParams;
 using augment::Params;
 using augment::Stream;
 
@@ -110,25 +106,6 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
     }
 }
 
-// Calls body(sample, params, workspace) for each sample.
-template <typename Real, typename Body>
-Status each_sample(const GivenCall& call, int threads, const Body& body) {
-    const GivenParams<Real> given = call.params.as<Real>();
-    std::atomic<bool> out_of_memory{false};
-    parallel_for(call.samples, threads, samples_per_thread(call.chain.shape),
-                 [&](std::int64_t begin, std::int64_t end) {
-                     Workspace<Real> workspace(call.chain);
-                     if (!workspace.allocated()) {
-                         out_of_memory = true;
-                         return;
-                     }
-                     for (std::int64_t sample = begin; sample < end; ++sample) {
-                         body(sample, given.at(sample, call.chain.padding), workspace);
-                     }
-                 });
-    return out_of_memory ? device_error("apply_augment: out of memory") : Status{};
-}
-
 template <typename T>
 T* tensor_at(void* tensor, std::int64_t element) {
     return tensor == nullptr ? nullptr : static_cast<T*>(tensor) + element;
@@ -139,25 +116,9 @@ const T* tensor_at(const void* tensor, std::int64_t element) {
     return tensor == nullptr ? nullptr : static_cast<const T*>(tensor) + element;
 }
 
-template <typename T, typename Real>
-Status run(bool is_backward, const GivenCall& call, int threads) {
-    return each_sample<Real>(
-        call, threads,
-        [&](std::int64_t sample, const Params<Real>& params, Workspace<Real>& workspace) {
-            const std::int64_t at = sample * call.chain.shape.elements();
-            const T* const input = tensor_at<T>(call.input, at);
-            T* const output = tensor_at<T>(call.output, at);
-            if (is_backward) {
-                backward(input, output, tensor_at<T>(call.noise_output, at), call.stream, params,
-                         call.chain, workspace);
-            } else {
-                forward(input, tensor_at<T>(call.noise, at), output, call.stream, params,
-                        call.chain, workspace);
-            }
-        });
-}
+}  // namespace
 
-Status run(bool is_backward, const GivenCall& call, int threads) {
+Status apply_augment(const GivenCall& call, int threads) {
     AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
     const std::int64_t* const starts = call.params.crop_start;
     for (std::int64_t i = 0; starts != nullptr && i < call.samples; ++i) {
@@ -165,38 +126,26 @@ Status run(bool is_backward, const GivenCall& call, int threads) {
             return invalid_argument("apply_augment: params.crop_start is out of range");
         }
     }
-    switch (call.type) {
-        case DataType::kFloat32:
-            return run<float, float>(is_backward, call, threads);
-        case DataType::kFloat64:
-            return run<double, double>(is_backward, call, threads);
-        case DataType::kFloat16:
-            return run<Half, float>(is_backward, call, threads);
-        case DataType::kBFloat16:
-            return run<BFloat16, float>(is_backward, call, threads);
-        default:
-            return invalid_argument("apply_augment: unknown dtype");
-    }
-}
-
-}  // namespace
-
-Status apply_augment(const void* x, const void* noise, void* out, int type, std::int64_t n,
-                     const augment::GivenArrays& params, const augment::Chain& chain, int stream,
-                     int threads) {
-    return run(false,
-               {x, noise, out, nullptr, static_cast<DataType>(type), static_cast<Stream>(stream), n,
-                params, chain},
-               threads);
-}
-
-Status apply_augment_backward(const void* grad, void* grad_x, void* grad_noise, int type,
-                              std::int64_t n, const augment::GivenArrays& params,
-                              const augment::Chain& chain, int stream, int threads) {
-    return run(true,
-               {grad, nullptr, grad_x, grad_noise, static_cast<DataType>(type),
-                static_cast<Stream>(stream), n, params, chain},
-               threads);
+    return for_type<float, double, Half, BFloat16>(call.type, [&](auto tag) {
+        using T = typename decltype(tag)::Type;
+        using Real = RealOf<T>;
+        const augment::GivenParams<Real> given = call.params.as<Real>();
+        return for_samples<Real>(
+            call.samples, call.chain, threads,
+            [&](std::int64_t sample, Workspace<Real>& workspace) {
+                const std::int64_t at = sample * call.chain.shape.elements();
+                const Params<Real> params = given.at(sample, call.chain.padding);
+                const T* const input = tensor_at<T>(call.input, at);
+                T* const output = tensor_at<T>(call.output, at);
+                if (call.backward) {
+                    backward(input, output, tensor_at<T>(call.noise_output, at), call.stream,
+                             params, call.chain, workspace);
+                } else {
+                    forward(input, tensor_at<T>(call.noise, at), output, call.stream, params,
+                            call.chain, workspace);
+                }
+            });
+    });
 }
 
 }  // namespace aimclr::cpu

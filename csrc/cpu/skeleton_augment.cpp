@@ -1,10 +1,7 @@
 #include "cpu/skeleton_augment.h"
 
 #include <algorithm>
-#include <atomic>
 
-#include "common/skeleton_augment_call.h"
-#include "cpu/parallel.h"
 #include "cpu/skeleton_augment_view.h"
 
 namespace aimclr::cpu {
@@ -60,75 +57,25 @@ void write_sample(const DrawnCall& call, std::int64_t sample, Workspace<float>& 
     }
 }
 
-template <typename In, typename Out>
-Status run(const DrawnCall& call, int threads) {
-    std::atomic<bool> out_of_memory{false};
-    parallel_for(call.samples, threads, samples_per_thread(call.chain.shape),
-                 [&](std::int64_t begin, std::int64_t end) {
-                     Workspace<float> workspace(call.chain);
-                     if (!workspace.allocated()) {
-                         out_of_memory = true;
-                         return;
-                     }
-                     for (std::int64_t sample = begin; sample < end; ++sample) {
-                         write_sample<In, Out>(call, sample, workspace);
-                     }
-                 });
-    return out_of_memory ? device_error("skeleton_augment: out of memory") : Status{};
-}
-
-template <typename In>
-Status run_to(DataType out, const DrawnCall& call, int threads) {
-    switch (out) {
-        case DataType::kFloat32:
-            return run<In, float>(call, threads);
-        case DataType::kFloat16:
-            return run<In, Half>(call, threads);
-        case DataType::kBFloat16:
-            return run<In, BFloat16>(call, threads);
-        default:
-            return invalid_argument("skeleton_augment: unknown dtype of the views");
-    }
-}
-
 }  // namespace
 
-Status skeleton_augment(const void* data, int data_type, float data_scale, std::int64_t sequences,
-                        const void* index, int index_bytes, std::int64_t n,
-                        const augment::Outputs& outputs, int out_type, const augment::Chain& chain,
-                        const Settings& settings, std::uint32_t key0, std::uint32_t key1,
-                        std::uint32_t step, std::uint32_t offset, int threads) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(chain));
-    const DrawnCall call{data,
-                         static_cast<DataType>(data_type),
-                         data_scale,
-                         sequences,
-                         index,
-                         index_bytes,
-                         n,
-                         outputs,
-                         chain,
-                         settings,
-                         {key0, key1, step, offset}};
-    for (std::int64_t sample = 0; sample < n; ++sample) {
+Status skeleton_augment(const DrawnCall& call, int threads) {
+    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
+    for (std::int64_t sample = 0; sample < call.samples; ++sample) {
         if (!call.in_range(sample)) {
             return invalid_argument("skeleton_augment: index is out of the data's range");
         }
     }
-    const auto out = static_cast<DataType>(out_type);
-    switch (call.data_type) {
-        case DataType::kFloat32:
-            return run_to<float>(out, call, threads);
-        case DataType::kFloat64:
-            return run_to<double>(out, call, threads);
-        case DataType::kFloat16:
-            return run_to<Half>(out, call, threads);
-        case DataType::kBFloat16:
-            return run_to<BFloat16>(out, call, threads);
-        case DataType::kInt16:
-            return run_to<std::int16_t>(out, call, threads);
-    }
-    return invalid_argument("skeleton_augment: unknown dtype of the data");
+    return for_type<float, double, Half, BFloat16, std::int16_t>(call.data_type, [&](auto stored) {
+        return for_type<float, Half, BFloat16>(call.out_type, [&](auto written) {
+            using In = typename decltype(stored)::Type;
+            using Out = typename decltype(written)::Type;
+            return for_samples<float>(call.samples, call.chain, threads,
+                                      [&](std::int64_t sample, Workspace<float>& workspace) {
+                                          write_sample<In, Out>(call, sample, workspace);
+                                      });
+        });
+    });
 }
 
 Status skeleton_augment_draws(const Settings& settings, std::uint32_t key0, std::uint32_t key1,

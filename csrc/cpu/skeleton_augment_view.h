@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -13,6 +14,8 @@
 #include <type_traits>
 
 #include "common/skeleton_augment.h"
+#include "common/status.h"
+#include "cpu/parallel.h"
 #include "cpu/skeleton_augment_loops.h"
 
 namespace aimclr::cpu {
@@ -70,10 +73,25 @@ class Workspace {
     std::unique_ptr<Real[]> memory_;
 };
 
-// Enough work to pay for a thread: some hundred microseconds.
-inline std::int64_t samples_per_thread(augment::Shape shape) {
+// Calls body(sample, workspace) for `n` samples on up to `threads` threads.
+template <typename Real, typename Body>
+Status for_samples(std::int64_t n, const augment::Chain& chain, int threads, const Body& body) {
+    // Enough work to pay for a thread: some hundred microseconds.
     constexpr std::int64_t kElements = 1 << 17;
-    return std::max<std::int64_t>(1, kElements / std::max(shape.elements(), 1));
+    const std::int64_t grain =
+        std::max<std::int64_t>(1, kElements / std::max(chain.shape.elements(), 1));
+    std::atomic<bool> out_of_memory{false};
+    parallel_for(n, threads, grain, [&](std::int64_t begin, std::int64_t end) {
+        Workspace<Real> workspace(chain);
+        if (!workspace.allocated()) {
+            out_of_memory = true;
+            return;
+        }
+        for (std::int64_t sample = begin; sample < end; ++sample) {
+            body(sample, workspace);
+        }
+    });
+    return out_of_memory ? device_error("augment: out of memory") : Status{};
 }
 
 // Reads one sequence [3, frames, joints, bodies] into the workspace, in units of `scale`.

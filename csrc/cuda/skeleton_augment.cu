@@ -10,9 +10,14 @@ using augment::BlockState;
 using augment::DrawnCall;
 using augment::Launch;
 
+// For a full device: 64 registers, so that three blocks of 320 threads share a multiprocessor, as
+// their shared memory lets them for sequences of 3 x 50 x 25 x 2.
+template <bool kShared>
+constexpr int kBound = kShared ? 1024 : kMaxThreads<float, false>;
+
 // One block per sample; with buffers in the workspace, each block goes from sample to sample.
 template <typename Out, bool kShared>
-__global__ void __launch_bounds__(kMaxThreads<float, kShared>)
+__global__ void __launch_bounds__(kBound<kShared>, 1)
     skeleton_augment_kernel(const DrawnCall call, const Launch launch, const Buffers buffers) {
     __shared__ BlockState<float> state;
     for (std::int64_t sample = blockIdx.x; sample < call.samples; sample += gridDim.x) {
@@ -20,22 +25,11 @@ __global__ void __launch_bounds__(kMaxThreads<float, kShared>)
             __assert_fail("index is in the data's range", __FILE__, __LINE__, __func__);
         }
         augment::Prefetched prefetched;
-        augment::run_views(
+        augment::run(
             augment::DrawnViews<Out, kShared>{
                 call, state, buffers.block<float, kShared>(launch, state.weights), sample},
             BlockPhases{prefetched});
     }
-}
-
-template <typename Out>
-Status launch_to(const DrawnCall& call, Workspace workspace, void* stream) {
-    Placement placement{};
-    AIMCLR_RETURN_IF_ERROR(place_buffers<float>(call.chain, call.samples, placement));
-    const auto start = [&](auto* kernel) {
-        return launch_blocks(kernel, placement, call, augment::launch_of(call), workspace, stream);
-    };
-    return placement.in_shared() ? start(skeleton_augment_kernel<Out, true>)
-                                 : start(skeleton_augment_kernel<Out, false>);
 }
 
 }  // namespace
@@ -48,41 +42,25 @@ Status skeleton_augment_workspace(const augment::Chain& chain, std::int64_t n,
     return {};
 }
 
-Status skeleton_augment(const void* data, int data_type, float data_scale, std::int64_t sequences,
-                        const void* index, int index_bytes, std::int64_t n,
-                        const augment::Outputs& outputs, int out_type, const augment::Chain& chain,
-                        const augment::Settings& settings, std::uint32_t key0, std::uint32_t key1,
-                        std::uint32_t step, std::uint32_t offset, bool data_on_host,
-                        void* workspace, std::int64_t workspace_bytes, void* stream) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(chain));
-    if (n == 0 || chain.shape.elements() == 0) {
+Status skeleton_augment(const DrawnCall& asked, bool data_on_host, void* workspace,
+                        std::int64_t workspace_bytes, void* stream) {
+    AIMCLR_RETURN_IF_ERROR(augment::check(asked.chain));
+    if (asked.samples == 0 || asked.chain.shape.elements() == 0) {
         return {};
     }
+    DrawnCall call = asked;
     if (data_on_host) {
-        AIMCLR_RETURN_IF_ERROR(to_device_pointer(data));
+        AIMCLR_RETURN_IF_ERROR(to_device_pointer(call.data));
     }
-    const DrawnCall call{data,
-                         static_cast<DataType>(data_type),
-                         data_scale,
-                         sequences,
-                         index,
-                         index_bytes,
-                         n,
-                         outputs,
-                         chain,
-                         settings,
-                         {key0, key1, step, offset}};
+    Placement placement{};
+    AIMCLR_RETURN_IF_ERROR(place_buffers<float>(call.chain, call.samples, placement));
     const Workspace memory{workspace, workspace_bytes};
-    switch (static_cast<DataType>(out_type)) {
-        case DataType::kFloat32:
-            return launch_to<float>(call, memory, stream);
-        case DataType::kFloat16:
-            return launch_to<Half>(call, memory, stream);
-        case DataType::kBFloat16:
-            return launch_to<BFloat16>(call, memory, stream);
-        default:
-            return invalid_argument("skeleton_augment: unknown dtype of the views");
-    }
+    return for_type<float, Half, BFloat16>(call.out_type, [&](auto tag) {
+        using Out = typename decltype(tag)::Type;
+        auto* const kernel = placement.in_shared() ? skeleton_augment_kernel<Out, true>
+                                                   : skeleton_augment_kernel<Out, false>;
+        return launch_blocks(kernel, placement, call, memory, stream);
+    });
 }
 
 }  // namespace aimclr::cuda

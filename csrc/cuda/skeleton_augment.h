@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "common/skeleton_augment.h"
+#include "common/skeleton_augment_call.h"
 #include "common/status.h"
 
 namespace aimclr::cuda {
@@ -11,13 +11,9 @@ namespace aimclr::cuda {
 // sequence fits shared memory twice, as floats.
 Status skeleton_augment_workspace(const augment::Chain& chain, std::int64_t n, std::int64_t& bytes);
 
-// As in cpu/skeleton_augment.h, over device pointers, on `stream`. With `data_on_host` the
-// data lie in pinned host memory and are read there.
-Status skeleton_augment(const void* data, int data_type, float data_scale, std::int64_t sequences,
-                        const void* index, int index_bytes, std::int64_t n,
-                        const augment::Outputs& outputs, int out_type, const augment::Chain& chain,
-                        const augment::Settings& settings, std::uint32_t key0, std::uint32_t key1,
-                        std::uint32_t step, std::uint32_t offset, bool data_on_host,
-                        void* workspace, std::int64_t workspace_bytes, void* stream);
+// Writes the views, on `stream`; all pointers are the device's. With `data_on_host` the data lie in
+// pinned host memory and are read there.
+Status skeleton_augment(const augment::DrawnCall& call, bool data_on_host, void* workspace,
+                        std::int64_t workspace_bytes, void* stream);
 
 }  // namespace aimclr::cuda

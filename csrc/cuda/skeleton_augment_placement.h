@@ -11,10 +11,9 @@
 
 namespace aimclr::cuda {
 
-// Limits the registers to 64, so that several blocks share a multiprocessor. Doubles, and buffers
-// in global memory, whose addresses are longer, take more.
+// Doubles, and buffers in global memory, whose addresses are longer, take more registers.
 template <typename Real, bool kShared>
-constexpr int kMaxThreads = kShared && sizeof(Real) == 4 ? 1024 : 512;
+constexpr int kMaxThreads = kShared && sizeof(Real) == 4 ? 640 : 512;
 
 // Memory that Python allocated.
 struct Workspace {
@@ -57,11 +56,11 @@ Status place_buffers(const augment::Chain& chain, std::int64_t samples, Placemen
                      kMaxThreads<Real, false>};
         return {};
     }
-    constexpr int kBusy = std::min(640, kMaxThreads<Real, true>);
     // A block that has a multiprocessor for itself gets more threads. Their number divides the
     // packs of a plane evenly, so that few idle in the last round: 640 or 320 for 50 x 25 x 2.
     const std::int64_t packs = ceil_div(chain.shape.plane(), 4);
-    const std::int64_t rounds = ceil_div(packs, samples <= processors ? kBusy : 320);
+    const std::int64_t rounds =
+        ceil_div(packs, samples <= processors ? kMaxThreads<Real, true> : 320);
     const std::int64_t even = ceil_div(ceil_div(packs, rounds), 32) * 32;
     placement = {shared, 0, samples, static_cast<int>(std::max<std::int64_t>(even, 128))};
     return {};
@@ -117,8 +116,7 @@ struct BlockPhases {
 
 template <typename Call>
 Status launch_blocks(void (*kernel)(Call, augment::Launch, Buffers), const Placement& placement,
-                     const Call& call, const augment::Launch& launch, Workspace workspace,
-                     void* stream) {
+                     const Call& call, Workspace workspace, void* stream) {
     if (workspace.bytes < placement.workspace_bytes()) {
         return invalid_argument("augment: the workspace is too small");
     }
@@ -126,7 +124,8 @@ Status launch_blocks(void (*kernel)(Call, augment::Launch, Buffers), const Place
     AIMCLR_RETURN_IF_ERROR(from_cuda(cudaFuncSetAttribute(
         kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared))));
     kernel<<<static_cast<unsigned>(placement.blocks), placement.threads, shared,
-             as_stream(stream)>>>(call, launch, Buffers{workspace.memory, placement.buffer_bytes});
+             as_stream(stream)>>>(call, augment::launch_of(call),
+                                  Buffers{workspace.memory, placement.buffer_bytes});
     return launch_status();
 }
 

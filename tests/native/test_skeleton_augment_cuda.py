@@ -1,4 +1,4 @@
-"""What the compiled augmentation kernels take of a multiprocessor: no spills, 64 registers."""
+"""What the compiled augmentation kernels take of a multiprocessor: no spills, few registers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import NamedTuple
 import pytest
 
 SOURCES = ("skeleton_augment.cu", "apply_augment.cu")
-# Instances of each kernel: dtypes written times both placements of the buffers.
+# Instances of each kernel: dtypes written times both placements of the buffers, times directions.
 KERNELS = {
     "skeleton_augment_kernel": 6,
-    "apply_augment_kernel": 8,
-    "apply_augment_backward_kernel": 8,
+    "apply_augment_kernel": 16,
 }
 
 
@@ -56,7 +55,8 @@ def test_kernels_keep_to_their_registers(usages, kernel, arch):
     assert len(of_kernel) == KERNELS[kernel]
     for usage in of_kernel:
         assert (usage.stack, usage.local) == (0, 0), usage
-        # With more, a block of 1,024 threads could not run: floats in shared memory (f ... Lb1E).
-        in_shared = "Lb1E" in usage.name
-        wide = re.search(r"kernelId", usage.name) is not None
-        assert usage.registers <= (64 if in_shared and not wide else 128), usage
+        # Floats in shared memory, as the second template argument says: three blocks of 320
+        # threads per multiprocessor, or one of 640; all else runs in blocks of 512.
+        in_shared = re.search(r"kernelI(f|N\S+?E)Lb1E", usage.name) is not None
+        limit = 128 if not in_shared else 64 if kernel == "skeleton_augment_kernel" else 96
+        assert usage.registers <= limit, usage

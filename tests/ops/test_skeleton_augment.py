@@ -236,7 +236,7 @@ def test_an_index_out_of_range_is_refused_by_the_kernel():
         with pytest.raises(ValueError, match="index is out of the data's range"):
             torch.ops.aimclr_fast.skeleton_augment(
                 data, torch.tensor([0, bad]), layout.swap, layout.parents, [0], torch.float32,
-                (0, 0), 0, 0, 6, 15, False, settings, "cpp",
+                (0, 0), 0, None, 0, 6, 15, False, settings, "cpp",
             )  # fmt: skip
 
 
@@ -273,6 +273,12 @@ def test_auto_picks_the_compiled_kernel(monkeypatch):
 def test_bad_arguments_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         augment(CPP, make_data(10, 22, 1), make_index(4), **changes)
+    for step, message in ((2**32, "step must lie"), (torch.zeros(1).long(), "step must have shape"),
+                          (torch.tensor(-1), "step must lie")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            augment(CPP, make_data(10, 22, 1), make_index(4), step=step)
+    with pytest.raises(TypeError, match="step must be of dtype int64"):
+        augment(CPP, make_data(10, 22, 1), make_index(4), step=torch.tensor(1.0))
     with pytest.raises(TypeError, match="dtype must be floating point"):
         augment(CPP, make_data(10, 22, 1), make_index(4), dtype=torch.int32)
 
@@ -280,28 +286,40 @@ def test_bad_arguments_are_named(changes, message):
 @pytest.mark.parametrize("run", KINDS)
 def test_opcheck(run):
     layout = op.get_layout("ui-prmd")
-    torch.library.opcheck(
-        torch.ops.aimclr_fast.skeleton_augment,
-        (
-            make_data(10, 22, 1).to(run.device), make_index(3).to(run.device), layout.swap,
-            layout.parents, [0, 2], torch.bfloat16, (1, 2), 3, 4, 6, 15, False,
-            [getattr(MIXED, name) for name in op._AMPLITUDES], run.backend,
-        ),
-    )  # fmt: skip
+    for step_tensor in (None, torch.tensor(9, device=run.device)):
+        torch.library.opcheck(
+            torch.ops.aimclr_fast.skeleton_augment,
+            (
+                make_data(10, 22, 1).to(run.device), make_index(3).to(run.device), layout.swap,
+                layout.parents, [0, 2], torch.bfloat16, (1, 2), 3, step_tensor, 4, 6, 15, False,
+                [getattr(MIXED, name) for name in op._AMPLITUDES], run.backend,
+            ),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("runner", [pytest.param(REFERENCE, id="reference"), *RUNNERS],
+                         indirect=True)  # fmt: skip
+def test_the_step_may_be_a_tensor(runner):  # noqa: F811
+    data, index = make_data(10, 22, 1), make_index(4)
+    for step in (0, 3, 2**32 - 1):
+        wanted = augment(runner, data, index, step=step)
+        found = augment(runner, data, index, step=torch.tensor(step, device=runner.device))
+        for streams in zip(found, wanted, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(*streams, strict=True))
 
 
 @pytest.mark.parametrize("run", [pytest.param(REFERENCE, id="reference"), *KINDS])
 def test_torch_compile_takes_it_as_one_graph(run):
     data, index = make_data(10, 22, 1).to(run.device), make_index(4).to(run.device)
 
-    def scaled(step: int) -> torch.Tensor:
+    def scaled(step: int | torch.Tensor) -> torch.Tensor:
         views = skeleton_augment(
             data, index, layout="ui-prmd", config=MIXED, seed=5, step=step, backend=run.backend
         )
         return views.extreme + 2 * views.key
 
     compiled = torch.compile(scaled, fullgraph=True, backend="aot_eager")
-    for step in range(3):
+    for step in (0, 1, 2, torch.tensor(3, device=run.device)):
         assert_near(compiled(step), scaled(step))
 
 
@@ -337,10 +355,13 @@ def test_sequences_that_do_not_fit_shared_memory(shape):
 @pytest.mark.cuda
 def test_runs_on_the_current_stream_and_in_a_graph():
     data, index = make_data(50, 25, 2).cuda(), make_index(128).cuda()
-    arguments = {"layout": "ntu-rgb+d", "config": MIXED, "seed": 1, "step": 2, "backend": "cuda"}
-    wanted = skeleton_augment(data, index, **arguments)
+    arguments = {"layout": "ntu-rgb+d", "config": MIXED, "seed": 1, "backend": "cuda"}
+    step = torch.tensor(1, device="cuda")
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = skeleton_augment(data, index, **arguments)
-    graph.replay()
-    assert all(torch.equal(a, b) for a, b in zip(captured, wanted, strict=True))
+        step += 1
+        captured = skeleton_augment(data, index, **{**arguments, "step": step})
+    for replayed in (2, 3):
+        graph.replay()
+        wanted = skeleton_augment(data, index, **{**arguments, "step": replayed})
+        assert all(torch.equal(a, b) for a, b in zip(captured, wanted, strict=True))
