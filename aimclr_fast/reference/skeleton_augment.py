@@ -220,7 +220,7 @@ def rotation_matrix(angles: Tensor) -> Tensor:
 
 def multiply(matrices: Tensor, x: Tensor) -> Tensor:
     """Matrices [N, 3, 3] times the coordinates of x [N, 3, T, V, M]."""
-    return (matrices @ x.flatten(2)).unflatten(2, x.shape[2:])
+    return (matrices @ x.flatten(2)).reshape(x.shape)
 
 
 def blur_time(x: Tensor, sigma: Tensor, taps: int, normalize: bool) -> Tensor:
