@@ -1,148 +1,131 @@
-"""queue_contrast, forward and backward: this package, eager PyTorch, public attention, the limit.
+"""queue_contrast, forward and backward, rows of 128 against a queue.
 
-    pytest benchmarks/bench_queue_contrast.py --benchmark-only -k "N128"
-
-Providers:
-    cpp, triton: this package.
-    eager: the losses of equations 8 to 11 in plain PyTorch, with torch.topk for mining.
-    attention: torch's scaled_dot_product_attention with keys = values = queue, whose output holds
-        the gradients, and torch.topk of the similarities. It yields neither loss nor gradient;
-        what it lacks is small beside what it does.
-    matmul: the two matrix products alone, the least that any of them multiplies.
-
-On a GPU the times are of a replayed CUDA graph with the L2 cache flushed (extra_info "gpu_us"),
-and pytest-benchmark's own columns include launches and a synchronisation.
+Besides the usual providers, `attention` is torch's scaled_dot_product_attention with keys = values
+= queue, whose output holds the gradients, and torch.topk of the similarities. It yields neither
+loss nor gradient; what it lacks is small beside what it does. The floor is the matrix products
+alone, and they take one read of the queue at least.
 """
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
+from baseline import contrast
+from harness import BASELINE, FLOOR, Bench, Case, Factory, backends, capped, cases, compiled_once
+from harness import package_names
+from limits import Work
+from measure import Step
 from torch import Tensor
 
-from aimclr_fast.functional import queue_contrast
+from aimclr_fast.functional import ContrastLosses, queue_contrast
 from aimclr_fast.ops import queue_contrast as op
-from aimclr_fast.ops._dispatch import explain
-from aimclr_fast.reference.queue_contrast import positive_mask
 
 TEMPERATURE = 0.07
 WIDTH = 128
-SIZES = [(32, 32768), (128, 32768), (512, 32768), (4096, 32768), (128, 131072), (4096, 131072)]
-CPU_LIMIT = 512 * 32768  # rows x keys; beyond, eager runs for seconds and takes gigabytes
+USUAL = {"N": 128, "K": 32768}  # the published recipe
+PAIRS = ((32, 32768), (128, 32768), (512, 32768), (128, 131072))
+LARGE = ((4096, 32768), (4096, 131072))  # on a GPU; the baseline needs 11 and 43 GB
+MINING = [{"N": n, "K": k, "topk": 1} for n, k in PAIRS]
+GPU_MINING = [{"N": n, "K": k, "topk": 1} for n, k in PAIRS + LARGE]
+PLAIN = [{**USUAL, "topk": 0}]
 
 
 class Inputs:
     """Three views that need gradients, their keys, and a queue, all of unit length."""
 
-    def __init__(self, n: int, k: int, device: str, dtype: torch.dtype) -> None:
-        generator = torch.Generator(device).manual_seed(0)
+    def __init__(self, case: Case) -> None:
+        generator = case.generator()
 
         def unit_rows(size: int) -> Tensor:
-            rows = torch.randn(size, WIDTH, device=device, generator=generator)
-            return F.normalize(rows, dim=1).to(dtype)
+            rows = torch.randn(size, WIDTH, device=case.device, generator=generator)
+            return F.normalize(rows, dim=1)
 
-        self.views = [unit_rows(n).requires_grad_() for _ in range(3)]
-        self.key, self.queue = unit_rows(n), unit_rows(k)
+        self.case = case
+        self.topk = case["topk"]
+        self.views = [unit_rows(case["N"]).to(case.dtype).requires_grad_() for _ in range(3)]
+        self.key, self.queue = (unit_rows(case[size]).to(case.dtype) for size in "NK")
 
 
-def fused(inputs: Inputs, topk: int, backend: str) -> None:
-    out = queue_contrast(
-        *inputs.views, inputs.key, inputs.queue, TEMPERATURE, topk, backend=backend
+def forward(inputs: Inputs, backend: str) -> ContrastLosses:
+    return queue_contrast(
+        *inputs.views, inputs.key, inputs.queue, TEMPERATURE, inputs.topk, backend=backend
     )
-    torch.autograd.grad(out.loss, inputs.views)
 
 
-def eager(inputs: Inputs, topk: int) -> None:
-    key, queue = inputs.key, inputs.queue
-
-    def log_probabilities(rows: Tensor) -> Tensor:
-        logits = torch.cat([(rows * key).sum(1, keepdim=True), rows @ queue.T], 1)
-        return torch.log_softmax(logits / TEMPERATURE, dim=1)
-
-    log_q, log_e, log_d = map(log_probabilities, inputs.views)
-    teacher = log_q.detach().exp()
-    positives = torch.zeros_like(teacher)
-    positives[:, 0] = 1.0
-    if topk:
-        with torch.no_grad():
-            nearest = [(rows @ queue.T).topk(topk).indices for rows in inputs.views]
-            positives = positive_mask(torch.stack(nearest, 1), len(queue)).to(teacher.dtype)
-    info_nce = -((log_q * positives).sum(1) / positives.sum(1)).mean()
-    d3m = -(teacher * (log_e + log_d)).sum(1).mean()
-    torch.autograd.grad(info_nce + d3m / 2, inputs.views)
+def backward(inputs: Inputs, losses: ContrastLosses | contrast.Losses) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(losses.loss, inputs.views)
 
 
-@torch.no_grad()
-def attention(inputs: Inputs, topk: int) -> None:
-    rows, queue = torch.cat(inputs.views)[None, None], inputs.queue[None, None]
-    F.scaled_dot_product_attention(rows, queue, queue, scale=1 / TEMPERATURE)
-    if topk:
-        (rows @ queue.mT).topk(topk)
+def baseline(inputs: Inputs) -> Step:
+    """With bf16 under autocast, from rows in float32: it would lose the losses otherwise."""
+    case = inputs.case
+    inputs.views = [view.detach().float().requires_grad_() for view in inputs.views]
+    key, queue = inputs.key.float(), inputs.queue.float().T.contiguous()
+
+    def run() -> tuple[Tensor, ...]:
+        half = case.precision == "bf16"
+        with torch.autocast(case.device, torch.bfloat16, enabled=half, cache_enabled=False):
+            losses = contrast.losses(*inputs.views, key, queue, TEMPERATURE, inputs.topk)
+        return backward(inputs, losses)
+
+    return Step(run)
 
 
-@torch.no_grad()
-def matmul(inputs: Inputs, topk: int) -> None:
-    torch.cat(inputs.views) @ inputs.queue.T @ inputs.queue
+def attention(inputs: Inputs) -> Step:
+    rows, queue = torch.cat(inputs.views).detach()[None, None], inputs.queue[None, None]
+
+    def run() -> None:
+        F.scaled_dot_product_attention(rows, queue, queue, scale=1 / TEMPERATURE)
+        if inputs.topk:
+            (rows @ queue.mT).topk(inputs.topk)
+
+    return Step(run)
 
 
-PROVIDERS = {
-    "cpp": lambda inputs, topk: fused(inputs, topk, "cpp"),
-    "triton": lambda inputs, topk: fused(inputs, topk, "triton"),
-    "eager": eager,
-    "attention": attention,
-    "matmul": matmul,
-}
+def floor(inputs: Inputs) -> Step:
+    rows = torch.cat(inputs.views).detach()
+    return Step(lambda: rows @ inputs.queue.T @ inputs.queue)
 
 
-def gpu_microseconds(step) -> float:
-    """Median time of a step in a CUDA graph, with the L2 cache flushed before each."""
-    import triton.testing
-
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return 1e3 * float(triton.testing.do_bench(graph.replay, return_mode="median"))
-
-
-def extra_bytes(step) -> int:
-    before = torch.cuda.memory_allocated()
-    torch.cuda.reset_peak_memory_stats()
-    step()
-    return torch.cuda.max_memory_allocated() - before
+def work(case: Case) -> Work:
+    n, k = case["N"], case["K"]
+    return Work(
+        bytes=(k + 7 * n) * WIDTH * case.dtype.itemsize,
+        flop=12.0 * n * k * WIDTH,
+        precision=case.precision,
+    )
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-@pytest.mark.parametrize("topk", [0, 1], ids=["plain", "mining"])
-@pytest.mark.parametrize(("n", "k"), SIZES, ids=[f"N{n}-K{k}" for n, k in SIZES])
-@pytest.mark.parametrize(
-    ("device", "dtype"),
-    [
-        pytest.param("cpu", torch.float32, id="cpu-float32"),
-        pytest.param("cuda", torch.float32, id="cuda-float32", marks=pytest.mark.cuda),
-        pytest.param("cuda", torch.bfloat16, id="cuda-bfloat16", marks=pytest.mark.cuda),
-    ],
+def no_larger_than(rows: int, queue: int) -> Callable[[Inputs], bool]:
+    return lambda inputs: inputs.case["N"] * inputs.case["K"] <= rows * queue
+
+
+OURS = compiled_once(
+    backends(op.BACKENDS, lambda inputs: inputs.views[0], forward, backward), USUAL
 )
-def test_step(benchmark, device, dtype, n, k, topk, provider):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    if device == "cpu" and n * k > CPU_LIMIT:
-        pytest.skip("too large for a CPU")
-    inputs = Inputs(n, k, device, dtype)
-    if provider in ("cpp", "triton"):
-        reason = explain(op.BACKENDS, inputs.views[0])[provider]
-        if reason is not None or (provider, device) == ("triton", "cpu"):
-            pytest.skip(reason or "Triton's interpreter is not for timing")
+PROVIDERS: dict[str, Factory] = {
+    BASELINE: baseline,
+    **OURS,
+    "attention": attention,
+    FLOOR: floor,
+}
+# Sorting every row of similarities takes the reference seconds, on either device.
+PROVIDERS["reference"] = capped(
+    PROVIDERS["reference"], "too slow beyond N=512 K=32768", no_larger_than(512, 32768)
+)
+BENCH = Bench(
+    op="queue_contrast",
+    cases=cases(MINING + PLAIN, "cpu", "fp32")
+    + cases(GPU_MINING + PLAIN, "cuda", "fp32", "tf32", "bf16"),
+    inputs=Inputs,
+    work=work,
+    providers=PROVIDERS,
+    package=package_names(op.BACKENDS),
+)
 
-    def step() -> None:
-        PROVIDERS[provider](inputs, topk)
-        if device == "cuda":
-            torch.cuda.synchronize()
 
-    benchmark.group = f"queue_contrast {device} {dtype} N={n} K={k} topk={topk}"
-    benchmark.pedantic(step, rounds=20, warmup_rounds=3)
-    benchmark.extra_info["gflop"] = 12e-9 * n * k * WIDTH
-    if device == "cuda":
-        step_alone = PROVIDERS[provider]
-        benchmark.extra_info["gpu_us"] = gpu_microseconds(lambda: step_alone(inputs, topk))
-        benchmark.extra_info["extra_bytes"] = extra_bytes(step)
+@BENCH.parametrize()
+def test_queue_contrast(compare, case, provider):
+    compare(BENCH, case, provider)

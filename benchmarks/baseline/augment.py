@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from aimclr_fast.functional import AugmentConfig
 from aimclr_fast.layouts import Layout
@@ -160,12 +160,22 @@ class AugmentedViews(Dataset[tuple[Array, Array, Array]]):
         return extreme, query, key
 
 
-def batches(dataset: AugmentedViews, batch_size: int, workers: int) -> Iterator[list[Tensor]]:
-    """Shuffled batches [extreme, query, key] without end, augmented by worker processes."""
+def batches(
+    dataset: AugmentedViews, batch_size: int, workers: int, per_epoch: int | None = None
+) -> Iterator[list[Tensor]]:
+    """Random batches [extreme, query, key] without end, augmented by worker processes.
+
+    Workers augment ahead within an epoch, of `per_epoch` batches or the whole data set, and rest
+    after its last batch until the next one is asked for.
+    """
+    if per_epoch is None:
+        sampler = RandomSampler(dataset)
+    else:
+        sampler = RandomSampler(dataset, replacement=True, num_samples=per_epoch * batch_size)
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=True,
+        sampler=sampler,
         drop_last=True,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),

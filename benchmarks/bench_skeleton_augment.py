@@ -1,0 +1,129 @@
+"""skeleton_augment: extreme, query and key view of a batch of NTU-sized sequences.
+
+The baseline is a DataLoader with a worker per core. `pinned` is the cuda backend with the data set
+in pinned host memory. The floor copies as many bytes as any of them must move: it reads each
+sequence once and writes three views. The reference is not compiled: it draws with integer tensors,
+and Inductor was still simplifying their indices after ten minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from baseline.augment import AugmentedViews, batches
+from harness import BASELINE, COMPILED, FLOOR, Bench, Case, Factory
+from harness import backends, capped, cases, package_names
+from limits import Work
+from measure import Step, Unavailable
+
+from aimclr_fast.functional import AugmentConfig, Views, skeleton_augment
+from aimclr_fast.layouts import get_layout
+from aimclr_fast.ops import skeleton_augment as op
+
+LAYOUT = get_layout("ntu-rgb+d")
+SHAPE = (3, 50, 25, 2)
+SEQUENCES = 4096
+CONFIG = AugmentConfig()
+SIZES = [{"N": n} for n in (32, 128, 512, 4096)]
+
+
+class Inputs:
+    """A resident data set and the index of one batch."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        generator = case.generator()
+        self.data = torch.randn(SEQUENCES, *SHAPE, device=case.device, generator=generator)
+        self.index = torch.randint(
+            SEQUENCES, (case["N"],), device=case.device, generator=generator
+        )
+        self.step = 0
+
+
+def forward(inputs: Inputs, backend: str, data: torch.Tensor | None = None) -> Views:
+    inputs.step += 1
+    return skeleton_augment(
+        inputs.data if data is None else data,
+        inputs.index,
+        layout=LAYOUT,
+        config=CONFIG,
+        seed=0,
+        step=inputs.step,
+        dtype=inputs.case.dtype,
+        backend=backend,
+    )
+
+
+def baseline(inputs: Inputs) -> Step:
+    case = inputs.case
+    workers = len(os.sched_getaffinity(0))
+    per_epoch = 2 * workers
+    data = inputs.data.cpu().numpy().astype(np.float32)
+    loader = batches(AugmentedViews(data, LAYOUT, CONFIG), case["N"], workers, per_epoch)
+
+    def run() -> None:
+        for _ in range(per_epoch):
+            for view in next(loader):
+                view.to(case.device, case.dtype, non_blocking=True)
+
+    return Step(run, calls=per_epoch, host=True, workers=True)
+
+
+def pinned(inputs: Inputs) -> Step:
+    if not inputs.index.is_cuda:
+        raise Unavailable("pinned memory is for a CUDA device")
+    data = inputs.data.cpu().pin_memory()
+    return Step(lambda: forward(inputs, "cuda", data))
+
+
+def floor(inputs: Inputs) -> Step:
+    # A copy of half the bytes reads and writes as many: N read, 3 N written, 4 N in all.
+    source = inputs.data[inputs.index].to(inputs.case.dtype).repeat(2, 1, 1, 1, 1)
+    target = torch.empty_like(source)
+    return Step(lambda: target.copy_(source))
+
+
+def work(case: Case) -> Work:
+    elements = case["N"] * math.prod(SHAPE)
+    return Work(bytes=elements * (torch.float32.itemsize + 3 * case.dtype.itemsize))
+
+
+def moderate(inputs: Inputs) -> bool:
+    return bool(inputs.case["N"] <= 512)
+
+
+def tensor(inputs: Inputs) -> torch.Tensor:
+    return inputs.index
+
+
+def providers() -> dict[str, Factory]:
+    # The reference draws from tables that it makes on the host, so no graph can capture it.
+    ours = backends(op.BACKENDS, tensor, forward, reference_graph=False)
+    del ours[COMPILED]
+    slow = "linear in N, and takes seconds at this one"
+    found: dict[str, Any] = {BASELINE: capped(baseline, slow, moderate), **ours, FLOOR: floor}
+    found["reference"] = capped(
+        ours["reference"], slow, lambda inputs: inputs.index.is_cuda or moderate(inputs)
+    )
+    if "cuda" in ours:
+        found["pinned"] = pinned
+    return found
+
+
+BENCH = Bench(
+    op="skeleton_augment",
+    cases=cases(SIZES, "cpu", "fp32") + cases(SIZES, "cuda", "fp32", "bf16"),
+    inputs=Inputs,
+    work=work,
+    providers=providers(),
+    package=(*package_names(op.BACKENDS), "pinned"),
+)
+
+
+@BENCH.parametrize()
+def test_skeleton_augment(compare, case, provider):
+    compare(BENCH, case, provider)
