@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aimclr_fast._sections import section
 from aimclr_fast.functional import queue_contrast
 
 from .stgcn import SkeletonEncoder, initialise_small
@@ -27,6 +28,11 @@ class StepOutput(NamedTuple):
     d3m_dropped: Tensor
     keys: Tensor
     neighbors: Tensor
+
+
+def _unit(rows: Tensor) -> Tensor:
+    """Rows of length one, in float32 at least."""
+    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)
 
 
 class AimCLR(nn.Module):
@@ -109,26 +115,27 @@ class AimCLR(nn.Module):
         """
         # The query view goes first, as in the authors' code: batch norm's running statistics see
         # the views in this order.
-        query_row = self.query_encoder(query)
-        extreme_row, dropped_row = self.query_encoder.forward_with_drop(
-            extreme, self.keep_prob, backend=self.backend
-        )
-        with torch.no_grad():
+        with section("forward, query view"):
+            query_row = _unit(self.query_encoder(query))
+        with section("forward, extreme view"):
+            rows = self.query_encoder.forward_with_drop(
+                extreme, self.keep_prob, backend=self.backend
+            )
+            extreme_row, dropped_row = map(_unit, rows)
+        with section("forward, key view"), torch.no_grad():
             self.update_key_encoder()
-            key_row = F.normalize(self.key_encoder(key).float(), dim=1)
-        query_row, extreme_row, dropped_row = (
-            F.normalize(row.float(), dim=1) for row in (query_row, extreme_row, dropped_row)
-        )
-        losses = queue_contrast(
-            query_row,
-            extreme_row,
-            dropped_row,
-            key_row,
-            self.queue,
-            self.temperature,
-            topk,
-            backend=self.backend,
-        )
+            key_row = _unit(self.key_encoder(key))
+        with section("losses"):
+            losses = queue_contrast(
+                query_row,
+                extreme_row,
+                dropped_row,
+                key_row,
+                self.queue,
+                self.temperature,
+                topk,
+                backend=self.backend,
+            )
         d3m = losses.d3m_extreme + losses.d3m_dropped
         return StepOutput(
             losses.info_nce + self.d3m_weight * d3m,

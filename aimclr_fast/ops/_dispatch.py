@@ -35,6 +35,16 @@ def always(_: torch.Tensor) -> str | None:
     return None
 
 
+def constant_to_dynamo(function: Callable[..., str | None]) -> Callable[..., str | None]:
+    """Have Dynamo call a function of constants and not trace what it imports and searches.
+
+    As torch.compiler.assume_constant_result does, but that imports torch._dynamo at once, which
+    takes as long as torch itself.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
 def explain(backends: tuple[Backend, ...], tensor: torch.Tensor) -> dict[str, str | None]:
     """For each backend, fastest first, why it cannot run on `tensor` (None: it can)."""
     return {backend.name: backend.why_not(tensor) for backend in backends}

@@ -7,20 +7,32 @@ from torch import Tensor
 
 from aimclr_fast import native
 
+from ._dispatch import constant_to_dynamo
+
+
+@constant_to_dynamo
+def _cpp_on(device: torch.device) -> str | None:
+    if device.type != "cpu":
+        return f"it runs on the CPU, and the tensor is on {device}"
+    return native.why_unavailable()
+
+
+@constant_to_dynamo
+def _cuda_on(device: torch.device) -> str | None:
+    if device.type != "cuda":
+        return f"it runs on a CUDA device, and the tensor is on {device}"
+    with torch.cuda.device(device):
+        return native.why_cuda_unusable()
+
 
 def cpp_why_not(tensor: Tensor) -> str | None:
     """Why the C++ kernels cannot take `tensor`, or None."""
-    if tensor.device.type != "cpu":
-        return f"it runs on the CPU, and the tensor is on {tensor.device}"
-    return native.why_unavailable()
+    return _cpp_on(tensor.device)
 
 
 def cuda_why_not(tensor: Tensor) -> str | None:
     """Why the CUDA kernels cannot take `tensor`, or None."""
-    if tensor.device.type != "cuda":
-        return f"it runs on a CUDA device, and the tensor is on {tensor.device}"
-    with torch.cuda.device(tensor.device):
-        return native.why_cuda_unusable()
+    return _cuda_on(tensor.device)
 
 
 def current_stream(tensor: Tensor) -> int:

@@ -15,6 +15,7 @@ from aimclr_fast.reference import eadm_pool as reference
 from ._checks import FLOATS, check_dtype, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
+from ._triton import triton_why_not
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -117,31 +118,6 @@ def _cpp_backward(
 
 
 # --- triton --------------------------------------------------------------------------------------
-
-
-def _triton_device_why_not(device: torch.device) -> str | None:
-    try:
-        from aimclr_fast.triton_kernels import eadm_pool as kernels
-    except ImportError as error:
-        return f"Triton cannot be imported: {error}"
-    if kernels.INTERPRETED:
-        return None
-    if device.type != "cuda":
-        return f"it runs on a CUDA device, and the tensor is on {device}"
-    if torch.version.hip is None and torch.cuda.get_device_capability(device) < (8, 0):
-        return "it needs compute capability 8.0 or newer"
-    return None
-
-
-def _triton_why_not(tensor: Tensor) -> str | None:
-    if tensor.dtype == torch.float64:
-        return "it has no float64 kernels"
-    return _triton_device_why_not(tensor.device)
-
-
-# Dynamo cannot trace the search for the library, and need not trace Triton's import.
-torch.compiler.assume_constant_result(native.why_unavailable)
-torch.compiler.assume_constant_result(_triton_device_why_not)
 
 
 def _triton_forward(
@@ -275,7 +251,7 @@ def _fast(backend: str, x: Tensor, keep_prob: float, e_lambda: float) -> tuple[T
 
 BACKENDS = (
     Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
-    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
+    Backend("triton", functools.partial(_fast, "triton"), triton_why_not),
     Backend(REFERENCE, reference.eadm_pool, always),
 )
 

@@ -19,21 +19,13 @@ from aimclr_fast.reference import queue_contrast as reference
 from ._checks import FLOATS, check_dtype, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
+from ._triton import triton_why_not
 
 # How the triton backend multiplies; the others always do so exactly in the rows' precision.
 PRECISIONS = ("ieee", "tf32", "bf16", "fp16")
 MAX_TRITON_WIDTH = 256
 
 Outputs = tuple[Tensor, Tensor, Tensor]
-
-
-def _constant(function: Any) -> Any:
-    """Have Dynamo call a function and not trace it, as for torch.compiler.assume_constant_result.
-
-    That imports torch._dynamo when the function is defined, which takes as long as torch itself.
-    """
-    function._dynamo_marked_constant = True
-    return function
 
 
 def _allocate(query: Tensor, topk: int) -> Outputs:
@@ -49,16 +41,6 @@ def _allocate(query: Tensor, topk: int) -> Outputs:
 
 
 # --- cpp -----------------------------------------------------------------------------------------
-
-
-@_constant
-def _library_why_not() -> str | None:
-    return native.why_unavailable()
-
-
-def _cpp_why_not(query: Tensor) -> str | None:
-    reason: str | None = _library_why_not() if query.is_cpu else cpp_why_not(query)
-    return reason
 
 
 def _cpp(
@@ -112,29 +94,11 @@ def default_precision(query: Tensor, queue: Tensor) -> str:
     return {"highest": "ieee", "high": "tf32", "medium": "bf16"}[setting]
 
 
-@_constant
-def _triton_device_why_not(device: torch.device) -> str | None:
-    try:
-        from aimclr_fast.triton_kernels import queue_contrast as kernels
-    except ImportError as error:
-        return f"Triton cannot be imported: {error}"
-    if kernels.INTERPRETED:
-        return None
-    if device.type != "cuda":
-        return f"it runs on a CUDA device, and the tensor is on {device}"
-    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
-        return "it needs an NVIDIA GPU of compute capability 8.0 or newer"
-    return None
-
-
 def _triton_why_not(query: Tensor) -> str | None:
     width = query.shape[1]
-    if query.dtype == torch.float64:
-        return "it has no float64 kernels"
     if width % 16 or not 0 < width <= MAX_TRITON_WIDTH:
         return f"rows must be a multiple of 16 wide, up to {MAX_TRITON_WIDTH}, got {width}"
-    reason: str | None = _triton_device_why_not(query.device)
-    return reason
+    return triton_why_not(query)
 
 
 def _triton(
@@ -249,7 +213,7 @@ def _reference(*inputs: Any, precision: str | None) -> tuple[Tensor, Tensor, Ten
 
 
 BACKENDS = (
-    Backend("cpp", functools.partial(_fast, "cpp"), _cpp_why_not),
+    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
     Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
     Backend(REFERENCE, _reference, always),
 )

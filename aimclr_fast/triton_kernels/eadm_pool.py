@@ -331,9 +331,6 @@ def backward_kernel(
 
 # --- Launchers -----------------------------------------------------------------------------------
 
-INTERPRETED = not isinstance(forward_kernel, triton.JITFunction)
-"""Whether the kernels run in Triton's interpreter: TRITON_INTERPRET=1 was set at import."""
-
 
 def check_size(x: Tensor) -> None:
     """Offsets inside a sample are 32-bit."""

@@ -19,6 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import INTERPRETED
+
 LOG2E = tl.constexpr(1.4426950408889634)
 LOWEST = tl.constexpr(-(2**63))
 HIGHEST = tl.constexpr(2**63 - 1)
@@ -161,10 +163,16 @@ def _merge_splits(
     row, key, key_sums, maxima, normalizers, stacked, rows, splits, dim, scale,
     D: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """A row's mean key under its softmax, its own key included, and the log of the normalizer."""
-    maximum = tl.sum(row * key, 0)
-    total = 1.0
-    sums = key
+    """A row's softmax over its own key and the queue, seen from its own key.
+
+    Returns what the mean key adds to the own key, and the log of the normalizer less the own key's
+    logit: a confident row's losses and gradients are made of these small numbers, and would drown
+    in rounding elsewhere.
+    """
+    own = tl.sum(row * key, 0)
+    maximum = own
+    in_queue = 0.0
+    sums = tl.zeros_like(key)
     for start in range(0, splits, BLOCK_SPLITS):
         split = start + tl.arange(0, BLOCK_SPLITS)
         at = split.to(tl.int64) * rows + stacked
@@ -175,19 +183,21 @@ def _merge_splits(
         new_maximum = tl.maximum(maximum, tl.max(top, 0))
         rescale = tl.exp2((maximum - new_maximum) * scale)
         weight = tl.exp2((top - new_maximum) * scale)
-        total = total * rescale + tl.sum(weight * part, 0)
+        in_queue = in_queue * rescale + tl.sum(weight * part, 0)
         sums = sums * rescale + tl.sum(weight[:, None] * part_sums, 0)
         maximum = new_maximum
-    return sums / total, (maximum * scale + tl.log2(total)) / LOG2E
+    total = tl.exp2((own - maximum) * scale) + in_queue
+    lean = (sums - in_queue * key) / total
+    return lean, ((maximum - own) * scale + tl.log2(total)) / LOG2E
 
 
 @triton.jit
 def _sum_positives(
-    neighbors, queue, dim,
+    neighbors, queue, own, dim,
     D: tl.constexpr, BLOCK_D: tl.constexpr, MINED: tl.constexpr, BLOCK_MINED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Sum of the keys in a list of MINED neighbours, each key once, and how many they are."""
+    """Sum of (key - own key) over a list of MINED neighbours, each once; how many they are."""
     total = tl.zeros((BLOCK_D,), tl.float32)
     count = 0.0
     other = tl.arange(0, BLOCK_MINED)
@@ -199,7 +209,7 @@ def _sum_positives(
         is_new = (place < MINED) & (tl.sum(earlier.to(tl.int32), 1) == 0)
         inside = is_new[:, None] & (dim < D)[None, :]
         keys = tl.load(queue + mined[:, None] * D + dim[None, :], mask=inside, other=0.0)
-        total += tl.sum(keys.to(tl.float32), 0)
+        total += tl.sum(tl.where(inside, keys.to(tl.float32) - own[None, :], 0.0), 0)
         count += tl.sum(is_new.to(tl.float32), 0)
     return total, count
 
@@ -223,36 +233,32 @@ def _combine_kernel(
     q = tl.load(query + at, mask=inside, other=0.0).to(tl.float32)
     e = tl.load(extreme + at, mask=inside, other=0.0).to(tl.float32)
     d = tl.load(dropped + at, mask=inside, other=0.0).to(tl.float32)
-    mean_q, log_q = _merge_splits(
+    lean_q, log_q = _merge_splits(
         q, own, key_sums, maxima, normalizers, i, 3 * n, splits, dim, scale, D, BLOCK_SPLITS
     )
-    mean_e, log_e = _merge_splits(
+    lean_e, log_e = _merge_splits(
         e, own, key_sums, maxima, normalizers, i + n, 3 * n, splits, dim, scale, D, BLOCK_SPLITS
     )
-    mean_d, log_d = _merge_splits(
+    lean_d, log_d = _merge_splits(
         d, own, key_sums, maxima, normalizers, i + 2 * n, 3 * n, splits, dim, scale, D, BLOCK_SPLITS
     )
-    positive = own
+    positive = tl.zeros_like(own)  # as seen from the own key, too
     if TOPK > 0:
         mined, count = _sum_positives(
-            neighbors + i.to(tl.int64) * (3 * TOPK), queue, dim,
+            neighbors + i.to(tl.int64) * (3 * TOPK), queue, own, dim,
             D, BLOCK_D, 3 * TOPK, BLOCK_MINED, BLOCK_POSITIVES,
         )  # fmt: skip
-        positive = (own + mined) / (1.0 + count)
+        positive = mined / (1.0 + count)
 
     inverse = scale / LOG2E  # 1 / temperature
     tl.store(row_losses + i, log_q - tl.sum(q * positive, 0) * inverse)
-    tl.store(row_losses + n + i, log_e - tl.sum(e * mean_q, 0) * inverse)
-    tl.store(row_losses + 2 * n + i, log_d - tl.sum(d * mean_q, 0) * inverse)
+    tl.store(row_losses + n + i, log_e - tl.sum(e * lean_q, 0) * inverse)
+    tl.store(row_losses + 2 * n + i, log_d - tl.sum(d * lean_q, 0) * inverse)
     view = n.to(tl.int64) * D
     step = inverse / n
-    tl.store(gradients + at, (mean_q - positive) * step, mask=inside)
-    tl.store(gradients + view + at, (mean_e - mean_q) * step, mask=inside)
-    tl.store(gradients + 2 * view + at, (mean_d - mean_q) * step, mask=inside)
-
-
-# Triton's interpreter would multiply bfloat16 numbers as integers.
-INTERPRETED = not isinstance(_scan_kernel, triton.JITFunction)
+    tl.store(gradients + at, (lean_q - positive) * step, mask=inside)
+    tl.store(gradients + view + at, (lean_e - lean_q) * step, mask=inside)
+    tl.store(gradients + 2 * view + at, (lean_d - lean_q) * step, mask=inside)
 
 
 class Scan(NamedTuple):
@@ -330,6 +336,7 @@ def queue_contrast(
     _scan_kernel[blocks, splits](
         query, extreme, dropped, queue, key_sums, maxima, normalizers, tile_maxima, n, k, scale,
         D=d, BLOCK_D=block_d, BLOCK_ROWS=shape.block_rows, BLOCK_KEYS=shape.block_keys,
+        # Triton's interpreter would multiply bfloat16 numbers as integers.
         OPERAND=operand, DOT=tl.float32 if INTERPRETED else operand,
         PRECISION="ieee" if precision == "ieee" else "tf32", MINE=topk > 0,
         num_warps=shape.num_warps, num_stages=shape.num_stages,

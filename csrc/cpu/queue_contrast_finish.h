@@ -25,10 +25,16 @@ AIMCLR_INLINE void add_scaled(const T* from, T scale, Index d, T* to) {
     }
 }
 
-// mean_key [d] = the sum of all keys, the row's own among them, weighted by the softmax; returns
-// the log of the softmax's normalizer.
+// A row's softmax over its own key and the queue, seen from its own key: what a confident row's
+// losses and gradients are made of is small there, and would drown in rounding elsewhere.
+struct Softmax {
+    double own;             // similarity with the own key
+    double log_normalizer;  // less own / temperature, the own key's logit
+};
+
+// lean [d] = sum of weight (key - own key): what the mean key adds to the own key.
 template <typename T>
-AIMCLR_INLINE double merge_chunks(const Call<T>& call, Index view, Index i, T* mean_key) {
+AIMCLR_INLINE Softmax merge_chunks(const Call<T>& call, Index view, Index i, T* lean) {
     const Plan& plan = call.plan;
     const T* const key = call.key + i * plan.d;
     const Index row = view * plan.n + i;
@@ -37,20 +43,19 @@ AIMCLR_INLINE double merge_chunks(const Call<T>& call, Index view, Index i, T* m
     for (Index chunk = 0; chunk < plan.chunks; ++chunk) {
         top = std::max<double>(top, call.work.maxima[chunk * plan.padded_rows + row]);
     }
-    double total = std::exp((own - top) / call.temperature);
-    std::fill_n(mean_key, plan.d, T{0});
-    add_scaled(key, static_cast<T>(total), plan.d, mean_key);
+    double in_queue = 0.0;
+    std::fill_n(lean, plan.d, T{0});
     for (Index chunk = 0; chunk < plan.chunks; ++chunk) {
         const Index at = chunk * plan.padded_rows + row;
         const double weight = std::exp((call.work.maxima[at] - top) / call.temperature);
-        total += weight * call.work.normalizers[at];
-        add_scaled(call.work.key_sums + at * plan.padded_d, static_cast<T>(weight), plan.d,
-                   mean_key);
+        in_queue += weight * call.work.normalizers[at];
+        add_scaled(call.work.key_sums + at * plan.padded_d, static_cast<T>(weight), plan.d, lean);
     }
+    const double total = std::exp((own - top) / call.temperature) + in_queue;
     for (Index j = 0; j < plan.d; ++j) {
-        mean_key[j] = static_cast<T>(mean_key[j] / total);
+        lean[j] = static_cast<T>((lean[j] - in_queue * key[j]) / total);
     }
-    return top / call.temperature + std::log(total);
+    return {own, (top - own) / call.temperature + std::log(total)};
 }
 
 // The nearest keys of a row, from the lists of all chunks.
@@ -81,11 +86,11 @@ template <typename T>
 AIMCLR_INLINE void finish_row(const Call<T>& call, Index i) {
     const Plan& plan = call.plan;
     const Index n = plan.n, d = plan.d, mined = kViews * plan.topk;
-    T* sums[kViews];
-    double log_normalizer[kViews];
+    T* lean[kViews];
+    Softmax softmax[kViews];
     for (Index view = 0; view < kViews; ++view) {
-        sums[view] = call.gradients + (view * n + i) * d;
-        log_normalizer[view] = merge_chunks(call, view, i, sums[view]);
+        lean[view] = call.gradients + (view * n + i) * d;
+        softmax[view] = merge_chunks(call, view, i, lean[view]);
     }
     Index* const neighbors = call.neighbors + i * mined;
     for (Index view = 0; plan.topk > 0 && view < kViews; ++view) {
@@ -95,16 +100,17 @@ AIMCLR_INLINE void finish_row(const Call<T>& call, Index i) {
     // D3M: the rows are taught by the query's mean key, so theirs come first.
     const T scale = static_cast<T>(1.0 / (call.temperature * static_cast<double>(n)));
     for (Index view = 1; view < kViews; ++view) {
-        const double agreement = dot(call.views[view] + i * d, sums[0], d) / call.temperature;
-        call.work.row_losses[view * n + i] = log_normalizer[view] - agreement;
+        const double agreement = dot(call.views[view] + i * d, lean[0], d) / call.temperature;
+        call.work.row_losses[view * n + i] = softmax[view].log_normalizer - agreement;
         for (Index j = 0; j < d; ++j) {
-            sums[view][j] = scale * (sums[view][j] - sums[0][j]);
+            lean[view][j] = scale * (lean[view][j] - lean[0][j]);
         }
     }
 
     // InfoNCE: the mean of the positives, each counted once.
     const T* const query = call.views[0] + i * d;
-    double similarity = dot(query, call.key + i * d, d);
+    const T* const key = call.key + i * d;
+    double similarity = 0.0;  // with the mined keys, less that with the own key
     Index positives = 1;
     const auto is_new = [neighbors](Index place) {
         return std::find(neighbors, neighbors + place, neighbors[place]) == neighbors + place;
@@ -112,19 +118,21 @@ AIMCLR_INLINE void finish_row(const Call<T>& call, Index i) {
     for (Index place = 0; place < mined; ++place) {
         if (is_new(place)) {
             ++positives;
-            similarity += dot(query, call.queue + neighbors[place] * d, d);
+            similarity += dot(query, call.queue + neighbors[place] * d, d) - softmax[0].own;
         }
     }
     const double share = 1.0 / static_cast<double>(positives);
-    call.work.row_losses[i] = log_normalizer[0] - similarity * share / call.temperature;
-    add_scaled(call.key + i * d, static_cast<T>(-share), d, sums[0]);
+    call.work.row_losses[i] = softmax[0].log_normalizer - similarity * share / call.temperature;
     for (Index place = 0; place < mined; ++place) {
         if (is_new(place)) {
-            add_scaled(call.queue + neighbors[place] * d, static_cast<T>(-share), d, sums[0]);
+            const T* const neighbor = call.queue + neighbors[place] * d;
+            for (Index j = 0; j < d; ++j) {
+                lean[0][j] -= static_cast<T>(share) * (neighbor[j] - key[j]);
+            }
         }
     }
     for (Index j = 0; j < d; ++j) {
-        sums[0][j] *= scale;
+        lean[0][j] *= scale;
     }
 }
 

@@ -1,0 +1,30 @@
+"""What every op needs to launch Triton kernels: when they can run."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ._dispatch import constant_to_dynamo
+
+
+@constant_to_dynamo
+def _triton_on(device: torch.device) -> str | None:
+    try:
+        from aimclr_fast import triton_kernels
+    except ImportError as error:
+        return f"Triton cannot be imported: {error}"
+    if triton_kernels.INTERPRETED:
+        return None
+    if device.type != "cuda":
+        return f"it runs on a CUDA device, and the tensor is on {device}"
+    if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return "it needs an NVIDIA GPU of compute capability 8.0 or newer"
+    return None
+
+
+def triton_why_not(tensor: Tensor) -> str | None:
+    """Why the Triton kernels cannot take `tensor`, or None. They run anywhere when interpreted."""
+    if tensor.dtype == torch.float64:
+        return "it has no float64 kernels"
+    return _triton_on(tensor.device)
