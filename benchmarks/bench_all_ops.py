@@ -26,27 +26,29 @@ class Inputs:
 
 
 def baseline(inputs: Inputs) -> Step:
-    loader, *others = (
-        op.baseline(each) for op, each in zip(OPS, inputs.of, strict=True)
-    )
+    """The loader's workers augment while the device computes."""
+    load = augment.loading(inputs.of[0])
+    pool, contrast_losses = eadm.baseline(inputs.of[1]), contrast.baseline(inputs.of[2])
 
     def run() -> None:
-        # The loader's workers are ahead of the device, as far as they can be.
-        loader.run()
-        for _ in range(loader.calls):
-            for other in others:
-                other.run()
+        for _ in range(augment.BATCHES):
+            load()
+            pool.run()
+            contrast_losses.run()
 
-    return Step(run, calls=loader.calls, host=True, workers=True)
+    return Step(run, calls=augment.BATCHES, host=True, workers=True)
 
 
 def package(inputs: Inputs) -> Step:
-    def run() -> Any:
-        views = augment.forward(inputs.of[0], "auto")
-        pooled = eadm.backward(inputs.of[1], eadm.forward(inputs.of[1], "auto"))
-        return views, pooled, contrast.backward(inputs.of[2], contrast.forward(inputs.of[2], "auto"))
+    of_augment, of_eadm, of_contrast = inputs.of
 
-    return Step(run, host=inputs.case.device == "cuda")
+    def run() -> Any:
+        views = augment.forward(of_augment, "auto")
+        pooled = eadm.backward(of_eadm, eadm.forward(of_eadm, "auto"))
+        losses = contrast.backward(of_contrast, contrast.forward(of_contrast, "auto"))
+        return views, pooled, losses
+
+    return Step(run, host=True)  # as the baseline must be
 
 
 def work(case: Case) -> Work:

@@ -13,8 +13,18 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from baseline import contrast
-from harness import BASELINE, FLOOR, Bench, Case, Factory, backends, capped, cases, compiled_once
-from harness import package_names
+from harness import (
+    BASELINE,
+    FLOOR,
+    Bench,
+    Case,
+    Factory,
+    backends,
+    capped,
+    cases,
+    compiled_once,
+    package_names,
+)
 from limits import Work
 from measure import Step
 from torch import Tensor
@@ -118,7 +128,8 @@ PROVIDERS["reference"] = capped(
 BENCH = Bench(
     op="queue_contrast",
     cases=cases(MINING + PLAIN, "cpu", "fp32")
-    + cases(GPU_MINING + PLAIN, "cuda", "fp32", "tf32", "bf16"),
+    + cases(GPU_MINING + PLAIN, "cuda", "fp32", "bf16")
+    + cases([{**USUAL, "topk": 1}], "cuda", "tf32"),
     inputs=Inputs,
     work=work,
     providers=PROVIDERS,

@@ -10,13 +10,23 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from baseline.augment import AugmentedViews, batches
-from harness import BASELINE, COMPILED, FLOOR, Bench, Case, Factory
-from harness import backends, capped, cases, package_names
+from harness import (
+    BASELINE,
+    COMPILED,
+    FLOOR,
+    Bench,
+    Case,
+    Factory,
+    backends,
+    capped,
+    cases,
+    package_names,
+)
 from limits import Work
 from measure import Step, Unavailable
 
@@ -27,6 +37,8 @@ from aimclr_fast.ops import skeleton_augment as op
 LAYOUT = get_layout("ntu-rgb+d")
 SHAPE = (3, 50, 25, 2)
 SEQUENCES = 4096
+WORKERS = len(os.sched_getaffinity(0))
+BATCHES = 2 * WORKERS  # timed together: workers start and stop within
 CONFIG = AugmentConfig()
 SIZES = [{"N": n} for n in (32, 128, 512, 4096)]
 
@@ -38,9 +50,7 @@ class Inputs:
         self.case = case
         generator = case.generator()
         self.data = torch.randn(SEQUENCES, *SHAPE, device=case.device, generator=generator)
-        self.index = torch.randint(
-            SEQUENCES, (case["N"],), device=case.device, generator=generator
-        )
+        self.index = torch.randint(SEQUENCES, (case["N"],), device=case.device, generator=generator)
         self.step = 0
 
 
@@ -58,19 +68,22 @@ def forward(inputs: Inputs, backend: str, data: torch.Tensor | None = None) -> V
     )
 
 
-def baseline(inputs: Inputs) -> Step:
+def loading(inputs: Inputs) -> Callable[[], list[torch.Tensor]]:
+    """Takes the next batch of a DataLoader with WORKERS workers; BATCHES make an epoch."""
     case = inputs.case
-    workers = len(os.sched_getaffinity(0))
-    per_epoch = 2 * workers
-    data = inputs.data.cpu().numpy().astype(np.float32)
-    loader = batches(AugmentedViews(data, LAYOUT, CONFIG), case["N"], workers, per_epoch)
+    data = inputs.data.cpu().numpy()
+    loader = batches(AugmentedViews(data, LAYOUT, CONFIG), case["N"], WORKERS, BATCHES)
+    return lambda: [view.to(case.device, case.dtype, non_blocking=True) for view in next(loader)]
+
+
+def baseline(inputs: Inputs) -> Step:
+    load = loading(inputs)
 
     def run() -> None:
-        for _ in range(per_epoch):
-            for view in next(loader):
-                view.to(case.device, case.dtype, non_blocking=True)
+        for _ in range(BATCHES):
+            load()
 
-    return Step(run, calls=per_epoch, host=True, workers=True)
+    return Step(run, calls=BATCHES, host=True, workers=True)
 
 
 def pinned(inputs: Inputs) -> Step:

@@ -32,7 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("aimclr_fast")
     group.addoption("--results", metavar="NAME", help="write benchmarks/results/NAME.csv")
     group.addoption("--results-dir", default=results.FOLDER, type=results.Path)
-    group.addoption("--budget", type=float, default=2.0, help="seconds to time a provider (%default)")
+    group.addoption(
+        "--budget", type=float, default=2.0, help="seconds to time a provider (%default)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -44,12 +46,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA device")
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    rows, name = session.config.stash[ROWS], session.config.getoption("--results")
-    if rows and name:
-        devices = sorted({row.device for row in rows})
-        rows = [limit for device in devices for limit in limit_rows(device)] + rows
-        results.write(session.config.getoption("--results-dir") / f"{name}.csv", rows)
+def keep(config: pytest.Config, row: Row) -> None:
+    """Add a row and write all so far, so that a run that is cut off leaves what it measured."""
+    rows, name = config.stash[ROWS], config.getoption("--results")
+    rows.append(row)
+    if name:
+        devices = sorted({each.device for each in rows})
+        limits_of = [limit for device in devices for limit in limit_rows(device)]
+        results.write(config.getoption("--results-dir") / f"{name}.csv", limits_of + rows)
 
 
 def limit_rows(device: str) -> list[Row]:
@@ -83,7 +87,7 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
         except Unavailable as reason:
             pytest.skip(str(reason))
         except torch.OutOfMemoryError:
-            request.config.stash[ROWS].append(replace(row, status="out of memory"))
+            keep(request.config, replace(row, status="out of memory"))
             pytest.skip("out of memory")
         finally:
             limits.set_precision("fp32")
@@ -91,14 +95,12 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
             if case.device == "cuda":
                 torch.cuda.empty_cache()
         benchmark.extra_info.update(results.asdict(row))
-        request.config.stash[ROWS].append(row)
+        keep(request.config, row)
 
     return run
 
 
-def timed(
-    benchmark: Any, bench: Bench, case: Case, provider: str, row: Row, budget: float
-) -> Row:
+def timed(benchmark: Any, bench: Bench, case: Case, provider: str, row: Row, budget: float) -> Row:
     inputs = bench.inputs(case)
     step = bench.step(provider, case, inputs)
     run = synchronised(step, case.device)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 
@@ -38,8 +39,10 @@ class Limits:
 
 
 def set_precision(precision: str) -> None:
-    """How float32 matrix products are computed on a GPU: exactly, or with tf32."""
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    """How float32 products and convolutions are computed on a GPU: exactly, or with tf32."""
+    exact = precision == "fp32"
+    torch.set_float32_matmul_precision("highest" if exact else "high")
+    torch.backends.cudnn.allow_tf32 = not exact
 
 
 @lru_cache
@@ -50,7 +53,7 @@ def measure(device: str) -> Limits:
     """
     source = torch.ones(COPY_BYTES[device] // 4, device=device)
     target = torch.empty_like(source)
-    copy = 2 * COPY_BYTES[device] / _seconds(lambda: target.copy_(source), device)
+    copy = 2 * COPY_BYTES[device] / _seconds(partial(target.copy_, source), device)
     del source, target
 
     rates = {}
@@ -61,12 +64,12 @@ def measure(device: str) -> Limits:
         set_precision(precision)
         # Random numbers: zeros run faster than data do.
         a, b = (torch.randn(size, size, device=device).to(DTYPES[precision]) for _ in range(2))
-        rates[precision] = 2 * size**3 / _seconds(lambda a=a, b=b: a @ b, device)
+        rates[precision] = 2 * size**3 / _seconds(partial(torch.matmul, a, b), device)
     set_precision("fp32")
     return Limits(copy, rates)
 
 
-def _seconds(run, device: str, rounds: int = 7) -> float:
+def _seconds(run: Callable[[], object], device: str, rounds: int = 7) -> float:
     """Median time of a run, after two that warm up."""
     times = []
     for i in range(rounds + 2):

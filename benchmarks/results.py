@@ -6,7 +6,7 @@ import csv
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import lru_cache
@@ -98,19 +98,33 @@ def this_machine() -> Machine:
 def write(path: Path, rows: Iterable[Row]) -> None:
     """All rows of a run as one CSV file, whole or not at all."""
     machine = asdict(this_machine())
+    _write_rows(path, ({k: _cell(v) for k, v in (asdict(r) | machine).items()} for r in rows))
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Row)] + list(machine))
+        names = [field.name for field in (*fields(Row), *fields(Machine))]
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
-        for row in rows:
-            writer.writerow({k: _cell(v) for k, v in (asdict(row) | machine).items()})
+        writer.writerows(rows)
     temporary.replace(path)
 
 
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def join(paths: Iterable[Path], into: Path) -> None:
+    """Several files as one; of rows for the same thing, such as a limit, the first is kept."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for path in paths:
+        for row in read(path):
+            key = tuple(row[name] for name in ("op", "device", "precision", "case", "provider"))
+            found.setdefault(key, row)
+    _write_rows(into, found.values())
 
 
 def _cell(value: object) -> object:

@@ -26,7 +26,7 @@ def temporal_crop(x: Array, start: int, ratio: int) -> Array:
 
 
 def transform(x: Array, matrix: npt.NDArray[np.floating]) -> Array:
-    """matrix @ coordinates; np.dot contracts the last axis, so the coordinates go there."""
+    """Multiply the coordinates; np.dot contracts the last axis, so that is where they go."""
     points = x.transpose(1, 2, 3, 0)
     return np.dot(points, matrix.T.astype(np.float32)).transpose(3, 0, 1, 2)
 

@@ -21,9 +21,7 @@ def drop(x: Tensor, keep_prob: float = 0.7, e_lambda: float = 1e-4) -> Tensor:
     return x * element_mask * element_mask.numel() / element_mask.sum()
 
 
-def eadm_pool(
-    x: Tensor, keep_prob: float = 0.7, e_lambda: float = 1e-4
-) -> tuple[Tensor, Tensor]:
+def eadm_pool(x: Tensor, keep_prob: float = 0.7, e_lambda: float = 1e-4) -> tuple[Tensor, Tensor]:
     """Means over frames and joints of the map [B, C, T, V] and of the dropped map."""
     dropped = drop(x, keep_prob, e_lambda)
     pool = torch.nn.functional.avg_pool2d

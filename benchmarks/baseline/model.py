@@ -53,7 +53,9 @@ class AimCLR(nn.Module):
         self.queue[:, start : start + len(keys)] = keys.T
         self.queue_ptr[0] = (start + len(keys)) % size
 
-    def forward(self, extreme: Tensor, query: Tensor, key: Tensor, topk: int = 0) -> contrast.Losses:
+    def forward(
+        self, extreme: Tensor, query: Tensor, key: Tensor, topk: int = 0
+    ) -> contrast.Losses:
         query_row = normalize(self.encoder_q(query), dim=1)
         extreme_row, dropped_row = (
             normalize(row, dim=1) for row in self.encoder_q(extreme, drop=True)
@@ -69,10 +71,20 @@ class AimCLR(nn.Module):
 
 
 class Training:
-    """The model with its optimiser; `step` takes one batch as a data loader yields it."""
+    """The model with its optimiser; `step` takes one batch as a data loader yields it.
 
-    def __init__(self, model: AimCLR, device: torch.device | str, lr: float = 0.1) -> None:
+    Args:
+        model: what to train.
+        device: where.
+        half: run the forward pass under bf16 autocast.
+        lr: learning rate.
+    """
+
+    def __init__(
+        self, model: AimCLR, device: torch.device | str, half: bool = False, lr: float = 0.1
+    ) -> None:
         self.device = torch.device(device)
+        self.half = half
         self.model = model.to(self.device).train()
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4
@@ -80,10 +92,9 @@ class Training:
 
     def step(self, batch: list[Tensor], topk: int = 0) -> float:
         """Forward, backward, update; returns the loss, which waits for the device."""
-        extreme, query, key = (
-            view.float().to(self.device, non_blocking=True) for view in batch
-        )
-        losses = self.model(extreme, query, key, topk)
+        extreme, query, key = (view.float().to(self.device, non_blocking=True) for view in batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            losses = self.model(extreme, query, key, topk)
         self.optimizer.zero_grad()
         losses.loss.backward()
         self.optimizer.step()

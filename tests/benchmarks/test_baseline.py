@@ -82,9 +82,7 @@ def recorded_params(
 def test_augmentation(random, extreme, stream):
     config = AugmentConfig(temporal_flip_prob=0.5)
     recorder = Recorder(random)
-    view = (
-        augment.Strong(config, recorder, LAYOUT) if extreme else augment.Normal(config, recorder)
-    )
+    view = augment.Strong(config, recorder, LAYOUT) if extreme else augment.Normal(config, recorder)
     on = set()
     for _ in range(24):
         x = random.standard_normal((3, 50, 25, 2)).astype(np.float32)
@@ -124,7 +122,7 @@ def test_draws_have_the_recipe_s_ranges(random):
     shear = torch.cat([p.shear for p in seen])
     assert 0.45 < (shear - torch.eye(3)).abs().max() <= 0.5
     degrees = torch.rad2deg(torch.cat([p.rotation_angles for p in seen]))
-    assert 0.0 <= degrees.min()
+    assert degrees.min() >= 0.0
     assert 25.0 < degrees.max() <= 30.0
     assert ((degrees > 1.0).sum(1) <= 1).all()
     sigma = torch.cat([p.blur_sigma for p in seen])
