@@ -18,6 +18,7 @@ from measure import (
     Unavailable,
     extra_bytes,
     gpu_timings,
+    large,
     rounds_within,
     stopwatch,
     synchronised,
@@ -71,6 +72,7 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
     """Times a provider of a case in turns with the baseline, and keeps a row of it."""
 
     def run(bench: Bench, case: Case, provider: str) -> None:
+        limits.measure(case.device)  # before, as it sets precisions, too
         limits.set_precision(case.precision)
         benchmark.group = f"{bench.op} {case}"
         row = Row(
@@ -103,40 +105,37 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
 def timed(benchmark: Any, bench: Bench, case: Case, provider: str, row: Row, budget: float) -> Row:
     inputs = bench.inputs(case)
     step = bench.step(provider, case, inputs)
-    run = synchronised(step, case.device)
-    run()  # compiles, allocates
+    run = warmed_up(step, case.device)
     partner = baseline_of(bench, case, provider, inputs)
     beside = synchronised(partner, case.device) if partner else None
     seconds = stopwatch(run) + (stopwatch(beside) if beside else 0.0)
+    memory = extra_bytes(step, case.device)
 
-    partner_times: list[float] = []
+    beside_seconds: list[float] = []
 
     def in_turn() -> None:
         if beside:
-            partner_times.append(stopwatch(beside))
+            beside_seconds.append(stopwatch(beside))
 
     benchmark.pedantic(run, setup=in_turn, rounds=rounds_within(budget, seconds))
     if not benchmark.stats:  # --benchmark-disable: ran once, timed nothing
         return row
     wall = Timing.of(benchmark.stats.stats.data, step.calls, "wall")
-    timing, baseline = wall, None
-    if partner:
-        baseline = Timing.of(partner_times, partner.calls, "wall")
+    timing = compared = wall  # `compared` with the baseline by the same clock
+    baseline = Timing.of(beside_seconds, partner.calls, "wall") if partner else None
     if case.device == "cuda" and not step.host:
-        pair = [step] if partner is None or partner.host else [step, partner]
-        timing, *rest = gpu_timings(pair, budget)
-        baseline = rest[0] if rest else baseline
-        if partner and partner.host:
-            timing_for_ratio = wall
-        else:
-            timing_for_ratio = timing
-    else:
-        timing_for_ratio = wall
+        steps = [step] if partner is None or partner.host else [step, partner]
+        sizes = [extra_bytes(each, "cuda") for each in steps]
+        graphs = [
+            replace(each, graph=each.graph and not large(size))
+            for each, size in zip(steps, sizes, strict=True)
+        ]
+        timing, *rest = gpu_timings(graphs, budget)
+        if rest:
+            compared, baseline = timing, rest[0]
 
     work = bench.work(case)
     least = limits.measure(case.device).seconds(work)
-    memory = extra_bytes(step, case.device)
-    speedup = baseline.median / timing_for_ratio.median if baseline else None
     return replace(
         row,
         ms=timing.median * 1e3,
@@ -145,7 +144,7 @@ def timed(benchmark: Any, bench: Bench, case: Case, provider: str, row: Row, bud
         how=timing.how,
         wall_ms=wall.median * 1e3,
         baseline_ms=baseline.median * 1e3 if baseline else None,
-        speedup=1.0 if provider == BASELINE else speedup,
+        speedup=baseline.median / compared.median if baseline else None,
         limit_ms=least * 1e3 or None,
         share=least / timing.median or None,
         rate=(work.flop or work.bytes) / timing.median or None,
@@ -154,13 +153,20 @@ def timed(benchmark: Any, bench: Bench, case: Case, provider: str, row: Row, bud
     )
 
 
+def warmed_up(step: Step, device: str) -> Callable[[], None]:
+    run = synchronised(step, device)
+    for _ in range(step.warmup):
+        run()
+    return run
+
+
 def baseline_of(bench: Bench, case: Case, provider: str, inputs: Any) -> Step | None:
     """The baseline on the same inputs, warmed up; None for itself and where it cannot run."""
     if provider == BASELINE:
         return None
     try:
         step = bench.step(BASELINE, case, inputs)
-        synchronised(step, case.device)()
+        warmed_up(step, case.device)
     except (Unavailable, torch.OutOfMemoryError):
         return None
     return step

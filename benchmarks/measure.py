@@ -31,6 +31,7 @@ class Step:
         graph: can be captured in a CUDA graph; if not, launches are part of its GPU time.
         host: works on the host, too, so that only wall time counts.
         workers: has worker processes, whose memory cannot be seen from here.
+        warmup: runs before it is as fast as it gets.
     """
 
     run: Callable[[], object]
@@ -38,6 +39,7 @@ class Step:
     graph: bool = True
     host: bool = False
     workers: bool = False
+    warmup: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,16 @@ def rounds_within(budget: float, seconds: float) -> int:
     return max(fewest, min(most, int(budget / max(seconds, 1e-9))))
 
 
+def large(used: int | None) -> bool:
+    """A graph would hold on to so much memory that what it is compared with may not fit."""
+    return used is not None and used > torch.cuda.get_device_properties(0).total_memory / 8
+
+
 def gpu_timings(steps: Sequence[Step], budget: float) -> list[Timing]:
     """Time on the GPU of each step, in turns, each round with a cold L2 cache.
 
-    A step is replayed as a CUDA graph. Where it cannot be captured, or a second copy of its memory
-    does not fit, it is launched as usual between two events.
+    A step is replayed as a CUDA graph. Where it cannot be captured it is launched as usual between
+    two events.
     """
     replays = [_captured(step) for step in steps]
     runs = [replay or step.run for replay, step in zip(replays, steps, strict=True)]
@@ -134,8 +141,6 @@ def extra_bytes(step: Step, device: str) -> int | None:
     workers allocate.
     """
     gc.collect()
-    if step.workers:
-        return None
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
@@ -144,6 +149,8 @@ def extra_bytes(step: Step, device: str) -> int | None:
         step.run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
+    if step.workers:
+        return None
     try:
         # Freed memory that the allocator keeps would hide what the step needs.
         ctypes.CDLL(None).malloc_trim(0)

@@ -128,4 +128,5 @@ def test_benchmarks_run_and_write_results(tmp_path):
     assert rows["cpp"]["package"] == "1"
     ratio = float(rows["cpp"]["baseline_ms"]) / float(rows["cpp"]["ms"])
     assert float(rows["cpp"]["speedup"]) == pytest.approx(ratio, 1e-3)
+    assert rows["baseline"]["speedup"] == rows["baseline"]["baseline_ms"] == ""
     assert float(rows["baseline"]["extra_mb"]) > float(rows["cpp"]["extra_mb"])
