@@ -4,6 +4,9 @@ The baseline is a DataLoader with a worker per core. `pinned` is the cuda backen
 in pinned host memory. The floor copies as many bytes as any of them must move: it reads each
 sequence once and writes three views. The reference is not compiled: it draws with integer tensors,
 and Inductor was still simplifying their indices after ten minutes.
+
+skeleton_augment_streams makes the views of joint, motion and bone stream at once; `apart` makes
+them one stream after the other, and its baseline is the reference.
 """
 
 from __future__ import annotations
@@ -30,7 +33,13 @@ from harness import (
 from limits import Work
 from measure import Step, Unavailable
 
-from aimclr_fast.functional import AugmentConfig, Views, skeleton_augment
+from aimclr_fast.functional import (
+    STREAMS,
+    AugmentConfig,
+    Views,
+    skeleton_augment,
+    skeleton_augment_streams,
+)
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.ops import skeleton_augment as op
 
@@ -54,7 +63,9 @@ class Inputs:
         self.step = 0
 
 
-def forward(inputs: Inputs, backend: str, data: torch.Tensor | None = None) -> Views:
+def forward(
+    inputs: Inputs, backend: str, data: torch.Tensor | None = None, stream: str = "joint"
+) -> Views:
     inputs.step += 1
     return skeleton_augment(
         inputs.data if data is None else data,
@@ -63,6 +74,7 @@ def forward(inputs: Inputs, backend: str, data: torch.Tensor | None = None) -> V
         config=CONFIG,
         seed=0,
         step=inputs.step,
+        stream=stream,
         dtype=inputs.case.dtype,
         backend=backend,
     )
@@ -138,6 +150,55 @@ BENCH = Bench(
 )
 
 
+def forward_streams(inputs: Inputs, backend: str) -> tuple[Views, ...]:
+    inputs.step += 1
+    return skeleton_augment_streams(
+        inputs.data,
+        inputs.index,
+        layout=LAYOUT,
+        config=CONFIG,
+        seed=0,
+        step=inputs.step,
+        dtype=inputs.case.dtype,
+        backend=backend,
+    )
+
+
+def apart(inputs: Inputs) -> Step:
+    def run() -> None:
+        for stream in STREAMS:
+            forward(inputs, "auto", stream=stream)
+
+    return Step(run)
+
+
+def streams_work(case: Case) -> Work:
+    elements = case["N"] * math.prod(SHAPE)
+    written = 3 * len(STREAMS) * case.dtype.itemsize
+    return Work(bytes=elements * (torch.float32.itemsize + written))
+
+
+def streams_providers() -> dict[str, Factory]:
+    ours = backends(op.BACKENDS, tensor, forward_streams, reference_graph=False)
+    del ours[COMPILED]
+    return {BASELINE: ours.pop("reference"), **ours, "apart": apart}
+
+
+STREAMS_BENCH = Bench(
+    op="skeleton_augment_streams",
+    cases=cases([{"N": 128}], "cpu", "fp32") + cases([{"N": 128}], "cuda", "fp32", "bf16"),
+    inputs=Inputs,
+    work=streams_work,
+    providers=streams_providers(),
+    package=package_names(op.BACKENDS),
+)
+
+
 @BENCH.parametrize()
 def test_skeleton_augment(compare, case, provider):
     compare(BENCH, case, provider)
+
+
+@STREAMS_BENCH.parametrize()
+def test_skeleton_augment_streams(compare, case, provider):
+    compare(STREAMS_BENCH, case, provider)
