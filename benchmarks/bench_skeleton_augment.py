@@ -6,7 +6,7 @@ sequence once and writes three views. The reference is not compiled: it draws wi
 and Inductor was still simplifying their indices after ten minutes.
 
 skeleton_augment_streams makes the views of joint, motion and bone stream at once; `apart` makes
-them one stream after the other, and its baseline is the reference.
+them one stream after the other.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def streams_work(case: Case) -> Work:
 def streams_providers() -> dict[str, Factory]:
     ours = backends(op.BACKENDS, tensor, forward_streams, reference_graph=False)
     del ours[COMPILED]
-    return {BASELINE: ours.pop("reference"), **ours, "apart": apart}
+    return {**ours, "apart": apart}
 
 
 STREAMS_BENCH = Bench(

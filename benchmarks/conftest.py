@@ -161,8 +161,8 @@ def warmed_up(step: Step, device: str) -> Callable[[], None]:
 
 
 def baseline_of(bench: Bench, case: Case, provider: str, inputs: Any) -> Step | None:
-    """The baseline on the same inputs, warmed up; None for itself and where it cannot run."""
-    if provider == BASELINE:
+    """The baseline on the same inputs, warmed up; None for itself and where there is none."""
+    if provider == BASELINE or BASELINE not in bench.providers:
         return None
     try:
         step = bench.step(BASELINE, case, inputs)
