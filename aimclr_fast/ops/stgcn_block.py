@@ -327,7 +327,8 @@ def _fast(backend: str, inputs: Inputs, settings: Settings) -> tuple[Tensor, Ten
 
 
 def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
-    return reference.stgcn_block(*inputs, *settings[:-1])
+    y, statistics = reference.stgcn_block(*inputs, *settings[:-1])
+    return y, statistics.detach()
 
 
 def _cpp_why_not(x: Tensor) -> str | None:
@@ -380,7 +381,7 @@ def _check(inputs: Inputs, settings: Settings) -> None:
     check_dtype("x", x, *FLOATS)
     for name, tensor in given.items():
         if name != "keep":
-            check_dtype(name, tensor, x.dtype)
+            check_dtype(name, tensor, x.dtype, *((torch.float32,) if x.dtype in HALVES else ()))
     check_same_device(**given)
 
 
