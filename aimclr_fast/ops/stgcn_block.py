@@ -128,9 +128,8 @@ def _empty_outputs(inputs: Inputs, settings: Settings) -> Outputs:
 
 
 def _empty_gradients(inputs: Inputs) -> Gradients:
-    absent = inputs.x.new_empty(0)
     of = {
-        name: absent if tensor is None else torch.empty_like(tensor)
+        name: inputs.x.new_empty(0) if tensor is None else torch.empty_like(tensor)
         for name, tensor in inputs._asdict().items()
         if name in Gradients._fields
     }
@@ -156,6 +155,9 @@ def _laid_out(inputs: Inputs) -> Inputs:
 
 
 # --- cpp -----------------------------------------------------------------------------------------
+
+VECTOR_BYTES = 0  # 64, 32 or 16 to use no wider vectors than those of AVX-512, AVX2 or neither
+_SHAPE = object()
 
 
 def _address(tensor: Tensor | None) -> int:
@@ -183,10 +185,7 @@ def _cpp(name: str, inputs: Inputs, settings: Settings, *arguments: Any) -> None
             flat.append(_address(argument) if isinstance(argument, Tensor | None) else argument)
     dtype = str(inputs.x.dtype).removeprefix("torch.")
     run = getattr(library, f"stgcn_block_{name}_{dtype}_cpu")
-    run(*flat, -(-workspace.data_ptr() // 64) * 64, threads, 0)
-
-
-_SHAPE = object()
+    run(*flat, -(-workspace.data_ptr() // 64) * 64, threads, VECTOR_BYTES)
 
 
 def _cpp_forward(inputs: Inputs, settings: Settings, out: Outputs) -> None:
@@ -381,6 +380,7 @@ def _check(inputs: Inputs, settings: Settings) -> None:
     check_dtype("x", x, *FLOATS)
     for name, tensor in given.items():
         if name != "keep":
+            # Parameters stay float32 where maps are half as wide.
             check_dtype(name, tensor, x.dtype, *((torch.float32,) if x.dtype in HALVES else ()))
     check_same_device(**given)
 
