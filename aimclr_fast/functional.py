@@ -276,9 +276,19 @@ def stgcn_block(
         raise ValueError(f"residual must be 'none', 'identity' or a convolution, got {residual!r}")
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
-    beside = (None, None) if isinstance(residual, str) else residual
-    return _stgcn_block.stgcn_block(
-        _stgcn_block.Inputs(x, adjacency, *spatial, *temporal, norms, *beside, running, keep),
-        _stgcn_block.Settings(residual == "identity", 1.0 / keep_prob, stride, eps, save=False),
-        backend,
+    beside_weight, beside_bias = (None, None) if isinstance(residual, str) else residual
+    inputs = _stgcn_block.Inputs(
+        x,
+        adjacency,
+        spatial[0],
+        spatial[1],
+        temporal[0],
+        temporal[1],
+        norms,
+        beside_weight,
+        beside_bias,
+        running,
+        keep,
     )
+    settings = _stgcn_block.Settings(residual == "identity", 1.0 / keep_prob, stride, eps, False)
+    return _stgcn_block.stgcn_block(inputs, settings, backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,22 +83,24 @@ class STGCNBlock(nn.Module):
             )
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        norms = [self.spatial_norm, self.temporal_norm]
+        norms: list[Any] = [self.spatial_norm, self.temporal_norm]
         residual: Any = "none"
         if isinstance(self.residual, nn.Sequential):
             residual = (self.residual[0].weight, self.residual[0].bias)
-            norms.append(cast(nn.BatchNorm2d, self.residual[1]))
+            norms.append(self.residual[1])
         elif self.residual is not None:
             residual = "identity"
         running = None
         if not self.training:
             means = torch.stack([norm.running_mean for norm in norms])
             running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
+        spatial: Any = self.spatial.conv
+        temporal: Any = self.temporal
         y, statistics = stgcn_block(
             x,
             adjacency,
-            (self.spatial.conv.weight, self.spatial.conv.bias),
-            (self.temporal.weight, self.temporal.bias),
+            (spatial.weight, spatial.bias),
+            (temporal.weight, temporal.bias),
             torch.stack([p for norm in norms for p in (norm.weight, norm.bias)]).unflatten(
                 0, (-1, 2)
             ),
@@ -123,15 +125,15 @@ class STGCNBlock(nn.Module):
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
 
     @torch.no_grad()
-    def _track(self, norms: list[nn.BatchNorm2d], statistics: Tensor, *counts: int) -> None:
+    def _track(self, norms: list[Any], statistics: Tensor, *counts: int) -> None:
         """Move the running statistics as BatchNorm2d does; `counts` are those of its elements
         before and after the temporal convolution.
         """
         unbiased = [count / max(count - 1, 1) for count in (counts[0], counts[1], counts[1])]
         means, variances = (list(rows.unbind()) for rows in statistics.unbind(1))
-        variances = torch._foreach_mul(variances, unbiased[: len(norms)])
+        variances = list(torch._foreach_mul(variances, unbiased[: len(norms)]))
         running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-        torch._foreach_lerp_(running, means + list(variances), self.spatial_norm.momentum)
+        torch._foreach_lerp_(running, means + variances, norms[0].momentum)
         torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
@@ -208,9 +210,10 @@ class STGCN(nn.Module):
             )
         n, c, t, v, m = x.shape
         # The input is normalised over (joint, coordinate) pairs, so each joint has its own scale.
-        # Channels come last in memory from here on.
-        x = self.input_norm(x.permute(0, 4, 2, 3, 1).reshape(n * m * t, v * c))
-        x = x.view(n * m, t, v, c).permute(0, 3, 1, 2)
+        x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
+        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        last = self.backend != "reference"  # the others keep channels last in memory
+        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         for block, importance in zip(self.blocks, self.edge_importance, strict=True):
             x = block(x, self.adjacency * importance)
         return x
@@ -238,6 +241,15 @@ class SkeletonEncoder(nn.Module):
             )
         else:
             self.head = nn.Linear(width, embedding)
+
+    @property
+    def backend(self) -> str:
+        """Backend of the backbone's blocks."""
+        return self.backbone.backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self.backbone.backend = name
 
     def features(self, x: Tensor) -> Tensor:
         """Representation [N, features] before the head."""
