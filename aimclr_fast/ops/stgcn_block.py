@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, NamedTuple
 
 import torch
@@ -160,6 +161,20 @@ VECTOR_BYTES = 0  # 64, 32 or 16 to use no wider vectors than those of AVX-512, 
 _SHAPE = object()
 
 
+_local = threading.local()
+
+
+def _workspace(size: int) -> int:
+    """The aligned address of `size` bytes that are kept from call to call.
+
+    Tens of megabytes that the system would have to clear each time take longer than some blocks.
+    """
+    kept: Tensor | None = getattr(_local, "workspace", None)
+    if kept is None or kept.numel() < size + 64:
+        _local.workspace = kept = torch.empty(size + 64, dtype=torch.uint8)
+    return -(-kept.data_ptr() // 64) * 64
+
+
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
 
@@ -176,7 +191,6 @@ def _cpp(name: str, inputs: Inputs, settings: Settings, *arguments: Any) -> None
     size = library.stgcn_block_workspace_cpu(
         name == "backward", *shape, residual, threads, inputs.x.element_size()
     )
-    workspace = torch.empty(size + 64, dtype=torch.uint8)
     flat: list[Any] = []
     for argument in arguments:
         if argument is _SHAPE:
@@ -185,7 +199,7 @@ def _cpp(name: str, inputs: Inputs, settings: Settings, *arguments: Any) -> None
             flat.append(_address(argument) if isinstance(argument, Tensor | None) else argument)
     dtype = str(inputs.x.dtype).removeprefix("torch.")
     run = getattr(library, f"stgcn_block_{name}_{dtype}_cpu")
-    run(*flat, -(-workspace.data_ptr() // 64) * 64, threads, VECTOR_BYTES)
+    run(*flat, _workspace(size), threads, VECTOR_BYTES)
 
 
 def _cpp_forward(inputs: Inputs, settings: Settings, out: Outputs) -> None:
