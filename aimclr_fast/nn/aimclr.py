@@ -88,6 +88,17 @@ class AimCLR(nn.Module):
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding), dim=1))
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
 
+    @property
+    def backend(self) -> str:
+        """Backend of the ops; setting it sets that of both encoders' blocks, too."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self._backend = name
+        self.query_encoder.backend = name
+        self.key_encoder.backend = name
+
     @torch.no_grad()
     def update_key_encoder(self) -> None:
         """Move the key encoder's parameters towards the query encoder's; buffers are its own."""
