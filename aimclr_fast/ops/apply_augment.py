@@ -17,7 +17,7 @@ from aimclr_fast.reference.skeleton_augment import STREAMS, AugmentParams
 
 from ._checks import FLOATS, check_dtype, check_range, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
-from ._native import current_stream
+from ._native import cpp_why_not, cuda_why_not, current_stream
 from .skeleton_augment import (
     DTYPES,
     address,
@@ -26,8 +26,6 @@ from .skeleton_augment import (
     joint_table,
     native_chain,
     unless,
-    why_not_cpp,
-    why_not_cuda,
     why_too_large,
 )
 
@@ -243,8 +241,8 @@ def _reference(
 
 
 BACKENDS = (
-    Backend("cuda", functools.partial(_fast, "cuda"), why_not_cuda),
-    Backend("cpp", functools.partial(_fast, "cpp"), why_not_cpp),
+    Backend("cuda", functools.partial(_fast, "cuda"), cuda_why_not),
+    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
     Backend(REFERENCE, _reference, always),
 )
 

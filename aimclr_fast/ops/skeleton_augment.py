@@ -123,26 +123,6 @@ def why_too_large(tensor: Tensor, crop_ratio: int, blur_taps: int) -> str | None
     return None
 
 
-def _why_not(device: torch.device) -> str | None:
-    tensor = torch.empty(0, device=device)
-    return cpp_why_not(tensor) if device.type == "cpu" else cuda_why_not(tensor)
-
-
-# Dynamo is to call it and not to trace the search for the library. torch.compiler's decorator for
-# this imports torch._dynamo at once, which takes as long as torch itself.
-_why_not._dynamo_marked_constant = True  # type: ignore[attr-defined]
-
-
-def why_not_cpp(tensor: Tensor) -> str | None:
-    """As cpp_why_not, also under torch.compile."""
-    return _why_not(tensor.device) if tensor.is_cpu else cpp_why_not(tensor)
-
-
-def why_not_cuda(tensor: Tensor) -> str | None:
-    """As cuda_why_not, also under torch.compile."""
-    return _why_not(tensor.device) if tensor.is_cuda else cuda_why_not(tensor)
-
-
 def unless(reason: str | None, backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
     """The same backends, of which none but the reference can run if there is a reason."""
     if reason is None:
@@ -320,8 +300,8 @@ def _reference(
 
 
 BACKENDS = (
-    Backend("cuda", functools.partial(_fast, "cuda"), why_not_cuda),
-    Backend("cpp", functools.partial(_fast, "cpp"), why_not_cpp),
+    Backend("cuda", functools.partial(_fast, "cuda"), cuda_why_not),
+    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
     Backend(REFERENCE, _reference, always),
 )
 
