@@ -50,22 +50,27 @@ def explain(backends: tuple[Backend, ...], tensor: torch.Tensor) -> dict[str, st
     return {backend.name: backend.why_not(tensor) for backend in backends}
 
 
-def choose(
-    op: str, backends: tuple[Backend, ...], name: str, tensor: torch.Tensor
-) -> Callable[..., Any]:
-    """The implementation called `name`, or with "auto" the first that can run.
+def pick(op: str, backends: tuple[Backend, ...], name: str, tensor: torch.Tensor) -> Backend:
+    """The backend called `name`, or with "auto" the first that can run.
 
     Raises:
         ValueError: there is no backend of that name for the op.
         BackendError: the backend cannot run, with the reason.
     """
     if name == "auto":
-        return next(b.run for b in backends if b.why_not(tensor) is None)
+        return next(backend for backend in backends if backend.why_not(tensor) is None)
     for backend in backends:
         if backend.name == name:
             reason = backend.why_not(tensor)
             if reason is not None:
                 raise BackendError(f"{op}: backend {name!r} cannot run here: {reason}")
-            return backend.run
+            return backend
     known = ", ".join(["auto", *(b.name for b in backends)])
     raise ValueError(f"{op}: unknown backend {name!r}; this op has {known}")
+
+
+def choose(
+    op: str, backends: tuple[Backend, ...], name: str, tensor: torch.Tensor
+) -> Callable[..., Any]:
+    """The implementation of the backend that `pick` picks."""
+    return pick(op, backends, name, tensor).run

@@ -134,6 +134,7 @@ class TrainConfig:
             float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.
         cuda_graph: on a GPU, launch each step as one CUDA graph.
         backend: of the ops; auto picks the fastest that can run.
+        encoder_backend: of the encoder's blocks, if another than backend.
         threads: CPU threads; 0 leaves it to torch.
         save_every: epochs between two checkpoints.
         profile: instead of training, take this many steps and say where their time goes.
@@ -151,6 +152,7 @@ class TrainConfig:
     precision: str = "auto"
     cuda_graph: bool = True
     backend: str = "auto"
+    encoder_backend: str | None = None
     threads: int = 0
     save_every: int = 10
     profile: int = 0

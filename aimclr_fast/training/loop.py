@@ -41,7 +41,7 @@ def build_model(config: TrainConfig, store: Store) -> AimCLR:
         dropout=model.dropout,
         temporal_kernel=model.temporal_kernel,
     )
-    return AimCLR(
+    aimclr = AimCLR(
         SkeletonEncoder(backbone, model.embedding),
         embedding=model.embedding,
         queue_size=model.queue_size,
@@ -52,6 +52,10 @@ def build_model(config: TrainConfig, store: Store) -> AimCLR:
         init=model.init,
         backend=config.backend,
     )
+    if config.encoder_backend is not None:
+        for encoder in (aimclr.query_encoder, aimclr.key_encoder):
+            encoder.backend = config.encoder_backend
+    return aimclr
 
 
 class Pretraining:

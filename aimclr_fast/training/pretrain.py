@@ -15,8 +15,8 @@ import torch
 from rich.console import Console
 
 from aimclr_fast.data import Store, resolve_store, split
-from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment
-from aimclr_fast.ops._dispatch import BackendError, choose
+from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
+from aimclr_fast.ops._dispatch import BackendError, pick
 
 from .checkpoint import save_checkpoint, written_whole
 from .config import ConfigError, TrainConfig
@@ -55,7 +55,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         raise ConfigError(f"data.protocol: {error}") from error
     config.validate(len(train_index))
     device = _usable_device(config.device)
-    _check_backend(config.backend, device)
+    picked = _pick_backends(config, device)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -69,6 +69,8 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     with written_whole(folder / "config.yaml") as temporary:
         temporary.write_text(config_text, encoding="utf-8")
     console.print(_opening(config, store, training, test_index), highlight=False, soft_wrap=True)
+    used = ", ".join(f"{op} {backend}" for op, backend in picked.items())
+    console.print(f"backends: {used}", highlight=False, soft_wrap=True)
 
     if config.profile:
         console.print(profile_steps(training, config.profile, folder))
@@ -176,14 +178,18 @@ def _usable_device(name: str) -> torch.device:
     return device
 
 
-def _check_backend(name: str, device: torch.device) -> None:
-    """Refuse a backend that cannot run before anything is measured or written."""
-    probe = torch.zeros(1, 16, device=device)  # as wide as the tensor cores ask of rows
+def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
+    """The backend of each op; refuses one that cannot run before anything is measured."""
+    probe = torch.zeros(1, config.model.embedding, device=device)
+    picked = {}
     try:
-        for op in (skeleton_augment, eadm_pool, queue_contrast):
-            choose(op.__name__.rpartition(".")[2], op.BACKENDS, name, probe)
+        for op in (skeleton_augment, stgcn_block, eadm_pool, queue_contrast):
+            name = op.__name__.rpartition(".")[2]
+            wanted = (op is stgcn_block and config.encoder_backend) or config.backend
+            picked[name] = pick(name, op.BACKENDS, wanted, probe).name
     except (ValueError, BackendError) as error:
         raise ConfigError(f"backend: {error}") from error
+    return picked
 
 
 def _new_folder(config: TrainConfig) -> Path:
