@@ -13,7 +13,7 @@
 namespace aimclr::cpu::stgcn {
 
 inline constexpr Index kMaxLanes = 16;
-inline constexpr Index kWinogradChannels = 128;  // from here on it is the faster way
+inline constexpr Index kWinogradChannels = 64;  // from here on it is the faster way
 
 // Sizes that follow from the shape alone, for vectors of any width.
 struct Plan : StgcnShape {

@@ -28,6 +28,15 @@ template <typename Tl>
 AIMCLR_INLINE void transpose(typename Tl::Vec (&m)[Tl::kLanes]) {
     constexpr int kLanes = Tl::kLanes;
     using Vec = typename Tl::Vec;
+#ifdef __clang__  // it has no shuffle by a vector of indices
+    for (int i = 0; i < kLanes; ++i) {
+        for (int j = 0; j < i; ++j) {
+            const auto lane = m[i][j];
+            m[i][j] = m[j][i];
+            m[j][i] = lane;
+        }
+    }
+#else
     using Lane = std::conditional_t<sizeof(m[0][0]) == 4, std::int32_t, std::int64_t>;
     using Lanes [[gnu::vector_size(sizeof(Vec))]] = Lane;
 #pragma GCC unroll 4
@@ -48,6 +57,7 @@ AIMCLR_INLINE void transpose(typename Tl::Vec (&m)[Tl::kLanes]) {
             }
         }
     }
+#endif
 }
 
 // columns[c][joint] = value(joint, c), a vector of channels at a time. The last square of a frame

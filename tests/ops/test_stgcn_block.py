@@ -43,6 +43,7 @@ CASES = [
     Case(3, 16, 16, 6, 5, taps=1),
     Case(3, 32, 16, 5, 5, taps=1, stride=2, residual="convolution"),
     Case(3, 16, 16, 1, 20),
+    Case(2, 64, 64, 13, 22),
     Case(2, 128, 128, 15, 17),  # wide enough for Winograd's convolution, with frames left over
     Case(1, 128, 128, 9, 5, taps=3, training=False),
     Case(2, 5, 7, 4, 3, stride=2, residual="convolution"),  # channels that fill no vector
