@@ -28,7 +28,7 @@ from aimclr_fast.training.placement import place
 SEQUENCES = 1024
 TOPK = 1
 CPU_SIZES = [{"N": 16}]  # the baseline takes 1.5 s a step
-GPU_SIZES = [{"N": 128}]
+GPU_SIZES = [{"N": n} for n in (32, 128, 512, 1024)]
 
 
 class Inputs:

@@ -112,7 +112,7 @@ fi
 
 if wanted benchmarks; then
     # One process a file: an error on the GPU ends only its own.
-    for each in skeleton_augment:40 eadm_pool:60 queue_contrast:120 all_ops:30 train_step:60; do
+    for each in skeleton_augment:40 eadm_pool:60 queue_contrast:120 stgcn_block:45 all_ops:30 train_step:90; do
         op=${each%:*}
         part "benchmark $op" "${each#*:}" benchmarks bash -c 'run_pytest "$@"' - \
             "benchmarks/bench_$op.py" -q -m cuda --benchmark-only --budget 0.15 \

@@ -1,0 +1,79 @@
+"""stgcn_block, ten of them: the published encoder, forward and backward, batch statistics.
+
+NTU-sized sequences, two bodies, 16 to 256 channels, no dropout. FLOP are those of direct
+convolution with the adjacency first, so what saves multiplications (Winograd) may pass the limit.
+"""
+
+from __future__ import annotations
+
+import torch
+from baseline.encoder import Encoder as BaselineEncoder
+from bench_skeleton_augment import LAYOUT, SHAPE
+from harness import BASELINE, Bench, Case, backends, cases, compiled_once, package_names
+from limits import Work
+from measure import Step
+from torch import Tensor
+
+from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.ops import stgcn_block as op
+
+EMBEDDING = 128
+CPU_SIZES = [{"N": 16}]  # the baseline takes half a second
+GPU_SIZES = [{"N": 128}]
+
+
+class Inputs:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        torch.manual_seed(0)
+        self.x = torch.randn(case["N"], *SHAPE, device=case.device, generator=case.generator())
+        self.gradient = torch.ones(case["N"], EMBEDDING, device=case.device)
+        self.encoder = SkeletonEncoder(STGCN(LAYOUT, dropout=0.0), EMBEDDING).to(case.device)
+
+    def train(self, encoder: torch.nn.Module) -> Tensor:
+        encoder.zero_grad(set_to_none=True)
+        half = self.case.precision == "bf16"
+        with torch.autocast(self.case.device, dtype=torch.bfloat16, enabled=half):
+            return encoder(self.x)
+
+
+def forward(inputs: Inputs, backend: str) -> Tensor:
+    inputs.encoder.backend = backend
+    return inputs.train(inputs.encoder)
+
+
+def backward(inputs: Inputs, out: Tensor) -> None:
+    out.backward(inputs.gradient.to(out.dtype))
+
+
+def baseline(inputs: Inputs) -> Step:
+    encoder = BaselineEncoder(LAYOUT, dropout=0.0).to(inputs.case.device)
+    return Step(lambda: backward(inputs, inputs.train(encoder)))
+
+
+def work(case: Case) -> Work:
+    _, frames, joints, bodies = SHAPE
+    flop = 0
+    for block in STGCN(LAYOUT).blocks:
+        spatial, temporal = block.spatial.conv, block.temporal
+        rows = frames * joints * bodies * case["N"]
+        frames = -(-frames // block.stride)
+        flop += rows * spatial.weight.numel()
+        flop += frames * joints * bodies * case["N"] * temporal.weight.numel()
+    return Work(flop=3 * 2 * flop, precision=case.precision)  # forward, and each gradient
+
+
+OURS = compiled_once(backends(op.BACKENDS, lambda inputs: inputs.x, forward, backward), {"N": 128})
+BENCH = Bench(
+    op="stgcn_block",
+    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "fp32", "tf32", "bf16"),
+    inputs=Inputs,
+    work=work,
+    providers={BASELINE: baseline, **OURS},
+    package=package_names(op.BACKENDS),
+)
+
+
+@BENCH.parametrize()
+def test_stgcn_block(compare, case, provider):
+    compare(BENCH, case, provider)
