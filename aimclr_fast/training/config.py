@@ -25,11 +25,13 @@ class DataConfig:
         store: folder of a store, or the name of an embedded one.
         protocol: which samples train and which test, as declared by the store.
         stream: joint, motion or bone.
+        frame_step: take every so many frames; 1 takes all.
     """
 
     store: str = "ui_prmd"
     protocol: str = "xsub"
     stream: str = "joint"
+    frame_step: int = 1
 
 
 @dataclass
@@ -173,6 +175,7 @@ class TrainConfig:
 
         data, model, optim = self.data, self.model, self.optim
         require(data.stream in STREAMS, "data.stream", f"one of {', '.join(STREAMS)}")
+        require(data.frame_step >= 1, "data.frame_step", "at least 1")
         require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
         require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
         for name in ("model.channels", "model.features", "model.embedding", "optim.batch_size"):

@@ -62,7 +62,8 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     folder = _new_folder(config)
 
     try:
-        placed = place(store.positions, device, config.placement)
+        positions = store.positions[:, :, :: config.data.frame_step]
+        placed = place(positions, device, config.placement)
     except PlacementError as error:
         raise ConfigError(f"placement is {config.placement!r}: {error}") from error
     training = Pretraining(config, store, placed, train_index, device)
