@@ -1,0 +1,305 @@
+"""The graph convolution of stgcn_block: neighbours first, then one product over parts and channels.
+
+A tile is whole frames, [joints, (frame, channel)], joints padded to a power of two. One product
+with the part's adjacency [joints, joints] mixes neighbours; its result, read as rows (joint, frame)
+of channels, is the operand of the product with the part's weights: memory of the tile's shape only,
+and nothing the size of parts x channels is ever written. The bias is one per joint then. The
+gradient of the input is the same with adjacency and weights transposed.
+"""
+
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .stgcn_block_norm import norm_gradient, store_statistics
+
+
+@triton.jit
+def _mix(
+    acc, tile, adjacency, part, weight, to_channel, channel,
+    V: tl.constexpr, C_TO: tl.constexpr, C_FROM: tl.constexpr, TRANSPOSED: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Adds one part's share [(joint, frame), to_channel] of a tile [joint, (frame, channel)].
+
+    weight: [P, C_TO, C_FROM].
+    """
+    edges = _edges(adjacency, part, V, TRANSPOSED, BLOCK_V)
+    mixed = tl.dot(edges.to(OPERAND).to(DOT), tile, input_precision=PRECISION)
+    mixed = tl.reshape(mixed.to(OPERAND).to(DOT), (BLOCK_V * BLOCK_F, BLOCK_C))
+    weights = tl.load(
+        weight + (part * C_TO + to_channel)[:, None] * C_FROM + channel[None, :],
+        mask=(to_channel < C_TO)[:, None] & (channel < C_FROM)[None, :],
+        other=0.0,
+    )
+    return tl.dot(mixed, tl.trans(weights.to(OPERAND).to(DOT)), acc, input_precision=PRECISION)
+
+
+@triton.jit
+def _edges(adjacency, part, V: tl.constexpr, TRANSPOSED: tl.constexpr, BLOCK_V: tl.constexpr):
+    """Adjacency [to joint, from joint] of a part; from the end of its edges if TRANSPOSED."""
+    to_joint = tl.arange(0, BLOCK_V)[:, None]
+    from_joint = tl.arange(0, BLOCK_V)[None, :]
+    at = to_joint * V + from_joint if TRANSPOSED else from_joint * V + to_joint
+    valid = (to_joint < V) & (from_joint < V)
+    return tl.load(adjacency + part * (V * V) + at, mask=valid, other=0.0).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def spatial_kernel(
+    x,  # [frames, V, C_IN]
+    adjacency,  # [P, V, V]
+    weight,  # [P, C_OUT, C_IN]
+    bias,  # [P, C_OUT]
+    out,  # out [frames, V, C_OUT]
+    counts, partials,  # out [programs], [programs, 2, C_OUT], where STATISTICS
+    frames,
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    STATISTICS: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    first = tl.program_id(0) * BLOCK_F
+    to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    in_channels = to_channel < C_OUT
+    column = tl.arange(0, BLOCK_F * BLOCK_C)
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    frame = first + column // BLOCK_C
+
+    acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_N], tl.float32)
+    for first_channel in range(0, C_IN, BLOCK_C):
+        channel = first_channel + tl.arange(0, BLOCK_C)
+        at = first_channel + column % BLOCK_C
+        valid = (joint < V) & ((frame < frames) & (at < C_IN))[None, :]
+        tile = tl.load(
+            x + joint * C_IN + (frame * (V * C_IN) + at)[None, :], mask=valid, other=0.0
+        ).to(OPERAND).to(DOT)  # fmt: skip
+        for part in tl.static_range(P):
+            acc = _mix(
+                acc, tile, adjacency, part, weight, to_channel, channel,
+                V, C_OUT, C_IN, False, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION,
+            )  # fmt: skip
+
+    per_joint = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
+    for part in tl.static_range(P):
+        biases = tl.load(bias + part * C_OUT + to_channel, mask=in_channels, other=0.0)
+        weights = tl.sum(_edges(adjacency, part, V, False, BLOCK_V), axis=1)
+        per_joint += weights[:, None] * biases.to(tl.float32)[None, :]
+    spread = tl.broadcast_to(per_joint[:, None, :], (BLOCK_V, BLOCK_F, BLOCK_N))
+    acc += tl.reshape(spread, (BLOCK_V * BLOCK_F, BLOCK_N))
+
+    row = tl.arange(0, BLOCK_V * BLOCK_F)
+    in_rows = (row // BLOCK_F < V) & (first + row % BLOCK_F < frames)
+    at = ((first + row % BLOCK_F) * V + row // BLOCK_F)[:, None] * C_OUT + to_channel[None, :]
+    rounded = acc.to(out.dtype.element_ty)
+    tl.store(out + at, rounded, mask=in_rows[:, None] & in_channels[None, :])
+    if STATISTICS:
+        count = (tl.minimum(frames - first, BLOCK_F) * V).to(tl.float32)
+        store_statistics(
+            rounded.to(tl.float32), in_rows, count, counts, partials, tl.program_id(0),
+            to_channel, C_OUT,
+        )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["frames"])
+def spatial_gradient_kernel(
+    gradient,  # [frames, V, C_OUT], after the norm
+    before, statistics, affine, coefficients,  # of the norm: its input [frames, V, C_OUT], ...
+    adjacency,  # [P, V, V]
+    weight,  # [P, C_IN, C_OUT]
+    grad_y, y,  # [frames, V, C_IN], with RESIDUAL 1 (identity)
+    grad_residual, residual_weight,  # [B, T_OUT, V, C_OUT], [C_IN, C_OUT], with 2 (convolution)
+    out,  # out [frames, V, C_IN]
+    frames, eps,
+    TRAINING: tl.constexpr, RESIDUAL: tl.constexpr, STRIDE: tl.constexpr,
+    T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the block's input, by both its ways."""
+    first = tl.program_id(0) * BLOCK_F
+    to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    in_channels = to_channel < C_IN
+    column = tl.arange(0, BLOCK_F * BLOCK_C)
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    frame = first + column // BLOCK_C
+    row = tl.arange(0, BLOCK_V * BLOCK_F)
+    row_joint, row_frame = row // BLOCK_F, first + row % BLOCK_F
+    in_rows = (row_joint < V) & (row_frame < frames)
+    sample, time = row_frame // T, row_frame % T
+
+    acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_N], tl.float32)
+    for first_channel in range(0, C_OUT, BLOCK_C):
+        channel = first_channel + tl.arange(0, BLOCK_C)
+        of_column = first_channel + column % BLOCK_C
+        valid = (joint < V) & ((frame < frames) & (of_column < C_OUT))[None, :]
+        at = joint * C_OUT + (frame * (V * C_OUT) + of_column)[None, :]
+        grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32)
+        # What pads the tile meets zeros of the adjacency or of the weights, or is not stored.
+        grad = norm_gradient(
+            grad, before, at, valid, statistics, affine, coefficients, eps, of_column,
+            C_OUT, TRAINING,
+        )  # fmt: skip
+        tile = grad.to(OPERAND).to(DOT)
+        for part in tl.static_range(P):
+            acc = _mix(
+                acc, tile, adjacency, part, weight, to_channel, channel,
+                V, C_IN, C_OUT, True, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION,
+            )  # fmt: skip
+        if RESIDUAL == 2:
+            of_row = ((sample * T_OUT + time // STRIDE) * V + row_joint) * C_OUT
+            values = tl.load(
+                grad_residual + of_row[:, None] + channel[None, :],
+                mask=(in_rows & (time % STRIDE == 0))[:, None] & (channel < C_OUT)[None, :],
+                other=0.0,
+            )
+            weights = tl.load(
+                residual_weight + to_channel[:, None] * C_OUT + channel[None, :],
+                mask=in_channels[:, None] & (channel < C_OUT)[None, :],
+                other=0.0,
+            )
+            acc = tl.dot(
+                values.to(OPERAND).to(DOT), tl.trans(weights.to(OPERAND).to(DOT)), acc,
+                input_precision=PRECISION,
+            )  # fmt: skip
+
+    at = (row_frame * V + row_joint)[:, None] * C_IN + to_channel[None, :]
+    valid = in_rows[:, None] & in_channels[None, :]
+    if RESIDUAL == 1:
+        beside = tl.load(grad_y + at, mask=valid, other=0.0).to(tl.float32)
+        acc += tl.where(tl.load(y + at, mask=valid, other=0.0) > 0.0, beside, 0.0)
+    tl.store(out + at, acc.to(out.dtype.element_ty), mask=valid)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def spatial_weight_kernel(
+    x,  # [frames, V, C_IN]
+    gradient,  # [frames, V, C_OUT], after the norm
+    before, statistics, affine, coefficients,  # of the norm
+    adjacency,  # [P, V, V]
+    weight,  # [P, C_IN, C_OUT]
+    weight_partials,  # out [splits, P, C_OUT, C_IN]
+    edge_partials,  # out [splits, blocks of C_OUT, blocks of C_IN, P, V, V]
+    joint_partials,  # out [splits, V, C_OUT]: sums of the gradient over frames
+    frames, eps,
+    TRAINING: tl.constexpr,
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one part's weights and edges, from one part of the frames.
+
+    Programs of the same frames are neighbours, so that all but one of them find these in the cache.
+    """
+    BLOCKS_IN: tl.constexpr = (C_IN + BLOCK_C - 1) // BLOCK_C
+    BLOCKS_OUT: tl.constexpr = (C_OUT + BLOCK_N - 1) // BLOCK_N
+    program = tl.program_id(0)
+    split = program // (P * BLOCKS_IN * BLOCKS_OUT)
+    splits = tl.num_programs(0) // (P * BLOCKS_IN * BLOCKS_OUT)
+    part = program % P
+    block_in = program // P % BLOCKS_IN
+    block_out = program // (P * BLOCKS_IN) % BLOCKS_OUT
+    tiles = tl.cdiv(frames, BLOCK_F)
+    first_tile = (tiles.to(tl.int64) * split // splits).to(tl.int32)
+    last_tile = (tiles.to(tl.int64) * (split + 1) // splits).to(tl.int32)
+
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    column = tl.arange(0, BLOCK_F * BLOCK_C)
+    of_column = block_in * BLOCK_C + column % BLOCK_C
+    row = tl.arange(0, BLOCK_V * BLOCK_F)
+    row_joint = row // BLOCK_F
+    channel = block_in * BLOCK_C + tl.arange(0, BLOCK_C)
+    to_channel = block_out * BLOCK_N + tl.arange(0, BLOCK_N)
+    in_channels = to_channel < C_OUT
+    edges = _edges(adjacency, part, V, False, BLOCK_V).to(OPERAND).to(DOT)
+    weights = tl.load(
+        weight + (part * C_IN + channel)[:, None] * C_OUT + to_channel[None, :],
+        mask=(channel < C_IN)[:, None] & in_channels[None, :],
+        other=0.0,
+    ).to(OPERAND).to(DOT)  # fmt: skip
+
+    grad_weight = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
+    grad_edges = tl.zeros([BLOCK_V, BLOCK_V], tl.float32)
+    joint_sums = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
+    for tile_index in range(first_tile, last_tile):
+        first = tile_index * BLOCK_F
+        frame = first + column // BLOCK_C
+        valid = (joint < V) & ((frame < frames) & (of_column < C_IN))[None, :]
+        tile = tl.load(
+            x + joint * C_IN + (frame * (V * C_IN) + of_column)[None, :], mask=valid, other=0.0
+        ).to(OPERAND).to(DOT)  # fmt: skip
+        row_frame = first + row % BLOCK_F
+        valid = ((row_joint < V) & (row_frame < frames))[:, None] & in_channels[None, :]
+        at = (row_frame * V + row_joint)[:, None] * C_OUT + to_channel[None, :]
+        grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32)
+        grad = norm_gradient(
+            grad, before, at, valid, statistics, affine, coefficients, eps, to_channel,
+            C_OUT, TRAINING,
+        )  # fmt: skip
+        grad = tl.where(valid, grad, 0.0)
+        joint_sums += tl.sum(tl.reshape(grad, (BLOCK_V, BLOCK_F, BLOCK_N)), axis=1)
+        operand = grad.to(OPERAND).to(DOT)
+
+        mixed = tl.dot(edges, tile, input_precision=PRECISION).to(OPERAND).to(DOT)
+        mixed = tl.reshape(mixed, (BLOCK_V * BLOCK_F, BLOCK_C))
+        grad_weight = tl.dot(tl.trans(operand), mixed, grad_weight, input_precision=PRECISION)
+
+        back = tl.dot(operand, tl.trans(weights), input_precision=PRECISION).to(OPERAND).to(DOT)
+        back = tl.reshape(back, (BLOCK_V, BLOCK_F * BLOCK_C))
+        grad_edges = tl.dot(tile, tl.trans(back), grad_edges, input_precision=PRECISION)
+
+    weight_partials += (split * P + part).to(tl.int64) * (C_OUT * C_IN)
+    at = to_channel[:, None] * C_IN + channel[None, :]
+    valid = in_channels[:, None] & (channel < C_IN)[None, :]
+    tl.store(weight_partials + at, grad_weight, mask=valid)
+    from_joint = tl.arange(0, BLOCK_V)[None, :]
+    edge_partials += program.to(tl.int64) * (V * V)  # parts change fastest
+    at = joint * V + from_joint
+    tl.store(edge_partials + at, grad_edges, mask=(joint < V) & (from_joint < V))
+    if (part == 0) & (block_in == 0):
+        joint_partials += split * (V * C_OUT)
+        at = joint * C_OUT + to_channel[None, :]
+        tl.store(joint_partials + at, joint_sums, mask=(joint < V) & in_channels[None, :])
+
+
+@triton.jit
+def edge_gradient_kernel(
+    edge_sums,  # [P, V, V]
+    joint_sums,  # [V, C_OUT]
+    adjacency,  # [P, V, V]
+    bias,  # [P, C_OUT]
+    grad_adjacency,  # out [P, V, V]
+    grad_bias,  # out [P, C_OUT]
+    V: tl.constexpr, C_OUT: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """What the bias adds to the gradient of one part's edges, and the gradient of its bias.
+
+    Entries that are 0 are no edges, and get no gradient.
+    """
+    part = tl.program_id(0)
+    to_joint = tl.arange(0, BLOCK_V)
+    weights = tl.sum(_edges(adjacency, part, V, False, BLOCK_V), axis=1)
+    by_bias = tl.zeros([BLOCK_V], tl.float32)
+    for first in range(0, C_OUT, BLOCK_C):
+        channel = first + tl.arange(0, BLOCK_C)
+        inside = channel < C_OUT
+        sums = tl.load(
+            joint_sums + to_joint[:, None] * C_OUT + channel[None, :],
+            mask=(to_joint < V)[:, None] & inside[None, :],
+            other=0.0,
+        )
+        biases = tl.load(bias + part * C_OUT + channel, mask=inside, other=0.0).to(tl.float32)
+        by_bias += tl.sum(sums * biases[None, :], axis=1)
+        grad = tl.sum(sums * weights[:, None], axis=0).to(grad_bias.dtype.element_ty)
+        tl.store(grad_bias + part * C_OUT + channel, grad, mask=inside)
+    from_joint = tl.arange(0, BLOCK_V)[:, None]
+    at = part * (V * V) + from_joint * V + to_joint[None, :]
+    valid = (from_joint < V) & (to_joint < V)[None, :]
+    sums = tl.load(edge_sums + at, mask=valid, other=0.0) + by_bias[None, :]
+    is_edge = tl.load(adjacency + at, mask=valid, other=0.0) != 0.0
+    grad = tl.where(is_edge, sums, 0.0).to(grad_adjacency.dtype.element_ty)
+    tl.store(grad_adjacency + at, grad, mask=valid)
