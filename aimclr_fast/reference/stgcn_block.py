@@ -1,0 +1,77 @@
+"""One block of the spatial-temporal graph convolutional network (Yan et al., AAAI 2018)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def spatial_convolution(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A 1x1 convolution per part of the graph, summed over neighbours and parts.
+
+    [B, C_in, T, V] with adjacency [P, V, V] and weight [P * C_out, C_in, 1, 1] ->
+    [B, C_out, T, V]. Zeros of the adjacency are no edges, so they get no gradient.
+    """
+    edges = torch.where(adjacency == 0, 0.0, adjacency)
+    y = F.conv2d(x, weight, bias).unflatten(1, (len(adjacency), -1))
+    return torch.einsum("bpctv,pvw->bctw", y, edges)
+
+
+def normalise(x: Tensor, norm: Tensor, running: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """Batch norm of [B, C, T, V] with norm [2, C] (weight, bias).
+
+    Returns the normalised map and the statistics used, [2, C] (mean, biased variance): those of the
+    batch, or `running` where it is given.
+    """
+    if running is not None:
+        mean, variance = running
+        return F.batch_norm(x, mean, variance, norm[0], norm[1], eps=eps), running
+    with torch.no_grad():
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+    y = F.batch_norm(x, None, None, norm[0], norm[1], training=True, eps=eps)
+    return y, torch.stack((mean, variance))
+
+
+def stgcn_block(
+    x: Tensor,
+    adjacency: Tensor,
+    spatial_weight: Tensor,
+    spatial_bias: Tensor,
+    temporal_weight: Tensor,
+    temporal_bias: Tensor,
+    norms: Tensor,
+    residual_weight: Tensor | None,
+    residual_bias: Tensor | None,
+    running: Tensor | None,
+    keep: Tensor | None,
+    identity: bool,
+    scale: float,
+    stride: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """The block's output [B, C_out, ceil(T / stride), V] and the statistics its norms used.
+
+    Norms, in this order, are the spatial, the temporal and, with a residual convolution, the
+    residual one: `norms` [2 or 3, 2, C_out] holds (weight, bias), `running` and the statistics
+    (mean, biased variance). For the arguments see `aimclr_fast.functional.stgcn_block`.
+    """
+    used = []
+
+    def norm(y: Tensor) -> Tensor:
+        i = len(used)
+        y, statistics = normalise(y, norms[i], None if running is None else running[i], eps)
+        used.append(statistics)
+        return y
+
+    y = torch.relu(norm(spatial_convolution(x, adjacency, spatial_weight, spatial_bias)))
+    padding = (temporal_weight.shape[2] // 2, 0)
+    y = norm(F.conv2d(y, temporal_weight, temporal_bias, (stride, 1), padding))
+    if keep is not None:
+        y = y * (keep.to(y.dtype) * scale)
+    if residual_weight is not None:
+        y = y + norm(F.conv2d(x, residual_weight, residual_bias, (stride, 1)))
+    elif identity:
+        y = y + x
+    return torch.relu(y), torch.stack(used)
