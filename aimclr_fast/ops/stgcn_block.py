@@ -14,7 +14,7 @@ from aimclr_fast.reference import stgcn_block as reference
 from ._checks import FLOATS, check_dtype, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
-from ._triton import triton_why_not
+from ._triton import product_precision, triton_why_not
 
 HALVES = (torch.float16, torch.bfloat16)
 LAST = torch.channels_last
@@ -174,7 +174,7 @@ def _triton_forward(inputs: Inputs, settings: Settings, out: Outputs) -> None:
     from aimclr_fast.triton_kernels import stgcn_block as kernels
 
     with torch.cuda.device_of(inputs.x):
-        kernels.forward(inputs, settings, out)
+        kernels.forward(inputs, settings, out, product_precision(inputs.x.dtype))
 
 
 def _triton_backward(
@@ -183,7 +183,8 @@ def _triton_backward(
     from aimclr_fast.triton_kernels import stgcn_block as kernels
 
     with torch.cuda.device_of(grad_y):
-        kernels.backward(grad_y, inputs, settings, saved, out)
+        precision = product_precision(inputs.x.dtype)
+        kernels.backward(grad_y, inputs, settings, saved, out, precision)
 
 
 # --- The torch op: one for all fast backends -----------------------------------------------------

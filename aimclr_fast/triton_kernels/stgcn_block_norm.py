@@ -177,9 +177,7 @@ def output_kernel(
     if RESIDUAL != 0:
         beside = tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
         if RESIDUAL == 2:
-            mean, _, scale, shift = load_norm(
-                residual_statistics, residual_affine, eps, channel, C
-            )
+            mean, _, scale, shift = load_norm(residual_statistics, residual_affine, eps, channel, C)
             beside = (beside - mean[None, :]) * scale[None, :] + shift[None, :]
         values += beside
     # NaN must not become 0, as max would make it.

@@ -40,6 +40,19 @@ def _reads(
     return valid
 
 
+@triton.jit
+def _load_weights(
+    weight, tap, to_channel, channel,
+    C_TO: tl.constexpr, C_FROM: tl.constexpr, K: tl.constexpr, TAPS: tl.constexpr,
+):  # fmt: skip
+    """[to_channel, (tap, channel)] of weight [K, C_TO, C_FROM]."""
+    inside = channel < C_FROM
+    if TAPS > 1:
+        inside = inside & (tap < K)
+    at = to_channel[:, None] * C_FROM + (channel + tap * (C_TO * C_FROM))[None, :]
+    return tl.load(weight + at, mask=(to_channel < C_TO)[:, None] & inside[None, :], other=0.0)
+
+
 @triton.jit(do_not_specialize=["batch"])
 def convolution_kernel(
     source,  # [B, T, V, C_IN]
@@ -83,11 +96,7 @@ def convolution_kernel(
                 values = (values.to(tl.float32) - mean[None, :]) * scale[None, :] + shift[None, :]
                 # Beyond the ends of time there are zeros, not normalised ones. NaN stays NaN.
                 values = tl.where(valid & ~(values < 0.0), values, 0.0)
-            weights = tl.load(
-                weight + to_channel[:, None] * C_IN + (channel + tap * (C_OUT * C_IN))[None, :],
-                mask=(to_channel < C_OUT)[:, None] & ((tap < K) & (channel < C_IN))[None, :],
-                other=0.0,
-            )
+            weights = _load_weights(weight, tap, to_channel, channel, C_OUT, C_IN, K, TAPS)
             acc = tl.dot(
                 values.to(OPERAND).to(DOT), tl.trans(weights.to(OPERAND).to(DOT)), acc,
                 input_precision=PRECISION,
@@ -151,11 +160,7 @@ def convolution_gradient_kernel(
             valid = _reads(in_rows, frame, tap, channel, T_OUT, C_OUT, K, TAPS, BLOCK_C)
             gathered = channel - frames_back * (V * C_OUT)
             values = tl.load(gradient + offset[:, None] + gathered[None, :], mask=valid, other=0.0)
-            weights = tl.load(
-                weight + to_channel[:, None] * C_OUT + (channel + tap * (C_IN * C_OUT))[None, :],
-                mask=(to_channel < C_IN)[:, None] & ((tap < K) & (channel < C_OUT))[None, :],
-                other=0.0,
-            )
+            weights = _load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, TAPS)
             acc = tl.dot(
                 values.to(OPERAND).to(DOT), tl.trans(weights.to(OPERAND).to(DOT)), acc,
                 input_precision=PRECISION,
