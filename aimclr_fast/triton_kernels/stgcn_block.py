@@ -15,12 +15,14 @@ backward
   temporal convolution's weights                 2 E                -
   residual convolution's weights                 E + E_x            -
   graph convolution, and the residual            2 E + 2 E_x (E)    E_x
-  its weights and edges                          2 E + E_x          -
+  its weights                                    2 E + E_x          -
+  its edges                                      2 E + E_x          -
 
-In parentheses with a residual convolution. With the identity and the mask (half of E in bfloat16),
-that is 7.5 E forward and 18 E backward, where each of the operations on its own takes 14 E and 30 E
-and the maps of the parts another 18 E. The gradient of the temporal convolution's output is written
-and not found again where it is read: its kernels gather each row once per tap.
+In parentheses with a residual convolution. With the identity and a mask (half of E in bfloat16)
+that is 7.5 E forward and 24 E backward; one operation after the other, with maps of three parts and
+two passes in each batch norm, takes 25.5 E and 41.5 E. The gradient of the temporal convolution's
+output is written and not found again where it is read, for its readers gather each row once per
+tap; that of the graph convolution's output is found again, which costs no more than writing it.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ def _graph_convolution(inputs: Any, b: Block, out: Tensor, statistics: Tensor) -
         out, counts, partials, frames,
         V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts, STATISTICS=b.training,
         BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps,
+        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
     if b.training:
         _merge_statistics(counts, partials, statistics)
@@ -348,20 +350,28 @@ def _graph_convolution_gradients(
         out.x, frames, b.eps, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
         T_OUT=b.frames_out, **sizes,
         BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps,
+        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
 
     shape = shapes.spatial_weight(b.joints, b.c_in, b.c_out, b.precision)
-    blocks = triton.cdiv(b.c_in, shape.block_c) * triton.cdiv(b.c_out, shape.block_n)
+    block = {
+        "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f, "BLOCK_C": shape.block_c,
+        "BLOCK_N": shape.block_n, **b.product(),
+        "num_warps": shape.warps, "num_stages": shape.stages,
+    }  # fmt: skip
+    blocks = triton.cdiv(b.c_in, shape.block_c)
+    edge_splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
+    edges = _floats(grad_y, edge_splits, blocks, b.parts * b.joints * b.joints)
+    spatial.edge_kernel[edge_splits * b.parts * blocks,](
+        inputs.x, grad_spatial, *of_norm, weight, edges, frames, b.eps, **sizes, **block
+    )
+    blocks *= triton.cdiv(b.c_out, shape.block_n)
     splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
     weights = _floats(grad_y, splits, b.parts * b.c_out * b.c_in)
-    edges = _floats(grad_y, splits, blocks, b.parts * b.joints * b.joints)
     joints = _floats(grad_y, splits, b.joints * b.c_out)
     spatial.spatial_weight_kernel[splits * b.parts * blocks,](
-        inputs.x, grad_spatial, *of_norm, inputs.adjacency, weight, weights, edges, joints,
-        frames, b.eps, **sizes,
-        BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=2,
+        inputs.x, grad_spatial, *of_norm, inputs.adjacency, weights, joints, frames, b.eps,
+        **sizes, **block,
     )  # fmt: skip
     out.spatial_weight.copy_(_sum_parts(weights, weights.shape[-1]).view_as(out.spatial_weight))
     spatial.edge_gradient_kernel[b.parts,](

@@ -24,6 +24,7 @@ class Spatial(NamedTuple):
     block_c: int
     block_n: int
     warps: int
+    stages: int
 
 
 class Temporal(NamedTuple):
@@ -73,16 +74,17 @@ def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
     block_n = width(c_to, 32 if exact else 128)
     rows = 64 if exact else 256 if max(block_c, block_n) <= 32 else 128
     warps = 4 if rows * max(block_n, block_c) <= 128 * 64 else 8
-    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, warps)
+    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, warps, 1)
 
 
 def spatial_weight(joints: int, c_in: int, c_out: int, precision: str) -> Spatial:
+    """The sums over frames that give the gradients of weights and edges."""
     block_v = max(16, next_power_of_2(joints))
-    exact = precision == "ieee"
-    limit = {"ieee": 16, "tf32": 32}.get(precision, 64)
-    rows = 64 if exact else 128
-    block_c, block_n = width(c_in, limit), width(c_out, limit)
-    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, 4 if block_n < 64 else 8)
+    block_c, block_n = (width(size, depth(precision)) for size in (c_in, c_out))
+    wide = precision == "ieee" or max(block_c, block_n) >= 64
+    rows = 64 if wide else 128
+    warps = 8 if wide else 4
+    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, warps, 1)
 
 
 def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:

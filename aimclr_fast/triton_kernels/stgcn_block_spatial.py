@@ -48,6 +48,45 @@ def _edges(adjacency, part, V: tl.constexpr, TRANSPOSED: tl.constexpr, BLOCK_V: 
     return tl.load(adjacency + part * (V * V) + at, mask=valid, other=0.0).to(tl.float32)
 
 
+@triton.jit
+def _tiles(frames, split, splits, BLOCK_F: tl.constexpr):
+    """First and last tile of one part of the frames."""
+    tiles = tl.cdiv(frames, BLOCK_F).to(tl.int64)
+    return (tiles * split // splits).to(tl.int32), (tiles * (split + 1) // splits).to(tl.int32)
+
+
+@triton.jit
+def _load_tile(
+    x, first, first_channel, frames, V: tl.constexpr, C: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Frames of x as [joint, (frame, channel)], zero beyond its ends."""
+    column = tl.arange(0, BLOCK_F * BLOCK_C)
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    frame, channel = first + column // BLOCK_C, first_channel + column % BLOCK_C
+    valid = (joint < V) & ((frame < frames) & (channel < C))[None, :]
+    at = joint * C + (frame * (V * C) + channel)[None, :]
+    return tl.load(x + at, mask=valid, other=0.0)
+
+
+@triton.jit
+def _load_gradient(
+    gradient, before, statistics, affine, coefficients, first, channel, frames, eps,
+    V: tl.constexpr, C: tl.constexpr, TRAINING: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
+):  # fmt: skip
+    """Gradient of the spatial norm's input as rows (joint, frame) of channels, zero beyond."""
+    row = tl.arange(0, BLOCK_V * BLOCK_F)
+    joint, frame = row // BLOCK_F, first + row % BLOCK_F
+    valid = ((joint < V) & (frame < frames))[:, None] & (channel < C)[None, :]
+    at = (frame * V + joint)[:, None] * C + channel[None, :]
+    grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32)
+    grad = norm_gradient(
+        grad, before, at, valid, statistics, affine, coefficients, eps, channel, C, TRAINING
+    )
+    return tl.where(valid, grad, 0.0)
+
+
 @triton.jit(do_not_specialize=["frames"])
 def spatial_kernel(
     x,  # [frames, V, C_IN]
@@ -65,17 +104,12 @@ def spatial_kernel(
     first = tl.program_id(0) * BLOCK_F
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     in_channels = to_channel < C_OUT
-    column = tl.arange(0, BLOCK_F * BLOCK_C)
-    joint = tl.arange(0, BLOCK_V)[:, None]
-    frame = first + column // BLOCK_C
 
     acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_N], tl.float32)
     for first_channel in range(0, C_IN, BLOCK_C):
         channel = first_channel + tl.arange(0, BLOCK_C)
-        at = first_channel + column % BLOCK_C
-        valid = (joint < V) & ((frame < frames) & (at < C_IN))[None, :]
-        tile = tl.load(
-            x + joint * C_IN + (frame * (V * C_IN) + at)[None, :], mask=valid, other=0.0
+        tile = _load_tile(
+            x, first, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
         ).to(OPERAND).to(DOT)  # fmt: skip
         for part in tl.static_range(P):
             acc = _mix(
@@ -181,9 +215,7 @@ def spatial_weight_kernel(
     gradient,  # [frames, V, C_OUT], after the norm
     before, statistics, affine, coefficients,  # of the norm
     adjacency,  # [P, V, V]
-    weight,  # [P, C_IN, C_OUT]
     weight_partials,  # out [splits, P, C_OUT, C_IN]
-    edge_partials,  # out [splits, blocks of C_OUT, blocks of C_IN, P, V, V]
     joint_partials,  # out [splits, V, C_OUT]: sums of the gradient over frames
     frames, eps,
     TRAINING: tl.constexpr,
@@ -191,79 +223,97 @@ def spatial_weight_kernel(
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of one part's weights and edges, from one part of the frames.
+    """Gradient of one part's weights from one part of the frames.
 
     Programs of the same frames are neighbours, so that all but one of them find these in the cache.
     """
     BLOCKS_IN: tl.constexpr = (C_IN + BLOCK_C - 1) // BLOCK_C
-    BLOCKS_OUT: tl.constexpr = (C_OUT + BLOCK_N - 1) // BLOCK_N
+    BLOCKS: tl.constexpr = P * BLOCKS_IN * ((C_OUT + BLOCK_N - 1) // BLOCK_N)
     program = tl.program_id(0)
-    split = program // (P * BLOCKS_IN * BLOCKS_OUT)
-    splits = tl.num_programs(0) // (P * BLOCKS_IN * BLOCKS_OUT)
-    part = program % P
-    block_in = program // P % BLOCKS_IN
-    block_out = program // (P * BLOCKS_IN) % BLOCKS_OUT
-    tiles = tl.cdiv(frames, BLOCK_F)
-    first_tile = (tiles.to(tl.int64) * split // splits).to(tl.int32)
-    last_tile = (tiles.to(tl.int64) * (split + 1) // splits).to(tl.int32)
-
-    joint = tl.arange(0, BLOCK_V)[:, None]
-    column = tl.arange(0, BLOCK_F * BLOCK_C)
-    of_column = block_in * BLOCK_C + column % BLOCK_C
-    row = tl.arange(0, BLOCK_V * BLOCK_F)
-    row_joint = row // BLOCK_F
-    channel = block_in * BLOCK_C + tl.arange(0, BLOCK_C)
+    split, part, block_in = program // BLOCKS, program % P, program // P % BLOCKS_IN
+    block_out = program // (P * BLOCKS_IN) % (BLOCKS // (P * BLOCKS_IN))
+    first_tile, last_tile = _tiles(frames, split, tl.num_programs(0) // BLOCKS, BLOCK_F)
     to_channel = block_out * BLOCK_N + tl.arange(0, BLOCK_N)
-    in_channels = to_channel < C_OUT
     edges = _edges(adjacency, part, V, False, BLOCK_V).to(OPERAND).to(DOT)
-    weights = tl.load(
-        weight + (part * C_IN + channel)[:, None] * C_OUT + to_channel[None, :],
-        mask=(channel < C_IN)[:, None] & in_channels[None, :],
-        other=0.0,
-    ).to(OPERAND).to(DOT)  # fmt: skip
 
     grad_weight = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
-    grad_edges = tl.zeros([BLOCK_V, BLOCK_V], tl.float32)
     joint_sums = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
-    for tile_index in range(first_tile, last_tile):
-        first = tile_index * BLOCK_F
-        frame = first + column // BLOCK_C
-        valid = (joint < V) & ((frame < frames) & (of_column < C_IN))[None, :]
-        tile = tl.load(
-            x + joint * C_IN + (frame * (V * C_IN) + of_column)[None, :], mask=valid, other=0.0
+    for index in range(first_tile, last_tile):
+        tile = _load_tile(
+            x, index * BLOCK_F, block_in * BLOCK_C, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
         ).to(OPERAND).to(DOT)  # fmt: skip
-        row_frame = first + row % BLOCK_F
-        valid = ((row_joint < V) & (row_frame < frames))[:, None] & in_channels[None, :]
-        at = (row_frame * V + row_joint)[:, None] * C_OUT + to_channel[None, :]
-        grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32)
-        grad = norm_gradient(
-            grad, before, at, valid, statistics, affine, coefficients, eps, to_channel,
-            C_OUT, TRAINING,
+        grad = _load_gradient(
+            gradient, before, statistics, affine, coefficients, index * BLOCK_F, to_channel,
+            frames, eps, V, C_OUT, TRAINING, BLOCK_V, BLOCK_F,
         )  # fmt: skip
-        grad = tl.where(valid, grad, 0.0)
         joint_sums += tl.sum(tl.reshape(grad, (BLOCK_V, BLOCK_F, BLOCK_N)), axis=1)
-        operand = grad.to(OPERAND).to(DOT)
-
         mixed = tl.dot(edges, tile, input_precision=PRECISION).to(OPERAND).to(DOT)
         mixed = tl.reshape(mixed, (BLOCK_V * BLOCK_F, BLOCK_C))
-        grad_weight = tl.dot(tl.trans(operand), mixed, grad_weight, input_precision=PRECISION)
+        operand = tl.trans(grad.to(OPERAND).to(DOT))
+        grad_weight = tl.dot(operand, mixed, grad_weight, input_precision=PRECISION)
 
-        back = tl.dot(operand, tl.trans(weights), input_precision=PRECISION).to(OPERAND).to(DOT)
-        back = tl.reshape(back, (BLOCK_V, BLOCK_F * BLOCK_C))
-        grad_edges = tl.dot(tile, tl.trans(back), grad_edges, input_precision=PRECISION)
-
+    channel = block_in * BLOCK_C + tl.arange(0, BLOCK_C)
     weight_partials += (split * P + part).to(tl.int64) * (C_OUT * C_IN)
+    valid = (to_channel < C_OUT)[:, None] & (channel < C_IN)[None, :]
     at = to_channel[:, None] * C_IN + channel[None, :]
-    valid = in_channels[:, None] & (channel < C_IN)[None, :]
     tl.store(weight_partials + at, grad_weight, mask=valid)
-    from_joint = tl.arange(0, BLOCK_V)[None, :]
+    one_of_them = (part == 0) & (block_in == 0)
+    joint = tl.arange(0, BLOCK_V)
+    in_sums = (joint < V)[:, None] & (to_channel < C_OUT)[None, :] & one_of_them
+    joint_partials += split * (V * C_OUT)
+    of_sums = joint[:, None] * C_OUT + to_channel[None, :]
+    tl.store(joint_partials + of_sums, joint_sums, mask=in_sums)
+
+
+@triton.jit(do_not_specialize=["frames"])
+def edge_kernel(
+    x,  # [frames, V, C_IN]
+    gradient,  # [frames, V, C_OUT], after the norm
+    before, statistics, affine, coefficients,  # of the norm
+    weight,  # [P, C_IN, C_OUT]
+    edge_partials,  # out [splits, blocks of C_IN, P, V, V]
+    frames, eps,
+    TRAINING: tl.constexpr,
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradient of one part's edges, but for the bias, from one part of the frames.
+
+    In a kernel with that of the weights it would not fit in registers.
+    """
+    BLOCKS: tl.constexpr = P * ((C_IN + BLOCK_C - 1) // BLOCK_C)
+    program = tl.program_id(0)
+    part, first_channel = program % P, program % BLOCKS // P * BLOCK_C
+    splits = tl.num_programs(0) // BLOCKS
+    first_tile, last_tile = _tiles(frames, program // BLOCKS, splits, BLOCK_F)
+    channel = first_channel + tl.arange(0, BLOCK_C)
+    grad_edges = tl.zeros([BLOCK_V, BLOCK_V], tl.float32)
+    for index in range(first_tile, last_tile):
+        back = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_C], tl.float32)
+        for first in range(0, C_OUT, BLOCK_N):
+            to_channel = first + tl.arange(0, BLOCK_N)
+            grad = _load_gradient(
+                gradient, before, statistics, affine, coefficients, index * BLOCK_F, to_channel,
+                frames, eps, V, C_OUT, TRAINING, BLOCK_V, BLOCK_F,
+            )  # fmt: skip
+            weights = tl.load(
+                weight + (part * C_IN + channel)[:, None] * C_OUT + to_channel[None, :],
+                mask=(channel < C_IN)[:, None] & (to_channel < C_OUT)[None, :],
+                other=0.0,
+            ).to(OPERAND).to(DOT)  # fmt: skip
+            operand = grad.to(OPERAND).to(DOT)
+            back = tl.dot(operand, tl.trans(weights), back, input_precision=PRECISION)
+        tile = _load_tile(
+            x, index * BLOCK_F, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
+        ).to(OPERAND).to(DOT)  # fmt: skip
+        rows = tl.reshape(back.to(OPERAND).to(DOT), (BLOCK_V, BLOCK_F * BLOCK_C))
+        grad_edges = tl.dot(tile, tl.trans(rows), grad_edges, input_precision=PRECISION)
+
+    joint = tl.arange(0, BLOCK_V)
     edge_partials += program.to(tl.int64) * (V * V)  # parts change fastest
-    at = joint * V + from_joint
-    tl.store(edge_partials + at, grad_edges, mask=(joint < V) & (from_joint < V))
-    if (part == 0) & (block_in == 0):
-        joint_partials += split * (V * C_OUT)
-        at = joint * C_OUT + to_channel[None, :]
-        tl.store(joint_partials + at, joint_sums, mask=(joint < V) & in_channels[None, :])
+    valid = (joint < V)[:, None] & (joint < V)[None, :]
+    tl.store(edge_partials + joint[:, None] * V + joint[None, :], grad_edges, mask=valid)
 
 
 @triton.jit
