@@ -200,3 +200,14 @@ def test_help_names_every_group(capsys):
     for field in ("--data.store", "--augment.shear_amplitude", "--model.queue_size", "--optim.lr"):
         assert field in shown
     assert "ntu60_xsub_joint" in shown
+
+
+def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    command_line(["--config", "tiny.yaml", "--output", "profiled", "--profile", "2"])
+    shown = capsys.readouterr().out
+    for section in ("augment", "forward, key view", "losses", "backward", "optimiser", "idle"):
+        assert section in shown
+    events = json.loads((tiny / "profiled" / "trace.json").read_text())["traceEvents"]
+    assert {"augment", "backward"} <= {event.get("name") for event in events}
+    assert not (tiny / "profiled" / "checkpoint.pt").exists()

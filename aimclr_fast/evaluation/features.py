@@ -20,22 +20,24 @@ def in_metres(sequences: Tensor) -> Tensor:
 def encode(
     encoder: SkeletonEncoder,
     data: Tensor,
+    index: Tensor | None = None,
     *,
     stream: str = "joint",
     batch_size: int = 256,
     backend: str = "auto",
 ) -> Tensor:
-    """Features [S, F] of `data` [S, 3, T, V, M] (metres or int16 millimetres), not augmented.
+    """Features [N, F] of rows `index` [N] (None: all) of `data`, not augmented.
 
-    The encoder runs in eval mode and is left in the mode it was in.
+    `data` is [S, 3, T, V, M], in metres or int16 millimetres, in any memory. The encoder runs in
+    eval mode and is left in the mode it was in.
     """
     was_training = encoder.training
     encoder.eval()
     device = next(encoder.parameters()).device
     features = []
-    for batch in data.split(batch_size):
+    for rows in _all_rows(data, index).split(batch_size):
         x = apply_augment(
-            in_metres(batch.to(device)),
+            in_metres(data[rows].to(device)),
             AugmentParams(),
             layout=encoder.backbone.layout,
             stream=stream,
@@ -48,7 +50,12 @@ def encode(
     return torch.cat(features)
 
 
-def raw_poses(data: Tensor, frames: int = 24) -> Tensor:
-    """`data` [S, 3, T, V, M] as vectors of coordinates at `frames` evenly spaced frames."""
+def raw_poses(data: Tensor, index: Tensor | None = None, frames: int = 24) -> Tensor:
+    """Rows of `data` [S, 3, T, V, M] as vectors of coordinates at evenly spaced frames."""
     picked = torch.linspace(0, data.shape[2] - 1, frames).round().long().to(data.device)
-    return in_metres(data[:, :, picked]).flatten(1)
+    rows = _all_rows(data, index)
+    return in_metres(data[rows[:, None], :, picked[None]]).flatten(1)
+
+
+def _all_rows(data: Tensor, index: Tensor | None) -> Tensor:
+    return torch.arange(len(data), device=data.device) if index is None else index.to(data.device)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aimclr_fast._sections import section
 from aimclr_fast.functional import queue_contrast
 
 from .stgcn import SkeletonEncoder, initialise_small
@@ -87,6 +88,17 @@ class AimCLR(nn.Module):
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding), dim=1))
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
 
+    @property
+    def backend(self) -> str:
+        """Backend of the ops; setting it sets that of both encoders' blocks, too."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self._backend = name
+        self.query_encoder.backend = name
+        self.key_encoder.backend = name
+
     @torch.no_grad()
     def update_key_encoder(self) -> None:
         """Move the key encoder's parameters towards the query encoder's; buffers are its own."""
@@ -114,24 +126,27 @@ class AimCLR(nn.Module):
         """
         # The query view goes first, as in the authors' code: batch norm's running statistics see
         # the views in this order.
-        query_row = self.query_encoder(query)
-        extreme_row, dropped_row = self.query_encoder.forward_with_drop(
-            extreme, self.keep_prob, backend=self.backend
-        )
-        with torch.no_grad():
+        with section("forward, query view"):
+            query_row = _unit(self.query_encoder(query))
+        with section("forward, extreme view"):
+            rows = self.query_encoder.forward_with_drop(
+                extreme, self.keep_prob, backend=self.backend
+            )
+            extreme_row, dropped_row = map(_unit, rows)
+        with section("forward, key view"), torch.no_grad():
             self.update_key_encoder()
             key_row = _unit(self.key_encoder(key))
-        query_row, extreme_row, dropped_row = map(_unit, (query_row, extreme_row, dropped_row))
-        losses = queue_contrast(
-            query_row,
-            extreme_row,
-            dropped_row,
-            key_row,
-            self.queue,
-            self.temperature,
-            topk,
-            backend=self.backend,
-        )
+        with section("losses"):
+            losses = queue_contrast(
+                query_row,
+                extreme_row,
+                dropped_row,
+                key_row,
+                self.queue,
+                self.temperature,
+                topk,
+                backend=self.backend,
+            )
         d3m = losses.d3m_extreme + losses.d3m_dropped
         return StepOutput(
             losses.info_nce + self.d3m_weight * d3m,

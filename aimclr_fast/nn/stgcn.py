@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from aimclr_fast.functional import eadm_pool
+from aimclr_fast.functional import eadm_pool, stgcn_block
 from aimclr_fast.layouts import Layout, get_layout
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
 STRIDED_BLOCKS = (4, 7)
 
 
-class SpatialConv(nn.Module):
-    """Graph convolution: a 1x1 convolution per part of the adjacency, summed.
+def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> Tensor:
+    """Booleans that are false with probability `dropped`, to within 2^-17.
 
-    [N, C_in, T, V] with adjacency [parts, V, V] -> [N, C_out, T, V].
+    Whole random words are drawn and taken apart, which is many times faster than `bernoulli_`.
     """
+    bits = torch.uint8 if (dropped * 256).is_integer() else torch.int16
+    size = math.prod(shape)
+    words = torch.empty(-(-size * bits.itemsize // 8), dtype=torch.int64, device=device)
+    draws = words.random_(-(2**63), None).view(bits)[:size].view(shape)
+    if bits == torch.uint8:
+        return draws >= int(dropped * 256)
+    return draws >= round(dropped * 2**16) - 2**15
+
+
+class SpatialConv(nn.Module):
+    """The parameters of a graph convolution: a 1x1 convolution for each part of the adjacency."""
 
     def __init__(self, in_channels: int, out_channels: int, parts: int) -> None:
         super().__init__()
-        self.parts = parts
         self.conv = nn.Conv2d(in_channels, out_channels * parts, 1)
-
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        y = self.conv(x).unflatten(1, (self.parts, -1))
-        return torch.einsum("npctv,pvw->nctw", y, adjacency)
 
 
 class STGCNBlock(nn.Module):
-    """Spatial graph convolution, temporal convolution and a residual: [N, C, T, V] -> same form."""
+    """Spatial graph convolution, temporal convolution and a residual.
+
+    Shapes: [N, C_in, T, V] with adjacency [parts, V, V] -> [N, C_out, ceil(T / stride), V].
+
+    Attributes:
+        backend: backend of `functional.stgcn_block`.
+    """
 
     def __init__(
         self,
@@ -43,6 +58,8 @@ class STGCNBlock(nn.Module):
         residual: bool = True,
     ) -> None:
         super().__init__()
+        self.backend = "auto"
+        self.stride = stride
         self.spatial = SpatialConv(in_channels, out_channels, parts)
         self.spatial_norm = nn.BatchNorm2d(out_channels)
         self.temporal = nn.Conv2d(
@@ -66,11 +83,58 @@ class STGCNBlock(nn.Module):
             )
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        y = torch.relu(self.spatial_norm(self.spatial(x, adjacency)))
-        y = self.dropout(self.temporal_norm(self.temporal(y)))
-        if self.residual is not None:
-            y = y + self.residual(x)
-        return torch.relu(y)
+        norms: list[Any] = [self.spatial_norm, self.temporal_norm]
+        residual: Any = "none"
+        if isinstance(self.residual, nn.Sequential):
+            residual = (self.residual[0].weight, self.residual[0].bias)
+            norms.append(self.residual[1])
+        elif self.residual is not None:
+            residual = "identity"
+        running = None
+        if not self.training:
+            means = torch.stack([norm.running_mean for norm in norms])
+            running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
+        spatial: Any = self.spatial.conv
+        temporal: Any = self.temporal
+        y, statistics = stgcn_block(
+            x,
+            adjacency,
+            (spatial.weight, spatial.bias),
+            (temporal.weight, temporal.bias),
+            torch.stack([p for norm in norms for p in (norm.weight, norm.bias)]).unflatten(
+                0, (-1, 2)
+            ),
+            residual=residual,
+            running=running,
+            keep=self._draw_keep(x),
+            keep_prob=1.0 - self.dropout.p if self.training else 1.0,
+            stride=self.stride,
+            eps=self.spatial_norm.eps,
+            backend=self.backend,
+        )
+        if self.training:
+            self._track(norms, statistics, x.numel() // x.shape[1], y.numel() // y.shape[1])
+        return y
+
+    def _draw_keep(self, x: Tensor) -> Tensor | None:
+        """Which elements dropout keeps: the same draws whatever the backend."""
+        if not self.training or self.dropout.p == 0.0:
+            return None
+        batch, _, frames, joints = x.shape
+        shape = (batch, -(-frames // self.stride), joints, self.temporal.out_channels)
+        return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def _track(self, norms: list[Any], statistics: Tensor, *counts: int) -> None:
+        """Move the running statistics as BatchNorm2d does; `counts` are those of its elements
+        before and after the temporal convolution.
+        """
+        unbiased = [count / max(count - 1, 1) for count in (counts[0], counts[1], counts[1])]
+        means, variances = (list(rows.unbind()) for rows in statistics.unbind(1))
+        variances = list(torch._foreach_mul(variances, unbiased[: len(norms)]))
+        running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+        torch._foreach_lerp_(running, means + variances, norms[0].momentum)
+        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
 class STGCN(nn.Module):
@@ -128,6 +192,16 @@ class STGCN(nn.Module):
         )
         self.edge_importance = nn.ParameterList(torch.ones_like(adjacency) for _ in self.blocks)
 
+    @property
+    def backend(self) -> str:
+        """Backend of the blocks; setting it sets that of each."""
+        return str(self.blocks[0].backend)
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        for block in self.blocks:
+            block.backend = name  # type: ignore[assignment]
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
             raise ValueError(
@@ -137,7 +211,9 @@ class STGCN(nn.Module):
         n, c, t, v, m = x.shape
         # The input is normalised over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
-        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1).contiguous()
+        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        last = self.backend != "reference"  # the others keep channels last in memory
+        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         for block, importance in zip(self.blocks, self.edge_importance, strict=True):
             x = block(x, self.adjacency * importance)
         return x
@@ -165,6 +241,15 @@ class SkeletonEncoder(nn.Module):
             )
         else:
             self.head = nn.Linear(width, embedding)
+
+    @property
+    def backend(self) -> str:
+        """Backend of the backbone's blocks."""
+        return self.backbone.backend
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        self.backbone.backend = name
 
     def features(self, x: Tensor) -> Tensor:
         """Representation [N, features] before the head."""

@@ -57,7 +57,7 @@ def stgcn_block(
     residual one: `norms` [2 or 3, 2, C_out] holds (weight, bias), `running` and the statistics
     (mean, biased variance). For the arguments see `aimclr_fast.functional.stgcn_block`.
     """
-    used = []
+    used: list[Tensor] = []
 
     def norm(y: Tensor) -> Tensor:
         i = len(used)

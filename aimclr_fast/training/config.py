@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from aimclr_fast.functional import STREAMS, AugmentConfig
 from aimclr_fast.nn.aimclr import INITS
 
+from .placement import PLACEMENTS
+from .precision import PRECISIONS
+
 SCHEDULES = ("step", "cosine")
 
 
@@ -73,6 +76,7 @@ class OptimConfig:
         lr: base learning rate.
         momentum: of the optimiser.
         weight_decay: of the optimiser.
+        clip_norm: largest norm of the gradient, longer ones are shortened; 0 leaves it as it is.
         schedule: step (times gamma at each milestone) or cosine (to zero).
         milestones: last epochs at the rate before; the next epoch has it times gamma.
         gamma: factor at each milestone.
@@ -85,6 +89,7 @@ class OptimConfig:
     lr: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    clip_norm: float = 0.0
     schedule: str = "step"
     milestones: list[int] = field(default_factory=lambda: [250])
     gamma: float = 0.1
@@ -122,9 +127,16 @@ class TrainConfig:
         output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
         seed: of weights, draws and shuffling.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
+        placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
+            place), mmap (in the file, read one batch ahead), or auto for the first that is large
+            enough.
+        precision: what the encoder computes in: fp32, tf32, bf16 (statistics and losses stay in
+            float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.
+        cuda_graph: on a GPU, launch each step as one CUDA graph.
         backend: of the ops; auto picks the fastest that can run.
         threads: CPU threads; 0 leaves it to torch.
         save_every: epochs between two checkpoints.
+        profile: instead of training, take this many steps and say where their time goes.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -135,9 +147,13 @@ class TrainConfig:
     output: str | None = None
     seed: int = 0
     device: str = "auto"
+    placement: str = "auto"
+    precision: str = "auto"
+    cuda_graph: bool = True
     backend: str = "auto"
     threads: int = 0
     save_every: int = 10
+    profile: int = 0
 
     def validate(self, train_samples: int) -> None:
         """Check the fields against each other and the number of training samples.
@@ -184,6 +200,10 @@ class TrainConfig:
         )
         require(self.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
         require(self.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
+        require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+        require(self.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
+        require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
+        require(self.profile >= 0, "profile", "at least 0")
         require(self.save_every >= 1, "save_every", "at least 1")
         require(self.threads >= 0, "threads", "at least 0")
         require(0 <= self.seed < 2**64, "seed", "in 0..2^64-1")

@@ -50,21 +50,22 @@ class Monitor:
         stream: str,
         batch_size: int,
     ) -> None:
-        self._train, self._test = data[train_index], data[test_index]
+        self._data, self._indices = data, (train_index, test_index)
         self._train_labels, self._test_labels = labels[train_index], labels[test_index]
         self._stream, self._batch_size = stream, batch_size
 
     def score(self, encoder: SkeletonEncoder, *, linear: bool = False) -> Scores:
         """KNN accuracies of the encoder's features and, if asked for, the linear probe's."""
         train, test = (
-            encode(encoder, part, stream=self._stream, batch_size=self._batch_size)
-            for part in (self._train, self._test)
+            encode(encoder, self._data, index, stream=self._stream, batch_size=self._batch_size)
+            for index in self._indices
         )
         return self._score_features(train, test, linear=linear)
 
     def score_raw_poses(self) -> Scores:
         """The same for the poses themselves, as vectors of coordinates."""
-        return self._score_features(raw_poses(self._train), raw_poses(self._test), linear=True)
+        train, test = (raw_poses(self._data, index) for index in self._indices)
+        return self._score_features(train, test, linear=True)
 
     def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:
         labels = self._train_labels.to(train.device), self._test_labels.to(test.device)

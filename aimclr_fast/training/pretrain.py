@@ -23,6 +23,8 @@ from .config import ConfigError, TrainConfig
 from .loop import LossReader, Pretraining, pick_device
 from .metrics import MetricsLog
 from .monitor import Monitor, Scores
+from .placement import PlacementError, place
+from .profile import profile_steps
 from .progress import TrainProgress
 from .report import draw_curves, save_scores, score_table
 from .schedule import learning_rate
@@ -59,13 +61,21 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     torch.manual_seed(config.seed)
     folder = _new_folder(config)
 
-    data = torch.from_numpy(np.array(store.positions)).to(device)
-    training = Pretraining(config, store, data, train_index)
-    monitor = _monitor(config, store, data, train_index, test_index)
+    try:
+        placed = place(store.positions, device, config.placement)
+    except PlacementError as error:
+        raise ConfigError(f"placement is {config.placement!r}: {error}") from error
+    training = Pretraining(config, store, placed, train_index, device)
     with written_whole(folder / "config.yaml") as temporary:
         temporary.write_text(config_text, encoding="utf-8")
     console.print(_opening(config, store, training, test_index), highlight=False, soft_wrap=True)
 
+    if config.profile:
+        console.print(profile_steps(training, config.profile, folder))
+        console.print(f"trace: {folder / 'trace.json'}", highlight=False, soft_wrap=True)
+        return folder
+
+    monitor = _monitor(config, store, placed.data, train_index, test_index)
     linear = config.monitor.linear_probe
     encoder = training.model.query_encoder
     rows: dict[str, Scores] = {}
@@ -80,8 +90,12 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
             log.write(0, {"epoch": 0, **rows["untrained encoder"].as_dict()})
             progress.say(_knn_line(0, rows["untrained encoder"]))
         stack.enter_context(progress)
+        told = False
         while training.epoch < config.optim.epochs:
             numbers = _epoch(training, progress)
+            if training.graph_why_not is not None and not told:
+                progress.say(f"steps are not CUDA graphs: {training.graph_why_not}")
+                told = True
             last = training.epoch == config.optim.epochs
             # Before scoring, so that nothing that goes wrong there can cost the weights.
             if last or _due(config.save_every, training.epoch):
@@ -196,14 +210,15 @@ def _due(every: int, epoch: int) -> bool:
 def _opening(
     config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
 ) -> str:
-    layout, optim = store.layout, config.optim
+    layout, optim, placed = store.layout, config.optim, training.placed
     parameters = sum(p.numel() for p in training.model.query_encoder.parameters())
     return (
         f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
         f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
         f"{config.data.stream} stream\n"
-        f"encoder of {parameters:,} parameters on {training.data.device}, {optim.epochs} epochs "
-        f"of {training.steps_per_epoch} steps of {optim.batch_size}"
+        f"{placed.where} placement: {placed.reason}\n"
+        f"encoder of {parameters:,} parameters on {training.device} in {training.precision}, "
+        f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}"
     )
 
 

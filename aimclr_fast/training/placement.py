@@ -1,0 +1,137 @@
+"""Where the sequences of a run are kept, and how a batch of them reaches the augmentation."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+PLACEMENTS = ("auto", "device", "pinned", "mmap")
+SHARE = 0.5  # of the free memory that data may take
+
+
+class PlacementError(ValueError):
+    """The data cannot be kept where it was asked to be."""
+
+
+class Placed(NamedTuple):
+    """Sequences [S, 3, T, V, M] where they will be read.
+
+    Attributes:
+        data: on the training device, in pinned host memory, or mapped from the file.
+        where: "device", "pinned" or "mmap".
+        reason: why there, for a person.
+    """
+
+    data: Tensor
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows `index` [N] of `data` [S, 3, T, V, M]."""
+
+    data: Tensor
+    index: Tensor
+
+
+def place(positions: npt.NDArray[np.generic], device: torch.device, choice: str) -> Placed:
+    """Keep the sequences in the memory that is fastest and large enough, or where it is said.
+
+    Args:
+        positions: [S, 3, T, V, M], maybe mapped from a file.
+        device: what trains.
+        choice: "device"; "pinned" (host memory that the GPU reads in place); "mmap" (left in the
+            file; the next batch is read while this one is trained on); "auto".
+
+    Raises:
+        PlacementError: pinned memory without a GPU, or more than the device has free.
+    """
+    size = positions.nbytes
+    if device.type != "cuda":
+        if choice == "pinned":
+            raise PlacementError("pinned memory is read by a GPU, and this runs on the CPU")
+        free = _free_host_memory()
+        if choice == "mmap" or (choice == "auto" and size > SHARE * free):
+            return Placed(_mapped(positions), "mmap", _sizes(size, free, "memory"))
+        return Placed(torch.from_numpy(np.array(positions)), "device", _sizes(size, free, "memory"))
+
+    free = torch.cuda.mem_get_info(device)[0]
+    sizes = _sizes(size, free, "GPU memory")
+    half = size // 2 if positions.dtype == np.float32 else size
+    if choice == "device" or (choice == "auto" and half <= SHARE * free):
+        if half > free:
+            raise PlacementError(f"the device cannot hold the data: {sizes}")
+        if size <= SHARE * free:
+            return Placed(torch.from_numpy(np.array(positions)).to(device), "device", sizes)
+        rows = torch.from_numpy(positions.astype(np.float16, copy=positions.dtype != np.float16))
+        return Placed(rows.to(device), "device", f"{sizes}; kept as float16")
+    free = _free_host_memory()
+    if choice == "pinned" or (choice == "auto" and size <= SHARE * free):
+        pinned = torch.from_numpy(np.array(positions)).pin_memory()
+        return Placed(pinned, "pinned", f"{sizes}; the GPU reads host memory in place")
+    return Placed(_mapped(positions), "mmap", f"{sizes}, {_gigabytes(free)} of memory")
+
+
+def batches(placed: Placed, index: list[Tensor], device: torch.device) -> Iterator[Batch]:
+    """The batches of an epoch; rows left in a file are read one batch ahead.
+
+    Args:
+        placed: the sequences.
+        index: for each batch the samples [N] in it.
+        device: where the batches are needed.
+    """
+    if placed.where != "mmap":
+        for rows in index:
+            yield Batch(placed.data, rows.to(device, non_blocking=True))
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="prefetch") as reader:
+        ahead: Future[Tensor] | None = None
+        for now, after in zip(index, [*index[1:], None], strict=True):
+            rows = ahead.result() if ahead is not None else _read(placed.data, now, device)
+            ahead = None if after is None else reader.submit(_read, placed.data, after, device)
+            rows = rows.to(device, non_blocking=True)
+            yield Batch(rows, torch.arange(len(now), device=device))
+
+
+def _read(data: Tensor, index: Tensor, device: torch.device) -> Tensor:
+    rows = data.index_select(0, index)
+    return rows.pin_memory() if device.type == "cuda" else rows
+
+
+def _mapped(positions: npt.NDArray[np.generic]) -> Tensor:
+    if not isinstance(positions, np.memmap):
+        raise PlacementError("only a store's positions.npy can be mapped; this one is compressed")
+    with warnings.catch_warnings():
+        # torch has no read-only tensors. Nothing writes to this one, and a mapping that could be
+        # written to would be counted against memory, which it may exceed.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(positions)
+
+
+def _free_host_memory() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
+
+
+def _sizes(size: int, free: int, memory: str) -> str:
+    return f"{_gigabytes(size)} of sequences, {_gigabytes(free)} of {memory} free"

@@ -1,0 +1,34 @@
+"""What the encoder computes in. Statistics, losses and the momentum update are always float32."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`auto` as what it stands for: bf16 on GPUs that have it, fp32 elsewhere.
+
+    Two cores of a CPU with bfloat16 instructions train no faster with them.
+    """
+    if name != "auto":
+        return name
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def use_precision(name: str, device: torch.device) -> None:
+    """Set torch's float32 products, for the whole process: exact with fp32, tensor cores else."""
+    if device.type == "cuda":
+        exact = name == "fp32"
+        torch.set_float32_matmul_precision("highest" if exact else "high")
+        torch.backends.cudnn.allow_tf32 = not exact
+
+
+def autocast(name: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context that forward passes run in."""
+    if name != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

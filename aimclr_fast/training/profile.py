@@ -1,0 +1,86 @@
+"""Where the time of a training step goes: a table, and a trace for a browser."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from aimclr_fast._sections import SectionTimer, timing
+
+from .checkpoint import written_whole
+from .loop import Pretraining
+from .placement import Batch, batches
+
+WARMUP = 5
+
+
+def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
+    """Take steps and time their sections; writes trace.json (Chrome's format) to `folder`.
+
+    Three passes over as many steps: as training runs them, section by section, and traced, since
+    looking closer makes a step slower. On a GPU the first is the captured graph and the others
+    launch kernel by kernel, so that their idle time is what the graph saves.
+
+    Returns:
+        A row for each section: milliseconds a step and share of the step.
+    """
+    source = _endless(training)
+    training.epoch = max(training.epoch, 1)
+    training.model.train()
+
+    def run(count: int) -> float:
+        """Milliseconds a step."""
+        _wait(training.device)
+        began = time.perf_counter()
+        for _ in range(count):
+            training.train_step(next(source))
+        _wait(training.device)
+        return 1e3 * (time.perf_counter() - began) / count
+
+    run(WARMUP)
+    plain = run(steps)
+    training.use_graphs = False
+    run(1)
+    timer = SectionTimer(training.device)
+    with timing(timer):
+        sectioned = run(steps)
+    activities = [ProfilerActivity.CPU]
+    if training.device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as trace, timing(SectionTimer(training.device)):
+        run(min(steps, 3))
+    with written_whole(folder / "trace.json") as temporary:
+        trace.export_chrome_trace(str(temporary))
+
+    table = Table(title=f"a step of {training.config.optim.batch_size} sequences, {steps} steps")
+    for column in ("section", "ms", "share"):
+        table.add_column(column, justify="left" if column == "section" else "right")
+    rows = {name: total / steps for name, total in timer.milliseconds().items()}
+    rows["idle and between"] = max(sectioned - sum(rows.values()), 0.0)
+    for name, milliseconds in rows.items():
+        table.add_row(name, f"{milliseconds:.2f}", f"{100 * milliseconds / sectioned:.1f} %")
+    table.add_row("all, section by section", f"{sectioned:.2f}", "100.0 %")
+    table.add_row("as training runs it", f"{plain:.2f}", f"{100 * plain / sectioned:.1f} %")
+    return table
+
+
+def _endless(training: Pretraining) -> Iterator[Batch]:
+    size = training.config.optim.batch_size
+    epoch = 0
+    while True:
+        epoch += 1
+        order: tuple[Tensor, ...] = training.shuffled(epoch).split(size)
+        yield from batches(
+            training.placed, list(order[: training.steps_per_epoch]), training.device
+        )
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

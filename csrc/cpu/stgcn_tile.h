@@ -1,0 +1,201 @@
+// stgcn_block's vectors, and the arguments of the kernels that are compiled once per instruction
+// set (stgcn_kernels.cpp). Everything else of the op is plain C++ on top of them.
+//
+// A frame is [V][C] in memory ("rows"), or [C][pitch] with pitch >= V a multiple of the lanes
+// ("columns"): products broadcast one channel of all joints after the other, so they want columns.
+#pragma once
+
+#include <cstdint>
+#include <utility>
+
+#define AIMCLR_INLINE [[gnu::always_inline]] inline
+
+namespace aimclr::cpu::stgcn {
+
+using Index = std::int64_t;
+
+constexpr Index round_up(Index a, Index b) {
+    return (a + b - 1) / b * b;
+}
+
+// Vectors of kBytes; every channel count that a kernel vectorises is a multiple of the lanes.
+template <typename T, int kBytes>
+struct Tile {
+    using Vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(T))]] = T;
+    static constexpr Index kLanes = kBytes / sizeof(T);
+    // Sums kept in registers: joints of a product, or input channels of an outer product, times one
+    // or two vectors of output channels. AVX-512 has 32 registers, the others 16.
+    static constexpr Index kOne = kBytes == 64 ? 26 : 12;
+    static constexpr Index kTwo = kBytes == 64 ? 13 : 6;
+};
+
+// out[joint][c] = start[joint][c] + sum over i < length of columns[i][joint] * packed(i, c)
+template <typename T>
+struct Product {
+    const T* columns;  // [length][pitch]
+    Index pitch, joints, length;
+    const T* packed;    // panels of two vectors of channels (the last of one or two), each
+    Index panel_rows;   // [panel_rows][panel width]
+    Index first_row;    // of the packed weights: the one of columns[0]
+    Index width;        // output channels, a multiple of the lanes
+    const T* start;     // null for zero
+    Index start_pitch;  // 0 if all joints start alike
+    T* out;
+    Index out_pitch;
+};
+
+// sum[i][c] += sum over rows of a[row][i] * b[row][c]
+template <typename T>
+struct Outer {
+    const T* a;
+    Index a_pitch, a_width;
+    const T* b;
+    Index b_pitch, b_width;  // the width is a multiple of the lanes
+    Index rows;
+    T* sum;
+    Index sum_pitch;
+};
+
+// max(map * scale + shift, 0), as columns or as rows.
+template <typename T>
+struct Activation {
+    const T* map;
+    const T *scale, *shift;  // null for the map as it is
+    Index joints, channels;
+    T* columns;
+    Index pitch;
+    T* rows;  // one of the two is null
+    Index rows_pitch;
+};
+
+// Sums of map - pivot and of its square, added to sums [2][channels].
+template <typename T>
+struct Moments {
+    const T* map;
+    const T* pivot;
+    Index joints, channels;
+    double* sums;
+};
+
+// y = max((map * scale + shift) * keep * keep_scale + shortcut * shortcut_scale + ..., 0)
+template <typename T>
+struct Finish {
+    const T* map;
+    const T *scale, *shift;
+    const std::uint8_t* keep;  // null for all
+    T keep_scale;
+    const T* shortcut;                         // null for none
+    const T *shortcut_scale, *shortcut_shift;  // null for the identity
+    Index joints, channels;
+    T* y;
+};
+
+// What comes to a norm from behind: grad where y > 0, times keep * keep_scale.
+template <typename T>
+struct Incoming {
+    const T* grad;
+    const T* y;                // null: pass all
+    const std::uint8_t* keep;  // null: keep all
+    T keep_scale;
+};
+
+// Adds to sums [2][channels] the sum of the incoming gradient, and of it times (map - mean).
+template <typename T>
+struct NormSums {
+    Incoming<T> incoming;
+    const T *map, *mean;
+    Index joints, channels;
+    double* sums;
+};
+
+// Gradient of the norm's input, k0 * incoming - k1 - k2 * (map - mean), as rows and as columns.
+template <typename T>
+struct NormBackward {
+    Incoming<T> incoming;
+    const T *map, *mean, *k0, *k1, *k2;
+    Index joints, channels;
+    T* rows;
+    Index rows_pitch;
+    T* columns;
+    Index pitch;
+};
+
+// grad = 0 where map * scale + shift <= 0, and the sums that NormSums makes.
+template <typename T>
+struct ReluBackward {
+    T* grad;
+    const T *map, *scale, *shift, *mean;
+    Index joints, channels;
+    double* sums;
+};
+
+// Edges of the graph by (joint to, part): those of (w, p) are first[w * parts + p] and on.
+template <typename T>
+struct Edges {
+    const Index* first;
+    const Index* from;
+    const T* weight;
+    Index parts, joints;
+};
+
+// sum over v of x[v][c] * A[p][v][w] at (w, p * channels + c), as columns or as rows.
+template <typename T>
+struct Gather {
+    const T* x;
+    Index channels;
+    T* columns;
+    Index pitch;
+    T* rows;  // one of the two is null
+    Index rows_pitch;
+};
+
+// The way back: dx[v][c] += sum over (w, p) of A[p][v][w] * grad[w][p * channels + c], and per edge
+// of x[v] . grad[w, p], added to edge_sums [edges][lanes].
+template <typename T>
+struct Scatter {
+    const T* x;
+    const T* grad;
+    Index grad_pitch, channels;
+    T* dx;
+    T* edge_sums;
+};
+
+// to[i] = incoming[i], which has y and no keep
+template <typename T>
+struct Mask {
+    Incoming<T> incoming;
+    Index count;
+    T* to;
+};
+
+// to[i] += from[i]
+template <typename T>
+struct Add {
+    const T* from;
+    T* to;
+    Index count;
+};
+
+template <typename T>
+struct Kernels {
+    Index lanes;
+    void (*product)(const Product<T>&);
+    void (*outer)(const Outer<T>&);
+    void (*activation)(const Activation<T>&);
+    void (*moments)(const Moments<T>&);
+    void (*finish)(const Finish<T>&);
+    void (*norm_sums)(const NormSums<T>&);
+    void (*norm_backward)(const NormBackward<T>&);
+    void (*relu_backward)(const ReluBackward<T>&);
+    void (*gather)(const Edges<T>&, const Gather<T>&);
+    void (*scatter)(const Edges<T>&, const Scatter<T>&);
+    void (*mask)(const Mask<T>&);
+    void (*add)(const Add<T>&);
+};
+
+// The widest vectors that the processor has and that divide `channels`; `vector_bytes` other than 0
+// sets an upper limit.
+template <typename T>
+Kernels<T> choose_kernels(Index channels, int vector_bytes);
+
+}  // namespace aimclr::cpu::stgcn
