@@ -353,7 +353,7 @@ def _graph_convolution_gradients(
         BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
 
-    shape = shapes.spatial_weight(b.joints, b.c_in, b.c_out, b.precision)
+    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.precision)
     block = {
         "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f, "BLOCK_C": shape.block_c,
         "BLOCK_N": shape.block_n, **b.product(),

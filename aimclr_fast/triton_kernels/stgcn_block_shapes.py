@@ -67,24 +67,15 @@ def depth(precision: str) -> int:
 
 
 def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
-    """The graph convolution, either way, from c_from to c_to channels."""
+    """The graph convolution, either way, from c_from to c_to channels, and its gradients' sums."""
     block_v = max(16, next_power_of_2(joints))
     exact = precision == "ieee"
     block_c = width(c_from, depth(precision))
-    block_n = width(c_to, 32 if exact else 128)
-    rows = 64 if exact else 256 if max(block_c, block_n) <= 32 else 128
-    warps = 4 if rows * max(block_n, block_c) <= 128 * 64 else 8
-    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, warps, 1)
-
-
-def spatial_weight(joints: int, c_in: int, c_out: int, precision: str) -> Spatial:
-    """The sums over frames that give the gradients of weights and edges."""
-    block_v = max(16, next_power_of_2(joints))
-    block_c, block_n = (width(size, depth(precision)) for size in (c_in, c_out))
-    wide = precision == "ieee" or max(block_c, block_n) >= 64
+    block_n = width(c_to, 16 if exact else depth(precision))
+    wide = exact or max(block_c, block_n) >= 64
+    # More rows, or fewer threads for as many, and sm_80 spills registers.
     rows = 64 if wide else 128
-    warps = 8 if wide else 4
-    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, warps, 1)
+    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, 8 if wide else 4, 1)
 
 
 def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:

@@ -111,14 +111,14 @@ def spatial_kernel(
         tile = _load_tile(
             x, first, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
         ).to(OPERAND).to(DOT)  # fmt: skip
-        for part in tl.static_range(P):
+        for part in range(P):
             acc = _mix(
                 acc, tile, adjacency, part, weight, to_channel, channel,
                 V, C_OUT, C_IN, False, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION,
             )  # fmt: skip
 
     per_joint = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
-    for part in tl.static_range(P):
+    for part in range(P):
         biases = tl.load(bias + part * C_OUT + to_channel, mask=in_channels, other=0.0)
         weights = tl.sum(_edges(adjacency, part, V, False, BLOCK_V), axis=1)
         per_joint += weights[:, None] * biases.to(tl.float32)[None, :]
@@ -179,7 +179,7 @@ def spatial_gradient_kernel(
             C_OUT, TRAINING,
         )  # fmt: skip
         tile = grad.to(OPERAND).to(DOT)
-        for part in tl.static_range(P):
+        for part in range(P):
             acc = _mix(
                 acc, tile, adjacency, part, weight, to_channel, channel,
                 V, C_IN, C_OUT, True, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION,
@@ -257,9 +257,9 @@ def spatial_weight_kernel(
     valid = (to_channel < C_OUT)[:, None] & (channel < C_IN)[None, :]
     at = to_channel[:, None] * C_IN + channel[None, :]
     tl.store(weight_partials + at, grad_weight, mask=valid)
-    one_of_them = (part == 0) & (block_in == 0)
     joint = tl.arange(0, BLOCK_V)
-    in_sums = (joint < V)[:, None] & (to_channel < C_OUT)[None, :] & one_of_them
+    joints = tl.where(part + block_in == 0, V, 0)  # one of the programs that have these sums
+    in_sums = (joint < joints)[:, None] & (to_channel < C_OUT)[None, :]
     joint_partials += split * (V * C_OUT)
     of_sums = joint[:, None] * C_OUT + to_channel[None, :]
     tl.store(joint_partials + of_sums, joint_sums, mask=in_sums)
