@@ -91,7 +91,7 @@ def temporal(c_from: int, c_to: int, taps: int, precision: str) -> Temporal:
     block_c = width(c_from, inner)
     block_n = width(c_to, 32 if exact else 128)
     at_once = min(inner // block_c, next_power_of_2(taps))
-    return Temporal(64 if exact else 128, block_n, block_c, at_once, 8 if block_n > 64 else 4)
+    return Temporal(64 if exact else 128, block_n, block_c, at_once, 8 if block_n >= 64 else 4)
 
 
 def temporal_weight(

@@ -73,7 +73,10 @@ def convolution_kernel(
     in_rows = row < rows
     sample, to_frame, joint = _positions(row, rows, T_OUT, V)
     first_frame = to_frame * STRIDE - K // 2
-    offset = ((sample * T + first_frame) * V + joint) * C_IN
+    if STRIDE == 1:  # T is T_OUT
+        offset = (row - K // 2 * V) * C_IN
+    else:
+        offset = ((sample * T + first_frame) * V + joint) * C_IN
     column = tl.arange(0, TAPS * BLOCK_C)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
 
@@ -142,7 +145,12 @@ def convolution_gradient_kernel(
     frame_in = lattice * STRIDE + phase
     in_rows = (row < rows) & (frame_in < T)
     last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
-    offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
+    if STRIDE == 1:  # T is T_OUT; fewer numbers to keep until the end
+        to_row = row
+        offset = (row + K // 2 * V) * C_OUT
+    else:
+        to_row = (sample * T + frame_in) * V + joint
+        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
     column = tl.arange(0, TAPS * BLOCK_C)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
 
@@ -166,7 +174,7 @@ def convolution_gradient_kernel(
                 input_precision=PRECISION,
             )  # fmt: skip
 
-    at = ((sample * T + frame_in) * V + joint)[:, None] * C_IN + to_channel[None, :]
+    at = to_row[:, None] * C_IN + to_channel[None, :]
     valid = in_rows[:, None] & (to_channel < C_IN)[None, :]
     mean, reciprocal, scale, shift = load_norm(statistics, affine, eps, to_channel, C_IN)
     centred = tl.load(before + at, mask=valid, other=0.0).to(tl.float32) - mean[None, :]
