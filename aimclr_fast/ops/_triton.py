@@ -1,4 +1,4 @@
-"""What every op needs to launch Triton kernels: when they can run."""
+"""What every op needs to launch Triton kernels: when they can run, how they multiply."""
 
 from __future__ import annotations
 
@@ -28,3 +28,18 @@ def triton_why_not(tensor: Tensor) -> str | None:
     if tensor.dtype == torch.float64:
         return "it has no float64 kernels"
     return _triton_on(tensor.device)
+
+
+def product_precision(dtype: torch.dtype) -> str:
+    """How Triton kernels multiply operands of `dtype`: "ieee", "tf32", "bf16" or "fp16".
+
+    Half-precision operands are multiplied as they are. For float32, torch's own setting decides:
+    `torch.set_float32_matmul_precision` "highest" is "ieee", "high" "tf32", "medium" "bf16".
+    """
+    if dtype != torch.float32:
+        return "bf16" if dtype == torch.bfloat16 else "fp16"
+    try:
+        setting = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses where the newer setting was used, which says it instead
+        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
+    return {"highest": "ieee", "high": "tf32", "medium": "bf16"}[setting]

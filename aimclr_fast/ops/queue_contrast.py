@@ -19,7 +19,7 @@ from aimclr_fast.reference import queue_contrast as reference
 from ._checks import FLOATS, check_dtype, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
-from ._triton import triton_why_not
+from ._triton import product_precision, triton_why_not
 
 # How the triton backend multiplies; the others always do so exactly in the rows' precision.
 PRECISIONS = ("ieee", "tf32", "bf16", "fp16")
@@ -78,20 +78,8 @@ def _cpp(
 
 
 def default_precision(query: Tensor, queue: Tensor) -> str:
-    """The precision of the triton backend's products, if the caller gives none.
-
-    Half-precision rows and queue are multiplied as they are. For float32, torch's own setting
-    decides: `torch.set_float32_matmul_precision` "highest" is "ieee", "high" "tf32", "medium"
-    "bf16".
-    """
-    dtype = torch.promote_types(query.dtype, queue.dtype)
-    if dtype != torch.float32:
-        return "bf16" if dtype == torch.bfloat16 else "fp16"
-    try:
-        setting = torch.get_float32_matmul_precision()
-    except RuntimeError:  # torch refuses where the newer setting was used, which says it instead
-        return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-    return {"highest": "ieee", "high": "tf32", "medium": "bf16"}[setting]
+    """The precision of the triton backend's products, if the caller gives none."""
+    return product_precision(torch.promote_types(query.dtype, queue.dtype))
 
 
 def _triton_why_not(query: Tensor) -> str | None:

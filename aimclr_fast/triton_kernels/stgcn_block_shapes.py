@@ -1,0 +1,116 @@
+"""How the Triton kernels of stgcn_block are cut into programs.
+
+Sizes follow from what a program keeps in registers: the tensor cores take operands of two bytes
+twice as deep as those of four, and without tensor cores ("ieee") a product holds both operands,
+too. Kernels with little to compute per byte (few channels) get taller tiles.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from triton import cdiv, next_power_of_2
+
+MAX_JOINTS = 64  # a tile holds whole frames, and joints on both sides of the adjacency
+PARTS_AT_A_TIME = 16  # rows of partial sums that one program adds at a time
+PROGRAMS_PER_PROCESSOR = 2  # of kernels that sum over parts of the rows
+
+
+class Spatial(NamedTuple):
+    """Shape of the graph convolution's programs; see the parameters of the same names."""
+
+    block_v: int
+    block_f: int
+    block_c: int
+    block_n: int
+    warps: int
+    stages: int
+
+
+class Temporal(NamedTuple):
+    """Shape of the temporal convolution's programs; see the parameters of the same names."""
+
+    block_m: int
+    block_n: int
+    block_c: int
+    taps: int
+    warps: int
+
+
+class Weight(NamedTuple):
+    """Shape of the programs that sum the gradient of a convolution's weights."""
+
+    block_m: int
+    block_n: int
+    block_r: int
+    warps: int
+    splits: int
+
+
+class Rows(NamedTuple):
+    """Shape of passes without a product: a program takes `steps` tiles."""
+
+    block_r: int
+    block_c: int
+    steps: int
+    programs: int
+
+
+def width(size: int, limit: int) -> int:
+    """Columns of a tile: a power of two, no less than what a product takes."""
+    return min(max(16, next_power_of_2(size)), limit)
+
+
+def depth(precision: str) -> int:
+    """Inner columns of one product."""
+    return {"ieee": 16, "tf32": 32}.get(precision, 64)
+
+
+def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
+    """The graph convolution, either way, from c_from to c_to channels, and its gradients' sums."""
+    block_v = max(16, next_power_of_2(joints))
+    exact = precision == "ieee"
+    block_c = width(c_from, depth(precision))
+    block_n = width(c_to, 16 if exact else depth(precision))
+    wide = exact or max(block_c, block_n) >= 64
+    # More rows, or fewer threads for as many, and sm_80 spills registers.
+    rows = 64 if wide else 128
+    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, 8 if wide else 4, 1)
+
+
+def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:
+    """Parts of the frames, of `programs_each` programs."""
+    wanted = cdiv(PROGRAMS_PER_PROCESSOR * processors, programs_each)
+    return max(1, min(wanted, cdiv(frames, shape.block_f)))
+
+
+def temporal(c_from: int, c_to: int, taps: int, precision: str) -> Temporal:
+    """A convolution over `taps` frames, or its gradient, from c_from to c_to channels."""
+    exact = precision == "ieee"
+    inner = depth(precision)
+    block_c = width(c_from, inner)
+    block_n = width(c_to, 32 if exact else 128)
+    at_once = min(inner // block_c, next_power_of_2(taps))
+    return Temporal(64 if exact else 128, block_n, block_c, at_once, 8 if block_n >= 64 else 4)
+
+
+def temporal_weight(
+    c_in: int, c_out: int, taps: int, rows: int, precision: str, processors: int
+) -> Weight:
+    exact = precision == "ieee"
+    block_m = width(taps * c_in, 32 if exact else 128)
+    block_n = width(c_out, 32 if exact else 128)
+    block_r = {"ieee": 16, "tf32": 32}.get(precision, 64)
+    blocks = cdiv(taps * c_in, block_m) * cdiv(c_out, block_n)
+    splits = max(1, min(cdiv(PROGRAMS_PER_PROCESSOR * processors, blocks), cdiv(rows, block_r)))
+    warps = 8 if block_m * block_n > 64 * 128 else 4
+    return Weight(block_m, block_n, block_r, warps, splits)
+
+
+def rows(count: int, channels: int, processors: int) -> Rows:
+    """Passes over [count, channels]."""
+    block_c = min(next_power_of_2(channels), 128)
+    block_r = 2048 // block_c
+    tiles = cdiv(count, block_r)
+    steps = cdiv(tiles, 8 * processors)
+    return Rows(block_r, block_c, steps, cdiv(tiles, steps))

@@ -1,0 +1,223 @@
+"""stgcn_block's Triton kernels: interpreted on small shapes, compiled at the published ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ops.test_stgcn_block import Case, assert_equal, converted, make, run
+from tolerances import assert_near
+from triton_aot import Launch, assert_no_spills, compile_launches
+
+from aimclr_fast.functional import stgcn_block
+from aimclr_fast.ops import stgcn_block as op
+from aimclr_fast.ops._dispatch import BackendError
+from aimclr_fast.triton_kernels import stgcn_block as kernels
+from aimclr_fast.triton_kernels import stgcn_block_shapes as shapes
+
+MODULE = "aimclr_fast.triton_kernels.stgcn_block"
+PLACES = [
+    pytest.param("cpu", id="interpreter"),
+    pytest.param("cuda", id="cuda", marks=pytest.mark.cuda),
+]
+CASES = [
+    Case(1, 3, 16, 5, 25, residual="none", drop=False),
+    Case(2, 16, 16, 7, 25),
+    Case(2, 16, 24, 5, 20, taps=5, stride=2, residual="convolution"),
+    Case(1, 24, 32, 6, 17, taps=3, stride=2, residual="convolution", training=False),
+    Case(1, 16, 16, 4, 25, taps=1, training=False, drop=False),
+    Case(3, 5, 7, 1, 17, stride=2, residual="convolution"),
+    Case(1, 16, 8, 3, 5, taps=1, stride=2, residual="convolution"),
+]
+
+
+@pytest.fixture(params=PLACES)
+def device(request):
+    if request.param == "cpu" and torch.cuda.is_available():
+        pytest.skip("Triton's interpreter is for machines without a GPU")
+    return request.param
+
+
+def moved(arguments, device):
+    """The same arguments on a device, each still a leaf."""
+
+    def one(value):
+        if isinstance(value, tuple):
+            return tuple(map(one, value))
+        if isinstance(value, torch.Tensor):
+            return value.detach().to(device).requires_grad_(value.requires_grad)
+        return value
+
+    return {name: one(value) for name, value in arguments.items()}
+
+
+def both(case: Case, dtype: torch.dtype, device: str, backend: str = "triton"):
+    """What a backend and, in float64, the reference make of the same numbers."""
+    exact = make(case)
+    rounded = converted(exact, dtype)
+    grad = torch.randn(case.batch, case.out, -(-case.frames // case.stride), case.joints)
+    grad = grad.to(dtype).double()
+    wanted = run(converted(rounded, torch.float64), grad, "reference")
+    got = run(moved(rounded, device), grad.to(device), backend)
+    return {name: value.cpu() for name, value in got.items()}, wanted
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equals_the_reference_in_float64(case, device):
+    got, wanted = both(case, torch.float32, device)
+    assert got["y"].is_contiguous(memory_format=torch.channels_last)
+    assert_equal(got, wanted, case, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "device"),
+    [
+        (torch.float16, "cpu"),  # of bfloat16 the interpreter cuts bits off where a GPU rounds
+        pytest.param(torch.float16, "cuda", marks=pytest.mark.cuda),
+        pytest.param(torch.bfloat16, "cuda", marks=pytest.mark.cuda),
+    ],
+    ids=str,
+    indirect=["device"],
+)
+def test_half_precision_errs_no_more_than_the_reference(dtype, device):
+    """Rounded maps turn the sign of some elements at a ReLU: each differs by more than rounding."""
+    case = Case(2, 16, 24, 5, 20, taps=5, residual="convolution")
+    got, wanted = both(case, dtype, device)
+    assert got["y"].dtype == dtype
+    assert got["statistics"].dtype == torch.float32
+    beside, _ = both(case, dtype, "cpu", "reference")
+    for name, expected in wanted.items():
+        if name not in ("temporal bias", "residual bias"):
+            error, allowed = ((r[name].double() - expected).norm() for r in (got, beside))
+            assert error <= 1.5 * allowed, f"{name}: {error:.3g}, the reference {allowed:.3g}"
+
+
+@pytest.mark.parametrize("setting", ["highest", "medium"])
+def test_torch_decides_how_float32_is_multiplied(setting, device):
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(setting)
+        got, wanted = both(Case(1, 16, 16, 3, 5, taps=1), torch.float32, device)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    error = (got["y"].double() - wanted["y"]).norm() / wanted["y"].norm()
+    assert (error < 1e-6) == (setting == "highest")
+    assert error < 1e-2
+
+
+def test_a_large_mean_does_not_drown_the_variance(device):
+    exact = make(Case(3, 16, 16, 5, 25, taps=1))
+    weight, bias = exact["spatial"]
+    exact["spatial"] = (weight, bias + 1000.0)
+    exact["adjacency"] = torch.eye(25, dtype=torch.float64).repeat(3, 1, 1)
+    wanted = stgcn_block(**converted(exact, torch.float64), backend="reference")[1]
+    with torch.no_grad():
+        got = stgcn_block(**moved(converted(exact, torch.float32), device), backend="triton")[1]
+    assert ((got.cpu() - wanted).abs() / wanted.abs())[0, 1].max() < 1e-3
+
+
+def test_sums_do_not_depend_on_how_many_programs_share_them(device, monkeypatch):
+    """And so on the GPU: parts of the rows, merged in their order."""
+    case = Case(2, 16, 16, 5, 17, taps=3)
+    first, _ = both(case, torch.float32, device)
+    again, _ = both(case, torch.float32, device)
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+    monkeypatch.setattr(shapes, "PROGRAMS_PER_PROCESSOR", 1)
+    monkeypatch.setattr(kernels, "MERGED", 2)
+    other, wanted = both(case, torch.float32, device)
+    assert_equal(other, wanted, case, torch.float32)
+
+
+def test_in_evaluation_nothing_need_be_saved(device):
+    arguments = moved(converted(make(CASES[3]), torch.float32), device)
+    y, statistics = stgcn_block(**arguments, backend="triton")
+    with torch.no_grad():
+        plain = stgcn_block(**arguments, backend="triton")
+    assert torch.equal(y, plain[0])
+    assert torch.equal(statistics, plain[1])
+    assert_near(statistics.cpu(), arguments["running"].cpu())
+
+
+def test_too_many_joints_are_refused():
+    with pytest.raises(BackendError, match="its tiles hold up to 64 joints, got 65"):
+        stgcn_block(**converted(make(Case(1, 2, 2, 1, 65)), torch.float32), backend="triton")
+    assert op.MAX_TRITON_JOINTS == shapes.MAX_JOINTS
+
+
+def test_auto_never_takes_what_no_gpu_has_measured():
+    names = [backend.name for backend in op.BACKENDS]
+    assert names.index("reference") < names.index("triton")
+
+
+# --- Ahead of time -------------------------------------------------------------------------------
+
+# 128 sequences of two bodies. Of ten blocks, the second to fourth and the sixth and seventh are
+# alike.
+PUBLISHED = {
+    "1": Case(256, 3, 16, 50, 25, residual="none", drop=False),
+    "2-4": Case(256, 16, 16, 50, 25),
+    "5": Case(256, 16, 32, 50, 25, stride=2, residual="convolution"),
+    "6-7": Case(256, 32, 32, 25, 25),
+    "8": Case(256, 32, 64, 25, 25, stride=2, residual="convolution"),
+    "9": Case(256, 64, 64, 13, 25),
+    "10": Case(256, 64, 256, 13, 25, residual="convolution"),
+}
+CALL = """
+from aimclr_fast.ops import stgcn_block as op
+batch, c_in, c_out, frames, joints, taps, stride, residual, training, drop = {case}
+half = {precision!r} in ("bf16", "fp16")
+def meta(*size, dtype=torch.float32):
+    return torch.empty(size, dtype=dtype, device="meta")
+def map_of(*size, dtype=torch.bfloat16 if half else torch.float32):
+    return meta(*size, dtype=dtype).contiguous(memory_format=torch.channels_last)
+shorter, n = -(-frames // stride), 3 if residual == "convolution" else 2
+inputs = op.Inputs(
+    map_of(batch, c_in, frames, joints), meta(3, joints, joints),
+    meta(3 * c_out, c_in, 1, 1), meta(3 * c_out), meta(c_out, c_out, taps, 1), meta(c_out),
+    meta(n, 2, c_out), meta(c_out, c_in, 1, 1) if n == 3 else None,
+    meta(c_out) if n == 3 else None, None if training else meta(n, 2, c_out),
+    map_of(batch, c_out, shorter, joints, dtype=torch.uint8) if drop else None,
+)
+settings = op.Settings(residual == "identity", 2.0, stride, 1e-5, True)
+saved = op._empty_outputs(inputs, settings)
+kernels.forward(inputs, settings, saved, {precision!r})
+kernels.backward(saved.y, inputs, settings, saved, op._empty_gradients(inputs), {precision!r})
+"""
+SHARED_LIMITS = {80: 163 << 10, 90: 227 << 10}  # bytes that one program may have
+
+
+def compiled(case: Case, precision: str) -> list[Launch]:
+    launches = compile_launches(MODULE, CALL.format(case=tuple(case), precision=precision))
+    print(*launches, sep="\n")
+    assert_no_spills(launches)
+    for launch in launches:
+        assert launch.shared_bytes <= SHARED_LIMITS[launch.arch], str(launch)
+    return launches
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("block", "precision"),
+    [*((block, "bf16") for block in PUBLISHED), ("9", "tf32"), ("10", "tf32"), ("9", "ieee")],
+)
+def test_compiled_ahead_of_time_nothing_spills(block, precision):
+    launches = compiled(PUBLISHED[block], precision)
+    convolved = PUBLISHED[block].residual == "convolution"
+    # Each for two architectures; a residual convolution adds itself, its weights' gradient and
+    # sums of those, and merges its own norm twice.
+    assert len(launches) == 2 * (24 if convolved else 19)
+    if precision == "ieee":
+        return
+    products = [launch for launch in launches if "convolution" in launch.kernel]
+    for launch in products:
+        # The tensor cores, and on Hopper its own instructions where the product is large.
+        assert "mma" in launch.ptx, str(launch)
+    if block == "10" and precision == "bf16":
+        assert all("wgmma" in launch.ptx for launch in products if launch.arch == 90)
+
+
+@pytest.mark.slow
+def test_in_evaluation_nothing_is_summed_but_gradients():
+    launches = compiled(PUBLISHED["10"]._replace(training=False, drop=False), "bf16")
+    assert len(launches) == 2 * (24 - 3)
+    assert not any(launch.kernel == "merge_statistics_kernel" for launch in launches)
