@@ -302,7 +302,7 @@ def _convolution_input(
     inputs: Any, saved: Any, b: Block, grad_temporal: Tensor, out: Any
 ) -> tuple[Tensor, Tensor]:
     """Gradient after the spatial norm, before its ReLU; and that norm's coefficients."""
-    shape = shapes.temporal(b.c_out, b.c_out, -(-b.taps // b.stride), b.precision)
+    shape = shapes.temporal(b.c_out, b.c_out, -(-b.taps // b.stride), b.precision, gradient=True)
     rows = b.batch * -(-b.frames // b.stride) * b.joints
     programs = triton.cdiv(rows, shape.block_m)
     grad_spatial = torch.empty_like(saved.spatial)

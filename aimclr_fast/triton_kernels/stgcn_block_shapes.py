@@ -84,14 +84,16 @@ def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: 
     return max(1, min(wanted, cdiv(frames, shape.block_f)))
 
 
-def temporal(c_from: int, c_to: int, taps: int, precision: str) -> Temporal:
+def temporal(c_from: int, c_to: int, taps: int, precision: str, gradient: bool = False) -> Temporal:
     """A convolution over `taps` frames, or its gradient, from c_from to c_to channels."""
     exact = precision == "ieee"
     inner = depth(precision)
     block_c = width(c_from, inner)
     block_n = width(c_to, 32 if exact else 128)
     at_once = min(inner // block_c, next_power_of_2(taps))
-    return Temporal(64 if exact else 128, block_n, block_c, at_once, 8 if block_n >= 64 else 4)
+    # The gradient's last steps read a second tile: with more rows, sm_90 spills registers.
+    block_m = 64 if exact or (gradient and block_n > 64) else 128
+    return Temporal(block_m, block_n, block_c, at_once, 8 if block_n >= 64 else 4)
 
 
 def temporal_weight(
