@@ -109,7 +109,7 @@ def merge_gradient_kernel(
     if grad_bias is not None:
         # The batch's norm subtracts a bias again.
         total = 0.0 if TRAINING else scale * sum_plain
-        tl.store(grad_bias + channel, total.to(grad_bias.dtype.element_ty))
+        tl.store(grad_bias + channel, total.to(grad_bias.dtype.element_ty))  # type: ignore[union-attr]
 
 
 @triton.jit

@@ -58,7 +58,7 @@ class Rows(NamedTuple):
 
 def width(size: int, limit: int) -> int:
     """Columns of a tile: a power of two, no less than what a product takes."""
-    return min(max(16, next_power_of_2(size)), limit)
+    return int(min(max(16, next_power_of_2(size)), limit))
 
 
 def depth(precision: str) -> int:
@@ -81,7 +81,7 @@ def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
 def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:
     """Parts of the frames, of `programs_each` programs."""
     wanted = cdiv(PROGRAMS_PER_PROCESSOR * processors, programs_each)
-    return max(1, min(wanted, cdiv(frames, shape.block_f)))
+    return int(max(1, min(wanted, cdiv(frames, shape.block_f))))
 
 
 def temporal(c_from: int, c_to: int, taps: int, precision: str, gradient: bool = False) -> Temporal:
