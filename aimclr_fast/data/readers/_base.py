@@ -83,6 +83,7 @@ class Options:
     Attributes:
         bodies: "order" (as each frame lists them, which is the published way) or "follow" (each
             body id keeps its place over the frames).
+        drop_spurious: choose among all bodies those that are somebody, which implies "follow".
         max_bodies: bodies to keep; None is the data set's own number.
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.
@@ -94,6 +95,7 @@ class Options:
     """
 
     bodies: str = "order"
+    drop_spurious: bool = False
     max_bodies: int | None = None
     missing: Path | None = None
     labels: Path | None = None

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from aimclr_fast.data.readers._base import ReadError
 
@@ -56,6 +57,19 @@ class Entry:
         """How messages name it."""
         return f"{self.file}:{self.path}" if self.member else str(self.file)
 
+    def read_head(self, size: int = 1 << 16) -> bytes:
+        """The first bytes, as they are stored."""
+        try:
+            with self._open() as stream:
+                return stream.read(size)
+        except KeyError:
+            raise ReadError(self.shown, "no such member") from None
+        except _BAD_ARCHIVE as error:
+            raise ReadError(self.shown, f"cannot be read: {error}") from error
+
+    def _open(self) -> IO[bytes]:
+        return _archive(self.file).open(self.path) if self.member else self.file.open("rb")
+
     def read(self, limit: int = MAX_BYTES) -> bytes:
         """All bytes, unpacked where the name ends in ``.gz``.
 
@@ -63,12 +77,8 @@ class Entry:
             ReadError: it cannot be read, is damaged, or has more than ``limit`` bytes.
         """
         try:
-            if self.member:
-                with _archive(self.file).open(self.path) as stream:
-                    data = stream.read(limit + 1)
-            else:
-                with self.file.open("rb") as stream:
-                    data = stream.read(limit + 1)
+            with self._open() as stream:
+                data = stream.read(limit + 1)
             if self.path.endswith(".gz"):
                 data = _gunzip(data, limit + 1)
         except KeyError:

@@ -60,7 +60,6 @@ def plan_ntu(
     missing, notes = find_missing(lists, options.missing)
     left_out: list[Problem] = []
     units: list[Entry] = []
-    others = 0
     for entry in entries:
         if not entry.name.endswith(".skeleton"):
             continue
@@ -68,7 +67,6 @@ def plan_ntu(
         if columns is None:
             left_out.append(Problem(entry.shown, "is not named SsssCcccPpppRrrrAaaa.skeleton"))
         elif int(columns["setup"]) > setups or not 0 <= int(columns["label"]) < actions:
-            others += 1
             left_out.append(Problem(entry.shown, f"is not of {title}", expected=True))
         elif entry.stem in missing:
             left_out.append(Problem(entry.shown, MISSING, expected=True))
@@ -81,7 +79,12 @@ def plan_ntu(
         layout=get_layout(LAYOUT),
         bodies=bodies,
         units=units,
-        read=functools.partial(read_ntu, bodies=bodies, follow=options.bodies == "follow"),
+        read=functools.partial(
+            read_ntu,
+            bodies=bodies,
+            follow=options.bodies == "follow" or options.drop_spurious,
+            spurious=options.drop_spurious,
+        ),
         classes=NTU[:actions],
         protocols=protocols,
         source=f"{title}, skeletons of Kinect v2",
@@ -112,7 +115,7 @@ def find_missing(lists: Iterable[Entry], given: Path | None) -> tuple[set[str], 
     return names, notes
 
 
-def read_ntu(entry: Entry, *, bodies: int, follow: bool) -> Readings:
+def read_ntu(entry: Entry, *, bodies: int, follow: bool, spurious: bool = False) -> Readings:
     """Read one ``.skeleton`` file."""
     layout = get_layout(LAYOUT)
     found = read_skeleton(entry.read(), layout.num_joints, entry.shown)
@@ -120,7 +123,7 @@ def read_ntu(entry: Entry, *, bodies: int, follow: bool) -> Readings:
     if follow and len(found.frame):
         candidates = tracking.candidates(bodies, len(np.unique(found.ident)))
         slot = tracking.follow(found.frame, found.ident, bodies)
-        positions = tracking.keep_best(found.place(slot, candidates), bodies)
+        positions = tracking.keep_best(found.place(slot, candidates), bodies, spurious=spurious)
     else:
         positions = found.in_order(bodies)
     columns = columns_of(entry.stem)

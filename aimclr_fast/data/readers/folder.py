@@ -10,13 +10,14 @@ names) and any others; without labels the store is good for pretraining.
 from __future__ import annotations
 
 import functools
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast.data.readers._arrays import UNREADABLE, members, parse_npy
+from aimclr_fast.data.readers._arrays import UNREADABLE, members, parse_npy, read_header
 from aimclr_fast.data.readers._base import (
     UNITS,
     Options,
@@ -29,10 +30,9 @@ from aimclr_fast.data.readers._base import (
 )
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, list_entries
 from aimclr_fast.data.readers._labels import Labels, read_labels
-from aimclr_fast.data.readers._layouts import layout_for
 from aimclr_fast.data.readers._pose2d import NOTE, lift
 from aimclr_fast.data.readers._text import first_line, read_table
-from aimclr_fast.layouts import Layout
+from aimclr_fast.layouts import Layout, get_layout
 
 SUMMARY = "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
 LABEL_FILES = ("labels.csv", "samples.csv")
@@ -104,13 +104,10 @@ def _plan(
 
 
 def _layout(given: str) -> Layout:
-    from aimclr_fast.layouts import get_layout
-
     try:
-        joints = get_layout(given).num_joints
+        return get_layout(given)
     except (ValueError, OSError) as error:
         raise ReadError(f"--layout {given}", str(error)) from error
-    return layout_for(joints, given, given)
 
 
 def _name(entry: Entry) -> str:
@@ -118,12 +115,32 @@ def _name(entry: Entry) -> str:
 
 
 def _peek(entry: Entry, layout: Layout) -> tuple[int, int] | None:
-    """Bodies and coordinates of a file, as far as it can be told; reading reports what is wrong."""
+    """Bodies and coordinates of a file, as far as its beginning tells; reading says what is wrong."""
+    suffix = Path(entry.name).suffix.lower()
     try:
-        array = _load(entry, layout)
+        if suffix == ".npz":
+            shape = _load(entry, layout).shape
+            return shape[0], shape[3]
+        head = entry.read_head()
+        if suffix == ".csv":
+            return _columns(len(first_line(head)), layout, entry.shown)
+        shape = read_header(io.BytesIO(head), entry.shown)[0]
     except ReadError:
         return None
-    return array.shape[0], array.shape[3]
+    if len(shape) not in (3, 4) or shape[-1] not in (2, 3):
+        return None
+    return (shape[0] if len(shape) == 4 else 1), shape[-1]
+
+
+def _columns(count: int, layout: Layout, where: str) -> tuple[int, int]:
+    """Bodies and coordinates of a csv file with so many columns."""
+    per_joint, rest = divmod(count, layout.num_joints)
+    for coordinates in (3, 2):
+        if not rest and per_joint and per_joint % coordinates == 0:
+            return per_joint // coordinates, coordinates
+    raise ReadError(
+        where, f"{count} columns, not 2 or 3 for each of {layout.num_joints} joints and body", 1
+    )
 
 
 def read(
@@ -196,20 +213,14 @@ def _load_csv(data: bytes, layout: Layout, where: str) -> npt.NDArray[np.float64
     cells = first_line(data)
     if not cells:
         raise ReadError(where, "is empty")
-    joints = layout.num_joints
-    per_joint, rest = divmod(len(cells), joints)
-    if rest or per_joint < 2 or (per_joint > 3 and per_joint % 3 and per_joint % 2):
-        raise ReadError(
-            where, f"{len(cells)} columns, not 2 or 3 for each of {joints} joints and body", 1
-        )
+    bodies, coordinates = _columns(len(cells), layout, where)
     if not _is_number(cells[0]):
         head, _, body = data.partition(b"\n")
         data = b" " * len(head) + b"\n" + body  # an empty line keeps the count of lines
-    coordinates = per_joint if per_joint <= 3 else 3 if per_joint % 3 == 0 else 2
     table = read_table(data, len(cells), where)
     if not len(table):
         raise ReadError(where, "has no frames")
-    shape = (len(table), per_joint // coordinates, joints, coordinates)
+    shape = (len(table), bodies, layout.num_joints, coordinates)
     return table.reshape(shape).transpose(1, 0, 2, 3)
 
 
