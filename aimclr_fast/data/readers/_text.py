@@ -209,13 +209,16 @@ def _skeleton_numpy(text: bytes, joints: int, where: str) -> Bodies:
 
 
 def _table_numpy(text: bytes, columns: int, where: str) -> npt.NDArray[np.float64]:
-    lines = _Lines(text.replace(b",", b" ").replace(b";", b" "), where)
+    lines = _Lines(text, where)
     rows = []
     while lines.number < len(lines.lines):
         words = lines.take("")
         if not words:
             continue
-        if len(words) != columns:
-            raise lines.fail("too few columns" if len(words) < columns else "too many columns")
-        rows.append(_numbers(words, "expected a finite number", lines))
+        # Blanks, or one comma or semicolon with blanks around it; one may end the line.
+        line = re.sub(rb" ?[,;] ?", b",", b" ".join(words)).replace(b" ", b",")
+        cells = line.removesuffix(b",").split(b",")
+        if len(cells) != columns:
+            raise lines.fail("too few columns" if len(cells) < columns else "too many columns")
+        rows.append(_numbers(cells, "expected a finite number", lines))
     return np.array(rows, dtype=np.float64).reshape(len(rows), columns)
