@@ -77,7 +77,9 @@ def _set_dtype(dtype: np.dtype[Any], state: Any) -> None:
     order = state[1].decode() if isinstance(state[1], bytes) else state[1]
     if order not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
         raise PickleError("holds a structured numpy dtype; only numbers and strings are admitted")
-    dtype.__setstate__((3, order, None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
+    flexible = dtype.kind in "SU"  # their size is in the state, too: only the name's is believed
+    sizes = (dtype.itemsize, dtype.alignment) if flexible else (-1, -1)
+    dtype.__setstate__((3, order, None, None, None, *sizes, 0))  # type: ignore[attr-defined]
 
 
 def _check_dtype(dtype: Any) -> np.dtype[Any]:
@@ -181,6 +183,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, encoding="latin1")
+        self.total = stream.getbuffer().nbytes
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -190,6 +193,14 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
                 f"holds {module}.{name}; only plain containers, strings, numbers and numpy arrays "
                 "are admitted"
             ) from None
+
+    def load_bytearray8(self) -> None:
+        # The library's allocates what the pickle says before it looks whether that is there.
+        size = int.from_bytes(self.read(8), "little")
+        data = self.read(size) if size <= self.total else b""
+        if len(data) != size:
+            raise PickleError("ends within a bytearray")
+        self.append(bytearray(data))
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
@@ -214,6 +225,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
         else:
             raise PickleError(f"sets the state of a {type(target).__name__}, which is not admitted")
 
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.BUILD[0]] = load_build

@@ -155,11 +155,11 @@ def check_positions(x: Positions, where: str) -> Positions:
         raise ReadError(where, f"{x.shape[1]} frames; at most {MAX_FRAMES} are read")
     # Summing is far cheaper than a mask; only a sum that is off asks which value did it.
     with np.errstate(over="ignore", invalid="ignore"):
-        total = float(x.sum(dtype=np.float64))
-    if not np.isfinite(total) or not np.isfinite(x.astype(np.float32, copy=False)).all():
-        with np.errstate(over="ignore"):
-            bad = np.argwhere(~np.isfinite(x.astype(np.float32)))
-        _, frame, joint, _ = bad[0]
+        if np.isfinite(x.sum(dtype=np.float32)):
+            return x
+        finite = np.isfinite(x.astype(np.float32))
+    if not finite.all():
+        _, frame, joint, _ = np.argwhere(~finite)[0]
         raise ReadError(where, f"a value is not finite (frame {frame}, joint {joint})")
     return x
 

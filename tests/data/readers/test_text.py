@@ -158,7 +158,7 @@ def test_both_readers_agree_on_mutated_files():
     rng = np.random.default_rng(0)
     seed = skeleton_text([[(1, motion(0, 3, 1)[0])], [], [(2, motion(1, 3, 1)[0])] * 2])
     taken = 0
-    for _ in range(1500):
+    for _ in range(600):
         text = mutated(seed, rng)
         outcomes = []
         for reader in READERS.values():
@@ -174,7 +174,7 @@ def test_both_readers_agree_on_mutated_files():
             assert first.frames == second.frames
             for field in ("positions", "frame", "ident"):
                 np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
-    assert taken > 50  # or nothing was compared
+    assert taken > 20  # or nothing was compared
 
 
 def test_fuzz_with_sanitizers(tmp_path):
@@ -185,12 +185,12 @@ def test_fuzz_with_sanitizers(tmp_path):
     steps = [
         ["g++", *flags, "-fsanitize-coverage=trace-pc", "-c", parser, "-o", tmp_path / "parser.o"],
         ["g++", *flags, driver, tmp_path / "parser.o", "-o", tmp_path / "fuzz"],
-        [tmp_path / "fuzz", "10000", "1", *sorted(NTU_RAW.iterdir())],
+        [tmp_path / "fuzz", "5000", "1", *sorted(NTU_RAW.iterdir())],
     ]
     for step in steps:
         done = subprocess.run(
             [*map(str, step)], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("10000 inputs")
+    assert done.stdout.startswith("5000 inputs")
     assert "taken" in done.stdout
