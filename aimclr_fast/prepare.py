@@ -41,14 +41,25 @@ def parser() -> Parser:
     add("dataset", type=str, help="what the source is, see above")
     add("source", type=str, help="a folder, a zip file (never unpacked to disk) or a file")
     add("out", type=str, help="folder of the store to make")
-    add("--frames", type=str, default="auto",
-        help="length of each sample: a number, or 'original'; auto: 50, preprocessed as they are")
+    add(
+        "--frames",
+        type=str,
+        default="auto",
+        help="length of each sample: a number, or 'original'; auto: 50, preprocessed as they are",
+    )
     add("--rotate", type=str, default="auto", help=f"about y: {', '.join(ROTATIONS)}")
-    add("--bodies", type=str, default="order",
-        help="order (first in each frame, as published) or follow (by the tracker's ids)")
+    add(
+        "--bodies",
+        type=str,
+        default="order",
+        help="order (first in each frame, as published) or follow (by the tracker's ids)",
+    )
     add("--max-bodies", type=int, default=None, help="bodies to keep; default: the data set's own")
-    add("--drop-spurious", action="store_true",
-        help="drop bodies seen too briefly, too wide, or moving too little or too much")
+    add(
+        "--drop-spurious",
+        action="store_true",
+        help="drop bodies seen too briefly, too wide, or moving too little or too much",
+    )
     add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
     add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
     add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
@@ -57,8 +68,12 @@ def parser() -> Parser:
     add("--pose", type=str, default="auto", help="auto, 2d or 3d (folder, pyskl)")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
-    add("--on-error", type=str, default="skip",
-        help="skip (and report) what cannot be used, or fatal: stop at the first")
+    add(
+        "--on-error",
+        type=str,
+        default="skip",
+        help="skip (and report) what cannot be used, or fatal: stop at the first",
+    )
     add("--overwrite", action="store_true", help="replace a store that is there")
     return command
 
@@ -155,7 +170,9 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
     if labels is not None:
         of = f" of {len(plan.classes)}" if plan.classes else ""
         lines.append(f"classes: {len(np.unique(labels))}{of} have samples")
-    lines.append(f"left out: {len(result.left_out):,}" + (", because it" if result.left_out else ""))
+    lines.append(
+        f"left out: {len(result.left_out):,}" + (", because it" if result.left_out else "")
+    )
     for reason, number, first in reasons(result.left_out)[:20]:
         lines.append(f"  {number:>6,} x {reason} (first: {first})")
     rate = len(plan.units) / max(seconds, 1e-9)

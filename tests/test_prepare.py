@@ -130,8 +130,17 @@ def test_a_killed_run_can_be_started_again(tmp_path):
     source.mkdir()
     text = skeleton_text([[(1, motion(0, 25, 60)[t])] for t in range(30)])
     for index in range(400):
-        (source / f"S001C001P{index % 40 + 1:03}R{index // 40 + 1:03}A001.skeleton").write_bytes(text)
-    command = [sys.executable, "-m", "aimclr_fast.prepare", "ntu60", str(source), str(tmp_path / "x")]
+        (source / f"S001C001P{index % 40 + 1:03}R{index // 40 + 1:03}A001.skeleton").write_bytes(
+            text
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "aimclr_fast.prepare",
+        "ntu60",
+        str(source),
+        str(tmp_path / "x"),
+    ]
     running = subprocess.Popen([*command, "--jobs=1"], cwd=tmp_path, stdout=subprocess.DEVNULL)
     hidden = tmp_path / ".x.preparing" / "positions.npy"
     deadline = time.monotonic() + 120

@@ -59,9 +59,7 @@ class Recipe:
             return resize_time(x, self.frames or x.shape[1]).astype(np.float32)
         if self.spurious:
             x = tracking.keep_best(x, self.bodies, spurious=True)
-        return preprocess(
-            x, self.layout, frames=self.frames, exact=self.exact, rotate=self.rotate
-        )
+        return preprocess(x, self.layout, frames=self.frames, exact=self.exact, rotate=self.rotate)
 
 
 @dataclass
@@ -228,7 +226,11 @@ def convert(
             for positions, row, where in zip(batch.positions, batch.rows, batch.where, strict=True):
                 name = str(row["name"])
                 if name in seen:
-                    note(left_out, [Problem(where, f"{name} is there before, in {seen[name]}")], fatal)
+                    note(
+                        left_out,
+                        [Problem(where, f"{name} is there before, in {seen[name]}")],
+                        fatal,
+                    )
                     continue
                 seen[name] = where
                 writer.append(positions[None], [row])

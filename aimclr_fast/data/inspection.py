@@ -23,15 +23,17 @@ def card(store: Store) -> str:
     """What a store is and holds, several lines."""
     meta, samples = store.meta, store.samples
     lines = [store.summary()]
-    lines += [f"{field}: {meta[field]}" for field in ("source", "licence", "citation") if meta[field]]
-    lines.append(
-        f"unit: {meta['unit']} ({store.positions.dtype}); columns: {', '.join(samples)}"
-    )
+    lines += [
+        f"{field}: {meta[field]}" for field in ("source", "licence", "citation") if meta[field]
+    ]
+    lines.append(f"unit: {meta['unit']} ({store.positions.dtype}); columns: {', '.join(samples)}")
     for column in ("frames", "bodies"):
         if column in samples:
             cells = samples[column]
             middle = int(np.median(cells))
-            lines.append(f"{column} recorded: min {cells.min()}, median {middle}, max {cells.max()}")
+            lines.append(
+                f"{column} recorded: min {cells.min()}, median {middle}, max {cells.max()}"
+            )
     if store.labels is not None:
         count = np.bincount(store.labels)
         present = count[count > 0]
@@ -66,7 +68,9 @@ def draw(store: Store, folder: Path, *, sample: str | None = None) -> list[Path]
         import matplotlib
         import PIL  # noqa: F401  (matplotlib needs it to write a GIF)
     except ImportError as error:
-        raise StoreError(f"drawing needs matplotlib and Pillow: pip install matplotlib ({error})") from error
+        raise StoreError(
+            f"drawing needs matplotlib and Pillow: pip install matplotlib ({error})"
+        ) from error
     matplotlib.use("Agg")
     names = store.samples["name"].tolist()
     if sample is not None and sample not in names:
@@ -96,20 +100,26 @@ def _histograms(store: Store, file: Path) -> None:
     from matplotlib import pyplot as plt
 
     columns = [("frames", "frames recorded")] if "frames" in store.samples else []
-    figure, axes = plt.subplots(1 + len(columns), 1, figsize=(9, 3.2 * (1 + len(columns))), squeeze=False)
+    figure, axes = plt.subplots(
+        1 + len(columns), 1, figsize=(9, 3.2 * (1 + len(columns))), squeeze=False
+    )
     top = axes[0, 0]
     if store.labels is not None:
         count = np.bincount(store.labels, minlength=len(store.class_names))
         top.bar(np.arange(len(count)), count, color=_LEFT)
         top.set_xlabel("class")
         if 0 < len(store.class_names) <= 30:
-            top.set_xticks(np.arange(len(count)), store.class_names, rotation=60, ha="right", fontsize=7)
+            top.set_xticks(
+                np.arange(len(count)), store.class_names, rotation=60, ha="right", fontsize=7
+            )
     else:
         top.text(0.5, 0.5, "no labels", ha="center", va="center")
     top.set_ylabel("samples")
     top.set_title(store.summary(), fontsize=9)
     for axis, (column, label) in zip(axes[1:, 0], columns, strict=True):
-        axis.hist(store.samples[column], bins=min(60, len(np.unique(store.samples[column]))), color=_LEFT)
+        axis.hist(
+            store.samples[column], bins=min(60, len(np.unique(store.samples[column]))), color=_LEFT
+        )
         axis.set_xlabel(label)
         axis.set_ylabel("samples")
     figure.tight_layout()

@@ -15,7 +15,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -97,6 +97,7 @@ def _array(kind: Any, shape: Any, typecode: Any) -> np.ndarray[Any, Any]:
 def _set_array(array: np.ndarray[Any, Any], state: Any) -> None:
     version, shape, dtype, fortran, raw = state
     _check_dtype(dtype)
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2's bytes
     _check_raw(shape, dtype, raw)
     array.__setstate__((int(version), shape, dtype, bool(fortran), raw))
 
@@ -117,6 +118,7 @@ def _from_buffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any
 
 
 def _scalar(dtype: Any, raw: Any) -> Any:
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw
     _check_raw((), _check_dtype(dtype), raw)
     return np.frombuffer(raw, dtype)[0]
 
@@ -132,6 +134,13 @@ def _bytearray(*parts: Any) -> bytearray:
     if len(parts) > 1 or not all(isinstance(part, bytes) for part in parts):
         raise PickleError("holds a bytearray made in an unknown way")
     return bytearray(*parts)
+
+
+def _no_bytes(*parts: Any) -> bytes:
+    # How protocols 0 to 2 write b"".
+    if parts:
+        raise PickleError("holds bytes made in an unknown way")
+    return b""
 
 
 def _container(kind: Callable[..., Any]) -> Callable[..., Any]:
@@ -171,6 +180,7 @@ for _builtins in ("builtins", "__builtin__"):
         "tuple": _container(tuple),
         "complex": _number(complex),
         "bytearray": _bytearray,
+        "bytes": _no_bytes,
     }.items():
         _ADMITTED[_builtins, _name] = _make
 _CALLABLE = {id(make) for make in _ADMITTED.values() if make is not np.ndarray}
@@ -179,7 +189,7 @@ _CALLABLE = {id(make) for make in _ADMITTED.values() if make is not np.ndarray}
 class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     """The standard library's interpreter, without what plain data do not need."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, encoding="latin1")

@@ -61,7 +61,9 @@ class StoreWriter:
         self._lengths: list[int] = []
         self._folder = self._target.parent / f".{self._target.name}.preparing"
         self._lock = _claim(self._folder, self.shown)
-        self._data: IO[bytes] = (self._folder / (_SPOOL if frames is None else POSITIONS)).open("wb")
+        self._data: IO[bytes] = (self._folder / (_SPOOL if frames is None else POSITIONS)).open(
+            "wb"
+        )
         self._samples = (self._folder / SAMPLES).open("w", encoding="utf-8", newline="")
         self._csv = csv.writer(self._samples, lineterminator="\n")
         self._header = 0
@@ -86,16 +88,20 @@ class StoreWriter:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def append(
-        self, positions: npt.NDArray[Any], rows: Sequence[Mapping[str, int | str]]
-    ) -> None:
+    def append(self, positions: npt.NDArray[Any], rows: Sequence[Mapping[str, int | str]]) -> None:
         """Add samples.
 
         Args:
             positions: ``[n, 3, T, V, M]`` in metres, finite; T is free where ``frames`` is None.
             rows: their cells of samples.csv, ``name`` among them, the same columns each time.
         """
-        wanted = (len(rows), 3, self.frames or positions.shape[2], self.layout.num_joints, self.bodies)
+        wanted = (
+            len(rows),
+            3,
+            self.frames or positions.shape[2],
+            self.layout.num_joints,
+            self.bodies,
+        )
         if positions.shape != wanted:
             raise StoreError(f"{self.shown}: positions {list(positions.shape)}, not {list(wanted)}")
         for row in rows:
@@ -153,23 +159,26 @@ class StoreWriter:
     def _write_header(self, stream: IO[bytes], count: int, frames: int) -> int:
         # NumPy pads headers so that the first axis can grow to any length in place.
         shape = (count, 3, frames, self.layout.num_joints, self.bodies)
-        npy.write_array_header_1_0(
-            stream, {"descr": "<f4", "fortran_order": False, "shape": shape}
-        )
+        npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
         return stream.tell()
 
     def _pad(self) -> int:
         """Make positions.npy of the spool; returns the longest sample's frames."""
         longest = max(self._lengths)
         each = self.layout.num_joints * self.bodies
-        with (self._folder / _SPOOL).open("rb") as spool, (self._folder / POSITIONS).open("wb") as out:
+        with (
+            (self._folder / _SPOOL).open("rb") as spool,
+            (self._folder / POSITIONS).open("wb") as out,
+        ):
             self._write_header(out, len(self), longest)
             for start in range(0, len(self), _COPY):
                 lengths = self._lengths[start : start + _COPY]
                 block = np.zeros((len(lengths), 3, longest, each), dtype=np.float32)
                 for sample, length in enumerate(lengths):
                     data = spool.read(3 * length * each * 4)
-                    block[sample, :, :length] = np.frombuffer(data, np.float32).reshape(3, length, each)
+                    block[sample, :, :length] = np.frombuffer(data, np.float32).reshape(
+                        3, length, each
+                    )
                 out.write(block.data)
         (self._folder / _SPOOL).unlink()
         return longest

@@ -30,7 +30,9 @@ def write(path, lengths, frames, **options):
 
 def test_pieces_become_a_store(tmp_path):
     store = write(tmp_path / "x", [7] * 5, 7)
-    np.testing.assert_array_equal(store.positions, np.concatenate([sample(7, seed=i) for i in range(5)]))
+    np.testing.assert_array_equal(
+        store.positions, np.concatenate([sample(7, seed=i) for i in range(5)])
+    )
     assert store.labels.tolist() == [0, 1, 0, 1, 0]
     open_store(tmp_path / "x", verify=True)
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
@@ -45,27 +47,29 @@ def test_own_lengths_are_padded_with_zeros(tmp_path):
     assert store.positions.shape == (300, 3, 9, 22, 1)
     for index in (0, 1, 299):
         length = lengths[index]
-        np.testing.assert_array_equal(store.positions[index, :, :length], sample(length, seed=index)[0])
+        np.testing.assert_array_equal(
+            store.positions[index, :, :length], sample(length, seed=index)[0]
+        )
         assert not store.positions[index, :, length:].any()
+
+
+def spoil(path, frames, names, *, finish=True):
+    with StoreWriter(path, LAYOUT, bodies=1, frames=frames) as writer:
+        for name in names:
+            writer.append(sample(7), [{"name": name}])
+        if not finish:
+            raise RuntimeError
+        writer.finish()
 
 
 @pytest.mark.parametrize("frames", [7, None])
 def test_nothing_appears_when_it_fails(tmp_path, frames):
-    with pytest.raises(RuntimeError), StoreWriter(tmp_path / "x", LAYOUT, bodies=1, frames=frames) as w:
-        w.append(sample(7), [{"name": "a"}])
-        raise RuntimeError
-    with (
-        pytest.raises(StoreError, match="no samples"),
-        StoreWriter(tmp_path / "x", LAYOUT, bodies=1, frames=frames) as w,
-    ):
-        w.finish()
-    with (
-        pytest.raises(StoreError, match="repeated"),
-        StoreWriter(tmp_path / "x", LAYOUT, bodies=1, frames=frames) as w,
-    ):
-        w.append(sample(7), [{"name": "a"}])
-        w.append(sample(7), [{"name": "a"}])
-        w.finish()
+    with pytest.raises(RuntimeError):
+        spoil(tmp_path / "x", frames, ["a"], finish=False)
+    with pytest.raises(StoreError, match="no samples"):
+        spoil(tmp_path / "x", frames, [])
+    with pytest.raises(StoreError, match="repeated"):
+        spoil(tmp_path / "x", frames, ["a", "a"])
     assert not list(tmp_path.iterdir())
 
 

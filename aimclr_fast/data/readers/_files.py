@@ -1,4 +1,4 @@
-"""Files of a source, be it a folder, one file, or zip archives; nothing is ever unpacked to disk."""
+"""Files of a source: a folder, one file, or zip archives; nothing is ever unpacked to disk."""
 
 from __future__ import annotations
 
@@ -112,6 +112,7 @@ def list_entries(source: Path, wanted: Callable[[str], bool]) -> list[Entry]:
 
     Args:
         source: a folder (searched to the bottom, zip files in it included), a zip file, or a file.
+        wanted: says whether to take a path.
 
     Raises:
         ReadError: the source does not exist, or an archive cannot be read.

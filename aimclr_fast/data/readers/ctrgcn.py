@@ -95,7 +95,9 @@ def read(
                 raise ReadError(where, f"expected [N, T, 150], got rows of {list(rows.shape[1:])}")
             for row in rows:
                 try:
-                    yield _recording(row, side, index, int(known[index]), f"{where} row {index}", bodies)
+                    yield _recording(
+                        row, side, index, int(known[index]), f"{where} row {index}", bodies
+                    )
                 except ReadError as error:
                     yield Problem.of(error)
                 except IndexError:

@@ -34,7 +34,9 @@ from aimclr_fast.data.readers._pose2d import NOTE, lift
 from aimclr_fast.data.readers._text import first_line, read_table
 from aimclr_fast.layouts import Layout, get_layout
 
-SUMMARY = "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
+SUMMARY = (
+    "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
+)
 LABEL_FILES = ("labels.csv", "samples.csv")
 _SUFFIXES = (".npy", ".npz", ".csv")
 _FLAT_LAYOUTS = ("openpose", "coco")
@@ -73,7 +75,11 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def _plan(
-    layout: Layout, units: list[Entry], labels: Labels | None, left_out: list[Problem], options: Options
+    layout: Layout,
+    units: list[Entry],
+    labels: Labels | None,
+    left_out: list[Problem],
+    options: Options,
 ) -> Plan:
     peeked = [shape for entry in units if (shape := _peek(entry, layout)) is not None]
     flat = options.pose == "2d" or any(coordinates == 2 for _, coordinates in peeked)
@@ -115,7 +121,7 @@ def _name(entry: Entry) -> str:
 
 
 def _peek(entry: Entry, layout: Layout) -> tuple[int, int] | None:
-    """Bodies and coordinates of a file, as far as its beginning tells; reading says what is wrong."""
+    """Bodies and coordinates of a file, as its beginning tells; reading says what is wrong."""
     suffix = Path(entry.name).suffix.lower()
     try:
         if suffix == ".npz":
@@ -144,7 +150,13 @@ def _columns(count: int, layout: Layout, where: str) -> tuple[int, int]:
 
 
 def read(
-    entry: Entry, *, layout: Layout, bodies: int, labels: Labels | None, options: Options, flat: bool
+    entry: Entry,
+    *,
+    layout: Layout,
+    bodies: int,
+    labels: Labels | None,
+    options: Options,
+    flat: bool,
 ) -> Readings:
     """Read one sequence."""
     where = entry.shown

@@ -77,7 +77,9 @@ def plan(source: Path, options: Options) -> Plan:
         if array.ndim != 5 or array.shape[1] != 3 or not array.size:
             raise ReadError(str(file), f"expected [N, 3, T, V, M], got shape {list(array.shape)}")
         if shape is not None and shape != array.shape[2:]:
-            raise ReadError(str(file), f"[T, V, M] is {list(array.shape[2:])}, before {list(shape)}")
+            raise ReadError(
+                str(file), f"[T, V, M] is {list(array.shape[2:])}, before {list(shape)}"
+            )
         shape = array.shape[2:]
         names, labels = _labels(file.with_name(f"{match['side']}_label.pkl"), len(array))
         side = "train" if match["side"] == "train" else "test"
@@ -149,7 +151,9 @@ def _labels(file: Path, count: int) -> tuple[list[str], list[int]]:
         raise ReadError(str(file), str(error)) from error
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise ReadError(str(file), "expected (names, labels)")
-    names, labels = (list(part) if isinstance(part, list | tuple | np.ndarray) else [] for part in data)
+    names, labels = (
+        list(part) if isinstance(part, list | tuple | np.ndarray) else [] for part in data
+    )
     if len(names) != count or len(labels) != count:
         raise ReadError(
             str(file), f"{len(names)} names and {len(labels)} labels for {count} positions"

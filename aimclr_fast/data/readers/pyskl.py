@@ -140,7 +140,9 @@ def _recording(
         raise ReadError(where, f"label: {label!r:.60} is not 0 or more")
     if keypoint.shape[2] != annotations.joints or keypoint.shape[3] not in (2, 3):
         shape = list(keypoint.shape)
-        raise ReadError(where, f"keypoint: expected [M, T, {annotations.joints}, 3 or 2], got {shape}")
+        raise ReadError(
+            where, f"keypoint: expected [M, T, {annotations.joints}, 3 or 2], got {shape}"
+        )
     if not min(keypoint.shape):
         raise ReadError(where, f"keypoint: empty, {list(keypoint.shape)}")
     keypoint = keypoint[:bodies]

@@ -136,7 +136,10 @@ def read(pair: Pair, *, bodies: int) -> Readings:
 
 def rotations(angles: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
     """Rz Ry Rx of angles ``[..., 3]`` about x, y, z in radians: ``[..., 3, 3]``."""
-    (cx, cy, cz), (sx, sy, sz) = np.moveaxis(np.cos(angles), -1, 0), np.moveaxis(np.sin(angles), -1, 0)
+    (cx, cy, cz), (sx, sy, sz) = (
+        np.moveaxis(np.cos(angles), -1, 0),
+        np.moveaxis(np.sin(angles), -1, 0),
+    )
     rows = [
         [cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx],
         [sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx],

@@ -86,20 +86,28 @@ def test_official_arrays_that_are_cut_short_or_not_finite(tmp_path):
 
 
 def annotation(name, label, keypoint, **more):
-    return {"frame_dir": name, "label": label, "keypoint": keypoint, "total_frames": keypoint.shape[1],
-            **more}  # fmt: skip
+    return {
+        "frame_dir": name,
+        "label": label,
+        "keypoint": keypoint,
+        "total_frames": keypoint.shape[1],
+        **more,
+    }
 
 
 def write_pyskl(file, annotations, split=None):
     split = split or {
-        "xsub_train": NAMES[:2], "xsub_val": NAMES[2:], "xview_train": NAMES[1:], "xview_val": NAMES[:1],
+        "xsub_train": NAMES[:2], "xsub_val": NAMES[2:], "xview_train": NAMES[1:],
+        "xview_val": NAMES[:1],
     }  # fmt: skip
     file.write_bytes(pickle.dumps({"split": split, "annotations": annotations}))
 
 
 def test_pyskl_in_three_dimensions(tmp_path):
     file = tmp_path / "ntu60_3danno.pkl"
-    keypoints = [motion(i, 25, 9 + i)[None].repeat(1 + i % 2, 0).astype(np.float16) for i in range(3)]
+    keypoints = [
+        motion(i, 25, 9 + i)[None].repeat(1 + i % 2, 0).astype(np.float16) for i in range(3)
+    ]
     write_pyskl(
         file, [annotation(n, int(n[-3:]) - 1, k) for n, k in zip(NAMES, keypoints, strict=True)]
     )
@@ -114,7 +122,11 @@ def test_pyskl_in_three_dimensions(tmp_path):
     assert found[0].columns["split_xsub"] == "train"
     assert found[0].columns["split_xview"] == "test"
     assert found[0].columns["subject"] == 1
-    assert plan.protocols["xview"] == {"column": "split_xview", "train": ["train"], "test": ["test"]}
+    assert plan.protocols["xview"] == {
+        "column": "split_xview",
+        "train": ["train"],
+        "test": ["test"],
+    }
 
 
 def test_pyskl_in_two_dimensions(tmp_path):
@@ -199,7 +211,9 @@ def test_ctrgcn(tmp_path, save):
     plan, found = read_all("ctrgcn", tmp_path / "NTU60_CV.npz")
     assert [r.name for r in found[4:6]] == ["train_000004", "test_000000"]
     assert found[4].columns == {"label": 4, "split": "train"}
-    np.testing.assert_array_equal(found[4].positions[:, :14, :, 0].transpose(1, 2, 0), motion(4, 25, 14).astype(np.float32))
+    np.testing.assert_array_equal(
+        found[4].positions[:, :14, :, 0].transpose(1, 2, 0), motion(4, 25, 14).astype(np.float32)
+    )
     assert not found[4].positions[:, 14:].any()
     assert list(plan.protocols) == ["xview"]
     assert len(plan.classes) == 60

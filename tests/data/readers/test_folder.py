@@ -1,4 +1,4 @@
-"""A user's own sequences: arrays and csv files, labels, 2D poses, and everything wrong with them."""
+"""A user's own sequences: arrays, csv files, labels, 2D poses, and all that is wrong with them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ def test_bodies_are_counted(tmp_path):
     by_name = {r.name: r.positions for r in found}
     np.testing.assert_allclose(by_name["flat"], by_name["two"], atol=1e-6)
     assert not by_name["one"][..., 1].any()
-    assert read_all("folder", tmp_path, layout="ui-prmd", max_bodies=1)[1][0].positions.shape[3] == 1
+    assert (
+        read_all("folder", tmp_path, layout="ui-prmd", max_bodies=1)[1][0].positions.shape[3] == 1
+    )
 
 
 def test_two_dimensional_poses(tmp_path):
@@ -153,7 +155,7 @@ def test_a_header_that_promises_too_much(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((5, 22, 3)))
     data = (tmp_path / "x.npy").read_bytes()
     (tmp_path / "x.npy").write_bytes(data.replace(b"(5, 22, 3)", b"(9999999999, 22, 3)"))
-    plan, found = read_all("folder", tmp_path, layout="ui-prmd")
+    _, found = read_all("folder", tmp_path, layout="ui-prmd")
     assert isinstance(found[0], Problem)
 
 

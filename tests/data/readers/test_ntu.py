@@ -127,7 +127,7 @@ def test_members_with_hostile_names_stay_in_the_zip(tmp_path):
 
 def people(frames=30):
     """Two people who swap places in the file half way, and a ghost that stands in the corner."""
-    a, b = motion(0, 25, frames), motion(400, 25, frames) + [1.0, 0, 0]
+    a, b = motion(0, 25, frames), motion(400, 25, frames) + np.array([1.0, 0, 0])
     ghost = np.broadcast_to(a[0] + [2.0, 0, 0], a.shape)
     listing = []
     for t in range(len(a)):

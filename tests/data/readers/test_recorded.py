@@ -155,7 +155,12 @@ def test_damaged_utd_mhad(tmp_path):
     import scipy.io
 
     x = np.zeros((20, 3, 5))
-    cases = {1: {"other": x}, 2: {"d_skel": x[:19]}, 3: {"d_skel": "text"}, 4: {"d_skel": x * np.nan}}
+    cases = {
+        1: {"other": x},
+        2: {"d_skel": x[:19]},
+        3: {"d_skel": "text"},
+        4: {"d_skel": x * np.nan},
+    }
     for trial, data in cases.items():
         scipy.io.savemat(tmp_path / f"a1_s1_t{trial}_skeleton.mat", data)
     (tmp_path / "a1_s1_t5_skeleton.mat").write_bytes(b"\0" * 50)
@@ -208,7 +213,11 @@ def test_sbu(tmp_path):
         np.testing.assert_allclose(recording.positions, expected, atol=1e-5)
     assert [r.columns["fold"] for r in found] == [1, 2, 1]
     assert len(plan.protocols) == 5
-    pairs = [pair for fold in __import__("aimclr_fast.data.readers.sbu", fromlist=["x"]).FOLDS for pair in fold]
+    pairs = [
+        pair
+        for fold in __import__("aimclr_fast.data.readers.sbu", fromlist=["x"]).FOLDS
+        for pair in fold
+    ]
     assert len(pairs) == len(set(pairs)) == 21
 
 

@@ -106,7 +106,8 @@ def test_damage_is_named_with_its_line(read, text, line, reason):
 
 def test_long_and_odd_numbers_are_rounded_as_python_does(read):
     numbers = ["0.1", "-12345678901234567890.5", "1e-3", "123456789012345678", ".5", "7.", "+1",
-               "0.30000000000000004440892098500626", "9007199254740993", "1E2", "-0", "1e-30"]  # fmt: skip
+               "0.30000000000000004440892098500626", "9007199254740993", "1E2", "-0",
+               "1e-30"]  # fmt: skip
     for number in numbers:
         body = f"1\n1\n1 0 1 1 1 1 0 0 0 2\n1\n{number} 0 {number}{REST}\n"
         expected = np.float32(float(number))
@@ -181,7 +182,10 @@ def test_fuzz_with_sanitizers(tmp_path):
     """A short run of the coverage-guided fuzzer; its file says how to run it for long."""
     flags = ["-std=c++17", "-O1", "-g", "-I", "csrc", "-fsanitize=address,undefined",
              "-fno-sanitize-recover=all"]  # fmt: skip
-    parser, driver = ROOT / "csrc/cpu/skeleton_text.cpp", ROOT / "tests/native/fuzz_skeleton_text.cpp"
+    parser, driver = (
+        ROOT / "csrc/cpu/skeleton_text.cpp",
+        ROOT / "tests/native/fuzz_skeleton_text.cpp",
+    )
     steps = [
         ["g++", *flags, "-fsanitize-coverage=trace-pc", "-c", parser, "-o", tmp_path / "parser.o"],
         ["g++", *flags, driver, tmp_path / "parser.o", "-o", tmp_path / "fuzz"],
