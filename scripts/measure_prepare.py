@@ -166,7 +166,10 @@ def main() -> None:
                 shutil.copyfile(files[index % DISTINCT], files[-1])
     rows = [(name, f"{ms:.3f} ms") for name, ms in measure_ways(files, arguments.rounds).items()]
     baseline = float(rows[3][1].split()[0])
-    for folder, count in ((halves[0], len(files) - len(files) // 2), (arguments.folder, len(files))):
+    for folder, count in (
+        (halves[0], len(files) - len(files) // 2),
+        (arguments.folder, len(files)),
+    ):
         taken = measure_command(folder, arguments.folder / "store", arguments.jobs)
         rate = count / taken
         rows.append((f"command, {count} files, {arguments.jobs} jobs", f"{taken:.2f} s"))

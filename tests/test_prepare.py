@@ -84,7 +84,9 @@ def damaged(tmp_path):
     shutil.copytree(NTU_RAW, source)
     (source / "S001C001P001R001A003.skeleton").write_bytes(b"")
     whole = (source / "S001C001P001R001A001.skeleton").read_bytes()
-    (source / "S001C001P001R001A004.skeleton").write_bytes(whole[:1000])
+    (source / "S001C001P001R001A004.skeleton").write_bytes(
+        whole[: whole.index(b"-255.7485")]  # within the first joint
+    )
     (source / "S001C001P001R001A005.skeleton").write_bytes(b"3\n0\n0\n0\n")
     (source / "again").mkdir()
     shutil.copy(source / "S001C001P001R001A001.skeleton", source / "again")

@@ -70,7 +70,7 @@ def _dtype(name: Any, align: Any = False, copy: Any = False) -> np.dtype[Any]:
     if not isinstance(text, str) or _DTYPE.fullmatch(text) is None:
         raise PickleError(f"holds numpy dtype {text!r:.60}; only numbers and strings are admitted")
     # Always a copy: setting a byte order on a shared one would change it for everybody.
-    return np.dtype(text, copy=True)  # type: ignore[call-overload,no-any-return]
+    return np.dtype(text, copy=True)
 
 
 def _set_dtype(dtype: np.dtype[Any], state: Any) -> None:
@@ -99,7 +99,8 @@ def _set_array(array: np.ndarray[Any, Any], state: Any) -> None:
     _check_dtype(dtype)
     raw = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2's bytes
     _check_raw(shape, dtype, raw)
-    array.__setstate__((int(version), shape, dtype, bool(fortran), raw))
+    set_state: Any = array.__setstate__
+    set_state((int(version), shape, dtype, bool(fortran), raw))
 
 
 def _check_raw(shape: Any, dtype: np.dtype[Any], raw: Any) -> None:
@@ -186,10 +187,14 @@ for _builtins in ("builtins", "__builtin__"):
 _CALLABLE = {id(make) for make in _ADMITTED.values() if make is not np.ndarray}
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
+# Not in the published interface, hence unknown to type checkers; there since Python 3.0.
+_Interpreter: Any = pickle._Unpickler
+
+
+class _Unpickler(_Interpreter):  # type: ignore[misc]
     """The standard library's interpreter, without what plain data do not need."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(_Interpreter.dispatch)
 
     def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, encoding="latin1")

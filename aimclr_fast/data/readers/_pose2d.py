@@ -44,10 +44,11 @@ def lift(
         ReadError: no joint was seen at all.
     """
     xy = pose.astype(np.float64)
-    seen = xy.any(axis=-1) if confidence is None else confidence > min_confidence  # [M, T, V]
+    shown = xy.any(axis=-1) if confidence is None else confidence > min_confidence
+    seen: npt.NDArray[np.bool_] = np.asarray(shown)  # [M, T, V]
     if not seen.any():
         raise ReadError(where, "no joint was seen in any frame")
-    present = seen.any(axis=-1)  # [M, T]
+    present: npt.NDArray[np.bool_] = np.asarray(seen.any(axis=-1))  # [M, T]
     for body in range(len(xy)):
         _fill(xy[body], seen[body], present[body])
     low = np.where(present[..., None], xy.min(axis=2), 0.0)
