@@ -80,10 +80,9 @@ def draw(store: Store, folder: Path, *, sample: str | None = None) -> list[Path]
     stem = store.path.resolve().name
     png, gif = folder / f"{stem}.png", folder / f"{stem}.gif"
     _histograms(store, png)
-    length = None
-    if "frames" in store.samples:
-        length = min(int(store.samples["frames"][index]), store.positions.shape[2])
-    motion = store.as_tensor(index).numpy()[:, :length]
+    motion = store.as_tensor(index).numpy()
+    shown = np.flatnonzero(motion.any(axis=(0, 2, 3)))  # a recording's own length is padded with 0
+    motion = motion[:, : int(shown[-1]) + 1 if len(shown) else 1]
     _animate(motion, store.layout, _title(store, index), gif)
     return [png, gif]
 
