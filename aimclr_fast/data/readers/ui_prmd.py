@@ -72,7 +72,7 @@ def plan(source: Path, options: Options) -> Plan:
         match = _NAME.fullmatch(entry.name)
         if match is None:
             continue
-        incorrect = match["incorrect"] is not None
+        incorrect = int(match["incorrect"] is not None)
         key = (int(match["movement"]), int(match["subject"]), int(match["episode"]), incorrect)
         if match["what"] in found.setdefault(key, {}):
             left_out.append(Problem(entry.shown, "is there twice"))
