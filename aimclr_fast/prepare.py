@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .cli import Parser, UserError, run
 from .data import StoreError, resolve_store
 from .data.conversion import (
+    LEFT_OUT,
     ROTATIONS,
     PrepareError,
     Result,
@@ -175,6 +176,8 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
     )
     for reason, number, first in reasons(result.left_out)[:20]:
         lines.append(f"  {number:>6,} x {reason} (first: {first})")
+    if result.left_out:
+        lines.append(f"  each with its file and line: {result.store.path / LEFT_OUT}")
     rate = len(plan.units) / max(seconds, 1e-9)
     lines.append(f"{seconds:.1f} s, {rate:,.0f} units/s; written to {result.store.path}")
     return "\n".join(lines)

@@ -101,6 +101,9 @@ def test_what_is_left_out_is_counted_with_its_reason(damaged, tmp_path, capsys):
                    "S001C001P001R001A001 is there before"):  # fmt: skip
         assert reason in shown
     assert "S001C001P001R001A004.skeleton:" in shown  # with the line
+    listed = (tmp_path / "x" / "left_out.csv").read_text().splitlines()
+    assert len(listed) == 5
+    assert any("A003.skeleton" in row and row.endswith(",the file is empty") for row in listed)
     assert len(open_store(tmp_path / "x")) == 6
 
 

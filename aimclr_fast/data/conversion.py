@@ -20,6 +20,8 @@ from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
 from aimclr_fast.layouts import Layout
 
+#: File in a store that lists everything left out of it, with file and line.
+LEFT_OUT = "left_out.csv"
 ROTATIONS = ("auto", "published", "exact", "none")
 _CHUNK = 32  # units a worker takes at once
 _BATCH = 64  # recordings written at once
@@ -241,6 +243,9 @@ def convert(
         if not len(writer):
             why = f"; the first: {left_out[0].where}: {left_out[0].reason}" if left_out else ""
             raise PrepareError(f"no sample is left ({len(left_out)} left out{why})")
+        if left_out:
+            places = [(problem.where, problem.reason) for problem in left_out]
+            writer.attach(LEFT_OUT, [("where", "reason"), *places])
         store = writer.finish(
             classes=plan.classes,
             protocols=plan.protocols,

@@ -6,7 +6,7 @@ import csv
 import fcntl
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -116,6 +116,11 @@ class StoreWriter:
             self._csv.writerow(row.values())
         self._data.write(np.ascontiguousarray(positions, dtype=np.float32).data)
         self._lengths += [positions.shape[2]] * len(rows)
+
+    def attach(self, name: str, rows: Iterable[Sequence[str]]) -> None:
+        """Put a csv file of one's own into the store."""
+        with (self._folder / name).open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
 
     def finish(
         self,
