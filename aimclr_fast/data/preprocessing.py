@@ -107,7 +107,7 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
 
 
 def preprocess(
-    x: Array, layout: Layout, *, frames: int = 50, exact: bool = False
+    x: Array, layout: Layout, *, frames: int | None = 50, exact: bool = False, rotate: bool = True
 ) -> npt.NDArray[np.float32]:
     """Apply the published preprocessing to one recorded sequence.
 
@@ -117,8 +117,9 @@ def preprocess(
     Args:
         x: ``[3, T, V, M]`` positions in metres, y up; zeros where a body was not seen.
         layout: the skeleton, with V joints.
-        frames: length of the result.
+        frames: length of the result; None keeps the L frames as they are.
         exact: see :func:`rotate_about_y`.
+        rotate: whether to rotate at all.
 
     Returns:
         float32 ``[3, frames, V, M]``.
@@ -137,8 +138,10 @@ def preprocess(
     length = count_frames(x)
     if length == 0:
         raise ValueError("body 0 is in no frame")
-    x = resize_time(centre(x[:, :length], layout.centre), frames)
-    if layout.shoulders is not None:
+    x = centre(x[:, :length], layout.centre)
+    if frames is not None:
+        x = resize_time(x, frames)
+    if rotate and layout.shoulders is not None:
         x = rotate_about_y(x, layout.shoulders, exact=exact)
     return x.astype(np.float32)
 

@@ -66,29 +66,21 @@ def write_store(
         StoreError: ``path`` exists and may not be replaced, or the arguments do not make a valid
             store; nothing is left behind.
     """
-    target = Path(path).absolute()
-    if os.path.lexists(target):
-        if not overwrite:
-            raise StoreError(f"{path}: exists already (overwrite=True replaces a store)")
-        if target.is_symlink() or not (target / META).is_file():
-            raise StoreError(f"{path}: is not a store, and is not replaced")
-    if not target.parent.is_dir():
-        raise StoreError(f"{path}: no such folder to make it in: {target.parent}")
+    target = check_target(path, overwrite=overwrite)
     positions = np.asanyarray(positions)
     if positions.dtype == np.float64:
         positions = positions.astype(np.float32)
     layout = get_layout(layout)
-    meta: dict[str, Any] = {
-        "version": VERSION,
-        "layout": layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict(),
-        "frames": positions.shape[2] if positions.ndim == 5 else 0,
-        "unit": UNITS.get(str(positions.dtype), "m"),
-        "classes": None if classes is None else list(classes),
-        "protocols": dict(protocols or {}),
-        "source": source,
-        "licence": licence,
-        "citation": citation,
-    }
+    meta = make_meta(
+        layout,
+        frames=positions.shape[2] if positions.ndim == 5 else 0,
+        unit=UNITS.get(str(positions.dtype), "m"),
+        classes=classes,
+        protocols=protocols,
+        source=source,
+        licence=licence,
+        citation=citation,
+    )
     check_positions(positions, Path(path) / "positions", meta, layout)
     _check_finite(positions, path)
 
@@ -100,15 +92,74 @@ def write_store(
         else:
             np.save(temporary / POSITIONS, positions)
         _write_samples(temporary / SAMPLES, samples, path)
-        meta["checksums"] = {file.name: sha256(file) for file in sorted(temporary.iterdir())}
-        text = json.dumps(meta, indent=1, ensure_ascii=False)
-        (temporary / META).write_text(text + "\n", encoding="utf-8")
-        read_folder(temporary, Path(path), mmap=True, verify=False)
-        _replace(temporary, target)
+        seal(temporary, target, Path(path), meta)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return open_store(path)
+
+
+def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The absolute path of a store to be made.
+
+    Raises:
+        StoreError: it exists and may not be replaced, or there is no folder to make it in.
+    """
+    target = Path(path).absolute()
+    if os.path.lexists(target):
+        if not overwrite:
+            raise StoreError(f"{path}: exists already (overwrite=True replaces a store)")
+        if target.is_symlink() or not (target / META).is_file():
+            raise StoreError(f"{path}: is not a store, and is not replaced")
+    if not target.parent.is_dir():
+        raise StoreError(f"{path}: no such folder to make it in: {target.parent}")
+    return target
+
+
+def make_meta(
+    layout: Layout,
+    *,
+    frames: int,
+    unit: str = "m",
+    classes: Sequence[str] | None = None,
+    protocols: Mapping[str, Mapping[str, Any]] | None = None,
+    source: str = "",
+    licence: str = "",
+    citation: str = "",
+) -> dict[str, Any]:
+    """The fields of meta.json, but for the checksums."""
+    return {
+        "version": VERSION,
+        "layout": layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict(),
+        "frames": frames,
+        "unit": unit,
+        "classes": None if classes is None else list(classes),
+        "protocols": dict(protocols or {}),
+        "source": source,
+        "licence": licence,
+        "citation": citation,
+    }
+
+
+def seal(temporary: Path, target: Path, shown: Path, meta: dict[str, Any]) -> None:
+    """Write meta.json with checksums, check the folder as a reader would, rename it to ``target``.
+
+    Args:
+        temporary: holds all other files of the store, on the same file system.
+        target: the final folder; a store that is there is replaced.
+        shown: what errors call the target.
+        meta: see :func:`make_meta`.
+
+    Raises:
+        StoreError: the files do not make a valid store.
+    """
+    meta["checksums"] = {
+        file.name: sha256(file) for file in sorted(temporary.iterdir()) if file.name != META
+    }
+    text = json.dumps(meta, indent=1, ensure_ascii=False)
+    (temporary / META).write_text(text + "\n", encoding="utf-8")
+    read_folder(temporary, shown, mmap=True, verify=False)
+    _replace(temporary, target)
 
 
 def _check_finite(positions: npt.NDArray[Any], path: str | os.PathLike[str]) -> None:

@@ -1,0 +1,112 @@
+"""Which body is which: follow the tracker's ids over the frames, and drop what is nobody.
+
+Published preprocessing does neither: it takes the first two bodies of each frame as listed. Both
+are offered because trackers reorder people and see them in furniture.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+#: A body seen in fewer frames than this, or in less than a tenth of them, is spurious.
+MIN_FRAMES = 12
+#: A body wider than this share of its height is a piece of furniture, ...
+MAX_WIDTH = 0.8
+#: ... if it is so in more than this share of its frames.
+MAX_WIDE_FRAMES = 0.7
+#: Root mean square motion about the mean pose in metres; less is a frozen ghost, more a flicker.
+MOTION = (0.005, 1.5)
+_CANDIDATES = 16
+
+
+def seen(x: Array) -> npt.NDArray[np.bool_]:
+    """Frames in which each body was seen, ``[T, M]``, of ``x [3, T, V, M]``."""
+    return np.asarray(x.any(axis=(0, 2)))
+
+
+def motion(x: Array) -> npt.NDArray[np.float64]:
+    """Root mean square distance of the joints from their mean place, ``[M]``, in metres."""
+    where = seen(x)[None, :, None]  # [1, T, 1, M]
+    count = np.maximum(where.sum(axis=1, keepdims=True), 1)
+    x = x.astype(np.float64)
+    offset = np.where(where, x - x.sum(axis=1, keepdims=True) / count, 0.0)
+    return np.asarray(np.sqrt((offset**2).sum(axis=(0, 1, 2)) / count.ravel() / x.shape[2]))
+
+
+def follow(
+    frame: npt.NDArray[np.int64], ident: npt.NDArray[np.int64], bodies: int
+) -> npt.NDArray[np.intp]:
+    """Give each body id one slot for the whole recording, the longest seen first.
+
+    Args:
+        frame: ``[K]`` frame of each row, never falling.
+        ident: ``[K]`` the tracker's id of each row.
+        bodies: slots that will be looked at.
+
+    Returns:
+        slot of each row ``[K]``; ids beyond the sixteen longest seen, and the second of two rows
+        with one id in one frame, get a slot that is never looked at.
+    """
+    ids, first, inverse, count = np.unique(
+        ident, return_index=True, return_inverse=True, return_counts=True
+    )
+    order = np.lexsort((first, -count))
+    rank = np.empty(len(ids), dtype=np.intp)
+    rank[order] = np.arange(len(ids))
+    slot = rank[inverse.reshape(-1)]
+    _, once = np.unique(np.stack([frame, slot]), axis=1, return_index=True)
+    out = np.full(len(frame), max(bodies, _CANDIDATES), dtype=np.intp)
+    out[once] = slot[once]
+    return out
+
+
+def candidates(bodies: int, rows: int) -> int:
+    """Slots to fill before the best ``bodies`` are chosen among them."""
+    return max(bodies, min(_CANDIDATES, rows))
+
+
+def keep_best(x: Array, bodies: int, *, spurious: bool = False) -> Array:
+    """The ``bodies`` that matter most, in front; frames without the first of them cut off.
+
+    A body matters by the frames it is seen in times how much it moves.
+
+    Args:
+        x: ``[3, T, V, M]``.
+        bodies: how many to keep; zeros are added where there are fewer.
+        spurious: drop bodies that :func:`is_spurious`, but never the last one.
+    """
+    present = seen(x)
+    weight = present.sum(axis=0) * (motion(x) + 1e-6)
+    if spurious:
+        weight = np.where(is_spurious(x), weight * 1e-9, weight)
+    order = np.argsort(-weight, kind="stable")
+    if spurious:
+        good = [body for body in order if not is_spurious(x[..., [body]])[0]]
+        order = np.array(good or order[:1], dtype=np.intp)
+    kept = x[..., order[:bodies]]
+    missing = bodies - kept.shape[-1]
+    if missing > 0:
+        kept = np.pad(kept, [(0, 0)] * 3 + [(0, missing)])
+    return np.asarray(kept[:, seen(kept)[:, 0]])
+
+
+def is_spurious(x: Array) -> npt.NDArray[np.bool_]:
+    """Bodies that are too short, too wide for their height, or move too little or too much, [M]."""
+    present = seen(x)
+    count = present.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        extent = x.max(axis=2) - x.min(axis=2)  # [3, T, M]
+    wide = (np.maximum(extent[0], extent[2]) > MAX_WIDTH * extent[1]) & present
+    moved = motion(x)
+    return np.asarray(
+        (count < min(MIN_FRAMES, x.shape[1]))
+        | (count < 0.1 * x.shape[1])
+        | (wide.sum(axis=0) > MAX_WIDE_FRAMES * count)
+        | (moved < MOTION[0])
+        | (moved > MOTION[1])
+    )

@@ -1,0 +1,283 @@
+"""From a plan to a store: read, preprocess and write, over several processes, in order."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.data import bodies as tracking
+from aimclr_fast.data.preprocessing import count_frames, preprocess, resize_time
+from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
+from aimclr_fast.data.store import Store
+from aimclr_fast.data.stream import StoreWriter
+from aimclr_fast.layouts import Layout
+
+#: File in a store that lists everything left out of it, with file and line.
+LEFT_OUT = "left_out.csv"
+ROTATIONS = ("auto", "published", "exact", "none")
+_CHUNK = 32  # units a worker takes at once
+_BATCH = 64  # recordings written at once
+
+
+class PrepareError(ValueError):
+    """Nothing could be prepared, or ``on_error="fatal"`` met a problem."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to each recording. Small, so that it can be sent to a worker.
+
+    Attributes:
+        layout: the skeleton.
+        bodies: bodies per sample.
+        frames: length of each sample; None keeps its own.
+        exact: see :func:`aimclr_fast.data.preprocessing.rotate_about_y`.
+        rotate: whether to turn it about y.
+        spurious: drop bodies that are nobody (:mod:`aimclr_fast.data.bodies`).
+        ready: positions are preprocessed: resize them at most.
+    """
+
+    layout: Layout
+    bodies: int
+    frames: int | None = 50
+    exact: bool = False
+    rotate: bool = True
+    spurious: bool = False
+    ready: bool = False
+
+    def __call__(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Preprocess ``[3, T, V, M]``; ValueError where that cannot be done."""
+        if self.ready:
+            if self.frames in (None, x.shape[1]):
+                return x.astype(np.float32)
+            return resize_time(x, self.frames or x.shape[1]).astype(np.float32)
+        if self.spurious:
+            x = tracking.keep_best(x, self.bodies, spurious=True)
+        return preprocess(x, self.layout, frames=self.frames, exact=self.exact, rotate=self.rotate)
+
+
+@dataclass
+class Batch:
+    """What came of some units.
+
+    Attributes:
+        positions: of each sample, ``[3, T, V, M]``.
+        rows: its cells of samples.csv.
+        where: its file.
+        problems: what was left out.
+        units: how many units are done.
+    """
+
+    positions: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    rows: list[dict[str, int | str]] = field(default_factory=list)
+    where: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    units: int = 0
+
+
+@dataclass
+class Result:
+    """A finished store and what happened on the way.
+
+    Attributes:
+        store: the store.
+        frames: recorded frames of each sample, ``[S]``.
+        bodies: bodies seen in each sample, ``[S]``.
+        left_out: everything that is not in the store.
+    """
+
+    store: Store
+    frames: npt.NDArray[np.int64]
+    bodies: npt.NDArray[np.int64]
+    left_out: list[Problem]
+
+
+def make_recipe(
+    plan: Plan, *, frames: int | None = None, original: bool = False, rotate: str = "auto",
+    spurious: bool = False,
+) -> Recipe:  # fmt: skip
+    """The published preprocessing of a plan's data set, but for what the user asked for.
+
+    Args:
+        plan: from a reader.
+        frames: length of each sample; None is 50, or as it is for preprocessed sources.
+        original: keep each sample's own length.
+        rotate: "auto" (published for NTU RGB+D and PKU-MMD, exact for people who face the camera,
+            none for 2D poses), "published", "exact" or "none".
+        spurious: see :class:`Recipe`.
+    """
+    exact = plan.exact if rotate == "auto" else rotate == "exact"
+    turn = plan.rotate if rotate == "auto" else rotate != "none"
+    length = None if original or (frames is None and plan.ready) else frames or 50
+    return Recipe(plan.layout, plan.bodies, length, exact, turn, spurious, plan.ready)
+
+
+def _collect(
+    readings: Callable[[Any], Iterator[Recording | Problem]],
+    units: Iterable[Any],
+    recipe: Recipe,
+) -> Iterator[Batch]:
+    """Read and preprocess units one after the other."""
+    batch = Batch()
+    for unit in units:
+        try:
+            for found in readings(unit):
+                if isinstance(found, Recording):
+                    _add(batch, found, recipe)
+                else:
+                    batch.problems.append(found)
+                if len(batch.rows) >= _BATCH:
+                    yield batch
+                    batch = Batch()
+        except ReadError as error:
+            batch.problems.append(Problem.of(error))
+        batch.units += 1
+    yield batch
+
+
+def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
+    x = found.positions
+    try:
+        positions = recipe(x)
+    except ValueError as error:
+        batch.problems.append(Problem(found.where, str(error)))
+        return
+    if not np.isfinite(positions).all():
+        batch.problems.append(Problem(found.where, "values are too large to be preprocessed"))
+        return
+    batch.positions.append(positions)
+    frames = x.shape[1] if recipe.ready else count_frames(x)
+    seen = int(positions.any(axis=(0, 1, 2)).sum())
+    batch.rows.append({"name": found.name, **found.columns, "frames": frames, "bodies": seen})
+    batch.where.append(found.where)
+
+
+def _work(
+    readings: Callable[[Any], Iterator[Recording | Problem]], units: Sequence[Any], recipe: Recipe
+) -> list[Batch]:
+    return list(_collect(readings, units, recipe))
+
+
+def batches(plan: Plan, recipe: Recipe, jobs: int) -> Iterator[Batch]:
+    """Batches of all units, in order, whichever worker made them."""
+    chunks = [plan.units[i : i + _CHUNK] for i in range(0, len(plan.units), _CHUNK)]
+    if plan.one_process or jobs == 1 or len(chunks) < 2:
+        yield from _collect(plan.read, plan.units, recipe)
+        return
+    # Not forked from here: this process may have threads (a progress bar, torch). Each worker is
+    # a fork of one clean server that has the readers imported.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=context)
+    waiting: deque[Future[list[Batch]]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(_work, plan.read, chunk, recipe))
+            if len(waiting) > 2 * jobs:  # so that results never pile up
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def convert(
+    plan: Plan,
+    recipe: Recipe,
+    out: Path,
+    *,
+    jobs: int = 1,
+    fatal: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Result:
+    """Make the store of a plan.
+
+    Args:
+        plan: from a reader.
+        recipe: from :func:`make_recipe`.
+        out: the store's folder.
+        jobs: processes.
+        fatal: stop at the first problem that the data set is not known for.
+        overwrite: replace a store that is there.
+        progress: called with the number of units done so far.
+
+    Raises:
+        PrepareError: nothing is left, or ``fatal``.
+        StoreError: the store cannot be written.
+    """
+    left_out: list[Problem] = []
+    note(left_out, plan.left_out, fatal)
+    seen: dict[str, str] = {}
+    frames: list[int] = []
+    bodies: list[int] = []
+    done = 0
+    with StoreWriter(
+        out, plan.layout, bodies=recipe.bodies, frames=recipe.frames, overwrite=overwrite
+    ) as writer:
+        for batch in batches(plan, recipe, jobs):
+            note(left_out, batch.problems, fatal)
+            for positions, row, where in zip(batch.positions, batch.rows, batch.where, strict=True):
+                name = str(row["name"])
+                if name in seen:
+                    note(
+                        left_out,
+                        [Problem(where, f"{name} is there before, in {seen[name]}")],
+                        fatal,
+                    )
+                    continue
+                seen[name] = where
+                writer.append(positions[None], [row])
+                frames.append(int(row["frames"]))
+                bodies.append(int(row["bodies"]))
+            done += batch.units
+            progress(done)
+        if not len(writer):
+            why = f"; the first: {left_out[0].where}: {left_out[0].reason}" if left_out else ""
+            raise PrepareError(f"no sample is left ({len(left_out)} left out{why})")
+        if left_out:
+            places = [(problem.where, problem.reason) for problem in left_out]
+            writer.attach(LEFT_OUT, [("where", "reason"), *places])
+        store = writer.finish(
+            classes=plan.classes,
+            protocols=plan.protocols,
+            source=f"{plan.source}; {describe(recipe)}",
+            citation=plan.citation,
+        )
+    return Result(store, np.array(frames), np.array(bodies), left_out)
+
+
+def note(left_out: list[Problem], problems: Iterable[Problem], fatal: bool) -> None:
+    """Add problems to the list, or stop at the first that is not expected."""
+    for problem in problems:
+        if fatal and not problem.expected:
+            raise PrepareError(f"{problem.where}: {problem.reason}")
+        left_out.append(problem)
+
+
+def describe(recipe: Recipe) -> str:
+    """What was done, in words for meta.json."""
+    if recipe.ready:
+        return "taken as preprocessed by others"
+    parts = [f"centred on {recipe.layout.joints[recipe.layout.centre]} in each frame"]
+    if recipe.spurious:
+        parts.insert(0, "spurious bodies dropped")
+    parts.append(f"{recipe.frames} frames" if recipe.frames else "recorded frames kept")
+    if recipe.rotate and recipe.layout.shoulders is not None:
+        parts.append(f"shoulders turned onto x ({'exact' if recipe.exact else 'published'})")
+    return ", ".join(parts)
+
+
+def reasons(left_out: Sequence[Problem]) -> list[tuple[str, int, str]]:
+    """Each reason with its count and its first place, most frequent first."""
+    count = Counter(problem.reason for problem in left_out)
+    first = {problem.reason: problem.where for problem in reversed(left_out)}
+    return [(reason, number, first[reason]) for reason, number in count.most_common()]

@@ -1,0 +1,52 @@
+"""Readers of raw data sets, one module per format; a module's name is what the user types.
+
+A reader has ``SUMMARY``, one line for the command's help, and ``plan(source, options)``, which
+looks at a source and says how to read it (:class:`Plan`). There is no list to edit: every module
+here without a leading underscore is a reader.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Protocol, cast
+
+from aimclr_fast.data.readers._base import Options, Plan, Problem, ReadError, Recording
+
+__all__ = [
+    "Options",
+    "Plan",
+    "Problem",
+    "ReadError",
+    "Reader",
+    "Recording",
+    "get_reader",
+    "reader_names",
+]
+
+
+class Reader(Protocol):
+    """What a module of this package offers."""
+
+    SUMMARY: str
+
+    def plan(self, source: Path, options: Options) -> Plan:
+        """Look at ``source`` and say how to read it; raises ReadError where it cannot be."""
+
+
+def reader_names() -> list[str]:
+    """Names of the formats that can be read."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+
+
+def get_reader(name: str) -> Reader:
+    """The reader of a format; hyphens and underscores are alike.
+
+    Raises:
+        ValueError: there is none by that name; the message lists those there are.
+    """
+    stem = name.replace("-", "_")
+    if stem not in reader_names():
+        raise ValueError(f"unknown data set {name!r}: choose from {', '.join(reader_names())}")
+    return cast(Reader, importlib.import_module(f"{__name__}.{stem}"))

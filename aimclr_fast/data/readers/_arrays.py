@@ -1,0 +1,94 @@
+"""NumPy files from strangers, checked before anything is allocated."""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from aimclr_fast.data.readers._base import ReadError
+
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
+              zipfile.BadZipFile, zlib.error, SyntaxError, TypeError)  # fmt: skip
+
+
+def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape, dtype and Fortran order of a .npy stream, which is left at the data.
+
+    Raises:
+        ReadError: no .npy header, or its values are not numbers.
+    """
+    try:
+        version = npy.read_magic(stream)
+        if version == (1, 0):
+            shape, fortran, dtype = npy.read_array_header_1_0(stream)
+        else:
+            shape, fortran, dtype = npy.read_array_header_2_0(stream)
+    except UNREADABLE as error:
+        raise ReadError(where, f"not a .npy array: {error}") from error
+    if dtype.kind not in "biuf" or any(n < 0 for n in shape):
+        raise ReadError(where, f"holds {dtype}, not numbers")
+    return shape, dtype, fortran
+
+
+def parse_npy(data: bytes, where: str) -> npt.NDArray[Any]:
+    """The array of a .npy file's bytes, without a copy."""
+    stream = io.BytesIO(data)
+    shape, dtype, fortran = read_header(stream, where)
+    start = stream.tell()
+    if math.prod(shape) * dtype.itemsize != len(data) - start:
+        raise ReadError(where, f"shape {list(shape)} of {dtype} does not fit the file's size")
+    flat = np.frombuffer(data, dtype, offset=start) if len(data) > start else np.empty(0, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def open_mapped(file: Path) -> npt.NDArray[Any]:
+    """Map a .npy file; fails before reading where the header promises more than there is."""
+    try:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except UNREADABLE as error:
+        raise ReadError(str(file), f"not a readable .npy file: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise ReadError(str(file), "not a .npy array of numbers")
+    return array
+
+
+def members(data: bytes | Path, where: str) -> zipfile.ZipFile:
+    """Open an .npz file."""
+    try:
+        return zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data)
+    except UNREADABLE as error:
+        raise ReadError(where, f"not a readable .npz file: {error}") from error
+
+
+def stream_rows(
+    archive: zipfile.ZipFile, member: str, where: str, rows: int
+) -> Iterator[npt.NDArray[Any]]:
+    """Hand out an array of an .npz file ``rows`` at a time along its first axis.
+
+    The member may be far larger than memory; it is unpacked as it goes.
+    """
+    try:
+        with archive.open(member) as stream:
+            shape, dtype, fortran = read_header(stream, where)
+            if fortran or not shape or not all(shape[1:]):
+                raise ReadError(where, f"shape {list(shape)}: must have rows, in C order")
+            size = math.prod(shape[1:]) * dtype.itemsize
+            for start in range(0, shape[0], rows):
+                count = min(rows, shape[0] - start)
+                data = stream.read(count * size)
+                if len(data) != count * size:
+                    raise ReadError(where, f"ends at row {start + len(data) // size}")
+                yield np.frombuffer(data, dtype).reshape(count, *shape[1:])
+    except UNREADABLE as error:
+        if isinstance(error, ReadError):
+            raise
+        raise ReadError(where, f"cannot be read: {error}") from error

@@ -1,0 +1,171 @@
+"""What a reader gives and what goes wrong: recordings, problems, and the plan of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.layouts import Layout
+
+#: ``[3, T, V, M]``: coordinates x, y (up), z in metres; frames; joints; bodies. Zeros: not seen.
+Positions: TypeAlias = npt.NDArray[Any]
+
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+#: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
+MAX_FRAMES = 108_000
+
+
+class ReadError(ValueError):
+    """A file, or a part of one, that cannot be used.
+
+    Args:
+        where: the file, and its member where it is an archive.
+        reason: what is wrong.
+        line: the line it is wrong at, counting from 1, where the file has lines.
+    """
+
+    def __init__(self, where: str, reason: str, line: int | None = None) -> None:
+        self.where, self.reason, self.line = where, reason, line
+        super().__init__(f"{where}{'' if line is None else f':{line}'}: {reason}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that was left out.
+
+    Attributes:
+        where: the file, with its line where there is one.
+        reason: why; equal reasons are counted together.
+        expected: whether the data set is known to hold such things (a list of bad samples, files
+            of another data set), so that ``--on-error fatal`` does not stop at it.
+    """
+
+    where: str
+    reason: str
+    expected: bool = False
+
+    @classmethod
+    def of(cls, error: ReadError) -> Problem:
+        line = "" if error.line is None else f":{error.line}"
+        return cls(f"{error.where}{line}", error.reason)
+
+
+@dataclass
+class Recording:
+    """One sequence as it was recorded.
+
+    Attributes:
+        name: unique within the data set.
+        positions: see :data:`Positions`.
+        columns: its cells of samples.csv, the same columns for each recording of a data set.
+        where: the file it came from.
+    """
+
+    name: str
+    positions: Positions
+    columns: dict[str, int | str] = field(default_factory=dict)
+    where: str = ""
+
+
+#: What reading one unit of a plan gives, lazily. May also raise :class:`ReadError`.
+Readings: TypeAlias = Iterator[Recording | Problem]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose about reading; a reader takes those that concern it.
+
+    Attributes:
+        bodies: "order" (as each frame lists them, which is the published way) or "follow" (each
+            body id keeps its place over the frames).
+        drop_spurious: choose among all bodies those that are somebody, which implies "follow".
+        max_bodies: bodies to keep; None is the data set's own number.
+        missing: a file that names samples to leave out.
+        labels: a csv with the label and other columns of each sample.
+        layout: a built-in layout or a YAML file, for sequences that do not imply one.
+        unit: of their lengths, "m", "cm" or "mm".
+        up: axis that points up: "y", "-y" or "z".
+        pose: "3d", "2d", or "auto", which looks at the number of coordinates.
+        min_confidence: a 2D joint with less was not seen.
+    """
+
+    bodies: str = "order"
+    drop_spurious: bool = False
+    max_bodies: int | None = None
+    missing: Path | None = None
+    labels: Path | None = None
+    layout: str | None = None
+    unit: str = "m"
+    up: str = "y"
+    pose: str = "auto"
+    min_confidence: float = 0.05
+
+
+@dataclass
+class Plan:
+    """How a source becomes a store.
+
+    Attributes:
+        layout: the skeleton.
+        bodies: bodies per sample, M.
+        units: what is read in one go, in the store's order; small, and can be pickled.
+        read: makes recordings of one unit; can be pickled, too.
+        classes: name of each label, or None.
+        protocols: rules of the splits (:mod:`aimclr_fast.data.protocols`).
+        source: what the data are, for meta.json.
+        citation: what to cite.
+        left_out: what planning alone could tell.
+        notes: what the user should know about how the source was understood.
+        exact: turn each frame by its own angle, which suits people who face the camera.
+        rotate: whether turning makes sense at all (not for 2D poses).
+        ready: positions are preprocessed already.
+        one_process: units must be read one after the other (one long file).
+    """
+
+    layout: Layout
+    bodies: int
+    units: Sequence[Any]
+    read: Callable[[Any], Readings]
+    classes: tuple[str, ...] | None = None
+    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: str = ""
+    citation: str = ""
+    left_out: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    exact: bool = False
+    rotate: bool = True
+    ready: bool = False
+    one_process: bool = False
+
+
+def check_positions(x: Positions, where: str) -> Positions:
+    """Refuse what no recording can be: no frames, far too many, or a value that is not finite.
+
+    Raises:
+        ReadError: with the frame and joint of the first bad value.
+    """
+    if x.ndim != 4 or x.shape[0] != 3 or min(x.shape) < 1:
+        raise ReadError(where, f"expected [3, T, V, M] positions, got shape {list(x.shape)}")
+    if x.shape[1] > MAX_FRAMES:
+        raise ReadError(where, f"{x.shape[1]} frames; at most {MAX_FRAMES} are read")
+    # Summing is far cheaper than a mask; only a sum that is off asks which value did it.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(x.sum(dtype=np.float32)):
+            return x
+        finite = np.isfinite(x.astype(np.float32))
+    if not finite.all():
+        _, frame, joint, _ = np.argwhere(~finite)[0]
+        raise ReadError(where, f"a value is not finite (frame {frame}, joint {joint})")
+    return x
+
+
+def check_label(label: int, classes: int, where: str, line: int | None = None) -> int:
+    """The 0-based ``label``, if it is one of ``classes``."""
+    if not 0 <= label < classes:
+        raise ReadError(where, f"label {label + 1} is not one of 1 to {classes}", line)
+    return label

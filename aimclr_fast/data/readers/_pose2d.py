@@ -1,0 +1,77 @@
+"""2D poses (OpenPose, COCO, ...) as positions in a plane.
+
+x stays, the image's y, which points down, is turned up, z is 0, and the size is brought near a
+person's: the diagonal of the box around the joints becomes 1.8 in the median frame. Confidence is
+not a coordinate, since rotation and shear would mix it with them; it says which joints were seen.
+A joint that was not is drawn on a line between the frames before and after; one that never was
+takes the middle of its body.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.data.readers._base import ReadError
+
+DIAGONAL = 1.8
+NOTE = (
+    "2D poses: x and y (turned up) with z = 0, scaled to a person's size, not rotated; joints of "
+    "confidence {confidence} or less are interpolated over time"
+)
+
+
+def lift(
+    pose: npt.NDArray[Any],
+    confidence: npt.NDArray[Any] | None,
+    min_confidence: float,
+    where: str,
+) -> npt.NDArray[np.float64]:
+    """Positions of 2D poses.
+
+    Args:
+        pose: ``[M, T, V, 2]`` in pixels or any unit, y down.
+        confidence: ``[M, T, V]``, or None: then a joint at (0, 0) was not seen.
+        min_confidence: joints at or below it were not seen.
+        where: what errors name.
+
+    Returns:
+        ``[3, T, V, M]``, zeros where a body has no joint in a frame.
+
+    Raises:
+        ReadError: no joint was seen at all.
+    """
+    xy = pose.astype(np.float64)
+    shown = xy.any(axis=-1) if confidence is None else confidence > min_confidence
+    seen: npt.NDArray[np.bool_] = np.asarray(shown)  # [M, T, V]
+    if not seen.any():
+        raise ReadError(where, "no joint was seen in any frame")
+    present: npt.NDArray[np.bool_] = np.asarray(seen.any(axis=-1))  # [M, T]
+    for body in range(len(xy)):
+        _fill(xy[body], seen[body], present[body])
+    low = np.where(present[..., None], xy.min(axis=2), 0.0)
+    high = np.where(present[..., None], xy.max(axis=2), 0.0)
+    diagonal = np.median(np.linalg.norm(high - low, axis=-1)[present])
+    scale = DIAGONAL / diagonal if diagonal > 0 else 1.0
+    # About the middle of all, so that turning y up does not lift the body over its own height.
+    middle = (low[present].min(axis=0) + high[present].max(axis=0)) / 2
+    out = np.zeros((3, *xy.shape[1:3], xy.shape[0]))
+    flat = (xy - middle) * (scale, -scale)
+    # Zero means "not seen" to all that follows, so a body's own zeros are moved by a hair.
+    flat[flat == 0] = 1e-9
+    out[:2] = np.where(present[..., None, None], flat, 0.0).transpose(3, 1, 2, 0)
+    return out
+
+
+def _fill(xy: npt.NDArray[np.float64], seen: npt.NDArray[Any], present: npt.NDArray[Any]) -> None:
+    """Fill in place the joints of one body ``[T, V, 2]`` that were not seen."""
+    time = np.arange(len(xy))
+    never = ~seen.any(axis=0)
+    for joint in np.flatnonzero(~never & ~seen.all(axis=0)):
+        at = seen[:, joint]
+        for axis in range(2):
+            xy[:, joint, axis] = np.interp(time, time[at], xy[at, joint, axis])
+    if never.any() and present.any():
+        xy[:, never] = xy[:, ~never].mean(axis=1, keepdims=True)

@@ -1,0 +1,15 @@
+"""PKU-MMD I: see :mod:`aimclr_fast.data.readers._pku`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aimclr_fast.data.readers._base import Options, Plan
+from aimclr_fast.data.readers._pku import plan_pku
+
+SUMMARY = "PKU-MMD I: a folder with skeleton/, label/ and the split lists"
+
+
+def plan(source: Path, options: Options) -> Plan:
+    """Every labelled action is one sample; both splits, where their lists are there."""
+    return plan_pku(source, options, title="PKU-MMD I")

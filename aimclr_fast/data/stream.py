@@ -1,0 +1,204 @@
+"""Write a store piece by piece, in memory bounded by one piece."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+
+from aimclr_fast.data.store import POSITIONS, SAMPLES, Store, StoreError, open_store
+from aimclr_fast.data.writer import check_target, make_meta, seal
+from aimclr_fast.layouts import Layout
+
+_SPOOL, _LOCK = "positions.spool", ".lock"
+_COPY = 256  # samples padded at a time
+
+
+class StoreWriter:
+    """Writes a store of float32 metres that appears under its name only when it is whole.
+
+    Everything goes to a hidden folder beside the target, which a later run finds and clears if
+    this one is killed. Use it as a context manager::
+
+        with StoreWriter("stores/mine", layout, bodies=2, frames=50) as writer:
+            writer.append(positions, rows)
+            store = writer.finish(classes=classes)
+
+    Args:
+        path: the folder to make.
+        layout: the skeleton.
+        bodies: bodies per sample, M.
+        frames: frames per sample, T; None keeps each sample's own number: the store then has the
+            longest one's, and shorter samples are zero from there on.
+        overwrite: replace a store that is there.
+
+    Raises:
+        StoreError: the target may not be replaced, or another run is writing it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        layout: Layout,
+        *,
+        bodies: int,
+        frames: int | None,
+        overwrite: bool = False,
+    ) -> None:
+        self.shown = Path(path)
+        self._target = check_target(path, overwrite=overwrite)
+        self.layout, self.bodies, self.frames = layout, bodies, frames
+        self._columns: tuple[str, ...] | None = None
+        self._lengths: list[int] = []
+        self._folder = self._target.parent / f".{self._target.name}.preparing"
+        self._lock = _claim(self._folder, self.shown)
+        self._data: IO[bytes] = (self._folder / (_SPOOL if frames is None else POSITIONS)).open(
+            "wb"
+        )
+        self._samples = (self._folder / SAMPLES).open("w", encoding="utf-8", newline="")
+        self._csv = csv.writer(self._samples, lineterminator="\n")
+        self._header = 0
+        if frames is not None:
+            self._header = self._write_header(self._data, 0, frames)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._data.close()
+        self._samples.close()
+        # After finish() there is no such folder: it has become the store.
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def append(self, positions: npt.NDArray[Any], rows: Sequence[Mapping[str, int | str]]) -> None:
+        """Add samples.
+
+        Args:
+            positions: ``[n, 3, T, V, M]`` in metres, finite; T is free where ``frames`` is None.
+            rows: their cells of samples.csv, ``name`` among them, the same columns each time.
+        """
+        wanted = (
+            len(rows),
+            3,
+            self.frames or positions.shape[2],
+            self.layout.num_joints,
+            self.bodies,
+        )
+        if positions.shape != wanted:
+            raise StoreError(f"{self.shown}: positions {list(positions.shape)}, not {list(wanted)}")
+        for row in rows:
+            if self._columns is None:
+                self._columns = tuple(row)
+                self._csv.writerow(self._columns)
+            if tuple(row) != self._columns:
+                raise StoreError(
+                    f"{self.shown}: {row.get('name')}: columns {', '.join(row)}, "
+                    f"before {', '.join(self._columns)}"
+                )
+            self._csv.writerow(row.values())
+        self._data.write(np.ascontiguousarray(positions, dtype=np.float32).data)
+        self._lengths += [positions.shape[2]] * len(rows)
+
+    def attach(self, name: str, rows: Iterable[Sequence[str]]) -> None:
+        """Put a csv file of one's own into the store."""
+        with (self._folder / name).open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
+
+    def finish(
+        self,
+        *,
+        classes: Sequence[str] | None = None,
+        protocols: Mapping[str, Mapping[str, Any]] | None = None,
+        source: str = "",
+        licence: str = "",
+        citation: str = "",
+    ) -> Store:
+        """Check the store, give it its name and open it.
+
+        Raises:
+            StoreError: it has no samples, or is not valid; nothing appears then.
+        """
+        if not self._lengths:
+            raise StoreError(f"{self.shown}: no samples were written")
+        self._samples.close()
+        frames = self.frames
+        if frames is None:
+            self._data.close()
+            frames = self._pad()
+        else:
+            self._data.seek(0)
+            if self._write_header(self._data, len(self), frames) != self._header:
+                raise StoreError(f"{self.shown}: NumPy changed the length of the header")
+            self._data.close()
+        meta = make_meta(
+            self.layout,
+            frames=frames,
+            classes=classes,
+            protocols=protocols,
+            source=source,
+            licence=licence,
+            citation=citation,
+        )
+        (self._folder / _LOCK).unlink()
+        seal(self._folder, self._target, self.shown, meta)
+        return open_store(self.shown)
+
+    def _write_header(self, stream: IO[bytes], count: int, frames: int) -> int:
+        # NumPy pads headers so that the first axis can grow to any length in place.
+        shape = (count, 3, frames, self.layout.num_joints, self.bodies)
+        npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        return stream.tell()
+
+    def _pad(self) -> int:
+        """Make positions.npy of the spool; returns the longest sample's frames."""
+        longest = max(self._lengths)
+        each = self.layout.num_joints * self.bodies
+        with (
+            (self._folder / _SPOOL).open("rb") as spool,
+            (self._folder / POSITIONS).open("wb") as out,
+        ):
+            self._write_header(out, len(self), longest)
+            for start in range(0, len(self), _COPY):
+                lengths = self._lengths[start : start + _COPY]
+                block = np.zeros((len(lengths), 3, longest, each), dtype=np.float32)
+                for sample, length in enumerate(lengths):
+                    data = spool.read(3 * length * each * 4)
+                    block[sample, :, :length] = np.frombuffer(data, np.float32).reshape(
+                        3, length, each
+                    )
+                out.write(block.data)
+        (self._folder / _SPOOL).unlink()
+        return longest
+
+
+def _claim(folder: Path, shown: Path) -> int:
+    """Make the hidden folder, or take it over from a run that is no more; returns its lock."""
+    folder.mkdir(exist_ok=True)
+    lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise StoreError(f"{shown}: another run is writing it") from None
+    for file in folder.iterdir():
+        if file.name != _LOCK:
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    return lock

@@ -1,0 +1,238 @@
+"""Make a store of raw recordings: python -m aimclr_fast.prepare DATASET SOURCE OUT."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .cli import Parser, UserError, run
+from .data import StoreError, resolve_store
+from .data.conversion import (
+    LEFT_OUT,
+    ROTATIONS,
+    PrepareError,
+    Result,
+    convert,
+    describe,
+    make_recipe,
+    reasons,
+)
+from .data.readers import Options, Plan, ReadError, get_reader, reader_names
+from .data.readers._base import UNITS
+
+PROGRAM = "python -m aimclr_fast.prepare"
+
+
+def parser() -> Parser:
+    formats = "\n".join(f"  {n:<10} {get_reader(n).SUMMARY}" for n in reader_names())
+    command = Parser(
+        prog=PROGRAM,
+        usage="%(prog)s DATASET SOURCE OUT [options]\n       %(prog)s inspect STORE [--out FOLDER]",
+        description=f"Turn raw recordings into a store. DATASET is one of:\n\n{formats}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = command.add_argument
+    add("dataset", type=str, help="what the source is, see above")
+    add("source", type=str, help="a folder, a zip file (never unpacked to disk) or a file")
+    add("out", type=str, help="folder of the store to make")
+    add(
+        "--frames",
+        type=str,
+        default="auto",
+        help="length of each sample: a number, or 'original'; auto: 50, preprocessed as they are",
+    )
+    add("--rotate", type=str, default="auto", help=f"about y: {', '.join(ROTATIONS)}")
+    add(
+        "--bodies",
+        type=str,
+        default="order",
+        help="order (first in each frame, as published) or follow (by the tracker's ids)",
+    )
+    add("--max-bodies", type=int, default=None, help="bodies to keep; default: the data set's own")
+    add(
+        "--drop-spurious",
+        action="store_true",
+        help="drop bodies seen too briefly, too wide, or moving too little or too much",
+    )
+    add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
+    add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
+    add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
+    add("--unit", type=str, default="m", help="of lengths (folder): m, cm or mm")
+    add("--up", type=str, default="y", help="axis that points up (folder): y, -y or z")
+    add("--pose", type=str, default="auto", help="auto, 2d or 3d (folder, pyskl)")
+    add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
+    add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
+    add(
+        "--on-error",
+        type=str,
+        default="skip",
+        help="skip (and report) what cannot be used, or fatal: stop at the first",
+    )
+    add("--overwrite", action="store_true", help="replace a store that is there")
+    return command
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["inspect"]:
+        inspect(arguments[1:])
+        return
+    given = parser().parse_args(arguments)
+    for field, allowed in {
+        "rotate": ROTATIONS,
+        "bodies": ("order", "follow"),
+        "unit": tuple(UNITS),
+        "up": ("y", "-y", "z"),
+        "pose": ("auto", "2d", "3d"),
+        "on_error": ("skip", "fatal"),
+    }.items():
+        if given[field] not in allowed:
+            flag = field.replace("_", "-")
+            raise UserError(f"--{flag} {given[field]}: choose from {', '.join(allowed)}")
+    frames = _frames(given.frames)
+    for flag, value, least in (("max-bodies", given.max_bodies, 1), ("jobs", given.jobs, 0)):
+        if value is not None and not least <= value <= 1000:
+            raise UserError(f"--{flag} {value}: must be from {least} to 1000")
+    out = Path(given.out)
+    if out.exists() and not given.overwrite:
+        raise UserError(f"{out}: exists already (--overwrite replaces a store)")
+    try:
+        reader = get_reader(given.dataset)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    options = Options(
+        bodies=given.bodies,
+        drop_spurious=given.drop_spurious,
+        max_bodies=given.max_bodies,
+        missing=None if given.missing is None else Path(given.missing),
+        labels=None if given.labels is None else Path(given.labels),
+        layout=given.layout,
+        unit=given.unit,
+        up=given.up,
+        pose=given.pose,
+        min_confidence=given.min_confidence,
+    )
+    console = Console()
+    plan = reader.plan(Path(given.source), options)
+    recipe = make_recipe(
+        plan,
+        frames=frames or None,
+        original=frames == 0,
+        rotate=given.rotate,
+        spurious=given.drop_spurious,
+    )
+    for text in plan.notes:
+        console.print(text, highlight=False, soft_wrap=True)
+    jobs = given.jobs or len(os.sched_getaffinity(0))
+    began = time.perf_counter()
+    with _Bar(console, len(plan.units)) as bar:
+        result = convert(
+            plan,
+            recipe,
+            out,
+            jobs=jobs,
+            fatal=given.on_error == "fatal",
+            overwrite=given.overwrite,
+            progress=bar.update,
+        )
+    seconds = time.perf_counter() - began
+    console.print(summary(result, plan, seconds), highlight=False, soft_wrap=True)
+    console.print(f"done to each: {describe(recipe)}", highlight=False, soft_wrap=True)
+
+
+def _frames(text: str) -> int | None:
+    """None is auto, 0 is original."""
+    if text == "auto":
+        return None
+    if text == "original":
+        return 0
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= 10_000:
+        raise UserError(f"--frames {text}: a number from 1 to 10000, original or auto")
+    return int(text)
+
+
+def summary(result: Result, plan: Plan, seconds: float) -> str:
+    """What is in the store, what is not and why, and how long it took."""
+    frames, bodies = result.frames, result.bodies
+    count = np.bincount(bodies, minlength=1)
+    lines = [
+        result.store.summary(),
+        f"frames recorded: min {frames.min()}, median {int(np.median(frames))}, max {frames.max()}",
+        "bodies: "
+        + ", ".join(f"{n:,} samples with {m}" for m, n in enumerate(count.tolist()) if n),
+    ]
+    labels = result.store.labels
+    if labels is not None:
+        of = f" of {len(plan.classes)}" if plan.classes else ""
+        lines.append(f"classes: {len(np.unique(labels))}{of} have samples")
+    lines.append(
+        f"left out: {len(result.left_out):,}" + (", because it" if result.left_out else "")
+    )
+    for reason, number, first in reasons(result.left_out)[:20]:
+        lines.append(f"  {number:>6,} x {reason} (first: {first})")
+    if result.left_out:
+        lines.append(f"  each with its file and line: {result.store.path / LEFT_OUT}")
+    rate = len(plan.units) / max(seconds, 1e-9)
+    lines.append(f"{seconds:.1f} s, {rate:,.0f} units/s; written to {result.store.path}")
+    return "\n".join(lines)
+
+
+def inspect(arguments: list[str]) -> None:
+    """Print the card of a store and draw it."""
+    from .data.inspection import card, draw
+
+    command = Parser(
+        prog=f"{PROGRAM} inspect",
+        description="Print what is in a store and draw it: classes, lengths, one moving skeleton.",
+    )
+    command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
+    command.add_argument("--out", type=str, default=".", help="folder for the two pictures")
+    command.add_argument("--sample", type=str, default=None, help="name of the sequence to animate")
+    given = command.parse_args(arguments)
+    store = resolve_store(given.store)
+    print(card(store))
+    for file in draw(store, Path(given.out), sample=given.sample):
+        print(f"drew {file}")
+
+
+class _Bar:
+    """A progress bar on a terminal; elsewhere nothing, the summary follows."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("reading"),
+                BarColumn(bar_width=30),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task("reading", total=total)
+
+    def __enter__(self) -> _Bar:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int) -> None:
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done)
+
+
+def command_line(arguments: list[str]) -> None:
+    run(PROGRAM, main, arguments, StoreError, ReadError, PrepareError, OSError)
+
+
+if __name__ == "__main__":
+    command_line(sys.argv[1:])
