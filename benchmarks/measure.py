@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from aimclr_fast.training.graph import capture
+
 ROUNDS = (5, 50)  # fewest and most
 FLUSH_BYTES = 256 << 20  # more than any GPU's L2 cache
 
@@ -121,12 +123,9 @@ def _captured(step: Step) -> Callable[[], None] | None:
         step.run()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
-            step.run()
+        graph, _ = capture(step.run, side)
     except RuntimeError as error:  # out of memory is one
-        torch.cuda.synchronize()
         torch.cuda.empty_cache()
         warnings.warn(f"not captured in a CUDA graph: {str(error).splitlines()[0]}", stacklevel=2)
         return None

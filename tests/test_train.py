@@ -211,3 +211,12 @@ def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):
     events = json.loads((tiny / "profiled" / "trace.json").read_text())["traceEvents"]
     assert {"augment", "backward"} <= {event.get("name") for event in events}
     assert not (tiny / "profiled" / "checkpoint.pt").exists()
+
+
+def test_the_cpu_trains_in_float32(tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    with pytest.raises(SystemExit) as ended:
+        command_line(["--config", "tiny.yaml", "--output", "half", "--precision", "bf16"])
+    assert ended.value.code == 2
+    assert "precision is 'bf16', but the CPU trains in fp32" in capsys.readouterr().err
+    assert not (tiny / "half").exists()

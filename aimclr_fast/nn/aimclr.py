@@ -136,7 +136,8 @@ class AimCLR(nn.Module):
         with section("forward, key view"), torch.no_grad():
             self.update_key_encoder()
             key_row = _unit(self.key_encoder(key))
-        with section("losses"):
+        # In float32 whatever the encoders compute in: the products of the losses make logits.
+        with section("losses"), torch.autocast(query_row.device.type, enabled=False):
             losses = queue_contrast(
                 query_row,
                 extreme_row,

@@ -133,7 +133,8 @@ class STGCNBlock(nn.Module):
         means, variances = (list(rows.unbind()) for rows in statistics.unbind(1))
         variances = list(torch._foreach_mul(variances, unbiased[: len(norms)]))
         running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-        torch._foreach_lerp_(running, means + variances, norms[0].momentum)
+        found = [new.to(old.dtype) for new, old in zip(means + variances, running, strict=True)]
+        torch._foreach_lerp_(running, found, norms[0].momentum)
         torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
@@ -212,6 +213,9 @@ class STGCN(nn.Module):
         # The input is normalised over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
         x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        device = x.device.type
+        if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
+            x = x.to(torch.get_autocast_dtype(device))
         last = self.backend != "reference"  # the others keep channels last in memory
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         for block, importance in zip(self.blocks, self.edge_importance, strict=True):

@@ -276,6 +276,13 @@ def _fast(backend: str, inputs: Inputs, settings: Settings) -> tuple[Tensor, Ten
 
 
 def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
+    if inputs.x.dtype in HALVES:  # PyTorch's products take operands of one type
+        narrow = {
+            name: tensor.to(inputs.x.dtype)
+            for name, tensor in inputs._asdict().items()
+            if tensor is not None and ("weight" in name or "bias" in name or name == "adjacency")
+        }
+        inputs = inputs._replace(**narrow)
     y, statistics = reference.stgcn_block(*inputs, *settings[:-1])
     return y, statistics.detach()
 

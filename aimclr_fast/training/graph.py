@@ -12,6 +12,29 @@ WARMUP = (
 )
 
 
+def capture(
+    step: Callable[[], Tensor | None], stream: torch.cuda.Stream
+) -> tuple[torch.cuda.CUDAGraph, Tensor | None]:
+    """Capture a step on a stream; nothing of it runs.
+
+    Raises:
+        RuntimeError: it cannot be captured. The current stream and the random generator are as
+            they were, which torch alone does not see to.
+    """
+    generator = torch.cuda.default_generators[stream.device.index]
+    current, state = torch.cuda.current_stream(), generator.clone_state()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            output = step()
+    except RuntimeError:
+        torch.cuda.set_stream(current)
+        generator.graphsafe_set_state(state)
+        torch.cuda.synchronize()
+        raise
+    return graph, output
+
+
 class GraphedStep:
     """Runs a step, from the fourth time on as a captured graph.
 
@@ -21,13 +44,14 @@ class GraphedStep:
 
     Args:
         step: a function of no arguments that returns a tensor.
+        device: the GPU it runs on, the current one.
     """
 
-    def __init__(self, step: Callable[[], Tensor]) -> None:
+    def __init__(self, step: Callable[[], Tensor], device: torch.device) -> None:
         self._step = step
         self._calls = 0
         self._captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
         self.why_not: str | None = None
 
     def __call__(self) -> Tensor:
@@ -37,11 +61,12 @@ class GraphedStep:
             return self.alone()
         if self._captured is None:
             try:
-                self._captured = self._capture()
+                graph, output = capture(self._step, self._stream)
             except RuntimeError as error:
-                torch.cuda.synchronize()
                 self.why_not = str(error).splitlines()[0]
                 return self.alone()
+            assert output is not None, "a step returns a tensor"
+            self._captured = graph, output
         graph, output = self._captured
         graph.replay()
         return output
@@ -56,9 +81,3 @@ class GraphedStep:
             output = self._step()
         torch.cuda.current_stream().wait_stream(self._stream)
         return output
-
-    def _capture(self) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            output = self._step()
-        return graph, output

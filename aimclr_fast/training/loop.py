@@ -156,7 +156,9 @@ class Pretraining:
         if topk not in self._graphs:
             self._graphs.clear()  # mining has begun: the graph without is not needed again
             still = Batch(data, self._index)
-            self._graphs[topk] = GraphedStep(lambda: self._eager_step(still, self._step, topk))
+            self._graphs[topk] = GraphedStep(
+                lambda: self._eager_step(still, self._step, topk), self.device
+            )
         graph = self._graphs[topk]
         return graph() if self.use_graphs else graph.alone()
 

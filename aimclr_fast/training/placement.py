@@ -67,18 +67,24 @@ def place(positions: npt.NDArray[np.generic], device: torch.device, choice: str)
 
     free = torch.cuda.mem_get_info(device)[0]
     sizes = _sizes(size, free, "GPU memory")
-    half = size // 2 if positions.dtype == np.float32 else size
-    if choice == "device" or (choice == "auto" and half <= SHARE * free):
-        if half > free:
+    # Integers are millimetres, and stay so.
+    halved = positions.dtype == np.float32 and size > SHARE * free
+    needed = size // 2 if halved else size
+    if choice == "device" or (choice == "auto" and needed <= SHARE * free):
+        if needed > free:
             raise PlacementError(f"the device cannot hold the data: {sizes}")
-        if size <= SHARE * free:
-            return Placed(torch.from_numpy(np.array(positions)).to(device), "device", sizes)
-        rows = torch.from_numpy(positions.astype(np.float16, copy=positions.dtype != np.float16))
-        return Placed(rows.to(device), "device", f"{sizes}; kept as float16")
+        reason = f"{sizes}; kept as float16" if halved else sizes
+        dtype = torch.float16 if halved else None
+        empty = torch.empty(positions.shape, dtype=dtype or _dtype(positions), device=device)
+        return Placed(_filled(empty, positions), "device", reason)
     free = _free_host_memory()
-    if choice == "pinned" or (choice == "auto" and size <= SHARE * free):
-        pinned = torch.from_numpy(np.array(positions)).pin_memory()
-        return Placed(pinned, "pinned", f"{sizes}; the GPU reads host memory in place")
+    needed = 1 << (size - 1).bit_length()  # torch pins powers of two
+    if choice == "pinned" or (choice == "auto" and needed <= SHARE * free):
+        if needed > free:
+            raise PlacementError(f"{_sizes(needed, free, 'memory')}, as pinned memory")
+        empty = torch.empty(positions.shape, dtype=_dtype(positions), pin_memory=True)
+        reason = f"{sizes}; the GPU reads host memory in place"
+        return Placed(_filled(empty, positions), "pinned", reason)
     return Placed(_mapped(positions), "mmap", f"{sizes}, {_gigabytes(free)} of memory")
 
 
@@ -116,6 +122,18 @@ def _mapped(positions: npt.NDArray[np.generic]) -> Tensor:
         # written to would be counted against memory, which it may exceed.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(positions)
+
+
+def _dtype(positions: npt.NDArray[np.generic]) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, positions.dtype)).dtype
+
+
+def _filled(target: Tensor, positions: npt.NDArray[np.generic], rows: int = 4096) -> Tensor:
+    """`target` with the positions in it, copied piece by piece: there may be no room for two."""
+    for first in range(0, len(positions), rows):
+        piece = torch.from_numpy(np.array(positions[first : first + rows]))
+        target[first : first + rows].copy_(piece)
+    return target
 
 
 def _free_host_memory() -> int:

@@ -55,6 +55,8 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         raise ConfigError(f"data.protocol: {error}") from error
     config.validate(len(train_index))
     device = _usable_device(config.device)
+    if device.type == "cpu" and config.precision in ("tf32", "bf16"):
+        raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
     picked = _pick_backends(config, device)
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -173,6 +175,8 @@ def _usable_device(name: str) -> torch.device:
     try:
         device = pick_device(name)
         torch.zeros(1, device=device)
+        if device.index is not None:
+            torch.cuda.set_device(device)  # streams and graphs belong to the current one
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device is {name!r}, which cannot be used here: {reason}") from error

@@ -10,6 +10,7 @@ from aimclr_fast.data import open_store, write_store
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.training import placement
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from aimclr_fast.training.graph import GraphedStep
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import PlacementError, batches, place
 
@@ -89,6 +90,40 @@ def test_what_cannot_be(store):
         place(store.positions, CPU, "pinned")
     with pytest.raises(PlacementError, match="compressed"):
         place(np.array(store.positions), CPU, "mmap")
+
+
+def test_memory_is_filled_piece_by_piece(store):
+    target = torch.empty(store.positions.shape, dtype=torch.float16)
+    filled = placement._filled(target, store.positions, rows=5)
+    assert torch.equal(filled, torch.from_numpy(np.array(store.positions)).half())
+    assert placement._dtype(np.zeros(1, np.int16)) == torch.int16
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+def test_only_metres_are_kept_as_halves(store, monkeypatch, dtype):
+    positions = (1000 * store.positions).astype(dtype)
+    size = positions.nbytes
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(1.5 * size), 10 * size))
+    placed = place(positions, torch.device("cuda"), "device")
+    assert placed.data.dtype == (torch.int16 if dtype == np.int16 else torch.float16)
+
+
+@pytest.mark.cuda
+def test_what_cannot_be_captured_goes_on_as_it_is():
+    device = torch.device("cuda", torch.cuda.current_device())
+    total = torch.zeros((), device=device)
+
+    def step() -> torch.Tensor:
+        total.add_(torch.rand((), device=device).ge(0))  # always 1; asks the generator
+        total.item()
+        return total
+
+    graphed = GraphedStep(step, device)
+    for _ in range(6):
+        graphed()
+    assert graphed.why_not is not None
+    assert total.item() == 6
 
 
 @pytest.mark.cuda
