@@ -5,12 +5,14 @@ All take `backend`: "auto" picks the fastest one that can run, a name forces it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .layouts import Layout
+from .ops import apply_augment as _apply_augment
 from .ops import eadm_pool as _eadm_pool
 from .ops import queue_contrast as _queue_contrast
 from .ops import skeleton_augment as _skeleton_augment
@@ -27,6 +29,7 @@ __all__ = [
     "eadm_pool",
     "queue_contrast",
     "skeleton_augment",
+    "skeleton_augment_streams",
     "stgcn_block",
 ]
 
@@ -56,6 +59,8 @@ def apply_augment(
     layout: str | Layout = "ntu-rgb+d",
     stream: str = "joint",
     noise: Tensor | None = None,
+    crop_ratio: int = 6,
+    blur_taps: int = 15,
     blur_normalize: bool = False,
     backend: str = "auto",
 ) -> Tensor:
@@ -71,22 +76,28 @@ def apply_augment(
             neighbour towards the centre).
         noise: [N, 3, T, V, M], added as it is. Without it, `params.noise_std` scales standard
             normal draws from torch's generator.
+        crop_ratio: T // crop_ratio mirrored frames are padded on each side before cropping.
+        blur_taps: length of the blur kernel, odd.
         blur_normalize: divide the blur's weights by their sum; the authors do not.
         backend: see the module.
 
     Returns:
-        [N, 3, T, V, M] of x's dtype.
+        [N, 3, T, V, M] of x's dtype. Half-precision sequences are augmented in float32 by the
+        compiled backends. All backends differentiate by x and the noise, the reference also by
+        the parameters.
 
     Raises:
         ValueError: a shape, joint count, stream or parameter is off; it is named.
         TypeError: x is not floating point.
     """
-    return _skeleton_augment.apply_augment(
+    return _apply_augment.apply_augment(
         x,
         params,
         layout=layout,
         stream=stream,
         noise=noise,
+        crop_ratio=crop_ratio,
+        blur_taps=blur_taps,
         blur_normalize=blur_normalize,
         backend=backend,
     )
@@ -99,7 +110,7 @@ def skeleton_augment(
     layout: str | Layout,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int = 0,
     stream: str = "joint",
     dtype: torch.dtype | None = None,
@@ -113,11 +124,14 @@ def skeleton_augment(
 
     Args:
         data: resident data set [S, 3, T, V, M]; floating point in metres or int16 in millimetres.
-        index: [N] sequences of the batch, int64 or int32.
+            It may stay in pinned host memory while the index is on a GPU, which then reads the
+            batch's sequences over the bus.
+        index: [N] sequences of the batch, int64 or int32; the views are made on its device.
         layout: skeleton of the joints.
         config: amplitudes and probabilities.
         seed: 64-bit key of the draws.
-        step: training step, below 2^32.
+        step: training step, below 2^32; as an int64 tensor of no dimensions on the index's device
+            it is read there, so that a captured CUDA graph can count its own steps.
         offset: place of index[0] in the global batch.
         stream: "joint", "motion" or "bone".
         dtype: of the views; float32 when None.
@@ -137,8 +151,51 @@ def skeleton_augment(
         >>> views.extreme.shape
         torch.Size([2, 3, 50, 25, 2])
     """
-    return Views(
-        *_skeleton_augment.skeleton_augment(
+    (views,) = skeleton_augment_streams(
+        data,
+        index,
+        layout=layout,
+        config=config,
+        seed=seed,
+        step=step,
+        offset=offset,
+        streams=(stream,),
+        dtype=dtype,
+        backend=backend,
+    )
+    return views
+
+
+def skeleton_augment_streams(
+    data: Tensor,
+    index: Tensor,
+    *,
+    layout: str | Layout,
+    config: AugmentConfig,
+    seed: int,
+    step: int | Tensor,
+    offset: int = 0,
+    streams: Sequence[str] = STREAMS,
+    dtype: torch.dtype | None = None,
+    backend: str = "auto",
+) -> tuple[Views, ...]:
+    """The views of a batch in several streams, from one read and one set of draws.
+
+    Args and errors are those of `skeleton_augment`, but for `streams`: different names of streams.
+
+    Returns:
+        One Views for each stream, in the order of `streams`: exactly what as many calls of
+        `skeleton_augment` give.
+
+    Example:
+        >>> data = torch.randn(10, 3, 50, 25, 2)
+        >>> joint, motion, bone = skeleton_augment_streams(
+        ...     data, torch.tensor([3, 7]), layout="ntu-rgb+d", config=AugmentConfig(), seed=0,
+        ...     step=0)
+    """
+    return tuple(
+        Views(*views)
+        for views in _skeleton_augment.skeleton_augment(
             data,
             index,
             layout=layout,
@@ -146,7 +203,7 @@ def skeleton_augment(
             seed=seed,
             step=step,
             offset=offset,
-            stream=stream,
+            streams=streams,
             dtype=dtype,
             backend=backend,
         )

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from aimclr_fast import native
 from aimclr_fast.reference import stgcn_block as reference
 
+from . import _stgcn_block_cpp as cpp
 from ._checks import FLOATS, check_dtype, check_same_device, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
@@ -155,58 +155,6 @@ def _laid_out(inputs: Inputs) -> Inputs:
     return Inputs(*(one(name, tensor) for name, tensor in inputs._asdict().items()))  # type: ignore[arg-type]
 
 
-# --- cpp -----------------------------------------------------------------------------------------
-
-VECTOR_BYTES = 0  # 64, 32 or 16 to use no wider vectors than those of AVX-512, AVX2 or neither
-_SHAPE = object()
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
-
-
-def _cpp(name: str, inputs: Inputs, settings: Settings, *arguments: Any) -> None:
-    """Calls a pass with addresses of tensors, the shape where `arguments` have None, a workspace
-    and the number of threads.
-    """
-    library, threads = native.load(), torch.get_num_threads()
-    batch, width, frames, joints = inputs.x.shape
-    channels, _, taps, _ = inputs.temporal_weight.shape
-    shape = (batch, width, channels, frames, joints, len(inputs.adjacency), taps, settings.stride)
-    residual = inputs.residual_weight is not None
-    size = library.stgcn_block_workspace_cpu(
-        name == "backward", *shape, residual, threads, inputs.x.element_size()
-    )
-    workspace = torch.empty(size + 64, dtype=torch.uint8)
-    flat: list[Any] = []
-    for argument in arguments:
-        if argument is _SHAPE:
-            flat += shape
-        else:
-            flat.append(_address(argument) if isinstance(argument, Tensor | None) else argument)
-    dtype = str(inputs.x.dtype).removeprefix("torch.")
-    run = getattr(library, f"stgcn_block_{name}_{dtype}_cpu")
-    run(*flat, -(-workspace.data_ptr() // 64) * 64, threads, VECTOR_BYTES)
-
-
-def _cpp_forward(inputs: Inputs, settings: Settings, out: Outputs) -> None:
-    identity, scale, _, eps, _ = settings
-    _cpp("forward", inputs, settings, *inputs, _SHAPE, identity, scale, eps, *out)
-
-
-def _cpp_backward(
-    grad_y: Tensor, inputs: Inputs, settings: Settings, saved: Outputs, out: Gradients
-) -> None:
-    identity, scale, _, eps, _ = settings
-    i = inputs
-    tensors = (
-        *(i.x, i.adjacency, i.spatial_weight, i.spatial_bias, i.temporal_weight),
-        *(i.norms, i.residual_weight, i.keep),
-    )
-    flags = (identity, i.running is None, scale, eps)
-    _cpp("backward", inputs, settings, grad_y, *tensors, *saved, _SHAPE, *flags, *out)
-
-
 # --- triton --------------------------------------------------------------------------------------
 
 
@@ -229,8 +177,8 @@ def _triton_backward(
 
 # --- The torch op: one for all fast backends -----------------------------------------------------
 
-_FORWARD = {"cpp": _cpp_forward, "triton": _triton_forward}
-_BACKWARD = {"cpp": _cpp_backward, "triton": _triton_backward}
+_FORWARD = {"cpp": cpp.forward, "triton": _triton_forward}
+_BACKWARD = {"cpp": cpp.backward, "triton": _triton_backward}
 
 _OP = "aimclr_fast::stgcn_block"
 _INPUTS = (

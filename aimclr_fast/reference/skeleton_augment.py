@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
@@ -115,7 +116,7 @@ class AugmentParams:
     temporal_flip: Tensor | None = None
 
 
-def counters(step: int, positions: Tensor, view: View, draw: Draw, blocks: int) -> Tensor:
+def counters(step: int | Tensor, positions: Tensor, view: View, draw: Draw, blocks: int) -> Tensor:
     """Philox counters [N, blocks, 4] of one draw: (block, step, position, view and draw).
 
     A sample's numbers depend only on its place in the global batch, so neither the split of the
@@ -135,7 +136,7 @@ def draw_params(
     *,
     frames: int,
     seed: int,
-    step: int,
+    step: int | Tensor,
     positions: Tensor,
 ) -> AugmentParams:
     """Draw the parameters of one view for the samples at `positions` [N] of the global batch.
@@ -155,17 +156,21 @@ def draw_params(
 
     amplitude = config.shear_amplitude
     off_diagonal = (2.0 * philox.uniform(words(Draw.SHEAR, 2)[:, :6]) - 1.0) * amplitude
-    shear = torch.eye(3, device=positions.device).repeat(positions.numel(), 1, 1)
+    shear = torch.eye(3, dtype=torch.float32, device=positions.device).repeat(
+        positions.numel(), 1, 1
+    )
     shear[:, [0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = off_diagonal
     if view is not View.EXTREME:
         return AugmentParams(crop_start=crop_start, shear=shear)
 
     rotation = words(Draw.ROTATION)
     is_main = philox.bounded(rotation[:, :1], 3) == torch.arange(3, device=positions.device)
-    limits = torch.where(is_main, config.rotation_main_deg, config.rotation_minor_deg)
+    limits = torch.where(is_main, config.rotation_main_deg, config.rotation_minor_deg).float()
     blur = words(Draw.BLUR)
-    sigma_range = config.blur_sigma_max - config.blur_sigma_min
-    blur_sigma = config.blur_sigma_min + sigma_range * philox.uniform(blur[:, 1])
+    # In double the product of two float32 numbers is exact, whether fused with the sum or not.
+    low = torch.tensor(config.blur_sigma_min, dtype=torch.float32)
+    span = torch.tensor(config.blur_sigma_max - config.blur_sigma_min, dtype=torch.float32)
+    blur_sigma = (span.double() * philox.uniform(blur[:, 1]).double() + low.double()).float()
     mask = words(Draw.AXIS_MASK)
     noise_gate = gate(words(Draw.NOISE_GATE)[:, 0], config.noise_prob)
     return AugmentParams(
@@ -173,7 +178,7 @@ def draw_params(
         shear=shear,
         spatial_flip=gate(words(Draw.SPATIAL_FLIP)[:, 0], config.spatial_flip_prob),
         rotation_angles=philox.uniform(rotation[:, 1:]) * limits * (math.pi / 180.0),
-        noise_std=torch.where(noise_gate, config.noise_std, 0.0),
+        noise_std=torch.where(noise_gate, config.noise_std, 0.0).float(),
         blur_sigma=torch.where(gate(blur[:, 0], config.blur_prob), blur_sigma, 0.0),
         axis_mask=torch.where(
             gate(mask[:, 0], config.axis_mask_prob), philox.bounded(mask[:, 1], 3), -1
@@ -183,7 +188,7 @@ def draw_params(
 
 
 def draw_noise(
-    shape: tuple[int, ...], view: View, *, seed: int, step: int, positions: Tensor
+    shape: tuple[int, ...], view: View, *, seed: int, step: int | Tensor, positions: Tensor
 ) -> Tensor:
     """Standard normal draws [N, *shape]; element e comes from block e // 4, word e % 4."""
     elements = math.prod(shape)
@@ -211,6 +216,11 @@ def rotation_matrix(angles: Tensor) -> Tensor:
         matrices[axis, :, row, column] = sin[:, axis]
         matrices[axis, :, column, row] = -sin[:, axis]
     return matrices[2] @ matrices[1] @ matrices[0]
+
+
+def multiply(matrices: Tensor, x: Tensor) -> Tensor:
+    """Matrices [N, 3, 3] times the coordinates of x [N, 3, T, V, M]."""
+    return (matrices @ x.flatten(2)).reshape(x.shape)
 
 
 def blur_time(x: Tensor, sigma: Tensor, taps: int, normalize: bool) -> Tensor:
@@ -243,6 +253,44 @@ def to_stream(x: Tensor, stream: str, parents: Tensor) -> Tensor:
     raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
 
 
+def augment_positions(
+    x: Tensor,
+    params: AugmentParams,
+    *,
+    swap: Tensor,
+    noise: Tensor | None = None,
+    crop_ratio: int = 6,
+    blur_taps: int = 15,
+    blur_normalize: bool = False,
+) -> Tensor:
+    """Apply given parameters to positions [N, 3, T, V, M], in the chain's order; see AugmentParams.
+
+    `swap` [V] is the left-right permutation of the joints. `noise` [N, 3, T, V, M] is added as it
+    is.
+    """
+    frames = x.shape[2]
+    if params.crop_start is not None:
+        source = crop_frames(params.crop_start.long(), frames, crop_ratio)
+        x = torch.gather(x, 2, source[:, None, :, None, None].expand_as(x))
+    if params.shear is not None:
+        x = multiply(params.shear.to(x.dtype), x)
+    if params.spatial_flip is not None:
+        x = torch.where(params.spatial_flip[:, None, None, None, None], x[:, :, :, swap], x)
+    if params.rotation_angles is not None:
+        x = multiply(rotation_matrix(params.rotation_angles.to(x.dtype)), x)
+    if noise is not None:
+        x = x + noise
+    if params.blur_sigma is not None:
+        x = blur_time(x, params.blur_sigma, blur_taps, blur_normalize)
+    if params.axis_mask is not None:
+        axes = torch.arange(x.shape[1], device=x.device)
+        kept = params.axis_mask[:, None] != axes
+        x = torch.where(kept[:, :, None, None, None], x, torch.zeros_like(x))
+    if params.temporal_flip is not None:
+        x = torch.where(params.temporal_flip[:, None, None, None, None], x.flip(2), x)
+    return x
+
+
 def apply_augment(
     x: Tensor,
     params: AugmentParams,
@@ -255,36 +303,23 @@ def apply_augment(
     blur_taps: int = 15,
     blur_normalize: bool = False,
 ) -> Tensor:
-    """Apply given parameters to positions [N, 3, T, V, M], in the chain's order; see AugmentParams.
+    """As `augment_positions`, then turned into a stream.
 
-    `swap` [V] is the left-right permutation of the joints, `parents` [V] each joint's neighbour
-    towards the centre. `noise` [N, 3, T, V, M] is added as it is.
+    `parents` [V] is each joint's neighbour towards the centre.
     """
-    frames = x.shape[2]
-    if params.crop_start is not None:
-        source = crop_frames(params.crop_start.long(), frames, crop_ratio)
-        x = torch.gather(x, 2, source[:, None, :, None, None].expand_as(x))
-    if params.shear is not None:
-        x = torch.einsum("nij,njtvm->nitvm", params.shear.to(x.dtype), x)
-    if params.spatial_flip is not None:
-        x = torch.where(params.spatial_flip[:, None, None, None, None], x[:, :, :, swap], x)
-    if params.rotation_angles is not None:
-        rotation = rotation_matrix(params.rotation_angles.to(x.dtype))
-        x = torch.einsum("nij,njtvm->nitvm", rotation, x)
-    if noise is not None:
-        x = x + noise
-    if params.blur_sigma is not None:
-        x = blur_time(x, params.blur_sigma, blur_taps, blur_normalize)
-    if params.axis_mask is not None:
-        axes = torch.arange(x.shape[1], device=x.device)
-        kept = params.axis_mask[:, None] != axes
-        x = torch.where(kept[:, :, None, None, None], x, torch.zeros_like(x))
-    if params.temporal_flip is not None:
-        x = torch.where(params.temporal_flip[:, None, None, None, None], x.flip(2), x)
+    x = augment_positions(
+        x,
+        params,
+        swap=swap,
+        noise=noise,
+        crop_ratio=crop_ratio,
+        blur_taps=blur_taps,
+        blur_normalize=blur_normalize,
+    )
     return to_stream(x, stream, parents)
 
 
-def skeleton_augment(
+def skeleton_augment_streams(
     data: Tensor,
     index: Tensor,
     *,
@@ -292,16 +327,17 @@ def skeleton_augment(
     parents: Tensor,
     config: AugmentConfig,
     seed: int,
-    step: int,
+    step: int | Tensor,
     offset: int = 0,
-    stream: str = "joint",
+    streams: Sequence[str] = STREAMS,
     scale: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The extreme, query and key view of the sequences `data[index]`, each [N, 3, T, V, M] float32.
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each stream, the extreme, query and key view of the sequences `data[index]`.
 
-    `offset` is the place of `index[0]` in the global batch; `scale` turns stored units to metres.
+    Views are [N, 3, T, V, M] float32 on the index's device. `offset` is the place of `index[0]` in
+    the global batch; `scale` turns stored units to metres.
     """
-    x = data[index].to(torch.float32) * scale
+    x = data[index.to(data.device)].to(index.device, torch.float32) * scale
     positions = offset + torch.arange(len(index), device=x.device)
     views = []
     for view in View:
@@ -313,12 +349,10 @@ def skeleton_augment(
             noise = draw_noise(tuple(x.shape[1:]), view, seed=seed, step=step, positions=positions)
             noise = noise * params.noise_std[:, None, None, None, None]
         views.append(
-            apply_augment(
+            augment_positions(
                 x,
                 params,
                 swap=swap,
-                parents=parents,
-                stream=stream,
                 noise=noise,
                 crop_ratio=config.crop_ratio,
                 blur_taps=config.blur_taps,
@@ -326,4 +360,11 @@ def skeleton_augment(
             )
         )
     extreme, query, key = views
-    return extreme, query, key
+    return [
+        (
+            to_stream(extreme, stream, parents),
+            to_stream(query, stream, parents),
+            to_stream(key, stream, parents),
+        )
+        for stream in streams
+    ]

@@ -3,11 +3,23 @@
 
 #include <cstddef>  // any header of the C library says whether it is glibc
 
-// A function that both the host compiler and nvcc's device pass may use.
+// A small function that both the host compiler and nvcc's device pass may use. Always inlined: in a
+// multiversioned loop a call would keep the loop from being vectorised.
 #if defined(__CUDACC__)
 #define AIMCLR_HD __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
+#define AIMCLR_HD inline __attribute__((always_inline))
 #else
 #define AIMCLR_HD inline
+#endif
+
+// Before a loop whose trip count is known when it is compiled: keeps its arrays in registers.
+#if defined(__CUDA_ARCH__)
+#define AIMCLR_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define AIMCLR_UNROLL _Pragma("GCC unroll 64")
+#else
+#define AIMCLR_UNROLL
 #endif
 
 // A CPU loop compiled once per instruction set; the loader picks one when the library is opened, so

@@ -58,7 +58,7 @@ Status stgcn_block_backward(
     call.eps = eps;
     call.d_x = d_x;
     call.d_norms = d_norms;
-    call.prepare(adjacency, spatial_weight, temporal_weight, residual_weight);
+    call.prepare(adjacency, spatial_weight, temporal_weight, residual_weight, threads);
     call.run(scratch.data(), threads);
     call.write_weights(d_spatial_weight, d_temporal_weight, d_residual_weight, threads);
     call.write_edges(spatial_bias, d_spatial_bias, d_adjacency);

@@ -24,6 +24,7 @@ struct BackwardScratch {
     T *product, *beside;  // gradients of a frame's inputs, of the spatial and residual product
     T *beside_rows, *beside_columns;
     T* edge_sums;
+    T* transformed;  // for Winograd's convolution
 
     BackwardScratch(const Plan& plan, Arena& arena) {
         const Index frames = std::max(plan.shorter, chunk_frames(plan));
@@ -36,6 +37,7 @@ struct BackwardScratch {
         beside_rows = arena.take<T>(plan.residual ? plan.joints * plan.out : 0);
         beside_columns = arena.take<T>(plan.residual ? plan.out * plan.pitch : 0);
         edge_sums = arena.take<T>(plan.parts * plan.joints * plan.joints * kMaxLanes);
+        transformed = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().scratch_size() : 0);
     }
 };
 
@@ -65,7 +67,7 @@ struct Backward {
     T *d_x{}, *d_norms{};
 
     Graph<T> graph;
-    T *packed_spatial, *packed_temporal, *packed_residual;
+    T *packed_spatial, *packed_temporal, *packed_residual, *packed_points;
     T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
     double* norm_sums;                // [batch][norms][2][out]
     T* inner;                         // [batch][T][V][out]: gradient of the spatial norm's output
@@ -77,6 +79,7 @@ struct Backward {
         packed_spatial = arena.take<T>(out * plan.wide_inputs);
         packed_temporal = arena.take<T>(plan.taps * out * out);
         packed_residual = arena.take<T>(plan.residual ? out * plan.wide_in : 0);
+        packed_points = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().packed_size() : 0);
         for (T** of : {&scale, &shift, &k0, &k1, &k2}) {
             *of = arena.take<T>(plan.norms * out);
         }
@@ -87,7 +90,7 @@ struct Backward {
     }
 
     void prepare(const T* adjacency, const T* spatial_weight, const T* temporal_weight,
-                 const T* residual_weight) {
+                 const T* residual_weight, int threads) {
         const Index out = plan.out, in = plan.in, taps = plan.taps;
         graph.fill(plan, adjacency);
         const auto weights = spatial_weights(plan, spatial_weight);
@@ -102,6 +105,13 @@ struct Backward {
         pack(taps * out, out, kernels.lanes, packed_temporal, [&](Index row, Index c) {
             return temporal_weight[(row % out * out + c) * taps +
                                    order[static_cast<std::size_t>(row / out)]];
+        });
+        // The gradient is a convolution with the taps the other way round.
+        for_each(plan.use_winograd() ? kWinogradPoints : 0, threads, [&](Index point, Index) {
+            plan.winograd<T>().pack_point(
+                point, kernels.lanes, packed_points, [=](Index tap, Index input, Index c) {
+                    return temporal_weight[(input * out + c) * taps + taps - 1 - tap];
+                });
         });
         if (plan.residual) {
             pack(out, in, kernels.lanes, packed_residual,
@@ -198,12 +208,19 @@ struct Backward {
                                out});
             }
         }
+        const Index covered = plan.winograd_frames();
+        if (covered > 0) {
+            plan.winograd<T>().run(kernels, scratch.columns, packed_points, nullptr,
+                                   inner + sample * plan.map(), scratch.transformed);
+        }
         for (Index t = 0; t < plan.frames; ++t) {
             const Plan::Reach reach = plan.reach_back(t);
             const Index at = sample * plan.map() + t * row;
-            kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch, joints,
-                             reach.taps * out, packed_temporal, plan.taps * out, reach.tap * out,
-                             out, nullptr, 0, inner + at, out});
+            if (t >= covered) {
+                kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch,
+                                 joints, reach.taps * out, packed_temporal, plan.taps * out,
+                                 reach.tap * out, out, nullptr, 0, inner + at, out});
+            }
             kernels.relu_backward(
                 {inner + at, spatial + at, scale, shift, mean(0), joints, out, sums_of(sample, 0)});
         }

@@ -13,6 +13,7 @@ struct Scratch {
     T *columns, *activated;            // of a frame's inputs, of a sample after the spatial norm
     T *spatial, *temporal, *shortcut;  // a sample's maps, where they are not kept
     double* sums;                      // [2][out]
+    T* transformed;                    // for Winograd's convolution
 
     Scratch(const Plan& plan, bool maps, Arena& arena) {
         columns = arena.take<T>(plan.wide_inputs * plan.pitch);
@@ -21,6 +22,7 @@ struct Scratch {
         temporal = arena.take<T>(maps ? plan.short_map() : 0);
         shortcut = arena.take<T>(maps && plan.residual ? plan.short_map() : 0);
         sums = arena.take<double>(2 * plan.out);
+        transformed = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().scratch_size() : 0);
     }
 };
 
@@ -36,7 +38,7 @@ struct Forward {
     T *y{}, *statistics{}, *spatial{}, *temporal{}, *shortcut{};
 
     Graph<T> graph;
-    T *joint_bias, *packed_spatial, *packed_temporal, *packed_residual;
+    T *joint_bias, *packed_spatial, *packed_temporal, *packed_residual, *packed_points;
     T *scale, *shift;  // [norms][out]
     double* moments;   // [batch][norms][2][out]: mean and sum of squares around it, by sample
 
@@ -45,6 +47,7 @@ struct Forward {
         packed_spatial = arena.take<T>(plan.inputs * plan.out);
         packed_temporal = arena.take<T>(plan.taps * plan.out * plan.out);
         packed_residual = arena.take<T>(plan.residual ? plan.in * plan.out : 0);
+        packed_points = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().packed_size() : 0);
         scale = arena.take<T>(plan.norms * plan.out);
         shift = arena.take<T>(plan.norms * plan.out);
         moments = arena.take<double>(plan.batch * plan.norms * 2 * plan.out);
@@ -55,7 +58,7 @@ struct Forward {
     }
 
     void prepare(const T* adjacency, const T* spatial_weight, const T* spatial_bias,
-                 const T* temporal_weight, const T* residual_weight) {
+                 const T* temporal_weight, const T* residual_weight, int threads) {
         const Index out = plan.out, taps = plan.taps, in = plan.in;
         graph.fill(plan, adjacency);
         std::fill_n(joint_bias, plan.joints * out, T{0});
@@ -73,6 +76,12 @@ struct Forward {
              spatial_weights(plan, spatial_weight));
         pack(taps * out, out, kernels.lanes, packed_temporal, [=](Index row, Index c) {
             return temporal_weight[(c * out + row % out) * taps + row / out];
+        });
+        for_each(plan.use_winograd() ? kWinogradPoints : 0, threads, [&](Index point, Index) {
+            plan.winograd<T>().pack_point(
+                point, kernels.lanes, packed_points, [=](Index tap, Index input, Index c) {
+                    return temporal_weight[(c * out + input) * taps + tap];
+                });
         });
         if (plan.residual) {
             pack(in, out, kernels.lanes, packed_residual,
@@ -121,7 +130,15 @@ struct Forward {
                                 scratch.activated + t * out * plan.pitch, plan.pitch, nullptr, 0});
         }
         std::fill_n(scratch.sums, 2 * out, 0.0);
-        for (Index t = 0; t < plan.shorter; ++t) {
+        const Index covered = plan.winograd_frames();
+        if (covered > 0) {
+            plan.winograd<T>().run(kernels, scratch.activated, packed_points, temporal_bias, to,
+                                   scratch.transformed);
+            for (Index t = 0; training() && t < covered; ++t) {
+                kernels.moments({to + t * row, to, joints, out, scratch.sums});
+            }
+        }
+        for (Index t = covered; t < plan.shorter; ++t) {
             const Plan::Reach reach = plan.reach(t);
             multiply(scratch.activated + reach.frame * out * plan.pitch, reach.taps * out,
                      packed_temporal, plan.taps * out, reach.tap * out, temporal_bias, 0,
@@ -285,7 +302,8 @@ Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weig
     call.shortcut = shortcut;
     call.temporal_bias = temporal_bias;
     call.residual_bias = residual_bias;
-    call.prepare(adjacency, spatial_weight, spatial_bias, temporal_weight, residual_weight);
+    call.prepare(adjacency, spatial_weight, spatial_bias, temporal_weight, residual_weight,
+                 threads);
     call.run(scratch.data(), threads);
     return {};
 }

@@ -8,12 +8,12 @@
 
 #include "cpu/parallel.h"
 #include "cpu/stgcn_block.h"
-#include "cpu/stgcn_tile.h"
+#include "cpu/stgcn_winograd.h"
 
 namespace aimclr::cpu::stgcn {
 
 inline constexpr Index kMaxLanes = 16;
-inline constexpr Index kMaxNorms = 3;  // spatial, temporal, residual
+inline constexpr Index kWinogradChannels = 64;  // from here on it is the faster way
 
 // Sizes that follow from the shape alone, for vectors of any width.
 struct Plan : StgcnShape {
@@ -63,6 +63,20 @@ struct Plan : StgcnShape {
         const Index first = t * stride - taps / 2;
         const Index begin = std::max<Index>(first, 0), end = std::min(first + taps, frames);
         return {begin - first, std::max<Index>(end - begin, 0), begin};
+    }
+
+    // Where products dominate, fewer of them are worth the transforms.
+    bool use_winograd() const {
+        return stride == 1 && taps % kWinogradTaps == 0 && taps > 1 && out >= kWinogradChannels &&
+               frames >= kWinogradFrames;
+    }
+    template <typename T>
+    Winograd<T> winograd() const {
+        return {frames, joints, out, taps, pitch};
+    }
+    // Frames that Winograd's transform covers; the rest are convolved directly.
+    Index winograd_frames() const {
+        return use_winograd() ? frames / kWinogradFrames * kWinogradFrames : 0;
     }
 
     // The same for its gradient at input frame `t`. Taps of a frame are every stride-th, the last

@@ -7,16 +7,27 @@
 #include "cpu/stgcn_outer.h"
 #include "cpu/stgcn_rows.h"
 #include "cpu/stgcn_tile.h"
+#include "cpu/stgcn_winograd.h"
 
 namespace aimclr::cpu::stgcn {
 
 template <typename T, int kBytes>
 Kernels<T> kernels() {
     using Tl = Tile<T, kBytes>;
-    return {Tl::kLanes,         &product<Tl, T>,       &outer<Tl, T>,
-            &activation<Tl, T>, &moments<Tl, T>,       &finish<Tl, T>,
-            &norm_sums<Tl, T>,  &norm_backward<Tl, T>, &relu_backward<Tl, T>,
-            &gather<Tl, T>,     &scatter<Tl, T>,       &mask<Tl, T>,
+    return {Tl::kLanes,
+            &product<Tl, T>,
+            &outer<Tl, T>,
+            &activation<Tl, T>,
+            &moments<Tl, T>,
+            &finish<Tl, T>,
+            &norm_sums<Tl, T>,
+            &norm_backward<Tl, T>,
+            &relu_backward<Tl, T>,
+            &gather<Tl, T>,
+            &scatter<Tl, T>,
+            &mask<Tl, T>,
+            &winograd_input<Tl, T>,
+            &winograd_output<Tl, T>,
             &add<Tl, T>};
 }
 

@@ -28,6 +28,15 @@ template <typename Tl>
 AIMCLR_INLINE void transpose(typename Tl::Vec (&m)[Tl::kLanes]) {
     constexpr int kLanes = Tl::kLanes;
     using Vec = typename Tl::Vec;
+#ifdef __clang__  // it has no shuffle by a vector of indices
+    for (int i = 0; i < kLanes; ++i) {
+        for (int j = 0; j < i; ++j) {
+            const auto lane = m[i][j];
+            m[i][j] = m[j][i];
+            m[j][i] = lane;
+        }
+    }
+#else
     using Lane = std::conditional_t<sizeof(m[0][0]) == 4, std::int32_t, std::int64_t>;
     using Lanes [[gnu::vector_size(sizeof(Vec))]] = Lane;
 #pragma GCC unroll 4
@@ -48,35 +57,34 @@ AIMCLR_INLINE void transpose(typename Tl::Vec (&m)[Tl::kLanes]) {
             }
         }
     }
+#endif
 }
 
-// columns[c][joint] = value(joint, c), a vector of channels at a time; lanes beyond the joints are
-// zeros. value(joint, c) is called once for each joint and vector.
+// columns[c][joint] = value(joint, c), a vector of channels at a time. The last square of a frame
+// overlaps the one before; where there is only one, lanes beyond the joints are zeros.
 template <typename Tl, typename T, typename Value>
 AIMCLR_INLINE void to_columns(Index joints, Index channels, T* columns, Index pitch,
                               const Value& value) {
     constexpr Index kLanes = Tl::kLanes;
+    typename Tl::Vec square[kLanes];
     for (Index c = 0; c < channels; c += kLanes) {
-        for (Index joint = 0; joint < joints; joint += kLanes) {
-            typename Tl::Vec square[kLanes];
-            if (joint + kLanes <= joints) {
+        for (Index next = 0; next < joints; next += kLanes) {
+            const Index joint = next + kLanes <= joints ? next : joints - kLanes;
+            if (joint >= 0) {
 #pragma GCC unroll 16
                 for (Index j = 0; j < kLanes; ++j) {
                     square[j] = value(joint + j, c);
                 }
             } else {
-#pragma GCC unroll 16
                 for (Index j = 0; j < kLanes; ++j) {
-                    square[j] = typename Tl::Vec{};
-                    if (joint + j < joints) {
-                        square[j] = value(joint + j, c);
-                    }
+                    square[j] = j < joints ? value(j, c) : typename Tl::Vec{};
                 }
             }
             transpose<Tl>(square);
+            T* const to = columns + c * pitch + (joint < 0 ? 0 : joint);
 #pragma GCC unroll 16
             for (Index j = 0; j < kLanes; ++j) {
-                store<Tl>(columns + (c + j) * pitch + joint, square[j]);
+                store<Tl>(to + j * pitch, square[j]);
             }
         }
     }

@@ -168,6 +168,25 @@ struct Mask {
     T* to;
 };
 
+// Six frames of columns to six points, `step` apart (stgcn_winograd.h).
+template <typename T>
+struct WinogradInput {
+    const T* frames[6];
+    Index count;
+    T* to;
+    Index step;
+};
+
+// Six points, `step` apart, to four frames of rows in a row.
+template <typename T>
+struct WinogradOutput {
+    const T* products;
+    Index step;
+    const T* bias;  // null for zero
+    Index joints, channels;
+    T* to;
+};
+
 // to[i] += from[i]
 template <typename T>
 struct Add {
@@ -190,6 +209,8 @@ struct Kernels {
     void (*gather)(const Edges<T>&, const Gather<T>&);
     void (*scatter)(const Edges<T>&, const Scatter<T>&);
     void (*mask)(const Mask<T>&);
+    void (*winograd_input)(const WinogradInput<T>&);
+    void (*winograd_output)(const WinogradOutput<T>&);
     void (*add)(const Add<T>&);
 };
 

@@ -43,6 +43,9 @@ CASES = [
     Case(3, 16, 16, 6, 5, taps=1),
     Case(3, 32, 16, 5, 5, taps=1, stride=2, residual="convolution"),
     Case(3, 16, 16, 1, 20),
+    Case(2, 64, 64, 13, 22),
+    Case(2, 128, 128, 15, 17),  # wide enough for Winograd's convolution, with frames left over
+    Case(1, 128, 128, 9, 5, taps=3, training=False),
     Case(2, 5, 7, 4, 3, stride=2, residual="convolution"),  # channels that fill no vector
     Case(2, 7, 7, 3, 1, training=False),
 ]
@@ -158,7 +161,7 @@ def test_the_result_does_not_depend_on_the_threads(case):
 
 @pytest.mark.parametrize("vector_bytes", [4, 16, 32, 64])
 def test_every_width_of_vectors(vector_bytes, monkeypatch):
-    monkeypatch.setattr(op, "VECTOR_BYTES", vector_bytes)
+    monkeypatch.setattr(op.cpp, "VECTOR_BYTES", vector_bytes)
     for case in (CASES[1], CASES[2]):
         exact = make(case)
         grad = torch.randn(2, case.out, -(-case.frames // case.stride), case.joints)

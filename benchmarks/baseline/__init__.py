@@ -1,0 +1,1 @@
+"""What people use now, written for comparison; see README.md beside this file."""

@@ -1,0 +1,169 @@
+"""Time and memory of a step, alone or in turn with the step it is compared with."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+ROUNDS = (5, 50)  # fewest and most
+FLUSH_BYTES = 256 << 20  # more than any GPU's L2 cache
+
+
+class Unavailable(Exception):
+    """A provider cannot run a case; the message says why."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something to time.
+
+    Attributes:
+        run: does the work, `calls` times over.
+        calls: what the time is divided by.
+        graph: can be captured in a CUDA graph; if not, launches are part of its GPU time.
+        host: works on the host, too, so that only wall time counts.
+        workers: has worker processes, whose memory cannot be seen from here.
+        warmup: runs before it is as fast as it gets.
+    """
+
+    run: Callable[[], object]
+    calls: int = 1
+    graph: bool = True
+    host: bool = False
+    workers: bool = False
+    warmup: int = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call: median and quartiles of `rounds` rounds."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+    how: str  # "wall", "graph" or "events"
+
+    @staticmethod
+    def of(seconds: Sequence[float], calls: int, how: str) -> Timing:
+        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        return Timing(median / calls, low / calls, high / calls, len(seconds), how)
+
+
+def synchronised(step: Step, device: str) -> Callable[[], None]:
+    def run() -> None:
+        step.run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return run
+
+
+def stopwatch(run: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def rounds_within(budget: float, seconds: float) -> int:
+    """How many rounds of `seconds` fit the budget, within ROUNDS."""
+    fewest, most = ROUNDS
+    return max(fewest, min(most, int(budget / max(seconds, 1e-9))))
+
+
+def large(used: int | None) -> bool:
+    """A graph would hold on to so much memory that what it is compared with may not fit."""
+    return used is not None and used > torch.cuda.get_device_properties(0).total_memory / 8
+
+
+def gpu_timings(steps: Sequence[Step], budget: float) -> list[Timing]:
+    """Time on the GPU of each step, in turns, each round with a cold L2 cache.
+
+    A step is replayed as a CUDA graph. Where it cannot be captured it is launched as usual between
+    two events.
+    """
+    replays = [_captured(step) for step in steps]
+    runs = [replay or step.run for replay, step in zip(replays, steps, strict=True)]
+    flush = torch.empty(FLUSH_BYTES // 4, device="cuda")
+    torch.cuda.synchronize()
+    seconds = sum(stopwatch(synchronised(Step(run), "cuda")) for run in runs)
+    rounds = rounds_within(budget, seconds)
+    times: list[list[float]] = [[] for _ in steps]
+    for _ in range(rounds):
+        for run, into in zip(runs, times, strict=True):
+            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            flush.zero_()
+            before.record()
+            run()
+            after.record()
+            after.synchronize()
+            into.append(before.elapsed_time(after) / 1e3)
+    return [
+        Timing.of(into, step.calls, "graph" if replay else "events")
+        for into, step, replay in zip(times, steps, replays, strict=True)
+    ]
+
+
+def _captured(step: Step) -> Callable[[], None] | None:
+    if not step.graph:
+        return None
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step.run()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            step.run()
+    except RuntimeError as error:  # out of memory is one
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        warnings.warn(f"not captured in a CUDA graph: {str(error).splitlines()[0]}", stacklevel=2)
+        return None
+    return graph.replay
+
+
+def extra_bytes(step: Step, device: str) -> int | None:
+    """Memory that a step needs beyond what was there before, at its peak.
+
+    On a GPU what torch allocates. On the CPU the growth of the process's resident memory, whoever
+    allocated it; None where Linux does not tell, or where
+    workers allocate.
+    """
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step.run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    if step.workers:
+        return None
+    try:
+        # Freed memory that the allocator keeps would hide what the step needs.
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before = _status("VmRSS")
+        step.run()
+        return max(0, _status("VmHWM") - before)
+    except (OSError, AttributeError):
+        return None
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) << 10
+    raise OSError(f"/proc/self/status has no {field}")

@@ -1,0 +1,165 @@
+"""Rows of a run, what they were measured on, and the CSV files that keep them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+
+import numpy
+import torch
+
+FOLDER = Path(__file__).parent / "results"
+LIMITS = "limits"  # the op of rows that hold the hardware's limits
+
+
+@dataclass(frozen=True)
+class Row:
+    """One provider of one case. Times are medians; None is written as an empty cell.
+
+    Attributes:
+        op: benchmark, or "limits".
+        device: "cpu" or "cuda".
+        precision: "fp32", "tf32" or "bf16".
+        case: sizes.
+        provider: who computed it.
+        package: 1 where that is this package.
+        status: "ok", or what went wrong.
+        ms: milliseconds, on a GPU by its own clock where `how` is not "wall".
+        low_ms, high_ms: quartiles.
+        how: "wall", "graph" (replayed) or "events" (launched).
+        wall_ms: by the host's clock, waiting for the device.
+        baseline_ms: the baseline's median, measured in turns with this one.
+        speedup: baseline_ms / ms.
+        limit_ms: the least time by the limits measured in this run.
+        share: limit_ms / ms.
+        rate: bytes or FLOP a second; the limit itself in rows of "limits".
+        extra_mb: peak memory beyond the inputs, 10^6 bytes.
+        rounds: how often it was timed.
+    """
+
+    op: str
+    device: str
+    precision: str
+    case: str
+    provider: str
+    package: int = 0
+    status: str = "ok"
+    ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+    how: str = ""
+    wall_ms: float | None = None
+    baseline_ms: float | None = None
+    speedup: float | None = None
+    limit_ms: float | None = None
+    share: float | None = None
+    rate: float | None = None
+    extra_mb: float | None = None
+    rounds: int = 0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run ran on; the same in each of its rows."""
+
+    cpu: str
+    gpu: str
+    threads: int
+    python: str
+    torch: str
+    triton: str
+    numpy: str
+    commit: str
+    date: str
+
+
+@lru_cache
+def this_machine() -> Machine:
+    return Machine(
+        cpu=_cpu_name(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        triton=_triton_version(),
+        numpy=numpy.__version__,
+        commit=_commit(),
+        date=date.today().isoformat(),
+    )
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """All rows of a run as one CSV file, whole or not at all."""
+    machine = asdict(this_machine())
+    _write_rows(path, ({k: _cell(v) for k, v in (asdict(r) | machine).items()} for r in rows))
+
+
+def _write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        names = [field.name for field in (*fields(Row), *fields(Machine))]
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def join(paths: Iterable[Path], into: Path) -> None:
+    """Several files as one; of rows for the same thing, such as a limit, the first is kept."""
+    found: dict[tuple[str, ...], dict[str, str]] = {}
+    for path in paths:
+        for row in read(path):
+            key = tuple(row[name] for name in ("op", "device", "precision", "case", "provider"))
+            found.setdefault(key, row)
+    _write_rows(into, found.values())
+
+
+def _cell(value: object) -> object:
+    return f"{value:.5g}" if isinstance(value, float) else value
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _triton_version() -> str:
+    try:
+        import triton
+    except ImportError:
+        return ""
+    return str(triton.__version__)
+
+
+def _commit() -> str:
+    """The commit measured, with a + where sources differ from it."""
+    given = os.environ.get("AIMCLR_COMMIT")
+    if given:
+        return given
+    git = ["git", "-C", str(FOLDER.parent)]
+    changed = ["status", "--porcelain", "--untracked-files=no", "--", ":/", ":!results"]
+    try:
+        name = subprocess.run(
+            [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run([*git, *changed], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + ("+" if dirty else "")

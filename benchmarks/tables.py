@@ -1,0 +1,180 @@
+"""Put measured results into Markdown: every table between markers is made from a CSV file.
+
+    python benchmarks/tables.py            # rewrite README.md
+    python benchmarks/tables.py --check    # fail if a table is not what its file says
+    python benchmarks/tables.py --show X   # print all tables of benchmarks/results/X.csv
+
+A table stands between <!-- table:RESULTS/OP --> and <!-- /table -->, for OP of
+benchmarks/results/RESULTS.csv; OP may be followed by :PRECISION, as in h100/eadm_pool:bf16, and is
+"limits" for what the hardware reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+import results
+from harness import BASELINE, FLOOR
+from results import LIMITS
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = re.compile(r"(<!-- table:(\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
+MARKER = "<!-- table:"
+Rows = list[dict[str, str]]
+
+
+class TableError(ValueError):
+    """A marker names what there is no result for, or is not closed."""
+
+
+def render(text: str, folder: Path = results.FOLDER) -> str:
+    """`text` with every table between markers made anew."""
+    found = len(TABLE.findall(text))
+    if found != text.count(MARKER):
+        raise TableError(f"{text.count(MARKER)} tables begin, {found} of them are well formed")
+    return TABLE.sub(lambda match: match[1] + table(match[2], folder) + match[4], text)
+
+
+def table(name: str, folder: Path = results.FOLDER) -> str:
+    """The Markdown of RESULTS/OP or RESULTS/OP:PRECISION, with a line on the machine."""
+    stem, _, rest = name.partition("/")
+    op, _, precision = rest.partition(":")
+    path = folder / f"{stem}.csv"
+    if not path.exists():
+        raise TableError(f"table {name}: there is no {path.name} in {folder.name}/")
+    rows = [row for row in results.read(path) if row["op"] == op]
+    if op != LIMITS and precision:
+        rows = [row for row in rows if row["precision"] == precision]
+    if not rows:
+        raise TableError(f"table {name}: {path.name} has no such rows")
+    lines = limits_table(rows) if op == LIMITS else times_table(rows)
+    return "\n".join([*lines, "", machine(rows[0], rows), ""])
+
+
+def times_table(rows: Rows) -> list[str]:
+    """Cases down, providers across; then what the fastest of this package's gains."""
+    providers = ordered(row["provider"] for row in rows)
+    precisions = ordered(row["precision"] for row in rows)
+    keys = ordered((row["precision"], row["case"]) for row in rows)
+    header = ["sizes", *providers, "speed-up", "of the limit", "extra memory"]
+    lines = [markdown(header), markdown(["---", *["---:"] * (len(header) - 1)])]
+    for key in keys:
+        by = {r["provider"]: r for r in rows if (r["precision"], r["case"]) == key}
+        times = [milliseconds(by.get(provider)) for provider in providers]
+        timed = [row for row in by.values() if row["package"] == "1" and row["ms"]]
+        best = min(timed, key=lambda row: float(row["ms"]), default=None)
+        if best is not None:
+            place = providers.index(best["provider"])
+            times[place] = f"**{times[place]}**"
+        sizes = key[1].replace("-", ", ")
+        if len(precisions) > 1:
+            sizes += f", {key[0]}"
+        lines.append(markdown([sizes, *times, *gains(best, by.get(BASELINE))]))
+    return lines
+
+
+def gains(best: dict[str, str] | None, baseline: dict[str, str] | None) -> list[str]:
+    """Speed-up over the baseline, share of the limit, and both memories."""
+    if best is None:
+        return ["", "", ""]
+    speedup = f"{float(best['speedup']):.3g}×" if best["speedup"] else ""
+    share = f"{100 * float(best['share']):.0f} %" if best["share"] else ""
+    memory = megabytes(best)
+    if baseline is not None and megabytes(baseline):
+        memory = f"{megabytes(baseline)} → {memory}"
+    return [speedup, share, memory]
+
+
+def limits_table(rows: Rows) -> list[str]:
+    lines = [markdown(["limit", "measured"]), markdown(["---", "---:"])]
+    for row in rows:
+        rate = float(row["rate"])
+        if row["case"] == "copy":
+            lines.append(
+                markdown([f"{row['device']}: copy, read + written", f"{rate / 1e9:,.0f} GB/s"])
+            )
+        else:
+            what = f"{row['device']}: matrix product, {row['precision']}"
+            lines.append(markdown([what, f"{rate / 1e12:.3g} TFLOP/s"]))
+    return lines
+
+
+def machine(row: dict[str, str], rows: Rows) -> str:
+    where = row["gpu"] if row["device"] == "cuda" else row["cpu"]
+    # The CPU's own work is part of those.
+    host = f", {row['cpu']}" if row["device"] == "cuda" else f", {row['threads']} threads"
+    versions = f"torch {row['torch']}"
+    if row["triton"] and any(each["provider"] == "triton" for each in rows):
+        versions += f", Triton {row['triton']}"
+    return (
+        f"Medians in milliseconds on {where}{host}; {versions}, Python {row['python']}, "
+        f"commit {row['commit']}, {row['date']}."
+        if row["op"] != LIMITS
+        else f"{where}{host}; {versions}, commit {row['commit']}, {row['date']}."
+    )
+
+
+def milliseconds(row: dict[str, str] | None) -> str:
+    if row is None:
+        return ""
+    return f"{float(row['ms']):.3g}" if row["ms"] else row["status"]
+
+
+def megabytes(row: dict[str, str]) -> str:
+    if not row["extra_mb"]:
+        return ""
+    value = float(row["extra_mb"])
+    return f"{value / 1000:.3g} GB" if value >= 1000 else f"{value:.3g} MB"
+
+
+def markdown(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def ordered(values) -> list:
+    """Each once, in the order of appearance; the floor last."""
+    seen = list(dict.fromkeys(values))
+    return [v for v in seen if v != FLOOR] + [v for v in seen if v == FLOOR]
+
+
+def show(name: str) -> None:
+    path = Path(name) if name.endswith(".csv") else results.FOLDER / f"{name}.csv"
+    for op in ordered(row["op"] for row in results.read(path)):
+        print(f"\n{op}\n\n{table(f'{path.stem}/{op}', path.parent)}", end="")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md"])
+    parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
+    parser.add_argument("--show", metavar="X", help="print the tables of a file, a name or a path")
+    options = parser.parse_args()
+    if options.show:
+        show(options.show)
+        return 0
+    stale = []
+    for path in options.files:
+        text = path.read_text(encoding="utf-8")
+        try:
+            fresh = render(text)
+        except TableError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
+        if fresh != text:
+            stale.append(path)
+            if not options.check:
+                temporary = path.with_name(f"{path.name}.tmp")
+                temporary.write_text(fresh, encoding="utf-8")
+                temporary.replace(path)
+    for path in stale:
+        print(
+            f"{path}: " + ("out of date, run benchmarks/tables.py" if options.check else "written")
+        )
+    return int(bool(stale) and options.check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,330 @@
+// The phases of the blocks of skeleton_augment and apply_augment, and the order in which a block
+// runs them.
+#pragma once
+
+#include <cstdint>
+
+#include "common/skeleton_augment_block.h"
+#include "common/skeleton_augment_call.h"
+
+namespace aimclr::augment {
+
+inline Launch launch_of(const DrawnCall& call) {
+    Launch launch = Launch::of(call.chain);
+    launch.align(call.data);
+    for (int stream = 0; stream < call.outputs.streams; ++stream) {
+        for (const void* const view : call.outputs.view[stream]) {
+            launch.align(view);
+        }
+    }
+    return launch;
+}
+
+inline Launch launch_of(const GivenCall& call) {
+    Launch launch = Launch::of(call.chain);
+    launch.align(call.input);
+    launch.align(call.output);
+    launch.align(call.noise_output);
+    return launch;
+}
+
+// What the threads of a block share besides its buffers.
+template <typename Real>
+struct BlockState {
+    Words4 words[kExtremeBlocks + 2 * kPlainBlocks];
+    Plan<Real> plan[kViews];
+    Real weights[kMaxBlurTaps];
+};
+
+// Draws, then writes, the three views of one sample.
+template <typename Out, bool kSpread>
+struct DrawnViews {
+    const DrawnCall& call;
+    BlockState<float>& state;
+    Block<float, kSpread> block;
+    std::int64_t sample;
+
+    AIMCLR_HD std::int64_t elements() const {
+        return block.launch.chain.shape.elements();
+    }
+    // Calls body(sequence), a pointer of the stored type.
+    template <typename Body>
+    AIMCLR_HD void with_sequence(const Body& body) const {
+        const std::int64_t first = call.sequence(sample) * elements();
+        switch (call.data_type) {
+            case DataType::kFloat32:
+                return body(static_cast<const float*>(call.data) + first);
+            case DataType::kFloat64:
+                return body(static_cast<const double*>(call.data) + first);
+            case DataType::kFloat16:
+                return body(static_cast<const Half*>(call.data) + first);
+            case DataType::kBFloat16:
+                return body(static_cast<const BFloat16*>(call.data) + first);
+            case DataType::kInt16:
+                return body(static_cast<const std::int16_t*>(call.data) + first);
+        }
+    }
+    AIMCLR_HD Out* output(int stream, View view) const {
+        return static_cast<Out*>(call.outputs.view[stream][static_cast<int>(view)]) +
+               sample * elements();
+    }
+
+    // 1. Starts to read the sequence, and draws the words behind the parameters.
+    AIMCLR_HD void begin(int thread, Prefetched& prefetched) const {
+        with_sequence([&](const auto* from) { block.prefetch(from, thread, prefetched); });
+        if (thread < kExtremeBlocks + 2 * kPlainBlocks) {
+            const int plain = thread - kExtremeBlocks;
+            const View view = plain < 0              ? View::kExtreme
+                              : plain < kPlainBlocks ? View::kQuery
+                                                     : View::kKey;
+            const int i = plain < 0 ? thread : plain % kPlainBlocks;
+            state.words[thread] = draw_block(call.source_of(sample), view, i);
+        }
+    }
+
+    // 2. Draws the noise while the sequence is on its way, then puts that in place. The parameters
+    // that the noise needs follow from the words at once, without the matrices.
+    AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
+        if (thread < kViews) {
+            const int first = thread == 0 ? 0 : kExtremeBlocks + (thread - 1) * kPlainBlocks;
+            state.plan[thread] =
+                Plan<float>::of(params_from(state.words + first, static_cast<View>(thread),
+                                            block.launch.chain.padding, call.settings));
+        }
+        block.weigh(blur_sigma(state.words, call.settings), thread);
+        if (has_noise(state.words, call.settings)) {
+            block.draw_noise(call.source_of(sample), View::kExtreme, call.settings.noise_std,
+                             masked_axis(state.words, call.settings), thread);
+        }
+        with_sequence([&](const auto* from) { block.stage(from, call.scale, thread, prefetched); });
+    }
+
+    AIMCLR_HD bool blurs() const {
+        return state.plan[0].blur_sigma > 0;
+    }
+    // Whether the extreme view takes more than one step.
+    AIMCLR_HD bool has_steps() const {
+        return state.plan[0].noise_std > 0 || blurs();
+    }
+
+    // 3. Writes the views that take one step. Their stores drain while the extreme view is made.
+    AIMCLR_HD void write_plain(int thread) const {
+        for (int view = has_steps() ? 1 : 0; view < kViews; ++view) {
+            const Plan<float>& plan = state.plan[view];
+            for (int i = 0; i < call.outputs.streams; ++i) {
+                block.write_direct(output(i, static_cast<View>(view)), call.outputs.stream[i], plan,
+                                   thread);
+            }
+        }
+        if (has_steps()) {
+            const Plan<float>& plan = state.plan[0];
+            block.transform(plan, plan.noise_std > 0, static_cast<const float*>(nullptr), thread);
+        }
+    }
+
+    // 4. Only if blurs().
+    AIMCLR_HD void blur(int thread) const {
+        block.blur(state.plan[0].axis_mask, thread);
+    }
+
+    // 5. Only if has_steps().
+    AIMCLR_HD void write_staged(int thread) const {
+        const Plan<float>& plan = state.plan[0];
+        const float* const buffer = plan.blur_sigma > 0 ? block.raw : block.work;
+        for (int i = 0; i < call.outputs.streams; ++i) {
+            block.write_from(buffer, output(i, View::kExtreme), call.outputs.stream[i], plan,
+                             thread);
+        }
+    }
+};
+
+// The order of the phases. phase(body) calls body(thread, prefetched) for all threads of the block
+// and returns when all are done.
+template <typename Out, bool kSpread, typename Phase>
+AIMCLR_HD void run(const DrawnViews<Out, kSpread>& views, const Phase& phase) {
+    phase([&](int thread, Prefetched& prefetched) { views.begin(thread, prefetched); });
+    phase([&](int thread, Prefetched& prefetched) { views.prepare(thread, prefetched); });
+    phase([&](int thread, Prefetched&) { views.write_plain(thread); });
+    if (views.blurs()) {
+        phase([&](int thread, Prefetched&) { views.blur(thread); });
+    }
+    if (views.has_steps()) {
+        phase([&](int thread, Prefetched&) { views.write_staged(thread); });
+    }
+}
+
+// Augments one sample with given parameters, or takes the gradient back through that.
+template <typename T, bool kSpread>
+struct GivenView {
+    using Real = RealOf<T>;
+
+    const GivenCall& call;
+    BlockState<Real>& state;
+    Block<Real, kSpread> block;
+    std::int64_t sample;
+
+    // The sample's part of a tensor.
+    AIMCLR_HD const T* part(const void* tensor) const {
+        return tensor == nullptr ? nullptr : static_cast<const T*>(tensor) + first();
+    }
+    AIMCLR_HD T* part(void* tensor) const {
+        return tensor == nullptr ? nullptr : static_cast<T*>(tensor) + first();
+    }
+    AIMCLR_HD std::int64_t first() const {
+        return sample * block.launch.chain.shape.elements();
+    }
+
+    // 1.
+    AIMCLR_HD void begin(int thread, Prefetched& prefetched) const {
+        block.prefetch(part(call.input), thread, prefetched);
+        if (thread == 0) {
+            state.plan[0] =
+                Plan<Real>::of(call.params.as<Real>().at(sample, block.launch.chain.padding));
+        }
+    }
+
+    // 2.
+    AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
+        block.weigh(state.plan[0].blur_sigma, thread);
+        block.stage(part(call.input), Real(1), thread, prefetched);
+    }
+
+    AIMCLR_HD bool blurs() const {
+        return state.plan[0].blur_sigma > 0;
+    }
+    AIMCLR_HD bool has_steps() const {
+        return call.noise != nullptr || blurs();
+    }
+    // Where the blur's result is, or what it would have read.
+    AIMCLR_HD const Real* blurred() const {
+        return blurs() ? block.raw : block.work;
+    }
+
+    // --- Forward ----------------------------------------------------------------------------
+
+    // 3.
+    AIMCLR_HD void write_plain(int thread) const {
+        const Plan<Real>& plan = state.plan[0];
+        if (has_steps()) {
+            block.transform(plan, false, part(call.noise), thread);
+        } else {
+            block.write_direct(part(call.output), call.stream, plan, thread);
+        }
+    }
+
+    // 4. Only if blurs().
+    AIMCLR_HD void blur(int thread) const {
+        block.blur(state.plan[0].axis_mask, thread);
+    }
+
+    // 5. Only if has_steps().
+    AIMCLR_HD void write_staged(int thread) const {
+        const Plan<Real>& plan = state.plan[0];
+        block.write_from(blurred(), part(call.output), call.stream, plan, thread);
+    }
+
+    // --- Backward: each step transposed, in reverse order -------------------------------------
+
+    // 3. Back through the stream, the time flip and the mask.
+    AIMCLR_HD void before_stream(int thread) const {
+        const Plan<Real>& plan = state.plan[0];
+        const int plane = block.launch.chain.shape.plane(), row = block.launch.chain.shape.row();
+        const int last = block.launch.chain.shape.frames - 1;
+        for (int point = thread; point < plane; point += block.threads) {
+            const int place = block.launch.row_divider.quotient(point),
+                      in_row = point - place * row;
+            const int frame = plan.temporal_flip ? last - place : place;
+            Vector3<Real> sum = {};
+            if (call.stream != Stream::kMotion) {
+                sum = block.read(block.raw, frame * row + in_row);
+            } else {
+                // Frame t counts for motion t - 1 and against motion t, but the last motion is 0.
+                if (frame > 0) {
+                    sum = block.read(block.raw, (frame - 1) * row + in_row);
+                }
+                if (frame < last) {
+                    sum = block.minus(sum, block.read(block.raw, frame * row + in_row));
+                }
+            }
+            if (call.stream == Stream::kBone) {
+                for (int child = 0; child < row; ++child) {
+                    if (block.launch.chain.joints.parents[child] == in_row) {
+                        sum = block.minus(sum, block.read(block.raw, frame * row + child));
+                    }
+                }
+            }
+            sum = block.masked(sum, plan.axis_mask);
+            AIMCLR_UNROLL
+            for (int axis = 0; axis < 3; ++axis) {
+                block.work[block.place(axis * plane + point)] = sum.v[axis];
+            }
+        }
+    }
+
+    // 4. Only if blurs(): the weights are symmetric, so the blur is its own transpose. It passes
+    // over the masked axis, too, which holds zeros.
+    AIMCLR_HD void blur_gradient(int thread) const {
+        block.blur(-1, thread);
+    }
+
+    // 5. Writes the gradients wanted.
+    AIMCLR_HD void write_gradients(int thread) const {
+        const Plan<Real>& plan = state.plan[0];
+        const Real* const buffer = blurred();
+        const int frames = block.launch.chain.shape.frames, row = block.launch.chain.shape.row();
+        if (call.noise_output != nullptr) {
+            block.write(part(call.noise_output), thread, [&](int frame, int in_row) {
+                return block.read(buffer, frame * row + in_row);
+            });
+        }
+        if (call.output == nullptr) {
+            return;
+        }
+        Matrix<Real> transposed = plan.matrix;
+        AIMCLR_UNROLL
+        for (int i = 0; i < 9; ++i) {
+            transposed.entry[i] = plan.matrix.entry[i % 3 * 3 + i / 3];
+        }
+        block.write(part(call.output), thread, [&](int frame, int in_row) {
+            // The frame itself and its images in the mirrored ends, where the crop shows them.
+            const int images[3] = {frame, -1 - frame, 2 * frames - 1 - frame};
+            const int from = plan.spatial_flip ? block.launch.chain.joints.swap[in_row] : in_row;
+            Vector3<Real> sum = {};
+            AIMCLR_UNROLL
+            for (int i = 0; i < 3; ++i) {
+                const int shown = images[i] - plan.crop_start + block.launch.chain.padding;
+                if (shown >= 0 && shown < frames) {
+                    const Vector3<Real> x = block.read(buffer, shown * row + from);
+                    AIMCLR_UNROLL
+                    for (int axis = 0; axis < 3; ++axis) {
+                        sum.v[axis] += x.v[axis];
+                    }
+                }
+            }
+            return block.multiply(transposed, sum);
+        });
+    }
+};
+
+template <bool kBackward, typename T, bool kSpread, typename Phase>
+AIMCLR_HD void run(const GivenView<T, kSpread>& view, const Phase& phase) {
+    phase([&](int thread, Prefetched& prefetched) { view.begin(thread, prefetched); });
+    phase([&](int thread, Prefetched& prefetched) { view.prepare(thread, prefetched); });
+    if constexpr (kBackward) {
+        phase([&](int thread, Prefetched&) { view.before_stream(thread); });
+        if (view.blurs()) {
+            phase([&](int thread, Prefetched&) { view.blur_gradient(thread); });
+        }
+        phase([&](int thread, Prefetched&) { view.write_gradients(thread); });
+    } else {
+        phase([&](int thread, Prefetched&) { view.write_plain(thread); });
+        if (view.blurs()) {
+            phase([&](int thread, Prefetched&) { view.blur(thread); });
+        }
+        if (view.has_steps()) {
+            phase([&](int thread, Prefetched&) { view.write_staged(thread); });
+        }
+    }
+}
+
+}  // namespace aimclr::augment

@@ -1,0 +1,132 @@
+"""What the benchmarks measure is what they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import limits
+import measure
+import numpy as np
+import pytest
+import results
+import torch
+from harness import Bench, Case, backends, capped, cases, compiled_once
+from limits import Limits, Work
+from measure import Step, Timing, Unavailable
+
+from aimclr_fast.ops._dispatch import Backend, always
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_timing_is_of_one_call():
+    timing = Timing.of([4.0, 1.0, 3.0, 2.0, 5.0], calls=2, how="wall")
+    assert (timing.low, timing.median, timing.high) == (1.0, 1.5, 2.0)
+    assert timing.rounds == 5
+
+
+def test_rounds_fit_the_budget():
+    fewest, most = measure.ROUNDS
+    assert measure.rounds_within(2.0, 0.1) == 20
+    assert measure.rounds_within(2.0, 100.0) == fewest
+    assert measure.rounds_within(2.0, 0.0) == most
+
+
+def test_stopwatch():
+    assert 0.02 <= measure.stopwatch(lambda: time.sleep(0.02)) < 1.0
+
+
+@pytest.mark.parametrize("library", ["torch", "numpy"])
+def test_extra_memory_is_the_peak(library):
+    size = 48 << 20
+
+    def run() -> None:
+        for _ in range(3):  # one after the other, not together
+            block = (
+                torch.ones(size, dtype=torch.uint8) if library == "torch" else np.ones(size, "b")
+            )
+            del block
+
+    used = measure.extra_bytes(Step(run), "cpu")
+    assert used is not None
+    assert size * 0.9 < used < size * 1.5
+    assert measure.extra_bytes(Step(lambda: None), "cpu") < size * 0.1
+    assert measure.extra_bytes(Step(run, workers=True), "cpu") is None
+
+
+def test_limit_is_the_slower_of_moving_and_computing():
+    machine = Limits(copy=10.0, matmul={"fp32": 100.0, "bf16": 1000.0})
+    assert machine.seconds(Work(bytes=20.0, flop=100.0)) == 2.0
+    assert machine.seconds(Work(bytes=20.0, flop=500.0)) == 5.0
+    assert machine.seconds(Work(bytes=20.0, flop=5000.0, precision="bf16")) == 5.0
+    assert machine.seconds(Work()) == 0.0
+
+
+def test_measured_limits_are_plausible(monkeypatch):
+    monkeypatch.setattr(limits, "COPY_BYTES", {"cpu": 16 << 20})
+    monkeypatch.setattr(limits, "MATRIX", {"cpu": 256})
+    found = limits.measure.__wrapped__("cpu")
+    assert 1e8 < found.copy < 1e13
+    assert set(found.matmul) == {"fp32", "bf16"}
+    assert all(1e7 < rate < 1e15 for rate in found.matmul.values())
+
+
+def test_providers_say_why_they_cannot_run():
+    registered = (
+        Backend("triton", lambda x: x, lambda x: None),
+        Backend("cuda", lambda x: x, lambda x: "no device"),
+        Backend("reference", lambda x: x, always),
+    )
+    case = cases([{"N": 2}], "cpu", "fp32")[0]
+    assert str(case) == "cpu-fp32-N2"
+    made = backends(registered, lambda inputs: inputs, lambda inputs, name: (name, inputs))
+    assert list(made) == ["reference", "compiled", "triton", "cuda"]
+    bench = Bench("op", [case], lambda case: torch.ones(1), lambda case: Work(), made)
+    assert bench.step("reference", case, torch.ones(1)).run()[0] == "reference"
+    with pytest.raises(Unavailable, match="no device"):
+        bench.step("cuda", case, torch.ones(1))
+    with pytest.raises(Unavailable, match="interpreter"):
+        bench.step("triton", case, torch.ones(1))
+
+
+def test_capped_providers():
+    class Inputs:
+        def __init__(self, n: int) -> None:
+            self.case = Case("", {"N": n})
+
+    step = Step(lambda: None)
+    small = capped(lambda inputs: step, "too large", lambda inputs: inputs.case["N"] < 3)
+    assert small(Inputs(2)) is step
+    with pytest.raises(Unavailable, match="too large"):
+        small(Inputs(3))
+    once = compiled_once({"compiled": lambda inputs: step}, {"N": 2})["compiled"]
+    assert once(Inputs(2)) is step
+    with pytest.raises(Unavailable, match="N=2 alone"):
+        once(Inputs(3))
+
+
+@pytest.mark.slow
+def test_benchmarks_run_and_write_results(tmp_path):
+    command = [
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(ROOT / "benchmarks")),
+        *("--benchmark-only", "-q", "--budget", "0.01", "-k", "cpu and eadm_pool and N32"),
+        *("--results", "run", "--results-dir", str(tmp_path)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {row["provider"]: row for row in results.read(tmp_path / "run.csv")}
+    assert {"torch", "baseline", "reference", "cpp", "floor"} <= set(rows)
+    assert "triton" not in rows
+    for name in ("baseline", "reference", "cpp", "floor"):
+        row = rows[name]
+        assert float(row["ms"]) > 0
+        assert (row["status"], row["how"]) == ("ok", "wall")
+        assert float(row["share"]) == pytest.approx(float(row["limit_ms"]) / float(row["ms"]), 1e-3)
+    assert rows["cpp"]["package"] == "1"
+    ratio = float(rows["cpp"]["baseline_ms"]) / float(rows["cpp"]["ms"])
+    assert float(rows["cpp"]["speedup"]) == pytest.approx(ratio, 1e-3)
+    assert rows["baseline"]["speedup"] == rows["baseline"]["baseline_ms"] == ""
+    assert float(rows["baseline"]["extra_mb"]) > float(rows["cpp"]["extra_mb"])
