@@ -69,13 +69,12 @@ class Block(NamedTuple):
     processors: int
 
     def product(self) -> dict[str, Any]:
-        operand = OPERANDS[self.precision][0]
-        return {
-            "OPERAND": operand,
-            # Triton's interpreter would multiply bfloat16 numbers as integers.
-            "DOT": tl.float32 if INTERPRETED else operand,
-            "PRECISION": "ieee" if self.precision == "ieee" else "tf32",
-        }
+        operand, exact = OPERANDS[self.precision][0], self.precision == "ieee"
+        # Triton's interpreter would multiply bfloat16 numbers as integers.
+        dot = tl.float32 if INTERPRETED else operand
+        product = {"OPERAND": operand, "DOT": dot, "PRECISION": "ieee" if exact else "tf32"}
+        # Or the assembler spills some to fit one more program on a processor.
+        return product | ({"maxnreg": 255} if exact else {})
 
     def operand(self, weight: Tensor) -> Tensor:
         """Weights as a product takes them: the last axis is summed over."""

@@ -108,8 +108,8 @@ def merge_gradient_kernel(
         tl.store(coefficients + C + channel, -per_row * sum_plain)
     if grad_bias is not None:
         # The batch's norm subtracts a bias again.
-        total = 0.0 if TRAINING else scale * sum_plain
-        tl.store(grad_bias + channel, total.to(grad_bias.dtype.element_ty))  # type: ignore[union-attr]
+        total = sum_plain * (0.0 if TRAINING else scale)
+        tl.store(grad_bias + channel, total.to(grad_bias.dtype.element_ty))
 
 
 @triton.jit

@@ -58,7 +58,7 @@ class Rows(NamedTuple):
 
 def width(size: int, limit: int) -> int:
     """Columns of a tile: a power of two, no less than what a product takes."""
-    return int(min(max(16, next_power_of_2(size)), limit))
+    return min(max(16, int(next_power_of_2(size))), limit)
 
 
 def depth(precision: str) -> int:
@@ -72,7 +72,7 @@ def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
     exact = precision == "ieee"
     block_c = width(c_from, depth(precision))
     block_n = width(c_to, 16 if exact else depth(precision))
-    wide = exact or max(block_c, block_n) >= 64
+    wide = max(block_c, block_n) >= {"ieee": 16, "tf32": 32}.get(precision, 64)
     # More rows, or fewer threads for as many, and sm_80 spills registers.
     rows = 64 if wide else 128
     return Spatial(block_v, max(1, rows // block_v), block_c, block_n, 8 if wide else 4, 1)
@@ -81,7 +81,7 @@ def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
 def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:
     """Parts of the frames, of `programs_each` programs."""
     wanted = cdiv(PROGRAMS_PER_PROCESSOR * processors, programs_each)
-    return int(max(1, min(wanted, cdiv(frames, shape.block_f))))
+    return max(1, min(int(wanted), int(cdiv(frames, shape.block_f))))
 
 
 def temporal(c_from: int, c_to: int, taps: int, precision: str, gradient: bool = False) -> Temporal:
@@ -89,11 +89,11 @@ def temporal(c_from: int, c_to: int, taps: int, precision: str, gradient: bool =
     exact = precision == "ieee"
     inner = depth(precision)
     block_c = width(c_from, inner)
-    block_n = width(c_to, 32 if exact else 128)
+    block_n = width(c_to, {"ieee": 32, "tf32": 64}.get(precision, 128))
     at_once = min(inner // block_c, next_power_of_2(taps))
     # The gradient's last steps read a second tile: with more rows, sm_90 spills registers.
     block_m = 64 if exact or (gradient and block_n > 64) else 128
-    return Temporal(block_m, block_n, block_c, at_once, 8 if block_n >= 64 else 4)
+    return Temporal(block_m, block_n, block_c, at_once, 8 if exact or block_n >= 64 else 4)
 
 
 def temporal_weight(
