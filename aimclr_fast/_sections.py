@@ -18,35 +18,30 @@ class SectionTimer:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        self._events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]]
-        self._events = defaultdict(list)
+        self._milliseconds: dict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         if not self._cuda:
             began = time.perf_counter()
             yield
-            self._spans[name].append((began, time.perf_counter()))
+            self._milliseconds[name] += 1e3 * (time.perf_counter() - began)
             return
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         yield
         end.record()
-        self._events[name].append((begin, end))
+        self._events.append((name, begin, end))
 
     def milliseconds(self) -> dict[str, float]:
         """Total of each section, in the order of first use; waits for the GPU."""
         if self._cuda:
             torch.cuda.synchronize()
-            return {
-                name: sum(begin.elapsed_time(end) for begin, end in events)
-                for name, events in self._events.items()
-            }
-        return {
-            name: 1e3 * sum(end - begin for begin, end in spans)
-            for name, spans in self._spans.items()
-        }
+        for name, begin, end in self._events:
+            self._milliseconds[name] += begin.elapsed_time(end)
+        self._events.clear()
+        return dict(self._milliseconds)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from functools import lru_cache, partial
 
 import torch
 
+from aimclr_fast.training.precision import use_precision
+
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 MATRIX = {"cpu": 2048, "cuda": 8192}
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -40,9 +42,7 @@ class Limits:
 
 def set_precision(precision: str) -> None:
     """How float32 products and convolutions are computed on a GPU: exactly, or with tf32."""
-    exact = precision == "fp32"
-    torch.set_float32_matmul_precision("highest" if exact else "high")
-    torch.backends.cudnn.allow_tf32 = not exact
+    use_precision(precision, torch.device("cuda"))
 
 
 @lru_cache

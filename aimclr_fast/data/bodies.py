@@ -70,6 +70,12 @@ def candidates(bodies: int, rows: int) -> int:
     return max(bodies, min(_CANDIDATES, rows))
 
 
+def fit_bodies(x: Array, bodies: int) -> Array:
+    """The first ``bodies`` of ``[3, T, V, M]``; zeros stand for those it has too few of."""
+    x = x[..., :bodies]
+    return np.pad(x, [(0, 0)] * 3 + [(0, bodies - x.shape[3])])
+
+
 def keep_best(x: Array, bodies: int, *, spurious: bool = False) -> Array:
     """The ``bodies`` that matter most, in front; frames without the first of them cut off.
 
@@ -88,10 +94,7 @@ def keep_best(x: Array, bodies: int, *, spurious: bool = False) -> Array:
     if spurious:
         good = [body for body in order if not is_spurious(x[..., [body]])[0]]
         order = np.array(good or order[:1], dtype=np.intp)
-    kept = x[..., order[:bodies]]
-    missing = bodies - kept.shape[-1]
-    if missing > 0:
-        kept = np.pad(kept, [(0, 0)] * 3 + [(0, missing)])
+    kept = fit_bodies(x[..., order], bodies)
     return np.asarray(kept[:, seen(kept)[:, 0]])
 
 

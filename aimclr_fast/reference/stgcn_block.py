@@ -27,11 +27,12 @@ def normalise(x: Tensor, norm: Tensor, running: Tensor | None, eps: float) -> tu
     if running is not None:
         mean, variance = running
         return F.batch_norm(x, mean, variance, norm[0], norm[1], eps=eps), running
-    with torch.no_grad():
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, (0, 2, 3), correction=0)
-    y = F.batch_norm(x, None, None, norm[0], norm[1], training=True, eps=eps)
-    return y, torch.stack((mean, variance))
+    # With momentum 1 batch norm leaves what it found, so that nobody reads the map again for it.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    mean, unbiased = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device).unbind()
+    y = F.batch_norm(x, mean, unbiased, norm[0], norm[1], training=True, momentum=1.0, eps=eps)
+    count = x.numel() // x.shape[1]
+    return y, torch.stack((mean, unbiased * ((count - 1) / count)))
 
 
 def stgcn_block(

@@ -127,9 +127,13 @@ class Pretraining:
         """
         self.epoch += 1
         self.model.train()
-        order = self.shuffled(self.epoch).split(self.config.optim.batch_size)
-        for batch in batches(self.placed, order[: self.steps_per_epoch], self.device):
+        for batch in self.epoch_batches(self.epoch):
             yield self.train_step(batch)
+
+    def epoch_batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, in its order."""
+        order = self.shuffled(epoch).split(self.config.optim.batch_size)
+        return batches(self.placed, list(order[: self.steps_per_epoch]), self.device)
 
     def train_step(self, batch: Batch) -> Tensor:
         """One step; returns LOSSES, not yet read back."""

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 
 import torch
 from rich.table import Table
-from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from aimclr_fast._sections import SectionTimer, timing
 
 from .checkpoint import written_whole
 from .loop import Pretraining
-from .placement import Batch, batches
 
 WARMUP = 5
 
@@ -30,18 +28,18 @@ def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
     Returns:
         A row for each section: milliseconds a step and share of the step.
     """
-    source = _endless(training)
+    source = chain.from_iterable(map(training.epoch_batches, count(1)))
     training.epoch = max(training.epoch, 1)
     training.model.train()
 
-    def run(count: int) -> float:
+    def run(steps: int) -> float:
         """Milliseconds a step."""
         _wait(training.device)
         began = time.perf_counter()
-        for _ in range(count):
+        for _ in range(steps):
             training.train_step(next(source))
         _wait(training.device)
-        return 1e3 * (time.perf_counter() - began) / count
+        return 1e3 * (time.perf_counter() - began) / steps
 
     run(WARMUP)
     plain = run(steps)
@@ -68,17 +66,6 @@ def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
     table.add_row("all, section by section", f"{sectioned:.2f}", "100.0 %")
     table.add_row("as training runs it", f"{plain:.2f}", f"{100 * plain / sectioned:.1f} %")
     return table
-
-
-def _endless(training: Pretraining) -> Iterator[Batch]:
-    size = training.config.optim.batch_size
-    epoch = 0
-    while True:
-        epoch += 1
-        order: tuple[Tensor, ...] = training.shuffled(epoch).split(size)
-        yield from batches(
-            training.placed, list(order[: training.steps_per_epoch]), training.device
-        )
 
 
 def _wait(device: torch.device) -> None:

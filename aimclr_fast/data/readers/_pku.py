@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -128,11 +129,7 @@ def read_video(video: Video, *, bodies: int) -> Readings:
     file = f"F{int(file):03}" if file.isdecimal() else file
     where = video.skeleton.shown
     table = read_table(video.skeleton.read(), BODIES * JOINTS * 3, where)
-    whole = table.reshape(-1, BODIES, JOINTS, 3).transpose(3, 0, 2, 1)
-    if bodies <= BODIES:
-        whole = whole[..., :bodies]
-    else:
-        whole = np.pad(whole, [(0, 0)] * 3 + [(0, bodies - BODIES)])
+    whole = fit_bodies(table.reshape(-1, BODIES, JOINTS, 3).transpose(3, 0, 2, 1), bodies)
     rows = read_table(video.label.read(), 4, video.label.shown)
     for line, (label, start, end, _) in enumerate(rows.tolist(), start=1):
         try:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._arrays import members, stream_rows
 from aimclr_fast.data.readers._base import (
     Options,
@@ -112,7 +113,7 @@ def _recording(
 ) -> Recording:
     if label < 0:
         raise ReadError(where, "label: the row is not one-hot")
-    x = row.reshape(-1, BODIES, JOINTS, 3).transpose(3, 0, 2, 1)[..., :bodies]
-    x = np.pad(x, [(0, 0)] * 3 + [(0, max(bodies - BODIES, 0))])
+    x = row.reshape(-1, BODIES, JOINTS, 3).transpose(3, 0, 2, 1)
+    x = fit_bodies(x, bodies)
     columns: dict[str, int | str] = {"label": label, "split": side}
     return Recording(f"{side}_{index:06}", check_positions(x, where), columns, where)

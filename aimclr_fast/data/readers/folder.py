@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._arrays import UNREADABLE, members, parse_npy, read_header
 from aimclr_fast.data.readers._base import (
     UNITS,
@@ -171,7 +172,7 @@ def read(
         raise ReadError(where, "2D, while other sequences are 3D: prepare them apart")
     else:
         positions = _upright(array.transpose(3, 1, 2, 0) * UNITS[options.unit], options.up)
-    positions = np.pad(positions, [(0, 0)] * 3 + [(0, bodies - positions.shape[3])])
+    positions = fit_bodies(positions, bodies)
     name = _name(entry)
     columns = dict(labels.rows[name]) if labels else {}
     yield Recording(name, check_positions(positions, where), columns, where)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -77,8 +78,7 @@ def read(entry: Entry, *, bodies: int) -> Readings:
         raise ReadError(
             entry.shown, f"skeletons: expected [T][{joints}][3], got {list(skeletons.shape)}"
         )
-    positions = skeletons.transpose(2, 0, 1)[..., None]
-    positions = np.pad(positions, [(0, 0)] * 3 + [(0, bodies - 1)])
+    positions = fit_bodies(skeletons.transpose(2, 0, 1)[..., None], bodies)
     columns: dict[str, int | str] = {"label": label}
     columns |= {key: int(value[:9]) for key, value in match.groupdict().items()}
     yield Recording(name, check_positions(positions, entry.shown), columns, entry.shown)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aimclr_fast.data import safe_pickle
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -160,7 +161,7 @@ def _recording(
         positions = lift(keypoint, score, options.min_confidence, where)
     else:
         positions = keypoint.transpose(3, 1, 2, 0).astype(np.float32)
-    positions = np.pad(positions, [(0, 0)] * 3 + [(0, bodies - positions.shape[3])])
+    positions = fit_bodies(positions, bodies)
     columns: dict[str, int | str] = dict(columns_of(name) or {}) if ntu else {}
     columns["label"] = int(label)
     columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.sides.items()}

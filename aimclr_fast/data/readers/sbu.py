@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -105,8 +106,7 @@ def read(entry: Entry, *, bodies: int) -> Readings:
     # Back from the normalised coordinates to millimetres, y up, as the data set's notes say.
     x, y, z = np.moveaxis(raw, -1, 0)
     mm = np.stack([1280 - 2560 * x, 960 - 1920 * y, z * (10000 / 7.8125)], axis=-1)
-    positions = np.where(seen, mm / 1000, 0.0).transpose(3, 0, 2, 1)[..., :bodies]
-    positions = np.pad(positions, [(0, 0)] * 3 + [(0, max(bodies - BODIES, 0))])
+    positions = fit_bodies(np.where(seen, mm / 1000, 0.0).transpose(3, 0, 2, 1), bodies)
     columns: dict[str, int | str] = {
         "label": label,
         "pair": pair,

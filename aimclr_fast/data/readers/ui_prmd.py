@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     UNITS,
     Options,
@@ -115,7 +116,7 @@ def read(pair: Pair, *, bodies: int) -> Readings:
     shape = (-1, len(PARENTS), 3)
     absolute = forward_kinematics(offsets.reshape(shape), np.radians(angles.reshape(shape)))
     absolute *= _unit(offsets.reshape(shape), where)
-    positions = np.pad(absolute.transpose(2, 0, 1)[..., None], [(0, 0)] * 3 + [(0, bodies - 1)])
+    positions = fit_bodies(absolute.transpose(2, 0, 1)[..., None], bodies)
     name = (
         f"m{pair.movement:02}_s{pair.subject:02}_e{pair.episode:02}_"
         f"{'incorrect' if pair.incorrect else 'correct'}"

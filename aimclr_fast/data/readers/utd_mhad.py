@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -83,7 +84,7 @@ def read(entry: Entry, *, bodies: int) -> Readings:
         got = list(getattr(skeleton, "shape", []))
         raise ReadError(entry.shown, f"d_skel: expected numbers [{joints}, 3, T], got {got}")
     positions = skeleton.reshape(joints, 3, -1, 1).transpose(1, 2, 0, 3).astype(np.float64)
-    positions = np.pad(positions, [(0, 0)] * 3 + [(0, bodies - 1)])
+    positions = fit_bodies(positions, bodies)
     name = entry.stem.removesuffix("_skeleton")
     columns: dict[str, int | str] = {"label": label, **numbers}
     yield Recording(name, check_positions(positions, entry.shown), columns, entry.shown)
