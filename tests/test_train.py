@@ -98,8 +98,8 @@ def test_the_same_seed_gives_the_same_weights_from_the_saved_config(finished, ti
     result = train("--config", "run/config.yaml", "--output", "again", cwd=tiny)
     assert result.returncode == 0, result.stderr
     first, second = (load_checkpoint(tiny / run / "checkpoint.pt") for run in ("run", "again"))
-    for name, tensor in first["model"].items():
-        assert torch.equal(tensor, second["model"][name]), name
+    for name, tensor in first["models"]["joint"].items():
+        assert torch.equal(tensor, second["models"]["joint"][name]), name
 
 
 def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tiny, monkeypatch, capsys):

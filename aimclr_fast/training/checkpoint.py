@@ -1,11 +1,11 @@
-"""Checkpoints: model, optimiser and place in training, in plain containers and tensors."""
+"""Checkpoints: models, optimisers and place in training, in plain containers and tensors."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import aimclr_fast
 
 from .config import TrainConfig
 
-FORMAT = 1
+FORMAT = 2
 
 
 class CheckpointError(ValueError):
@@ -43,19 +43,19 @@ def written_whole(path: Path) -> Iterator[Path]:
 def save_checkpoint(
     path: Path,
     *,
-    model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
+    models: Mapping[str, torch.nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer],
     config: TrainConfig,
     layout: dict[str, Any],
     epoch: int,
     step: int,
 ) -> None:
-    """Write model, optimiser, place in training, configuration and skeleton to `path`."""
+    """Write models and optimisers by stream, place in training, configuration and skeleton."""
     state = {
         "format": FORMAT,
         "package": aimclr_fast.__version__,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "models": {stream: model.state_dict() for stream, model in models.items()},
+        "optimizers": {stream: one.state_dict() for stream, one in optimizers.items()},
         "config": dataclasses.asdict(config),
         "layout": layout,
         "epoch": epoch,

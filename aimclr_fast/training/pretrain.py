@@ -106,8 +106,8 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
             if last or _due(config.save_every, training.epoch):
                 save_checkpoint(
                     folder / "checkpoint.pt",
-                    model=training.model,
-                    optimizer=training.optimizer,
+                    models={config.data.stream: training.model},
+                    optimizers={config.data.stream: training.optimizer},
                     config=config,
                     layout=store.layout.to_dict(),
                     epoch=training.epoch,

@@ -40,7 +40,7 @@ class Gadget:
         (b"garbage" * 100, "not a readable checkpoint"),
         ({"weights": torch.zeros(2)}, "not a checkpoint of aimclr_fast"),
         ([1, 2], "not a checkpoint of aimclr_fast"),
-        ({"format": 1, "model": Gadget()}, "not a readable checkpoint"),
+        ({"format": 2, "models": Gadget()}, "not a readable checkpoint"),
     ],
 )
 def test_odd_files_are_refused_by_name(tmp_path, content, message, capsys):
