@@ -47,10 +47,13 @@ def save_checkpoint(
     optimizers: Mapping[str, torch.optim.Optimizer],
     config: TrainConfig,
     layout: dict[str, Any],
+    data: dict[str, Any],
     epoch: int,
     step: int,
 ) -> None:
-    """Write models and optimisers by stream, place in training, configuration and skeleton."""
+    """Write models and optimisers by stream, place in training, configuration, skeleton and
+    what an encoder must know of its data (`Store.traits`).
+    """
     state = {
         "format": FORMAT,
         "package": aimclr_fast.__version__,
@@ -58,6 +61,7 @@ def save_checkpoint(
         "optimizers": {stream: one.state_dict() for stream, one in optimizers.items()},
         "config": dataclasses.asdict(config),
         "layout": layout,
+        "data": data,
         "epoch": epoch,
         "step": step,
         "torch_rng": torch.get_rng_state(),

@@ -110,6 +110,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
                     optimizers={config.data.stream: training.optimizer},
                     config=config,
                     layout=store.layout.to_dict(),
+                    data=store.traits(),
                     epoch=training.epoch,
                     step=training.step,
                 )
