@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import aimclr_fast
+from aimclr_fast._checkpoint import FORMAT, CheckpointError, load_checkpoint
+from aimclr_fast._files import written_whole
 
 from .config import TrainConfig
 
-FORMAT = 2
-
-
-class CheckpointError(ValueError):
-    """A file is not one of our checkpoints, or cannot be read; the message names it."""
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write to; it takes the name only when all went well."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes private files; outputs get the permissions any new file would have.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+__all__ = ["CheckpointError", "load_checkpoint", "save_checkpoint", "written_whole"]
 
 
 def save_checkpoint(
@@ -68,22 +46,3 @@ def save_checkpoint(
     }
     with written_whole(path) as temporary:
         torch.save(state, temporary)
-
-
-def load_checkpoint(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint, admitting only tensors and plain containers.
-
-    Raises:
-        CheckpointError: no such file, not readable as such, or not in our format.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        state = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of aimclr_fast (format {FORMAT})")
-    return state
