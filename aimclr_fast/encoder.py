@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ._checkpoint import FORMAT, CheckpointError, check_format, read_file
 from .data.preprocessing import Preprocessing
 from .data.readers._names import NTU, PKU
-from .evaluation.embedding import Classified, EmbeddingModel, Encoder, Traits
+from .evaluation.embedding import Classified, EmbeddingModel, Encoder, Traits, with_classifier
 from .evaluation.models import encoder_from
 from .layouts import Layout, get_layout, layout_from_dict
 from .nn import SkeletonEncoder
@@ -24,6 +24,8 @@ from .nn.official import QUERY, build_encoder, encoder_from_official, is_linear
 __all__ = ["CheckpointError", "Classified", "Encoder", "Preprocessing", "Traits", "load_encoder"]
 
 SAFETENSORS = ".safetensors"
+#: A linear classifier on features, as a checkpoint keeps it: classifiers, stream, and these.
+CLASSIFIER = ("weight", "bias", "class_names")
 METADATA = "aimclr_fast"  # the key of our description in a safetensors file
 #: Names of the classes that the authors' linear checkpoints tell apart, by their number.
 OFFICIAL_CLASSES = {60: NTU[:60], 120: NTU, 51: PKU}
@@ -107,7 +109,16 @@ def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[Skelet
         return _official(state, stream, layout)
     loaded = encoder_from(check_format(file, state), stream)
     _check_layout(layout, loaded.layout)
-    return _without_head(loaded.encoder), _traits_of(state, loaded.config, loaded.stream)
+    traits = _traits_of(state, loaded.config, loaded.stream)
+    encoder = _without_head(loaded.encoder)
+    try:
+        classifier = state.get("classifiers", {}).get(loaded.stream)
+        if classifier is None:
+            return encoder, traits
+        return with_classifier(encoder, traits, *(classifier[n] for n in CLASSIFIER))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"the classifier does not fit the encoder ({reason})") from error
 
 
 def _official(
@@ -160,21 +171,27 @@ def _check_stream(asked: str | None, own: str) -> None:
 # --- safetensors ---------------------------------------------------------------------------------
 
 
+def describe(model: EmbeddingModel) -> str:
+    """What the weights alone do not say, as JSON: the skeleton, and how sequences are prepared."""
+    layout = model.encoder.backbone.layout.to_dict()
+    return json.dumps({"format": FORMAT, "layout": layout, "traits": model.traits.to_dict()})
+
+
 def write_safetensors(model: EmbeddingModel, file: Path) -> None:
-    """Weights, and as metadata the skeleton and traits, so that `load_encoder` reads them back."""
+    """The weights, with `describe` as metadata, so that `load_encoder` reads them back."""
     from safetensors.torch import save_file
 
-    layout = model.encoder.backbone.layout.to_dict()
-    description = json.dumps({"format": FORMAT, "layout": layout, "traits": model.traits.to_dict()})
     weights = {name: tensor.contiguous() for name, tensor in model.encoder.state_dict().items()}
-    save_file(weights, file, {METADATA: description})
+    save_file(weights, file, {METADATA: describe(model)})
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Traits, Layout]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise CheckpointError("reading it needs safetensors: pip install safetensors") from error
+        raise CheckpointError(
+            "reading it needs safetensors: pip install 'aimclr_fast[export]'"
+        ) from error
     if not file.is_file():
         raise CheckpointError("no such file")
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -68,6 +69,29 @@ class Traits:
                 "class_names": tuple(names),
             }
         )
+
+
+def with_classifier(
+    encoder: SkeletonEncoder,
+    traits: Traits,
+    weight: Tensor,
+    bias: Tensor,
+    class_names: Sequence[str],
+) -> tuple[SkeletonEncoder, Traits]:
+    """The encoder with a linear classifier (weight [K, F], bias [K]) on its features as its head.
+
+    Raises:
+        ValueError: shapes do not fit the features or the names.
+    """
+    width, names = encoder.backbone.features, tuple(class_names)
+    if weight.shape != (len(names), width) or bias.shape != (len(names),) or not names:
+        raise ValueError(
+            f"expected weight [{len(names)}, {width}] and bias [{len(names)}] for {len(names)} "
+            f"class names, got {list(weight.shape)} and {list(bias.shape)}"
+        )
+    encoder.head = nn.Linear(width, len(names))
+    encoder.head.load_state_dict({"weight": weight, "bias": bias})
+    return encoder, replace(traits, class_names=names)
 
 
 class EmbeddingModel(nn.Module):
@@ -145,6 +169,18 @@ class Encoder:
         """Width F of the features."""
         return self.model.encoder.backbone.features
 
+    def with_classifier(self, weight: Tensor, bias: Tensor, class_names: Sequence[str]) -> Encoder:
+        """This encoder with a linear classifier: weight [K, F], bias [K] and K names.
+
+        Raises:
+            ValueError: shapes do not fit the features or the names.
+        """
+        bare = copy.deepcopy(self.model.encoder)
+        encoder, traits = with_classifier(bare, self.traits, weight, bias, class_names)
+        model = EmbeddingModel(encoder, traits)
+        model.backend = self.model.backend
+        return Encoder(model, self.device)
+
     def __call__(
         self,
         sequences: Positions | Sequence[Positions],
@@ -209,7 +245,8 @@ class Encoder:
                     "how the encoder's training data were preprocessed is not known: do the same "
                     "and pass preprocessed=True, or load it with preprocessing=Preprocessing(...)"
                 )
-            x = traits.preprocessing(x, self.layout)
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+                x = traits.preprocessing(x, self.layout)
             if not np.isfinite(x).all():
                 raise ValueError("values are too large to be preprocessed")
             if traits.preprocessing.frames is None:  # the store pads sequences to the longest
