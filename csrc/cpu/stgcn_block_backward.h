@@ -245,7 +245,8 @@ struct Backward {
         const Spectral<T> spectral = plan.spectral<T>();
         const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
         const T* const table = spectral_weights.table;
-        const auto to_planes = [&](const T* rows, Index at, Index count, T* planes, bool conjugate) {
+        const auto to_planes = [&](const T* rows, Index at, Index count, T* planes,
+                                   bool conjugate) {
             kernels.spectral_input({spectral.frame_waves(table), rows, frame, planes + at * frame,
                                     count * frame, frame, conjugate});
         };

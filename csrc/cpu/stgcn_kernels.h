@@ -6,8 +6,8 @@
 #include "cpu/stgcn_gemm.h"
 #include "cpu/stgcn_outer.h"
 #include "cpu/stgcn_rows.h"
-#include "cpu/stgcn_tile.h"
 #include "cpu/stgcn_spectral.h"
+#include "cpu/stgcn_tile.h"
 
 namespace aimclr::cpu::stgcn {
 

@@ -5,8 +5,9 @@
 // "Planes" are what these products are of, [1 + 3 * (length / 2 - 1) + 1]: one for frequency 0,
 // three for each up to length / 2, one for that. With re and im of a transform they are
 // (re + im, re, im) on one side and, scaled for the way back, (re, -(re + im), re - im) on the
-// other, which conjugates it. That serves all three products: frames and taps make frames, gradients
-// and reversed taps make gradients of frames, frames and gradients make gradients of taps.
+// other, which conjugates it. That serves all three products: frames and taps make frames,
+// gradients and reversed taps make gradients of frames, frames and gradients make gradients of
+// taps.
 //
 // The kernels are the transforms; `Spectral` is the convolution on top of them.
 #pragma once
@@ -96,8 +97,8 @@ AIMCLR_INLINE void spectral_output_tile(const SpectralOutput<T>& call, Index row
     const Index pairs = spectral_pairs(call.waves.length);
     Vec cosine[2][kMostPairs][kVecs], sine[2][kMostPairs][kVecs];  // at even and odd positions
     const auto complex = [&](Index k, int v, Vec& re, Vec& im) {
-        const T* const from = call.planes + spectral_plane(k) * call.step + row * call.channels +
-                              c + v * Tl::kLanes;
+        const T* const from =
+            call.planes + spectral_plane(k) * call.step + row * call.channels + c + v * Tl::kLanes;
         const Vec first = load<Tl>(from);
         if (k == 0 || k == half) {
             re = first;
@@ -186,8 +187,8 @@ struct Spectral {
         const auto fill = [&](Index first, Index positions) {
             for (Index k = 0; k < spectral_pairs(length()); ++k) {
                 for (Index i = first; i < first + positions; ++i) {
-                    const double angle = 2.0 * M_PI * static_cast<double>(k * i) /
-                                         static_cast<double>(length());
+                    const double angle =
+                        2.0 * M_PI * static_cast<double>(k * i) / static_cast<double>(length());
                     *table++ = static_cast<T>(std::cos(angle));
                     *table++ = static_cast<T>(std::sin(angle));
                 }
