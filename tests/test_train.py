@@ -149,6 +149,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         (["--output", "tiny.yaml/run"], "tiny.yaml/run"),
         (["--output", "store"], "output store exists and is not an empty folder"),
         (["--backend", "fpga"], "unknown backend 'fpga'"),
+        (["--method", "skeletonclr", "--model.eadm", "true"], "eadm is on, but extreme is off"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tiny, arguments, message, monkeypatch, capsys):
@@ -200,6 +201,18 @@ def test_help_names_every_group(capsys):
     for field in ("--data.store", "--augment.shear_amplitude", "--model.queue_size", "--optim.lr"):
         assert field in shown
     assert "ntu60_xsub_joint" in shown
+
+
+def test_skeletonclr_says_so_and_logs_the_same_names(tiny, finished, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    arguments = ["--config", "tiny.yaml", "--output", "plain", "--method", "skeletonclr"]
+    command_line([*arguments, "--optim.epochs", "1"])
+    assert "joint stream, skeletonclr\n" in capsys.readouterr().out
+    (line,) = read_metrics(tiny / "plain")[1:]
+    assert line.keys() >= read_metrics(tiny / "run")[1].keys()
+    assert line["loss"] == line["info_nce"] > 0.0
+    assert line["d3m_extreme"] == line["d3m_dropped"] == 0.0
+    assert load_checkpoint(tiny / "plain" / "checkpoint.pt")["config"]["method"] == "skeletonclr"
 
 
 def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):

@@ -49,6 +49,7 @@ def build_model(config: TrainConfig, store: Store) -> AimCLR:
         temperature=model.temperature,
         keep_prob=model.keep_prob,
         d3m_weight=model.d3m_weight,
+        parts=config.parts,
         init=model.init,
         backend=config.backend,
     )

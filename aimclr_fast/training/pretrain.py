@@ -6,7 +6,7 @@ import math
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.nn import METHODS
 from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
 from aimclr_fast.ops._dispatch import BackendError, pick
 
@@ -226,11 +227,22 @@ def _opening(
     return (
         f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
         f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
-        f"{config.data.stream} stream\n"
+        f"{config.data.stream} stream{_method(config)}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"encoder of {parameters:,} parameters on {training.device} in {training.precision}, "
         f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}"
     )
+
+
+def _method(config: TrainConfig) -> str:
+    """What is not AimCLR as published, for the opening lines."""
+    usual, parts = asdict(METHODS[config.method]), asdict(config.parts)
+    changed = [
+        f"{'with' if on else 'without'} {name}" for name, on in parts.items() if on != usual[name]
+    ]
+    if config.method == TrainConfig.method and not changed:
+        return ""
+    return ", " + " ".join([config.method, *changed])
 
 
 def _knn_line(epoch: int, scores: Scores) -> str:

@@ -50,6 +50,8 @@ def draw_curves(folder: Path) -> Path:
     losses, accuracy = figure.subplots(1, 2)
     epochs = [line for line in lines if "loss" in line]
     for name in LOSSES:
+        if not any(line[name] for line in epochs):  # the method has no such part
+            continue
         losses.plot(
             [line["epoch"] for line in epochs],
             [line[name] for line in epochs],
