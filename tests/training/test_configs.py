@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -169,3 +170,28 @@ def test_contradictory_switches_are_named(method, switches, message):
     config.method, config.model = method, replace(config.model, **switches)
     with pytest.raises(ConfigError, match=message):
         config.validate(1000)
+
+
+def test_the_ablation_adds_one_part_a_row(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    from run_ablation import LEFT_OUT, ROWS
+
+    def parts(arguments: str) -> tuple[bool, ...]:
+        command = parser()
+        fields = vars(command.instantiate(command.parse_args(arguments.split())))
+        fields.pop("config")
+        return astuple(TrainConfig(**fields).parts)
+
+    # extreme, EADM, D3M, NNM
+    assert [parts(row) for row in ROWS.values()] == [
+        (False, False, False, False),
+        (True, False, False, False),
+        (True, False, True, False),
+        (True, True, True, False),
+        (True, True, True, True),
+    ]
+    assert [parts(row) for row in LEFT_OUT.values()] == [
+        (False, False, False, True),
+        (True, True, False, True),
+        (True, False, True, True),
+    ]
