@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from rich.console import Console
@@ -18,7 +19,7 @@ DEFAULT_CONFIG = "ui_prmd"
 def parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        usage="%(prog)s [--config NAME] [--GROUP.FIELD VALUE ...]",
+        usage="%(prog)s [--config NAME] [--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
         "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
     )
@@ -33,6 +34,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     command = parser()
+    arguments = [re.sub(r"^--streams(?==|$)", "--data.stream", each) for each in arguments]
     parsed = command.parse_args(with_config_files(arguments, DEFAULT_CONFIG))
     try:
         fields = vars(command.instantiate(parsed))

@@ -25,7 +25,8 @@ class DataConfig:
     Attributes:
         store: folder of a store, or the name of an embedded one.
         protocol: which samples train and which test, as declared by the store.
-        stream: joint, motion or bone.
+        stream: joint, motion or bone, or several with commas between: an encoder is trained on
+            each, side by side. --streams is short for it.
         frame_step: take every so many frames; 1 takes all.
     """
 
@@ -33,6 +34,11 @@ class DataConfig:
     protocol: str = "xsub"
     stream: str = "joint"
     frame_step: int = 1
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names in `stream`."""
+        return tuple(name.strip() for name in self.stream.split(","))
 
 
 @dataclass
@@ -201,7 +207,9 @@ class TrainConfig:
         mines = model.topk > 0 and optim.mining_epoch > 0
         require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
         _ = self.parts  # refuses switches that contradict each other
-        require(data.stream in STREAMS, "data.stream", f"one of {', '.join(STREAMS)}")
+        different = len(set(data.streams)) == len(data.streams)
+        names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
+        require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
         require(data.frame_step >= 1, "data.frame_step", "at least 1")
         require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
         require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aimclr_fast._sections import section
 from aimclr_fast.data import Store
-from aimclr_fast.functional import skeleton_augment
-from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
+from aimclr_fast.functional import Views, skeleton_augment_streams
 
 from .config import TrainConfig
 from .graph import GraphedStep
 from .placement import Batch, Placed, batches
-from .precision import autocast, resolve_precision, use_precision
+from .precision import resolve_precision, use_precision
 from .progress import LOSSES
 from .schedule import learning_rate, mines
+from .streams import StreamTraining, by_stream
 
 READ_BACK = 0.25  # seconds between two readings of the losses: reading waits for the device
 
@@ -30,44 +30,18 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_model(config: TrainConfig, store: Store) -> AimCLR:
-    """The model of a configuration, with weights drawn from torch's generator."""
-    model = config.model
-    backbone = STGCN(
-        store.layout,
-        in_channels=3,
-        channels=model.channels,
-        features=model.features,
-        dropout=model.dropout,
-        temporal_kernel=model.temporal_kernel,
-    )
-    aimclr = AimCLR(
-        SkeletonEncoder(backbone, model.embedding),
-        embedding=model.embedding,
-        queue_size=model.queue_size,
-        momentum=model.momentum,
-        temperature=model.temperature,
-        keep_prob=model.keep_prob,
-        d3m_weight=model.d3m_weight,
-        parts=config.parts,
-        init=model.init,
-        backend=config.backend,
-    )
-    if config.encoder_backend is not None:
-        for encoder in (aimclr.query_encoder, aimclr.key_encoder):
-            encoder.backend = config.encoder_backend
-    return aimclr
-
-
 class Pretraining:
     """The state of a run and the step that moves it.
 
     Args:
-        config: a validated configuration.
+        config: a validated configuration; its seed becomes that of torch's generator.
         store: where the layout comes from.
         placed: all sequences, where they are kept.
         train_index: samples to learn from.
         device: what trains.
+
+    Attributes:
+        streams: models and optimisers by stream; they share the batches and the draws.
     """
 
     def __init__(
@@ -85,18 +59,13 @@ class Pretraining:
         self.layout = store.layout
         self.precision = resolve_precision(config.precision, device)
         use_precision(self.precision, device)
-        self.model = build_model(config, store).to(device)
         # On a GPU all that changes from step to step is read from the GPU's memory, so that the
         # step can be one graph.
-        cuda = device.type == "cuda"
         self._lr = torch.zeros((), device=device)
-        self.optimizer = torch.optim.SGD(
-            self.model.query_encoder.parameters(),
-            lr=self._lr if cuda else config.optim.lr,
-            momentum=config.optim.momentum,
-            weight_decay=config.optim.weight_decay,
-            fused=cuda,
-        )
+        self.streams = {
+            stream: StreamTraining(config, store.layout, device, self.precision, self._lr)
+            for stream in config.data.streams
+        }
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._index = torch.zeros(config.optim.batch_size, dtype=torch.int64, device=device)
         self._rows: Tensor | None = None
@@ -122,12 +91,14 @@ class Pretraining:
         return self.train_index[order]
 
     def train_epoch(self) -> Iterator[Tensor]:
-        """Run the next epoch; after each step, yields its LOSSES as one tensor on the device.
+        """Run the next epoch; after each step, yields each stream's LOSSES as one tensor
+        [streams, LOSSES] on the device.
 
         The next step overwrites it.
         """
         self.epoch += 1
-        self.model.train()
+        for stream in self.streams.values():
+            stream.model.train()
         for batch in self.epoch_batches(self.epoch):
             yield self.train_step(batch)
 
@@ -137,13 +108,14 @@ class Pretraining:
         return batches(self.placed, list(order[: self.steps_per_epoch]), self.device)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """One step; returns LOSSES, not yet read back."""
+        """One step of each stream; returns [streams, LOSSES], not yet read back."""
         lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
         if self.device.type == "cuda":
             losses = self._graphed_step(batch, lr)
         else:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
+            for stream in self.streams.values():
+                for group in stream.optimizer.param_groups:
+                    group["lr"] = lr
             losses = self._eager_step(batch, self.step, self.topk)
         self.step += 1
         return losses
@@ -173,56 +145,58 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
+    def augment(self, batch: Batch, step: int | Tensor) -> tuple[Views, ...]:
+        """The views of a step's batch in each stream, from one read."""
         config = self.config
+        return skeleton_augment_streams(
+            batch.data,
+            batch.index,
+            layout=self.layout,
+            config=config.augment,
+            seed=config.seed,
+            step=step,
+            streams=tuple(self.streams),
+            backend=config.backend,
+        )
+
+    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
         with section("augment"):
-            views = skeleton_augment(
-                batch.data,
-                batch.index,
-                layout=self.layout,
-                config=config.augment,
-                seed=config.seed,
-                step=step,
-                stream=config.data.stream,
-                backend=config.backend,
-            )
-        with autocast(self.precision, self.device):
-            output = self.model(views.extreme, views.query, views.key, topk)
-        with section("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
-            output.loss.backward()
-        with section("optimiser"):
-            if config.optim.clip_norm > 0:
-                nn.utils.clip_grad_norm_(
-                    self.model.query_encoder.parameters(), config.optim.clip_norm
-                )
-            self.optimizer.step()
-            self.model.enqueue(output.keys)
-        return torch.stack([getattr(output, name).detach() for name in LOSSES])
+            views = self.augment(batch, step)
+        pairs = zip(self.streams.values(), views, strict=True)
+        return torch.stack([stream.step(its_views, topk) for stream, its_views in pairs])
 
 
 class LossReader:
-    """Averages losses on the device and reads them back now and then, not every step."""
+    """Averages losses on the device and reads them back now and then, not every step.
 
-    def __init__(self) -> None:
+    Args:
+        streams: names of the rows of what is added.
+    """
+
+    def __init__(self, streams: Iterable[str]) -> None:
+        self._streams = tuple(streams)
         self._sum: Tensor | None = None
         self._count = 0
         self._last_read = -float("inf")
         self.latest: dict[str, float] | None = None
 
     def add(self, losses: Tensor) -> bool:
-        """Take one step's losses; True when `latest` was read anew."""
+        """Take one step's [streams, LOSSES]; True when `latest` was read anew."""
         self._sum = losses.clone() if self._sum is None else self._sum + losses
         self._count += 1
         if time.perf_counter() - self._last_read < READ_BACK:
             return False
-        self.latest = dict(zip(LOSSES, losses.tolist(), strict=True))
+        self.latest = self._named(losses)
         self._last_read = time.perf_counter()
         return True
 
     def epoch_mean(self) -> dict[str, float]:
         """Means since the last call."""
         assert self._sum is not None, "no step was taken"
-        means = (self._sum / self._count).tolist()
+        means = self._named(self._sum / self._count)
         self._sum, self._count = None, 0
-        return dict(zip(LOSSES, means, strict=True))
+        return means
+
+    def _named(self, losses: Tensor) -> dict[str, float]:
+        rows = [dict(zip(LOSSES, row, strict=True)) for row in losses.tolist()]
+        return by_stream(dict(zip(self._streams, rows, strict=True)))

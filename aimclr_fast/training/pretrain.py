@@ -29,6 +29,7 @@ from .profile import profile_steps
 from .progress import TrainProgress
 from .report import draw_curves, save_scores, score_table
 from .schedule import learning_rate
+from .streams import by_stream
 
 
 class DivergedError(RuntimeError):
@@ -61,7 +62,6 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     picked = _pick_backends(config, device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
     folder = _new_folder(config)
 
     try:
@@ -81,20 +81,29 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         console.print(f"trace: {folder / 'trace.json'}", highlight=False, soft_wrap=True)
         return folder
 
-    monitor = _monitor(config, store, placed.data, train_index, test_index)
+    monitors = _monitors(config, store, placed.data, train_index, test_index)
     linear = config.monitor.linear_probe
-    encoder = training.model.query_encoder
     rows: dict[str, Scores] = {}
     with ExitStack() as stack:
         log = stack.enter_context(MetricsLog(folder))
         progress = TrainProgress(console, config.optim.epochs, training.steps_per_epoch)
-        if monitor is not None:
+
+        def score(row: str, linear: bool) -> dict[str, float]:
+            """Score each stream's encoder, for the table; returns the numbers by name."""
+            found = {}
+            for stream, monitor in monitors.items():
+                name = stream if len(monitors) > 1 else ""
+                scores = monitor.score(training.streams[stream].model.query_encoder, linear=linear)
+                rows[f"{row}, {name}" if name else row] = scores
+                progress.say(_knn_line(training.epoch, scores, name))
+                found[stream] = scores.as_dict()
+            return by_stream(found)
+
+        if monitors:
             progress.say("measuring raw poses and the untrained encoder ...")
             if config.monitor.raw_poses:
-                rows["raw poses"] = monitor.score_raw_poses()
-            rows["untrained encoder"] = monitor.score(encoder, linear=linear)
-            log.write(0, {"epoch": 0, **rows["untrained encoder"].as_dict()})
-            progress.say(_knn_line(0, rows["untrained encoder"]))
+                rows["raw poses"] = next(iter(monitors.values())).score_raw_poses()
+            log.write(0, {"epoch": 0, **score("untrained encoder", linear)})
         stack.enter_context(progress)
         told = False
         while training.epoch < config.optim.epochs:
@@ -105,25 +114,23 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
             last = training.epoch == config.optim.epochs
             # Before scoring, so that nothing that goes wrong there can cost the weights.
             if last or _due(config.save_every, training.epoch):
+                streams = training.streams.items()
                 save_checkpoint(
                     folder / "checkpoint.pt",
-                    models={config.data.stream: training.model},
-                    optimizers={config.data.stream: training.optimizer},
+                    models={name: stream.model for name, stream in streams},
+                    optimizers={name: stream.optimizer for name, stream in streams},
                     config=config,
                     layout=store.layout.to_dict(),
                     epoch=training.epoch,
                     step=training.step,
                 )
-            if monitor is not None and (last or _due(config.monitor.knn_every, training.epoch)):
-                scores = monitor.score(encoder, linear=last and linear)
-                rows["pretrained encoder"] = scores
-                numbers |= scores.as_dict()
-                progress.say(_knn_line(training.epoch, scores))
+            if monitors and (last or _due(config.monitor.knn_every, training.epoch)):
+                numbers |= score("pretrained encoder", last and linear)
             log.write(training.step, {"epoch": training.epoch, **numbers})
 
     seconds = time.perf_counter() - started
     if rows:
-        title = f"{store.path.name} {config.data.protocol}, {config.data.stream} stream, test set"
+        title = f"{store.path.name} {config.data.protocol}, {_streams(config)}, test set"
         console.print(score_table(rows, title))
     save_scores(folder, rows, epochs=training.epoch, seed=config.seed, seconds=round(seconds, 1))
     draw_curves(folder)
@@ -134,7 +141,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
 def _epoch(training: Pretraining, progress: TrainProgress) -> dict[str, float]:
     """Train one epoch; returns its mean losses, the rate of its last step and its step rate."""
     optim, per_epoch = training.config.optim, training.steps_per_epoch
-    reader = LossReader()
+    reader = LossReader(training.streams)
     progress.begin_epoch()
     began = time.perf_counter()
     for losses in training.train_epoch():
@@ -152,24 +159,22 @@ def _epoch(training: Pretraining, progress: TrainProgress) -> dict[str, float]:
     return {**numbers, "lr": lr, "steps_per_second": rate}
 
 
-def _monitor(
+def _monitors(
     config: TrainConfig,
     store: Store,
     data: torch.Tensor,
     train_index: torch.Tensor,
     test_index: torch.Tensor,
-) -> Monitor | None:
-    """None where the store has no labels to score against."""
+) -> dict[str, Monitor]:
+    """One for each stream; none where the store has no labels to score against."""
     if store.labels is None:
-        return None
-    return Monitor(
-        data,
-        torch.from_numpy(np.array(store.labels)),
-        train_index,
-        test_index,
-        stream=config.data.stream,
-        batch_size=config.monitor.batch_size,
-    )
+        return {}
+    labels = torch.from_numpy(np.array(store.labels))
+    size = config.monitor.batch_size
+    return {
+        stream: Monitor(data, labels, train_index, test_index, stream=stream, batch_size=size)
+        for stream in config.data.streams
+    }
 
 
 def _usable_device(name: str) -> torch.device:
@@ -200,7 +205,7 @@ def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
 
 def _new_folder(config: TrainConfig) -> Path:
     data = config.data
-    name = f"{Path(data.store).name}-{data.protocol}-{data.stream}"
+    name = f"{Path(data.store).name}-{data.protocol}-{'-'.join(data.streams)}"
     folder = Path(config.output or Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}"))
     try:
         folder.mkdir(parents=True)
@@ -223,15 +228,22 @@ def _opening(
     config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
 ) -> str:
     layout, optim, placed = store.layout, config.optim, training.placed
-    parameters = sum(p.numel() for p in training.model.query_encoder.parameters())
+    encoders = [stream.model.query_encoder for stream in training.streams.values()]
+    parameters = sum(p.numel() for p in encoders[0].parameters())
+    kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
         f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
         f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
-        f"{config.data.stream} stream{_method(config)}\n"
+        f"{_streams(config)}{_method(config)}\n"
         f"{placed.where} placement: {placed.reason}\n"
-        f"encoder of {parameters:,} parameters on {training.device} in {training.precision}, "
+        f"{kind} of {parameters:,} parameters on {training.device} in {training.precision}, "
         f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}"
     )
+
+
+def _streams(config: TrainConfig) -> str:
+    streams = config.data.streams
+    return f"{', '.join(streams)} stream{'s' * (len(streams) > 1)}"
 
 
 def _method(config: TrainConfig) -> str:
@@ -245,10 +257,11 @@ def _method(config: TrainConfig) -> str:
     return ", " + " ".join([config.method, *changed])
 
 
-def _knn_line(epoch: int, scores: Scores) -> str:
+def _knn_line(epoch: int, scores: Scores, stream: str) -> str:
     numbers = {"kNN-1": scores.knn_1, "kNN-20": scores.knn_20}
     shown = "  ".join(f"{k} {100 * v:.1f} %" for k, v in numbers.items() if v is not None)
-    return f"{'untrained' if epoch == 0 else f'epoch {epoch}'}: {shown} on held-out samples"
+    when = "untrained" if epoch == 0 else f"epoch {epoch}"
+    return f"{when}{f', {stream}' if stream else ''}: {shown} on held-out samples"
 
 
 def _closing(folder: Path, seconds: float) -> str:
