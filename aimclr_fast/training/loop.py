@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aimclr_fast._sections import section
 from aimclr_fast.data import Store
-from aimclr_fast.functional import skeleton_augment
+from aimclr_fast.functional import Views, skeleton_augment
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 
 from .config import TrainConfig
 from .graph import GraphedStep
+from .guard import REPORT, StepGuard
 from .placement import Batch, Placed, batches
 from .precision import autocast, resolve_precision, use_precision
 from .progress import LOSSES
 from .schedule import learning_rate, mines
 
 READ_BACK = 0.25  # seconds between two readings of the losses: reading waits for the device
+TAKEN = REPORT.index("taken")
 
 
 def pick_device(name: str) -> torch.device:
@@ -96,6 +99,11 @@ class Pretraining:
             weight_decay=config.optim.weight_decay,
             fused=cuda,
         )
+        if cuda and config.optim.momentum > 0:
+            # The fused optimiser would leave them unset if the very first step is not taken.
+            for parameter in self.model.query_encoder.parameters():
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.guard = StepGuard(self.model, device)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._index = torch.zeros(config.optim.batch_size, dtype=torch.int64, device=device)
         self._rows: Tensor | None = None
@@ -103,6 +111,7 @@ class Pretraining:
         self.use_graphs = config.cuda_graph
         self.epoch = 0
         self.step = 0
+        self.resumed = False  # within an epoch, or before what is done at its end
 
     @property
     def steps_per_epoch(self) -> int:
@@ -121,22 +130,60 @@ class Pretraining:
         return self.train_index[order]
 
     def train_epoch(self) -> Iterator[Tensor]:
-        """Run the next epoch; after each step, yields its LOSSES as one tensor on the device.
+        """Run the next epoch, or after `load_state` what is left of the one it was saved in.
 
-        The next step overwrites it.
+        After each step, yields its REPORT as one tensor on the device; the next step overwrites it.
         """
-        self.epoch += 1
+        if not self.resumed:
+            self.epoch += 1
+        self.resumed = False
         self.model.train()
-        for batch in self.epoch_batches(self.epoch):
+        for batch in self.epoch_batches(self.epoch, self.step_in_epoch):
             yield self.train_step(batch)
 
-    def epoch_batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, in its order."""
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps of the current epoch that were taken."""
+        return self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
+
+    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, in its order, from the `first` on."""
         order = self.shuffled(epoch).split(self.config.optim.batch_size)
-        return batches(self.placed, list(order[: self.steps_per_epoch]), self.device)
+        return batches(self.placed, list(order[first : self.steps_per_epoch]), self.device)
+
+    def samples_of(self, step: int) -> Tensor:
+        """Indices [N] of the samples of any step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.config.optim.batch_size
+        return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
+
+    def place_state(self) -> dict[str, Any]:
+        """What the loop must know to go on exactly, besides weights, optimiser and step."""
+        place: dict[str, Any] = {"skipped": self.guard.skipped.clone()}
+        if self.device.type == "cuda":
+            place["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return place
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of a run of the same configuration and data."""
+        stream = self.config.data.stream
+        self.model.load_state_dict(state["models"][stream])
+        # Its settings are this run's: the saved ones may belong to another kind of device.
+        momenta = state["optimizers"][stream]["state"]
+        settings = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": momenta, "param_groups": settings})
+        if self.device.type == "cuda":
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._lr
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.resumed = True
+        self.guard.skipped.copy_(state["place"]["skipped"])
+        torch.set_rng_state(state["torch_rng"])
+        if self.device.type == "cuda" and "cuda_rng" in state["place"]:
+            torch.cuda.set_rng_state(state["place"]["cuda_rng"].cpu(), self.device)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """One step; returns LOSSES, not yet read back."""
+        """One step; returns its REPORT, not yet read back."""
         lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
         if self.device.type == "cuda":
             losses = self._graphed_step(batch, lr)
@@ -172,56 +219,87 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
+    def augment(self, batch: Batch, step: int | Tensor) -> Views:
+        """The views of a step's batch."""
         config = self.config
+        return skeleton_augment(
+            batch.data,
+            batch.index,
+            layout=self.layout,
+            config=config.augment,
+            seed=config.seed,
+            step=step,
+            stream=config.data.stream,
+            backend=config.backend,
+        )
+
+    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
         with section("augment"):
-            views = skeleton_augment(
-                batch.data,
-                batch.index,
-                layout=self.layout,
-                config=config.augment,
-                seed=config.seed,
-                step=step,
-                stream=config.data.stream,
-                backend=config.backend,
-            )
+            views = self.augment(batch, step)
+        statistics = self.guard.remember()
         with autocast(self.precision, self.device):
             output = self.model(views.extreme, views.query, views.key, topk)
         with section("backward"):
             self.optimizer.zero_grad(set_to_none=True)
             output.loss.backward()
+        losses = torch.stack([getattr(output, name).detach() for name in LOSSES])
         with section("optimiser"):
-            if config.optim.clip_norm > 0:
-                nn.utils.clip_grad_norm_(
-                    self.model.query_encoder.parameters(), config.optim.clip_norm
-                )
-            self.optimizer.step()
-            self.model.enqueue(output.keys)
-        return torch.stack([getattr(output, name).detach() for name in LOSSES])
+            norm = self._gradient_norm()
+            fine = self.guard.judge(losses, norm, step)
+            if self.device.type == "cuda":
+                self.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
+                self.optimizer.step()
+            elif fine:
+                self.optimizer.step()
+            self.guard.restore(statistics, fine)
+            self.model.enqueue(output.keys, fine)
+        counts = torch.stack([norm, _positives(output.neighbors), fine, *self.guard.skipped])
+        return torch.cat([losses, counts.to(losses.dtype)])
+
+    def _gradient_norm(self) -> Tensor:
+        """Norm of the gradient, which is shortened if it is too long."""
+        parameters = list(self.model.query_encoder.parameters())
+        longest = self.config.optim.clip_norm
+        if longest > 0:
+            return nn.utils.clip_grad_norm_(parameters, longest)
+        return nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+
+
+def _positives(neighbors: Tensor) -> Tensor:
+    """Mean number of positives in a row, of the neighbours mined [N, 3, topk]."""
+    mined = neighbors.flatten(1).sort(1).values
+    if mined.shape[1] == 0:
+        return torch.ones((), device=mined.device)
+    again = (mined[:, 1:] == mined[:, :-1]).sum(1)
+    return 1 + mined.shape[1] - again.float().mean()
 
 
 class LossReader:
-    """Averages losses on the device and reads them back now and then, not every step."""
+    """Averages the reports of steps on the device and reads them now and then, not every step.
 
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
+    Steps that were skipped do not count. `state` goes into checkpoints, so that the means of an
+    epoch that was interrupted are those of all its steps.
+    """
+
+    def __init__(self, state: Tensor | None = None) -> None:
+        self.state = state
         self._last_read = -float("inf")
         self.latest: dict[str, float] | None = None
 
-    def add(self, losses: Tensor) -> bool:
-        """Take one step's losses; True when `latest` was read anew."""
-        self._sum = losses.clone() if self._sum is None else self._sum + losses
-        self._count += 1
-        if time.perf_counter() - self._last_read < READ_BACK:
+    def add(self, report: Tensor) -> bool:
+        """Take one step's report; True when `latest` was read anew."""
+        counted = torch.where(report[TAKEN] > 0, report, 0.0)
+        self.state = counted if self.state is None else self.state + counted
+        # The CPU has nothing to wait for.
+        if report.is_cuda and time.perf_counter() - self._last_read < READ_BACK:
             return False
-        self.latest = dict(zip(LOSSES, losses.tolist(), strict=True))
+        self.latest = dict(zip(REPORT, report.tolist(), strict=True))
         self._last_read = time.perf_counter()
         return True
 
     def epoch_mean(self) -> dict[str, float]:
-        """Means since the last call."""
-        assert self._sum is not None, "no step was taken"
-        means = (self._sum / self._count).tolist()
-        self._sum, self._count = None, 0
-        return dict(zip(LOSSES, means, strict=True))
+        """Means over the steps since the last call; NaN if all were skipped."""
+        assert self.state is not None, "no step was taken"
+        means = dict(zip(REPORT[:TAKEN], (self.state / self.state[TAKEN]).tolist(), strict=False))
+        self.state = None
+        return means
