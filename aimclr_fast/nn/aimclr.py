@@ -122,14 +122,22 @@ class AimCLR(nn.Module):
         )
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor) -> None:
-        """Overwrite the oldest keys with `keys` [N, D], N at most the queue's size, in place."""
+    def enqueue(self, keys: Tensor, accept: Tensor | None = None) -> None:
+        """Overwrite the oldest keys with `keys` [N, D], N at most the queue's size, in place.
+
+        `accept`, a boolean on the device, leaves queue and pointer as they are where it is false.
+        """
         size = len(self.queue)
         if len(keys) > size:
             raise ValueError(f"{len(keys)} keys do not fit a queue of {size}")
         places = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % size
-        self.queue.index_copy_(0, places, keys.to(self.queue.dtype))
-        self.queue_ptr.add_(len(keys)).remainder_(size)
+        keys = keys.to(self.queue.dtype)
+        count: int | Tensor = len(keys)
+        if accept is not None:
+            keys = torch.where(accept, keys, self.queue[places])
+            count = count * accept
+        self.queue.index_copy_(0, places, keys)
+        self.queue_ptr.add_(count).remainder_(size)
 
     def forward(
         self, extreme: Tensor | None, query: Tensor, key: Tensor, topk: int = 0

@@ -144,6 +144,8 @@ class TrainConfig:
         optim: optimiser and schedule.
         monitor: what is measured.
         output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
+        resume: auto goes on with the run in output if there is one; a folder goes on with its run
+            as configured there.
         seed: of weights, draws and shuffling.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
@@ -156,6 +158,12 @@ class TrainConfig:
         encoder_backend: of the encoder's blocks, if another than backend.
         threads: CPU threads; 0 leaves it to torch.
         save_every: epochs between two checkpoints.
+        save_steps: steps between two checkpoints, in long epochs; 0 for none within an epoch.
+        save_seconds: seconds between two checkpoints, in long epochs; 0 for none within an epoch.
+        keep: checkpoints kept: checkpoint.pt, the newest, and those before it, previous-1.pt, ...;
+            the best by kNN is kept in best.pt besides.
+        max_skipped: steps in a row whose loss or gradient is not finite, after which the run stops;
+            they are skipped.
         profile: instead of training, take this many steps and say where their time goes.
     """
 
@@ -166,6 +174,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     output: str | None = None
+    resume: str | None = None
     seed: int = 0
     device: str = "auto"
     placement: str = "auto"
@@ -175,6 +184,10 @@ class TrainConfig:
     encoder_backend: str | None = None
     threads: int = 0
     save_every: int = 10
+    save_steps: int = 0
+    save_seconds: float = 600.0
+    keep: int = 2
+    max_skipped: int = 5
     profile: int = 0
 
     @property
@@ -244,6 +257,9 @@ class TrainConfig:
         require(self.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
         require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
         require(self.profile >= 0, "profile", "at least 0")
-        require(self.save_every >= 1, "save_every", "at least 1")
+        for name in ("save_every", "keep", "max_skipped"):
+            require(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("save_steps", "save_seconds"):
+            require(getattr(self, name) >= 0, name, "at least 0")
         require(self.threads >= 0, "threads", "at least 0")
         require(0 <= self.seed < 2**64, "seed", "in 0..2^64-1")

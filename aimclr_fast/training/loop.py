@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,13 +15,14 @@ from aimclr_fast.functional import Views, skeleton_augment_streams
 
 from .config import TrainConfig
 from .graph import GraphedStep
+from .guard import REPORT
 from .placement import Batch, Placed, batches
 from .precision import resolve_precision, use_precision
-from .progress import LOSSES
 from .schedule import learning_rate, mines
-from .streams import StreamTraining, by_stream
+from .streams import StreamTraining
 
 READ_BACK = 0.25  # seconds between two readings of the losses: reading waits for the device
+TAKEN = REPORT.index("taken")
 
 
 def pick_device(name: str) -> torch.device:
@@ -73,6 +75,7 @@ class Pretraining:
         self.use_graphs = config.cuda_graph
         self.epoch = 0
         self.step = 0
+        self.resumed = False  # within an epoch, or before what is done at its end
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,34 +94,68 @@ class Pretraining:
         return self.train_index[order]
 
     def train_epoch(self) -> Iterator[Tensor]:
-        """Run the next epoch; after each step, yields each stream's LOSSES as one tensor
-        [streams, LOSSES] on the device.
+        """Run the next epoch, or after `load_state` what is left of the one it was saved in.
 
-        The next step overwrites it.
+        After each step, yields each stream's REPORT as one tensor [streams, REPORT] on the device;
+        the next step overwrites it.
         """
-        self.epoch += 1
+        if not self.resumed:
+            self.epoch += 1
+        self.resumed = False
         for stream in self.streams.values():
             stream.model.train()
-        for batch in self.epoch_batches(self.epoch):
+        for batch in self.epoch_batches(self.epoch, self.step_in_epoch):
             yield self.train_step(batch)
 
-    def epoch_batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, in its order."""
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps of the current epoch that were taken."""
+        return self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
+
+    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, in its order, from the `first` on."""
         order = self.shuffled(epoch).split(self.config.optim.batch_size)
-        return batches(self.placed, list(order[: self.steps_per_epoch]), self.device)
+        return batches(self.placed, list(order[first : self.steps_per_epoch]), self.device)
+
+    def samples_of(self, step: int) -> Tensor:
+        """Indices [N] of the samples of any step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.config.optim.batch_size
+        return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
+
+    def place_state(self) -> dict[str, Any]:
+        """What the loop must know to go on exactly, besides weights, optimisers and step."""
+        place: dict[str, Any] = {
+            "streams": {name: stream.place_state() for name, stream in self.streams.items()}
+        }
+        if self.device.type == "cuda":
+            place["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return place
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of a run of the same configuration and data."""
+        place = state["place"]
+        for name, stream in self.streams.items():
+            models, optimizers = state["models"], state["optimizers"]
+            stream.load_state(models[name], optimizers[name], place["streams"][name])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.resumed = True
+        torch.set_rng_state(state["torch_rng"])
+        if self.device.type == "cuda" and "cuda_rng" in place:
+            torch.cuda.set_rng_state(place["cuda_rng"].cpu(), self.device)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """One step of each stream; returns [streams, LOSSES], not yet read back."""
+        """One step of each stream; returns [streams, REPORT], not yet read back."""
         lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
         if self.device.type == "cuda":
-            losses = self._graphed_step(batch, lr)
+            report = self._graphed_step(batch, lr)
         else:
             for stream in self.streams.values():
                 for group in stream.optimizer.param_groups:
                     group["lr"] = lr
-            losses = self._eager_step(batch, self.step, self.topk)
+            report = self._eager_step(batch, self.step, self.topk)
         self.step += 1
-        return losses
+        return report
 
     def _graphed_step(self, batch: Batch, lr: float) -> Tensor:
         self._lr.fill_(lr)
@@ -145,10 +182,10 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def augment(self, batch: Batch, step: int | Tensor) -> tuple[Views, ...]:
+    def augment(self, batch: Batch, step: int | Tensor) -> dict[str, Views]:
         """The views of a step's batch in each stream, from one read."""
         config = self.config
-        return skeleton_augment_streams(
+        views = skeleton_augment_streams(
             batch.data,
             batch.index,
             layout=self.layout,
@@ -158,45 +195,54 @@ class Pretraining:
             streams=tuple(self.streams),
             backend=config.backend,
         )
+        return dict(zip(self.streams, views, strict=True))
 
     def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
         with section("augment"):
             views = self.augment(batch, step)
-        pairs = zip(self.streams.values(), views, strict=True)
-        return torch.stack([stream.step(its_views, topk) for stream, its_views in pairs])
+        return torch.stack(
+            [stream.train_step(views[name], step, topk) for name, stream in self.streams.items()]
+        )
 
 
 class LossReader:
-    """Averages losses on the device and reads them back now and then, not every step.
+    """Averages the reports of steps on the device and reads them now and then, not every step.
+
+    Steps that were skipped do not count. `state` goes into checkpoints, so that the means of an
+    epoch that was interrupted are those of all its steps.
 
     Args:
-        streams: names of the rows of what is added.
+        streams: names of the rows of a report.
+        state: of the reader that goes on.
+
+    Attributes:
+        latest: what was read last, by stream and name.
     """
 
-    def __init__(self, streams: Iterable[str]) -> None:
+    def __init__(self, streams: Iterable[str], state: Tensor | None = None) -> None:
         self._streams = tuple(streams)
-        self._sum: Tensor | None = None
-        self._count = 0
+        self.state = state
         self._last_read = -float("inf")
-        self.latest: dict[str, float] | None = None
+        self.latest: dict[str, dict[str, float]] | None = None
 
-    def add(self, losses: Tensor) -> bool:
-        """Take one step's [streams, LOSSES]; True when `latest` was read anew."""
-        self._sum = losses.clone() if self._sum is None else self._sum + losses
-        self._count += 1
-        if time.perf_counter() - self._last_read < READ_BACK:
+    def add(self, report: Tensor) -> bool:
+        """Take one step's [streams, REPORT]; True when `latest` was read anew."""
+        counted = torch.where(report[:, TAKEN, None] > 0, report, 0.0)
+        self.state = counted if self.state is None else self.state + counted
+        # The CPU has nothing to wait for.
+        if report.is_cuda and time.perf_counter() - self._last_read < READ_BACK:
             return False
-        self.latest = self._named(losses)
+        self.latest = self._named(report)
         self._last_read = time.perf_counter()
         return True
 
-    def epoch_mean(self) -> dict[str, float]:
-        """Means since the last call."""
-        assert self._sum is not None, "no step was taken"
-        means = self._named(self._sum / self._count)
-        self._sum, self._count = None, 0
+    def epoch_mean(self) -> dict[str, dict[str, float]]:
+        """Means by stream and name over the steps since the last call; NaN if all were skipped."""
+        assert self.state is not None, "no step was taken"
+        means = self._named((self.state / self.state[:, TAKEN, None])[:, :TAKEN])
+        self.state = None
         return means
 
-    def _named(self, losses: Tensor) -> dict[str, float]:
-        rows = [dict(zip(LOSSES, row, strict=True)) for row in losses.tolist()]
-        return by_stream(dict(zip(self._streams, rows, strict=True)))
+    def _named(self, rows: Tensor) -> dict[str, dict[str, float]]:
+        numbers = [dict(zip(REPORT, row, strict=False)) for row in rows.tolist()]
+        return dict(zip(self._streams, numbers, strict=True))
