@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -34,7 +35,8 @@ class FigureConfig:
         neighbors: training sequences drawn for each.
         samples: test samples in the t-SNE, at most.
         perplexity: of the t-SNE.
-        linear: recipe of the classifiers behind the figures.
+        linear: recipe of the classifiers behind the figures; standardised, so that an untrained
+            encoder shows what is in it.
     """
 
     labels: list[int | str] = field(default_factory=lambda: ["2%", "5%", "10%", "20%", "50%"])
@@ -43,7 +45,7 @@ class FigureConfig:
     neighbors: int = 4
     samples: int = 2000
     perplexity: float = 30.0
-    linear: LinearConfig = field(default_factory=LinearConfig)
+    linear: LinearConfig = field(default_factory=lambda: LinearConfig(lr=0.1, standardize=True))
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -51,7 +53,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
     for path in paths:
         with written_whole(path) as temporary:
-            figure.savefig(temporary, dpi=160, format=path.suffix[1:])
+            figure.savefig(temporary, dpi=160, format=path.suffix[1:], bbox_inches="tight")
     return paths
 
 
@@ -176,7 +178,7 @@ def draw_neighbours(
         layout: their skeleton.
     """
     across = max(len(row) for row in rows)
-    figure = Figure(figsize=(2.3 * across, 2.5 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(2.6 * across, 1.7 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -185,7 +187,7 @@ def draw_neighbours(
             axes = grid[place, column]
             _skeleton(axes, sequence, layout)
             colour = "black" if column == 0 else "tab:green" if right[place][column] else "tab:red"
-            axes.set_title(titles[place][column], fontsize=7, color=colour)
+            axes.set_title(fill(titles[place][column], 34), fontsize=7, color=colour)
     figure.suptitle("queries of the test set (left) and their nearest training samples", fontsize=9)
     return figure
 

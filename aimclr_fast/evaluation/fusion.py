@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .ensemble import PUBLISHED, WEIGHTS, EnsembleConfig, fused, search_weights
 from .outcome import Outcome
 from .problem import EvaluationError, Features, Problem
-from .protocols import Subject, linear_or_raw
+from .protocols import Subject, linear
 
 
 def check_ensemble(config: EnsembleConfig, streams: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ def fuse_subjects(
     for problem, subject in zip(problems, subjects, strict=True):
         found = problem.features(subject.encoder, subject.stream)
         features[subject.stream] = found
-        own[subject.stream] = subject.own or linear_or_raw(
+        own[subject.stream] = subject.own or linear(
             problem, found, subject, config.linear, seed=seed
         )
     weights, how = {stream: PUBLISHED[stream] for stream in features}, "published"

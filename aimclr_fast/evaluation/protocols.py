@@ -21,7 +21,8 @@ from .semi import TUNES, SemiConfig, draw_labelled, per_class
 from .transfer import TransferConfig
 
 UNTRAINED, SUPERVISED, RAW = "untrained", "supervised", "raw poses"
-RAW_LR = 0.01  # for standardised raw poses where labels are too few to choose a rate with
+# Learning rates for standardised features where labels are too few to choose a rate with.
+FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01}
 Say = Callable[[str], None]
 
 
@@ -148,14 +149,14 @@ def evaluate(
     if isinstance(config, KnnConfig):
         yield Outcome(_knn(features, config.k, config.temperature))
     elif isinstance(config, LinearConfig):
-        yield subject.own or linear_or_raw(problem, features, subject, config, seed=seed)
+        yield subject.own or linear(problem, features, subject, config, seed=seed)
     elif isinstance(config, RetrievalConfig):
         yield retrieve(features, config)
     elif isinstance(config, ClusterConfig):
         yield cluster(features, config, seed=seed)
     elif isinstance(config, TransferConfig):
         metrics = _knn(features, config.k, KnnConfig().temperature)
-        parts = {"linear": linear_or_raw(problem, features, subject, config.linear, seed=seed)}
+        parts = {"linear": linear(problem, features, subject, config.linear, seed=seed)}
         if subject.own:
             parts = {"supervised": subject.own}
         elif config.finetune and subject.encoder is not None:
@@ -178,25 +179,16 @@ def _knn(features: Features, ks: list[int], temperature: float) -> dict[str, flo
     return {f"knn_{k}": accuracy for k, accuracy in found.items()}
 
 
-def linear_or_raw(
+def linear(
     problem: Problem, features: Features, subject: Subject, config: LinearConfig, *, seed: int
 ) -> Outcome:
-    """Linear evaluation. Raw poses have another scale than features, so they are standardised and
-    get the learning rate that is best on training folds.
+    """Linear evaluation. The published learning rate was chosen for pretrained features; what they
+    are compared with gets its best: standardised, at the rate that is best on training folds.
     """
-    if subject.encoder is None:
-        features = standardised(features)
-        config = replace(config, sweep=True)
+    if subject.features in (UNTRAINED, RAW):
+        config = replace(config, standardize=True, sweep=True)
     folds = problem.folds() if config.sweep else None
     return linear_evaluation(features, config, seed=seed, folds=folds)
-
-
-def standardised(features: Features) -> Features:
-    """Features with the training samples' mean 0 and deviation 1 in each dimension."""
-    mean, deviation = features.train.mean(0), features.train.std(0).clamp(min=1e-6)
-    return features._replace(
-        train=(features.train - mean) / deviation, test=(features.test - mean) / deviation
-    )
 
 
 def _finetuned(
@@ -214,8 +206,8 @@ def semi(
 ) -> Iterator[Outcome]:
     """An outcome for each amount of labels and each draw; seed, seed + 1, ... draw the subsets.
 
-    A supervised subject is trained from scratch on the draw's labels. Raw poses are standardised,
-    with a learning rate of `RAW_LR`.
+    A supervised subject is trained from scratch on the draw's labels. Untrained features and raw
+    poses are standardised, with learning rates of `FEW_LABELS_LR`.
 
     Raises:
         EvaluationError: an amount or a way of tuning that does not exist.
@@ -231,9 +223,9 @@ def semi(
     tuned = subject.encoder is not None and (scratch or config.tune == "finetune")
     recipe = from_scratch(config) if scratch else config.finetune
     features = None if tuned else problem.features(subject.encoder, subject.stream)
-    linear = config.linear
-    if features is not None and subject.encoder is None:
-        features, linear = standardised(features), replace(linear, lr=RAW_LR)
+    head = config.linear
+    if subject.features in FEW_LABELS_LR:
+        head = replace(head, standardize=True, lr=FEW_LABELS_LR[subject.features])
     for amount, count in amounts.items():
         for draw in range(config.draws):
             rows = draw_labelled(labels, count, seed=seed + draw)
@@ -248,7 +240,7 @@ def semi(
                 few = features._replace(
                     train=features.train[at], train_labels=features.train_labels[at]
                 )
-                outcome = linear_evaluation(few, linear, seed=seed + draw)
+                outcome = linear_evaluation(few, head, seed=seed + draw)
             details = {**outcome.details, "labels_per_class": count, "labels": len(rows)}
             yield replace(outcome, details=details, setting=f"{amount} labels", draw=draw)
 

@@ -270,7 +270,8 @@ def print_tables(rows: Sequence[Row], console: Console) -> None:
         shown = rich.table.Table(title=made.title, title_justify="left")
         for column in made.header:
             words = column in ("features", "stream", "setting")
-            shown.add_column(column, justify="left" if words else "right")
+            side = "left" if words else "right"
+            shown.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
         for row in made.rows:
             shown.add_row(*row)
         console.print(shown)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from .results import Row
 
 HEADINGS = {
-    "top1_last": "top-1, last epoch",
-    "top1_best": "top-1, best epoch",
-    "top5_last": "top-5, last epoch",
+    "top1_last": "top-1 last",
+    "top1_best": "top-1 best",
+    "top5_last": "top-5 last",
     "nmi": "NMI",
     "ari": "ARI",
 }
@@ -34,9 +34,12 @@ class Table:
 
 
 def heading(metric: str) -> str:
-    """A metric's name for a person."""
+    """A metric's name for a person; "last" and "best" are epochs."""
     if metric.startswith("knn_"):
         return f"kNN-{metric.removeprefix('knn_')}"
+    part, _, rest = metric.partition("_")
+    if rest in HEADINGS:  # of one part of the evaluation, such as linear_top1_last
+        return f"{part} {HEADINGS[rest]}"
     return HEADINGS.get(metric, metric)
 
 
