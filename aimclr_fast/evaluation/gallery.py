@@ -67,8 +67,9 @@ def _figures_of(session: Session, source: Source, problem: Problem, config: Figu
     )
     subjects = {one.features: one for one in (pretrained, untrained)}
     features = {name: problem.features(one.encoder, stream) for name, one in subjects.items()}
+    folds = problem.folds() if config.linear.sweep else None
     outcomes = {
-        name: linear_evaluation(found, config.linear, seed=options.seed, folds=problem.folds())
+        name: linear_evaluation(found, config.linear, seed=options.seed, folds=folds)
         for name, found in features.items()
     }
     for name, outcome in outcomes.items():

@@ -149,9 +149,9 @@ def standardised(features: Features) -> Features:
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:
-    # A dimension that does not vary stays as it is, but for its mean.
     mean, deviation = features.train.mean(0), features.train.std(0, correction=0)
-    return mean, torch.where(deviation > 1e-8 * mean.abs(), deviation, torch.ones_like(deviation))
+    # A feature that hardly varies must not be blown up to matter as much as the others.
+    return mean, deviation.clamp(min=max(1e-3 * float(deviation.max()), 1e-12))
 
 
 def _for_plain(head: Head, features: Features) -> Head:
