@@ -97,11 +97,12 @@ def main(arguments: list[str]) -> None:
     parsed = command.parse_args(arguments[1:])
     try:
         given = vars(command.instantiate(parsed))
+        checkpoints = given.pop("checkpoints")
+        options = Options(**{f.name: given.pop(f.name) for f in fields(Options)})
+        config = config_class(protocol)(**given)
     except ValueError as error:  # a value that the field's own class refuses
         raise UserError(str(error)) from error
-    checkpoints = given.pop("checkpoints")
-    options = Options(**{f.name: given.pop(f.name) for f in fields(Options)})
-    config, console = config_class(protocol)(**given), Console()
+    console = Console()
     if protocol == "figures":
         draw_figures(checkpoints, options, config, console)
     else:

@@ -16,6 +16,7 @@ from aimclr_fast.nn import SkeletonEncoder
 from .features import in_metres
 from .outcome import Outcome, classified
 from .problem import Problem
+from .recipe import check_recipe
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class FinetuneConfig:
     warmup_epochs: int = 2
     augment: bool = True
     test_every: int = 1
+
+    def __post_init__(self) -> None:
+        check_recipe(self)
+        if not self.lr_encoder >= 0 or self.test_every < 1:
+            raise ValueError(
+                f"lr_encoder is {self.lr_encoder} and test_every {self.test_every}, but must be at "
+                "least 0 and 1"
+            )
 
 
 def finetune(

@@ -19,6 +19,7 @@ from aimclr_fast._schedule import learning_rate
 
 from .outcome import Outcome, classified
 from .problem import Features
+from .recipe import check_recipe
 
 Folds = list[tuple[Tensor, Tensor]]
 
@@ -57,6 +58,9 @@ class LinearConfig:
     warmup_epochs: int = 0
     sweep: bool = False
     standardize: bool = False
+
+    def __post_init__(self) -> None:
+        check_recipe(self)
 
 
 class Head(NamedTuple):

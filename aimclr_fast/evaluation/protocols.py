@@ -73,23 +73,22 @@ def baselines(
     problem: Problem,
     loaded: LoadedEncoder,
     config: Any,
+    scratch: FinetuneConfig,
     *,
     say: Say,
-    raw: bool = True,
     seen: set[tuple[Any, ...]] | None = None,
 ) -> Iterator[Subject]:
     """What a pretrained encoder has to beat, on the same data and stream.
 
     The same encoder untrained, with the weights that the run's seed gives; the same encoder trained
-    from scratch with all training labels, by the fine-tuning recipe with the encoder at the
-    classifier's learning rate; the raw poses.
+    from scratch with all training labels (each draw's labels, for semi); the raw poses.
 
     Args:
         problem: the data.
         loaded: the pretrained encoder.
         config: of the protocol.
+        scratch: recipe of training from scratch; finetune and semi use their own.
         say: told what takes a while.
-        raw: include raw poses.
         seen: what there was for other checkpoints; it is not made again, and new ones are added.
     """
     model, stream = loaded.config["model"], loaded.stream
@@ -109,25 +108,16 @@ def baselines(
         encoder = fresh_encoder(model, loaded.layout, seed=seed)
         own = None
         if not semi:  # there it is trained on each draw's labels alone
-            recipe = from_scratch(config)
+            recipe = from_scratch(config) if isinstance(config, FinetuneConfig) else scratch
             say(f"training from scratch, {stream} stream, {recipe.epochs} epochs ...")
             own, encoder = finetune(problem, encoder, stream, recipe, seed=seed)
         yield Subject(SUPERVISED, encoder, stream, own, seed)
-    if raw and not tuned and new(RAW):
+    if not tuned and new(RAW):
         yield Subject(RAW, None, "")
 
 
-def from_scratch(config: Any) -> FinetuneConfig:
-    """The recipe of supervised training beside an evaluation: its own fine-tuning, or the default,
-    with the encoder at the classifier's learning rate.
-    """
-    recipe = FinetuneConfig()
-    if isinstance(config, FinetuneConfig):
-        recipe = config
-    elif isinstance(config, SemiConfig):
-        recipe = config.finetune
-    elif isinstance(config, TransferConfig):
-        recipe = config.tuning
+def from_scratch(recipe: FinetuneConfig) -> FinetuneConfig:
+    """Fine-tuning with the encoder at the classifier's learning rate."""
     return replace(recipe, lr_encoder=recipe.lr)
 
 
@@ -221,7 +211,7 @@ def semi(
     amounts = {amount: per_class(amount, labels) for amount in config.labels}
     scratch = subject.features == SUPERVISED
     tuned = subject.encoder is not None and (scratch or config.tune == "finetune")
-    recipe = from_scratch(config) if scratch else config.finetune
+    recipe = from_scratch(config.finetune) if scratch else config.finetune
     features = None if tuned else problem.features(subject.encoder, subject.stream)
     head = config.linear
     if subject.features in FEW_LABELS_LR:

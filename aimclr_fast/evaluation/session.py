@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
 
 from .ensemble import EnsembleConfig
+from .finetune import FinetuneConfig
 from .fusion import check_ensemble, fuse_subjects
 from .models import LoadedEncoder, encoder_from, streams_of
 from .outcome import Outcome
@@ -50,6 +51,8 @@ class Options:
         threads: CPU threads; 0 leaves it to torch.
         output: folder for the results; evaluations/PROTOCOL-STORE-SPLIT-TIME when left out.
         csv: file that every evaluation adds its numbers to.
+        scratch: recipe of the supervised baseline; finetune and semi use their own, with the
+            encoder at the classifier's learning rate.
     """
 
     data: str = "ui_prmd"
@@ -64,6 +67,7 @@ class Options:
     threads: int = 0
     output: str | None = None
     csv: str = "evaluations/results.csv"
+    scratch: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(lr_encoder=0.1))
 
 
 class Source(NamedTuple):
@@ -309,7 +313,9 @@ def evaluate_checkpoints(
             session.add(subject, session.keep_head(outcome, source), source)
         if not options.baselines:
             continue
-        for subject in baselines(problem, source.loaded, config, say=session.say, seen=seen):
+        for subject in baselines(
+            problem, source.loaded, config, options.scratch, say=session.say, seen=seen
+        ):
             for outcome in evaluate(problem, subject, config, seed=options.seed, say=session.say):
                 session.add(subject, outcome)
     session.finish()
@@ -337,7 +343,7 @@ def _fuse(
             rows.setdefault(options.name, []).append(source.subject(options.name))
             if options.baselines:
                 for subject in baselines(
-                    problem, source.loaded, config, say=session.say, seen=seen
+                    problem, source.loaded, config, options.scratch, say=session.say, seen=seen
                 ):
                     rows.setdefault(subject.features, []).append(subject)
         for raw in rows.pop(RAW, []):  # they have no streams

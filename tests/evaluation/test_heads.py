@@ -123,7 +123,7 @@ def test_the_swept_rate_is_chosen_without_test_samples(features):
 
 
 def test_standardised_heads_take_plain_features(features):
-    far = features._replace(train=features.train * 0.01 + 1, test=features.test * 0.01 + 1)
+    far = features._replace(train=features.train * 0.1 + 0.1, test=features.test * 0.1 + 0.1)
     outcome = linear_evaluation(far, replace(QUICK, standardize=True), seed=0)
     logits = far.test @ outcome.save["weight"].T + outcome.save["bias"]
     assert (logits - outcome.logits).abs().max() < 1e-2 * outcome.logits.abs().max()
