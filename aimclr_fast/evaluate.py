@@ -17,7 +17,8 @@ from .evaluation.gallery import draw_figures
 from .evaluation.problem import EvaluationError
 from .evaluation.protocols import CONFIGS
 from .evaluation.results import ResultsError, read_results
-from .evaluation.session import Options, evaluate_checkpoints
+from .evaluation.run import evaluate_checkpoints
+from .evaluation.session import Options
 from .evaluation.tables import FORMATS, latex, make_tables, markdown
 
 PROGRAM = "python -m aimclr_fast.evaluate"

@@ -184,6 +184,12 @@ def test_table_of_several_runs(run, tmp_path, capsys):
     assert r"\bottomrule" in capsys.readouterr().out
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("protocol", ["knn", "linear", "finetune", "semi", "retrieval", "figures"])
+def test_on_a_gpu(run, protocol):
+    assert run(protocol, "joint.pt", "--device", "cuda")["device"] == "cuda"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -35,7 +35,7 @@ def nearest(
     for first in range(0, len(queries), block):
         rows = slice(first, first + block)
         here = queries[rows]
-        found, at = here.new_empty(len(here), 0), index.new_empty(len(here), 0)
+        found = at = here.new_empty(len(here), 0)
         for start in range(0, len(gallery), gallery_block):
             products = here @ gallery[start : start + gallery_block].T
             if exclude is not None:
@@ -43,9 +43,10 @@ def nearest(
                 inside = ((own >= 0) & (own < products.shape[1])).nonzero()[:, 0]
                 products[inside, own[inside]] = -torch.inf
             values, places = products.topk(min(k, products.shape[1]), dim=1)
-            found, order = torch.cat([found, values], 1).topk(
-                min(k, found.shape[1] + values.shape[1]), dim=1
-            )
-            at = torch.cat([at, places + start], 1).gather(1, order)
+            if start:  # the best of those so far and these
+                merged = torch.cat([found, values], 1)
+                values, order = merged.topk(min(k, merged.shape[1]), dim=1)
+                places = torch.cat([at, places + start], 1).gather(1, order)
+            found, at = values, places
         similarity[rows], index[rows] = found, at
     return similarity, index

@@ -1,4 +1,4 @@
-"""A whole evaluation from the command line: checkpoints in; a table, results.json and .csv out."""
+"""What every evaluation from the command line shares: options, data, encoders, saved results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +21,11 @@ from aimclr_fast.data import Store, resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
 
-from .ensemble import EnsembleConfig
 from .finetune import FinetuneConfig
-from .fusion import check_ensemble, fuse_subjects
 from .models import LoadedEncoder, encoder_from, streams_of
 from .outcome import Outcome
 from .problem import EvaluationError, Problem, open_problem
-from .protocols import RAW, Subject, baselines, differences, evaluate
+from .protocols import Subject, differences
 from .results import Row, append_results, data_checksum, save_results, versions
 from .tables import make_tables
 from .transfer import TransferConfig, check_layout, map_joints, mapped, parse_pairs
@@ -178,8 +175,8 @@ class Session:
         return mapped(problem, layout, joints)
 
     def keep_head(self, outcome: Outcome, source: Source) -> Outcome:
-        """Save the classifier of an outcome, if it has one, and say in its details where."""
-        if not outcome.save:
+        """Save the classifier of a linear evaluation, and say in its details where."""
+        if self.evaluation != "linear":
             return outcome
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"head-{source.loaded.stream}-{source.checksum[:8]}.pt"
@@ -279,85 +276,3 @@ def print_tables(rows: Sequence[Row], console: Console) -> None:
         for row in made.rows:
             shown.add_row(*row)
         console.print(shown)
-
-
-def evaluate_checkpoints(
-    evaluation: str, paths: Sequence[str], options: Options, config: Any, console: Console
-) -> list[Row]:
-    """Evaluate the encoders of checkpoints by one protocol, and save the results.
-
-    Args:
-        evaluation: name of the protocol.
-        paths: checkpoints; several of the same kind (seeds) make one line of the table.
-        options: what every evaluation takes.
-        config: of the protocol's own class.
-        console: where progress and tables go.
-
-    Raises:
-        EvaluationError: data, checkpoints and options do not go together.
-        CheckpointError: a file is no checkpoint.
-        StoreError: the data cannot be read.
-    """
-    session = Session(evaluation, options, config, console)
-    sources = open_sources(paths, options.stream)
-    # All complaints before any work.
-    problems = [session.problem(source) for source in sources]
-    if isinstance(config, EnsembleConfig):
-        _fuse(session, sources, problems, config)
-        session.finish()
-        return session.rows
-    seen: set[tuple[Any, ...]] = set()
-    for source, problem in zip(sources, problems, strict=True):
-        subject = source.subject(options.name)
-        for outcome in evaluate(problem, subject, config, seed=options.seed, say=session.say):
-            session.add(subject, session.keep_head(outcome, source), source)
-        if not options.baselines:
-            continue
-        for subject in baselines(
-            problem, source.loaded, config, options.scratch, say=session.say, seen=seen
-        ):
-            for outcome in evaluate(problem, subject, config, seed=options.seed, say=session.say):
-                session.add(subject, outcome)
-    session.finish()
-    return session.rows
-
-
-def _fuse(
-    session: Session,
-    sources: Sequence[Source],
-    problems: Sequence[Problem],
-    config: EnsembleConfig,
-) -> None:
-    """Fuse the streams of each run; runs are told apart by file, or else by seed."""
-    runs: dict[Any, list[tuple[Source, Problem]]] = {}
-    whole = any(a.path == b.path for a, b in pairwise(sources))
-    for source, problem in zip(sources, problems, strict=True):
-        key = source.path if whole else source.loaded.config.get("seed", 0)
-        runs.setdefault(key, []).append((source, problem))
-    for parts in runs.values():
-        check_ensemble(config, [source.loaded.stream for source, _ in parts])
-    options, seen = session.options, set[tuple[Any, ...]]()
-    for parts in runs.values():
-        rows: dict[str, list[Subject]] = {}
-        for source, problem in parts:
-            rows.setdefault(options.name, []).append(source.subject(options.name))
-            if options.baselines:
-                for subject in baselines(
-                    problem, source.loaded, config, options.scratch, say=session.say, seen=seen
-                ):
-                    rows.setdefault(subject.features, []).append(subject)
-        for raw in rows.pop(RAW, []):  # they have no streams
-            for outcome in evaluate(
-                parts[0][1], raw, config.linear, seed=options.seed, say=session.say
-            ):
-                session.add(raw, outcome)
-        for features, subjects in rows.items():
-            own, together = fuse_subjects(
-                [problem for _, problem in parts], subjects, config, seed=options.seed
-            )
-            files = [source for source, _ in parts] if features == options.name else []
-            for place, subject in enumerate(subjects):
-                session.add(subject, own[subject.stream], *files[place : place + 1])
-            session.add(subjects[0]._replace(stream="+".join(own)), together, *files)
-            weights = together.details["weights"]
-            session.say(f"weights of {features}, {together.details['weights_from']}: {weights}")
