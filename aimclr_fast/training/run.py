@@ -56,7 +56,8 @@ class Run:
         self.best: dict[str, Any] = {}
         self._reader = LossReader()
         self._watch = CollapseWatch(self.config.model.queue_size)
-        self._saved_at, self._saved_step = time.perf_counter(), -1
+        self._saved_at = time.perf_counter()
+        self._saved_step = -1 if folder.state is None else training.step
         self._seconds_before, self._began = 0.0, time.perf_counter()
         self._told_graph = False
         if folder.state is not None:
