@@ -18,7 +18,7 @@ from .precision import autocast
 from .streams import StreamTraining
 
 ROWS = 64  # sequences it is measured on
-FLAT_FEATURES = 0.02  # of the standard deviation that rows in all directions have
+FLAT_FEATURES = 0.01  # of the standard deviation that rows in all directions have
 FLAT_LOSS = 0.99  # of ln(K + 1), the loss of a softmax that tells no key from another
 PATIENCE = 3  # epochs in a row before it is said
 

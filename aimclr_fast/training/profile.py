@@ -57,8 +57,9 @@ def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
     with written_whole(folder / "trace.json") as temporary:
         trace.export_chrome_trace(str(temporary))
 
-    batch, streams = training.config.optim.batch_size, ", ".join(training.streams)
-    table = Table(title=f"a step of {batch} sequences, {streams}, {steps} steps")
+    each = f" in {len(training.streams)} streams" if len(training.streams) > 1 else ""
+    batch = training.config.optim.batch_size
+    table = Table(title=f"a step of {batch} sequences{each}, {steps} steps")
     for column in ("section", "ms", "share"):
         table.add_column(column, justify="left" if column == "section" else "right")
     rows = {name: total / steps for name, total in timer.milliseconds().items()}

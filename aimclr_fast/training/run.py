@@ -60,7 +60,8 @@ class Run:
         self._reader = LossReader(training.streams)
         queue_size = self.config.model.queue_size
         self._watches = {stream: CollapseWatch(queue_size) for stream in training.streams}
-        self._saved_at, self._saved_step = time.perf_counter(), -1
+        self._saved_at = time.perf_counter()
+        self._saved_step = -1 if folder.state is None else training.step
         self._seconds_before, self._began = 0.0, time.perf_counter()
         self._told_graph = False
         if folder.state is not None:
