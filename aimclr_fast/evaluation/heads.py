@@ -94,11 +94,16 @@ class Trained(NamedTuple):
 
 
 def linear_evaluation(
-    features: Features, config: LinearConfig, *, seed: int, folds: Folds | None = None
+    features: Features,
+    config: LinearConfig,
+    *,
+    seed: int,
+    folds: Folds | None = None,
+    sweep: Sequence[float] = SWEEP,
 ) -> Outcome:
     """Train a linear classifier as configured and score the test samples.
 
-    With a sweep, all of `SWEEP` is tried on the training folds and then trained on all training
+    With a sweep, all its rates are tried on the training folds and then trained on all training
     samples at once; the rate that was best on held-out training samples counts, and every rate's
     test accuracy is in the details.
 
@@ -107,17 +112,18 @@ def linear_evaluation(
         config: the recipe.
         seed: of weights and shuffling.
         folds: parts of the training samples (`Problem.folds`); needed for a sweep.
+        sweep: learning rates of a sweep.
     """
     plain = features
     if config.standardize:
         features = standardised(features)
-    rates: tuple[float, ...] = (config.lr,)
+    rates: Sequence[float] = (config.lr,)
     details: dict[str, object] = {"standardized": config.standardize}
     chosen = 0
     if config.sweep:
         if folds is None:
             raise ValueError("a sweep needs training folds")
-        rates = SWEEP
+        rates = sweep
         held = held_out_accuracy(features, config, folds, rates, seed=seed)
         chosen = int(held.argmax())
     trained = train_heads(features, config, seed=seed, rates=rates)

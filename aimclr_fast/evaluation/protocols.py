@@ -11,7 +11,7 @@ from aimclr_fast.nn import SkeletonEncoder
 from .cluster import ClusterConfig, cluster
 from .ensemble import EnsembleConfig
 from .finetune import FinetuneConfig, finetune
-from .heads import LinearConfig, linear_evaluation
+from .heads import SWEEP, LinearConfig, linear_evaluation
 from .knn import knn_accuracies
 from .models import LoadedEncoder, fresh_encoder
 from .outcome import Outcome
@@ -23,6 +23,8 @@ from .transfer import TransferConfig
 UNTRAINED, SUPERVISED, RAW = "untrained", "supervised", "raw poses"
 # Learning rates for standardised features where labels are too few to choose a rate with.
 FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01}
+# And where they can be chosen.
+BASELINE_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 Say = Callable[[str], None]
 
 
@@ -175,10 +177,11 @@ def linear(
     """Linear evaluation. The published learning rate was chosen for pretrained features; what they
     are compared with gets its best: standardised, at the rate that is best on training folds.
     """
+    rates = SWEEP
     if subject.features in (UNTRAINED, RAW):
-        config = replace(config, standardize=True, sweep=True)
+        config, rates = replace(config, standardize=True, sweep=True), BASELINE_RATES
     folds = problem.folds() if config.sweep else None
-    return linear_evaluation(features, config, seed=seed, folds=folds)
+    return linear_evaluation(features, config, seed=seed, folds=folds, sweep=rates)
 
 
 def _finetuned(
