@@ -17,12 +17,15 @@ from .training.run import DivergedError
 from .training.signals import StoppedError
 
 DEFAULT_CONFIG = "ui_prmd"
+# Short names of fields, as the other commands have them.
+SHORT = {"data": "data.store", "protocol": "data.protocol", "streams": "data.stream"}
 
 
 def parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        usage="%(prog)s [--config NAME] [--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
+        usage="%(prog)s [--config NAME] [--data STORE] [--protocol NAME] "
+        "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
         "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
     )
@@ -37,7 +40,10 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     command = parser()
-    arguments = [re.sub(r"^--streams(?==|$)", "--data.stream", each) for each in arguments]
+    arguments = [
+        re.sub(r"^--(\w+)(?==|$)", lambda name: f"--{SHORT.get(name[1], name[1])}", each)
+        for each in arguments
+    ]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
     parsed = command.parse_args(with_config_files(arguments, default))
     try:

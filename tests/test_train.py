@@ -156,7 +156,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         (["--optim.lrr", "1"], "optim.lrr"),
         (["--optim.lr", "fast"], "optim.lr"),
         (["--augment.noise_prob", "2"], "noise_prob must lie in [0, 1], got 2.0"),
-        (["--data.store", "nowhere"], "'nowhere' is neither an embedded data set"),
+        (["--data", "nowhere"], "'nowhere' is neither an embedded data set"),
         (["--data.protocol", "xview"], "unknown protocol 'xview'"),
         (["--optim.batch_size", "101", "--model.queue_size", "200"], "optim.batch_size is 101"),
         (["--device", "toaster"], "device is 'toaster'"),
