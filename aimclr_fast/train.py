@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
 from .cli import Parser, UserError, config_names, run, with_config_files
 from .data import StoreError
+from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
-from .training.pretrain import DivergedError, pretrain
+from .training.pretrain import PROGRAM, pretrain
+from .training.run import DivergedError
+from .training.signals import StoppedError
 
-PROGRAM = "python -m aimclr_fast.train"
 DEFAULT_CONFIG = "ui_prmd"
+# Short names of fields, as the other commands have them.
+SHORT = {"data": "data.store", "protocol": "data.protocol", "streams": "data.stream"}
 
 
 def parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        usage="%(prog)s [--config NAME] [--GROUP.FIELD VALUE ...]",
+        usage="%(prog)s [--config NAME] [--data STORE] [--protocol NAME] "
+        "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
         "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
     )
@@ -33,17 +40,40 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     command = parser()
-    parsed = command.parse_args(with_config_files(arguments, DEFAULT_CONFIG))
+    arguments = [
+        re.sub(r"^--(\w+)(?==|$)", lambda name: f"--{SHORT.get(name[1], name[1])}", each)
+        for each in arguments
+    ]
+    default = _config_of_resumed(arguments) or DEFAULT_CONFIG
+    parsed = command.parse_args(with_config_files(arguments, default))
     try:
         fields = vars(command.instantiate(parsed))
     except ValueError as error:  # a value that the field's own class refuses
         raise UserError(str(error)) from error
     fields.pop("config")
-    pretrain(TrainConfig(**fields), command.dump(parsed), Console())
+    try:
+        pretrain(TrainConfig(**fields), command.dump(parsed), Console())
+    except StoppedError as stop:
+        print(f"{PROGRAM}: {stop}", file=sys.stderr)
+        raise SystemExit(128 + stop.signum) from None
+
+
+def _config_of_resumed(arguments: list[str]) -> str | None:
+    """config.yaml of the run that --resume names, if it names a folder."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        folder = value if equals else following
+        if name == "--resume" and folder not in ("", "auto", "null"):
+            config = Path(folder, "config.yaml")
+            if not config.is_file():
+                raise UserError(f"--resume {folder}: holds no run (no config.yaml)")
+            return str(config)
+    return None
 
 
 def command_line(arguments: list[str]) -> None:
-    run(PROGRAM, main, arguments, ConfigError, StoreError, DivergedError)
+    errors = (ConfigError, CheckpointError, StoreError, DivergedError, OSError)
+    run(PROGRAM, main, arguments, *errors)
 
 
 if __name__ == "__main__":

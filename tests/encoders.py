@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from aimclr_fast._checkpoint import FORMAT
+from aimclr_fast._checkpoint import FORMAT, digest
 from aimclr_fast.data import Store
 from aimclr_fast.evaluation.models import fresh_encoder
 from aimclr_fast.layouts import get_layout
@@ -41,6 +41,12 @@ def checkpoint(
         "layout": store.layout.to_dict(),
         "data": store.traits(),
     }
+
+
+def save(state: dict[str, Any], path: Path) -> Path:
+    """Write one of our checkpoints, checksum and all."""
+    torch.save({**state, "sha256": digest(state)}, path)
+    return path
 
 
 def authors_state(kind: str, layout: str = "ntu-rgb+d") -> dict[str, torch.Tensor]:

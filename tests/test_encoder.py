@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoders import TINY, authors_state, checkpoint
+from encoders import TINY, authors_state, checkpoint, save
 from tolerances import assert_near
 
 import aimclr_fast
@@ -38,13 +38,10 @@ def rows(store):
 
 @pytest.fixture
 def saved(tmp_path, store):
-    def save(**changes):
-        path = tmp_path / "checkpoint.pt"
-        state = checkpoint(store) | changes
-        torch.save(state, path)
-        return path
+    def saved(**changes):
+        return save(checkpoint(store) | changes, tmp_path / "checkpoint.pt")
 
-    return save
+    return saved
 
 
 # --- Ours ----------------------------------------------------------------------------------------
@@ -54,7 +51,7 @@ def saved(tmp_path, store):
 @pytest.mark.parametrize("frame_step", [1, 3])
 def test_features_are_those_of_evaluation(tmp_path, store, rows, stream, frame_step):
     state = checkpoint(store, stream=stream, frame_step=frame_step)
-    torch.save(state, tmp_path / "x.pt")
+    save(state, tmp_path / "x.pt")
     encoder = load_encoder(tmp_path / "x.pt")
     x = rows.permute(0, 4, 2, 3, 1)[:, :, ::frame_step]
     expected = encode(encoder.model.encoder, x.contiguous(), stream=stream)
@@ -127,7 +124,7 @@ def test_classifier_of_a_checkpoint(saved, store, rows):
 def test_a_stream_must_be_named_where_there_are_several(tmp_path, store, rows):
     both = checkpoint(store)
     both["models"]["bone"] = checkpoint(store, stream="bone", seed=7)["models"]["bone"]
-    torch.save(both, tmp_path / "x.pt")
+    save(both, tmp_path / "x.pt")
     joint, bone = (load_encoder(tmp_path / "x.pt", stream=stream) for stream in ("joint", "bone"))
     assert bone.traits.stream == "bone"
     assert not torch.allclose(joint(rows), bone(rows))
@@ -216,7 +213,7 @@ def test_a_graph_of_no_known_layout(tmp_path):
 def test_parts_that_do_not_fit(tmp_path, store, change, message):
     state = checkpoint(store)
     change(state)
-    torch.save(state, tmp_path / "x.pt")
+    save(state, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=rf"x.pt: .*{message}"):
         load_encoder(tmp_path / "x.pt")
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from encoders import authors_state, checkpoint
+from encoders import authors_state, checkpoint, save
 from tolerances import assert_near
 
 from aimclr_fast import export as module
@@ -29,8 +29,8 @@ def folder(tmp_path_factory, store):
     folder = tmp_path_factory.mktemp("export")
     head = {"weight": torch.randn(20, 8), "bias": torch.randn(20), "class_names": store.class_names}
     joint = checkpoint(store, frame_step=2) | {"classifiers": {"joint": head}}
-    torch.save(joint, folder / "joint.pt")
-    torch.save(checkpoint(store, stream="bone", frame_step=3), folder / "bone.pt")
+    save(joint, folder / "joint.pt")
+    save(checkpoint(store, stream="bone", frame_step=3), folder / "bone.pt")
     torch.save(authors_state("linear"), folder / "theirs.pt")
     return folder
 

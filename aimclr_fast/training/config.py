@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aimclr_fast.functional import STREAMS, AugmentConfig
+from aimclr_fast.nn import METHODS, Parts
 from aimclr_fast.nn.aimclr import INITS
 
 from .placement import PLACEMENTS
@@ -24,7 +25,8 @@ class DataConfig:
     Attributes:
         store: folder of a store, or the name of an embedded one.
         protocol: which samples train and which test, as declared by the store.
-        stream: joint, motion or bone.
+        stream: joint, motion or bone, or several with commas between: an encoder is trained on
+            each, side by side. --streams is short for it.
         frame_step: take every so many frames; 1 takes all.
     """
 
@@ -32,6 +34,11 @@ class DataConfig:
     protocol: str = "xsub"
     stream: str = "joint"
     frame_step: int = 1
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names in `stream`."""
+        return tuple(name.strip() for name in self.stream.split(","))
 
 
 @dataclass
@@ -49,7 +56,11 @@ class ModelConfig:
         temperature: softmax temperature of the losses.
         keep_prob: attention at which energy-based dropping drops.
         topk: neighbours mined per row once mining starts.
-        d3m_weight: weight of each of the two distribution-matching losses.
+        d3m_weight: weight of each of the two losses of the extreme view.
+        extreme: encode the extreme view; null here and below: as the method does.
+        eadm: energy-based dropping on the extreme view.
+        d3m: match distributions; false takes the InfoNCE of the extreme view's rows instead.
+        nnm: mine nearest neighbours, from optim.mining_epoch on.
         init: copy (torch's weights, the key encoder a copy, as MoCo) or official (ST-GCN's weights,
             drawn apart for the key encoder, as the authors' code).
     """
@@ -65,6 +76,10 @@ class ModelConfig:
     keep_prob: float = 0.7
     topk: int = 1
     d3m_weight: float = 0.5
+    extreme: bool | None = None
+    eadm: bool | None = None
+    d3m: bool | None = None
+    nnm: bool | None = None
     init: str = "copy"
 
 
@@ -121,12 +136,16 @@ class TrainConfig:
     """A pretraining run.
 
     Attributes:
+        method: aimclr, or skeletonclr (momentum contrast between two normal views: AimCLR with
+            extreme, eadm, d3m and nnm off).
         data: which sequences.
         augment: amplitudes and probabilities of the augmentations.
         model: encoder, queue, losses.
         optim: optimiser and schedule.
         monitor: what is measured.
         output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
+        resume: auto goes on with the run in output if there is one; a folder goes on with its run
+            as configured there.
         seed: of weights, draws and shuffling.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
@@ -139,15 +158,23 @@ class TrainConfig:
         encoder_backend: of the encoder's blocks, if another than backend.
         threads: CPU threads; 0 leaves it to torch.
         save_every: epochs between two checkpoints.
+        save_steps: steps between two checkpoints, in long epochs; 0 for none within an epoch.
+        save_seconds: seconds between two checkpoints, in long epochs; 0 for none within an epoch.
+        keep: checkpoints kept: checkpoint.pt, the newest, and those before it, previous-1.pt, ...;
+            the best by kNN is kept in best.pt besides.
+        max_skipped: steps in a row whose loss or gradient is not finite, after which the run stops;
+            they are skipped.
         profile: instead of training, take this many steps and say where their time goes.
     """
 
+    method: str = "aimclr"
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     output: str | None = None
+    resume: str | None = None
     seed: int = 0
     device: str = "auto"
     placement: str = "auto"
@@ -157,7 +184,22 @@ class TrainConfig:
     encoder_backend: str | None = None
     threads: int = 0
     save_every: int = 10
+    save_steps: int = 0
+    save_seconds: float = 600.0
+    keep: int = 2
+    max_skipped: int = 5
     profile: int = 0
+
+    @property
+    def parts(self) -> Parts:
+        """The method's parts, with those of the model's switches that are set."""
+        names = ("extreme", "eadm", "d3m", "nnm")
+        switches = {name: getattr(self.model, name) for name in names}
+        given = {name: on for name, on in switches.items() if on is not None}
+        try:
+            return replace(METHODS[self.method], **given)
+        except ValueError as error:
+            raise ConfigError(f"model.{error}") from error
 
     def validate(self, train_samples: int) -> None:
         """Check the fields against each other and the number of training samples.
@@ -174,7 +216,13 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
 
         data, model, optim = self.data, self.model, self.optim
-        require(data.stream in STREAMS, "data.stream", f"one of {', '.join(STREAMS)}")
+        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}")
+        mines = model.topk > 0 and optim.mining_epoch > 0
+        require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
+        _ = self.parts  # refuses switches that contradict each other
+        different = len(set(data.streams)) == len(data.streams)
+        names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
+        require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
         require(data.frame_step >= 1, "data.frame_step", "at least 1")
         require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
         require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
@@ -209,6 +257,9 @@ class TrainConfig:
         require(self.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
         require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
         require(self.profile >= 0, "profile", "at least 0")
-        require(self.save_every >= 1, "save_every", "at least 1")
+        for name in ("save_every", "keep", "max_skipped"):
+            require(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("save_steps", "save_seconds"):
+            require(getattr(self, name) >= 0, name, "at least 0")
         require(self.threads >= 0, "threads", "at least 0")
         require(0 <= self.seed < 2**64, "seed", "in 0..2^64-1")

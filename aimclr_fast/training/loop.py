@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from aimclr_fast._sections import section
 from aimclr_fast.data import Store
-from aimclr_fast.functional import skeleton_augment
-from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
+from aimclr_fast.functional import Views, skeleton_augment_streams
 
 from .config import TrainConfig
 from .graph import GraphedStep
+from .guard import REPORT
 from .placement import Batch, Placed, batches
-from .precision import autocast, resolve_precision, use_precision
-from .progress import LOSSES
+from .precision import resolve_precision, use_precision
 from .schedule import learning_rate, mines
+from .streams import StreamTraining
 
 READ_BACK = 0.25  # seconds between two readings of the losses: reading waits for the device
+TAKEN = REPORT.index("taken")
 
 
 def pick_device(name: str) -> torch.device:
@@ -30,43 +32,18 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_model(config: TrainConfig, store: Store) -> AimCLR:
-    """The model of a configuration, with weights drawn from torch's generator."""
-    model = config.model
-    backbone = STGCN(
-        store.layout,
-        in_channels=3,
-        channels=model.channels,
-        features=model.features,
-        dropout=model.dropout,
-        temporal_kernel=model.temporal_kernel,
-    )
-    aimclr = AimCLR(
-        SkeletonEncoder(backbone, model.embedding),
-        embedding=model.embedding,
-        queue_size=model.queue_size,
-        momentum=model.momentum,
-        temperature=model.temperature,
-        keep_prob=model.keep_prob,
-        d3m_weight=model.d3m_weight,
-        init=model.init,
-        backend=config.backend,
-    )
-    if config.encoder_backend is not None:
-        for encoder in (aimclr.query_encoder, aimclr.key_encoder):
-            encoder.backend = config.encoder_backend
-    return aimclr
-
-
 class Pretraining:
     """The state of a run and the step that moves it.
 
     Args:
-        config: a validated configuration.
+        config: a validated configuration; its seed becomes that of torch's generator.
         store: where the layout comes from.
         placed: all sequences, where they are kept.
         train_index: samples to learn from.
         device: what trains.
+
+    Attributes:
+        streams: models and optimisers by stream; they share the batches and the draws.
     """
 
     def __init__(
@@ -84,18 +61,13 @@ class Pretraining:
         self.layout = store.layout
         self.precision = resolve_precision(config.precision, device)
         use_precision(self.precision, device)
-        self.model = build_model(config, store).to(device)
         # On a GPU all that changes from step to step is read from the GPU's memory, so that the
         # step can be one graph.
-        cuda = device.type == "cuda"
         self._lr = torch.zeros((), device=device)
-        self.optimizer = torch.optim.SGD(
-            self.model.query_encoder.parameters(),
-            lr=self._lr if cuda else config.optim.lr,
-            momentum=config.optim.momentum,
-            weight_decay=config.optim.weight_decay,
-            fused=cuda,
-        )
+        self.streams = {
+            stream: StreamTraining(config, store.layout, device, self.precision, self._lr)
+            for stream in config.data.streams
+        }
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._index = torch.zeros(config.optim.batch_size, dtype=torch.int64, device=device)
         self._rows: Tensor | None = None
@@ -103,6 +75,7 @@ class Pretraining:
         self.use_graphs = config.cuda_graph
         self.epoch = 0
         self.step = 0
+        self.resumed = False  # within an epoch, or before what is done at its end
 
     @property
     def steps_per_epoch(self) -> int:
@@ -121,31 +94,68 @@ class Pretraining:
         return self.train_index[order]
 
     def train_epoch(self) -> Iterator[Tensor]:
-        """Run the next epoch; after each step, yields its LOSSES as one tensor on the device.
+        """Run the next epoch, or after `load_state` what is left of the one it was saved in.
 
-        The next step overwrites it.
+        After each step, yields each stream's REPORT as one tensor [streams, REPORT] on the device;
+        the next step overwrites it.
         """
-        self.epoch += 1
-        self.model.train()
-        for batch in self.epoch_batches(self.epoch):
+        if not self.resumed:
+            self.epoch += 1
+        self.resumed = False
+        for stream in self.streams.values():
+            stream.model.train()
+        for batch in self.epoch_batches(self.epoch, self.step_in_epoch):
             yield self.train_step(batch)
 
-    def epoch_batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, in its order."""
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps of the current epoch that were taken."""
+        return self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
+
+    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, in its order, from the `first` on."""
         order = self.shuffled(epoch).split(self.config.optim.batch_size)
-        return batches(self.placed, list(order[: self.steps_per_epoch]), self.device)
+        return batches(self.placed, list(order[first : self.steps_per_epoch]), self.device)
+
+    def samples_of(self, step: int) -> Tensor:
+        """Indices [N] of the samples of any step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.config.optim.batch_size
+        return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
+
+    def place_state(self) -> dict[str, Any]:
+        """What the loop must know to go on exactly, besides weights, optimisers and step."""
+        place: dict[str, Any] = {
+            "streams": {name: stream.place_state() for name, stream in self.streams.items()}
+        }
+        if self.device.type == "cuda":
+            place["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return place
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint of a run of the same configuration and data."""
+        place = state["place"]
+        for name, stream in self.streams.items():
+            models, optimizers = state["models"], state["optimizers"]
+            stream.load_state(models[name], optimizers[name], place["streams"][name])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.resumed = True
+        torch.set_rng_state(state["torch_rng"])
+        if self.device.type == "cuda" and "cuda_rng" in place:
+            torch.cuda.set_rng_state(place["cuda_rng"].cpu(), self.device)
 
     def train_step(self, batch: Batch) -> Tensor:
-        """One step; returns LOSSES, not yet read back."""
+        """One step of each stream; returns [streams, REPORT], not yet read back."""
         lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
         if self.device.type == "cuda":
-            losses = self._graphed_step(batch, lr)
+            report = self._graphed_step(batch, lr)
         else:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            losses = self._eager_step(batch, self.step, self.topk)
+            for stream in self.streams.values():
+                for group in stream.optimizer.param_groups:
+                    group["lr"] = lr
+            report = self._eager_step(batch, self.step, self.topk)
         self.step += 1
-        return losses
+        return report
 
     def _graphed_step(self, batch: Batch, lr: float) -> Tensor:
         self._lr.fill_(lr)
@@ -172,56 +182,67 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
+    def augment(self, batch: Batch, step: int | Tensor) -> dict[str, Views]:
+        """The views of a step's batch in each stream, from one read."""
         config = self.config
+        views = skeleton_augment_streams(
+            batch.data,
+            batch.index,
+            layout=self.layout,
+            config=config.augment,
+            seed=config.seed,
+            step=step,
+            streams=tuple(self.streams),
+            backend=config.backend,
+        )
+        return dict(zip(self.streams, views, strict=True))
+
+    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
         with section("augment"):
-            views = skeleton_augment(
-                batch.data,
-                batch.index,
-                layout=self.layout,
-                config=config.augment,
-                seed=config.seed,
-                step=step,
-                stream=config.data.stream,
-                backend=config.backend,
-            )
-        with autocast(self.precision, self.device):
-            output = self.model(views.extreme, views.query, views.key, topk)
-        with section("backward"):
-            self.optimizer.zero_grad(set_to_none=True)
-            output.loss.backward()
-        with section("optimiser"):
-            if config.optim.clip_norm > 0:
-                nn.utils.clip_grad_norm_(
-                    self.model.query_encoder.parameters(), config.optim.clip_norm
-                )
-            self.optimizer.step()
-            self.model.enqueue(output.keys)
-        return torch.stack([getattr(output, name).detach() for name in LOSSES])
+            views = self.augment(batch, step)
+        return torch.stack(
+            [stream.train_step(views[name], step, topk) for name, stream in self.streams.items()]
+        )
 
 
 class LossReader:
-    """Averages losses on the device and reads them back now and then, not every step."""
+    """Averages the reports of steps on the device and reads them now and then, not every step.
 
-    def __init__(self) -> None:
-        self._sum: Tensor | None = None
-        self._count = 0
+    Steps that were skipped do not count. `state` goes into checkpoints, so that the means of an
+    epoch that was interrupted are those of all its steps.
+
+    Args:
+        streams: names of the rows of a report.
+        state: of the reader that goes on.
+
+    Attributes:
+        latest: what was read last, by stream and name.
+    """
+
+    def __init__(self, streams: Iterable[str], state: Tensor | None = None) -> None:
+        self._streams = tuple(streams)
+        self.state = state
         self._last_read = -float("inf")
-        self.latest: dict[str, float] | None = None
+        self.latest: dict[str, dict[str, float]] | None = None
 
-    def add(self, losses: Tensor) -> bool:
-        """Take one step's losses; True when `latest` was read anew."""
-        self._sum = losses.clone() if self._sum is None else self._sum + losses
-        self._count += 1
-        if time.perf_counter() - self._last_read < READ_BACK:
+    def add(self, report: Tensor) -> bool:
+        """Take one step's [streams, REPORT]; True when `latest` was read anew."""
+        counted = torch.where(report[:, TAKEN, None] > 0, report, 0.0)
+        self.state = counted if self.state is None else self.state + counted
+        # The CPU has nothing to wait for.
+        if report.is_cuda and time.perf_counter() - self._last_read < READ_BACK:
             return False
-        self.latest = dict(zip(LOSSES, losses.tolist(), strict=True))
+        self.latest = self._named(report)
         self._last_read = time.perf_counter()
         return True
 
-    def epoch_mean(self) -> dict[str, float]:
-        """Means since the last call."""
-        assert self._sum is not None, "no step was taken"
-        means = (self._sum / self._count).tolist()
-        self._sum, self._count = None, 0
-        return dict(zip(LOSSES, means, strict=True))
+    def epoch_mean(self) -> dict[str, dict[str, float]]:
+        """Means by stream and name over the steps since the last call; NaN if all were skipped."""
+        assert self.state is not None, "no step was taken"
+        means = self._named((self.state / self.state[:, TAKEN, None])[:, :TAKEN])
+        self.state = None
+        return means
+
+    def _named(self, rows: Tensor) -> dict[str, dict[str, float]]:
+        numbers = [dict(zip(REPORT, row, strict=False)) for row in rows.tolist()]
+        return dict(zip(self._streams, numbers, strict=True))

@@ -1,41 +1,42 @@
-"""A whole run: data, untrained scores, epochs with checkpoints and kNN, probe, table, figure."""
+"""A pretraining run from its configuration to its closing table."""
 
 from __future__ import annotations
 
-import math
-import os
-import time
-from contextlib import ExitStack
-from dataclasses import replace
-from datetime import datetime
+import functools
+import platform
+import shlex
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 
+import aimclr_fast
 from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.nn import METHODS
 from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
 from aimclr_fast.ops._dispatch import BackendError, pick
 
-from .checkpoint import save_checkpoint, written_whole
+from .checkpoint import written_whole
 from .config import ConfigError, TrainConfig
-from .loop import LossReader, Pretraining, pick_device
+from .loop import Pretraining, pick_device
 from .metrics import MetricsLog
-from .monitor import Monitor, Scores
+from .monitor import Monitor
 from .placement import PlacementError, place
 from .profile import profile_steps
 from .progress import TrainProgress
 from .report import draw_curves, save_scores, score_table
-from .schedule import learning_rate
+from .run import Run
+from .run_folder import BEST, data_identity, open_run
+from .signals import StoppedError
 
-
-class DivergedError(RuntimeError):
-    """The loss is no longer finite."""
+PROGRAM = "python -m aimclr_fast.train"
 
 
 def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
-    """Pretrain as configured; returns the run's folder.
+    """Pretrain as configured, from the start or from where a run was left; returns its folder.
 
     Args:
         config: what to do.
@@ -43,11 +44,13 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         console: where progress and the closing table go.
 
     Raises:
-        ConfigError: a field cannot work.
+        ConfigError: a field cannot work, or the folder holds another run.
+        CheckpointError: all checkpoints of the run to be continued are damaged, or the last one
+            cannot be written.
         StoreError: the data cannot be read.
-        DivergedError: the loss is not finite after an epoch.
+        DivergedError: losses or gradients are no longer finite.
+        StoppedError: Ctrl-C or SIGTERM, once the run is saved.
     """
-    started = time.perf_counter()
     store = resolve_store(config.data.store)
     try:
         train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
@@ -60,116 +63,72 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     picked = _pick_backends(config, device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    folder = _new_folder(config)
+    data = data_identity(store, train_index)
+    say = functools.partial(console.print, highlight=False, soft_wrap=True)
+    with closing(open_run(config, data)) as folder:
+        for warning in folder.warnings:
+            say(f"warning: {warning}; the one before it is used")
+        try:
+            positions = store.positions[:, :, :: config.data.frame_step]
+            placed = place(positions, device, config.placement)
+        except PlacementError as error:
+            raise ConfigError(f"placement is {config.placement!r}: {error}") from error
+        training = Pretraining(config, store, placed, train_index, device)
+        if folder.state is None:
+            with written_whole(folder.path / "config.yaml") as temporary:
+                temporary.write_text(config_text, encoding="utf-8")
+            folder.describe(config, data, **_about(folder.path, store, device, picked))
+        else:
+            training.load_state(folder.state)
+        say(_opening(config, store, training, test_index))
+        say(f"backends: {', '.join(f'{op} {backend}' for op, backend in picked.items())}")
+        if folder.state is not None:
+            say(f"going on in {folder.path} after step {training.step} (epoch {training.epoch})")
 
-    try:
-        positions = store.positions[:, :, :: config.data.frame_step]
-        placed = place(positions, device, config.placement)
-    except PlacementError as error:
-        raise ConfigError(f"placement is {config.placement!r}: {error}") from error
-    training = Pretraining(config, store, placed, train_index, device)
-    with written_whole(folder / "config.yaml") as temporary:
-        temporary.write_text(config_text, encoding="utf-8")
-    console.print(_opening(config, store, training, test_index), highlight=False, soft_wrap=True)
-    used = ", ".join(f"{op} {backend}" for op, backend in picked.items())
-    console.print(f"backends: {used}", highlight=False, soft_wrap=True)
+        if config.profile:
+            console.print(profile_steps(training, config.profile, folder.path))
+            say(f"trace: {folder.path / 'trace.json'}")
+            return folder.path
 
-    if config.profile:
-        console.print(profile_steps(training, config.profile, folder))
-        console.print(f"trace: {folder / 'trace.json'}", highlight=False, soft_wrap=True)
-        return folder
+        monitors = _monitors(config, store, placed.data, train_index, test_index)
+        per_epoch = training.steps_per_epoch
+        progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step)
+        with MetricsLog(folder.path, before=training.epoch) as log:
+            run = Run(training, folder, data, monitors, log, progress)
+            if folder.state is None:
+                run.measure_start()
+            try:
+                run.train()
+            except StoppedError as stop:
+                command = f"{PROGRAM} --resume {shlex.quote(str(folder.path))}"
+                raise StoppedError(stop.signum, f"{stop}; go on with: {command}") from None
 
-    monitor = _monitor(config, store, placed.data, train_index, test_index)
-    linear = config.monitor.linear_probe
-    encoder = training.model.query_encoder
-    rows: dict[str, Scores] = {}
-    with ExitStack() as stack:
-        log = stack.enter_context(MetricsLog(folder))
-        progress = TrainProgress(console, config.optim.epochs, training.steps_per_epoch)
-        if monitor is not None:
-            progress.say("measuring raw poses and the untrained encoder ...")
-            if config.monitor.raw_poses:
-                rows["raw poses"] = monitor.score_raw_poses()
-            rows["untrained encoder"] = monitor.score(encoder, linear=linear)
-            log.write(0, {"epoch": 0, **rows["untrained encoder"].as_dict()})
-            progress.say(_knn_line(0, rows["untrained encoder"]))
-        stack.enter_context(progress)
-        told = False
-        while training.epoch < config.optim.epochs:
-            numbers = _epoch(training, progress)
-            if training.graph_why_not is not None and not told:
-                progress.say(f"steps are not CUDA graphs: {training.graph_why_not}")
-                told = True
-            last = training.epoch == config.optim.epochs
-            # Before scoring, so that nothing that goes wrong there can cost the weights.
-            if last or _due(config.save_every, training.epoch):
-                save_checkpoint(
-                    folder / "checkpoint.pt",
-                    models={config.data.stream: training.model},
-                    optimizers={config.data.stream: training.optimizer},
-                    config=config,
-                    layout=store.layout.to_dict(),
-                    data=store.traits(),
-                    epoch=training.epoch,
-                    step=training.step,
-                )
-            if monitor is not None and (last or _due(config.monitor.knn_every, training.epoch)):
-                scores = monitor.score(encoder, linear=last and linear)
-                rows["pretrained encoder"] = scores
-                numbers |= scores.as_dict()
-                progress.say(_knn_line(training.epoch, scores))
-            log.write(training.step, {"epoch": training.epoch, **numbers})
-
-    seconds = time.perf_counter() - started
-    if rows:
-        title = f"{store.path.name} {config.data.protocol}, {config.data.stream} stream, test set"
-        console.print(score_table(rows, title))
-    save_scores(folder, rows, epochs=training.epoch, seed=config.seed, seconds=round(seconds, 1))
-    draw_curves(folder)
-    console.print(_closing(folder, seconds), highlight=False, soft_wrap=True)
-    return folder
+        if run.rows:
+            name = f"{store.path.name} {config.data.protocol}, {_streams(config)}"
+            console.print(score_table(run.rows, f"{name}, test set"))
+        draw_curves(folder.path)
+        about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
+        save_scores(folder.path, run.rows, **about, seconds=round(run.seconds, 1))
+        say(_closing(folder.path, run))
+        return folder.path
 
 
-def _epoch(training: Pretraining, progress: TrainProgress) -> dict[str, float]:
-    """Train one epoch; returns its mean losses, the rate of its last step and its step rate."""
-    optim, per_epoch = training.config.optim, training.steps_per_epoch
-    reader = LossReader()
-    progress.begin_epoch()
-    began = time.perf_counter()
-    for losses in training.train_epoch():
-        fresh = reader.add(losses)
-        lr = learning_rate(optim, training.step - 1, per_epoch)
-        progress.step(training.step, reader.latest if fresh else None, lr)
-    numbers = reader.epoch_mean()
-    if not math.isfinite(numbers["loss"]):
-        raise DivergedError(
-            f"the loss became {numbers['loss']} in epoch {training.epoch}; the last checkpoint is "
-            f"untouched. A lower optim.lr than {optim.lr} may help"
-        )
-    progress.epoch(training.step, numbers, lr)
-    rate = per_epoch / (time.perf_counter() - began)
-    return {**numbers, "lr": lr, "steps_per_second": rate}
-
-
-def _monitor(
+def _monitors(
     config: TrainConfig,
     store: Store,
     data: torch.Tensor,
     train_index: torch.Tensor,
     test_index: torch.Tensor,
-) -> Monitor | None:
-    """None where the store has no labels to score against."""
+) -> dict[str, Monitor]:
+    """One for each stream; none where the store has no labels to score against."""
     if store.labels is None:
-        return None
-    return Monitor(
-        data,
-        torch.from_numpy(np.array(store.labels)),
-        train_index,
-        test_index,
-        stream=config.data.stream,
-        batch_size=config.monitor.batch_size,
-    )
+        return {}
+    labels = torch.from_numpy(np.array(store.labels))
+    size = config.monitor.batch_size
+    return {
+        stream: Monitor(data, labels, train_index, test_index, stream=stream, batch_size=size)
+        for stream in config.data.streams
+    }
 
 
 def _usable_device(name: str) -> torch.device:
@@ -198,49 +157,61 @@ def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
     return picked
 
 
-def _new_folder(config: TrainConfig) -> Path:
-    data = config.data
-    name = f"{Path(data.store).name}-{data.protocol}-{data.stream}"
-    folder = Path(config.output or Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}"))
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        if config.output is None:  # another run started in this very second
-            return _new_folder(replace(config, output=f"{folder}-{os.getpid()}"))
-        if not folder.is_dir() or any(folder.iterdir()):
-            message = f"output {folder} exists and is not an empty folder; name another"
-            raise ConfigError(message) from error
-    except OSError as error:
-        raise ConfigError(f"output {folder}: {error.strerror}") from error
-    return folder
-
-
-def _due(every: int, epoch: int) -> bool:
-    return every > 0 and epoch % every == 0
-
-
 def _opening(
     config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
 ) -> str:
     layout, optim, placed = store.layout, config.optim, training.placed
-    parameters = sum(p.numel() for p in training.model.query_encoder.parameters())
+    encoders = [stream.model.query_encoder for stream in training.streams.values()]
+    parameters = sum(p.numel() for p in encoders[0].parameters())
+    kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
         f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
         f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
-        f"{config.data.stream} stream\n"
+        f"{_streams(config)}{_method(config)}\n"
         f"{placed.where} placement: {placed.reason}\n"
-        f"encoder of {parameters:,} parameters on {training.device} in {training.precision}, "
+        f"{kind} of {parameters:,} parameters on {training.device} in {training.precision}, "
         f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}"
     )
 
 
-def _knn_line(epoch: int, scores: Scores) -> str:
-    numbers = {"kNN-1": scores.knn_1, "kNN-20": scores.knn_20}
-    shown = "  ".join(f"{k} {100 * v:.1f} %" for k, v in numbers.items() if v is not None)
-    return f"{'untrained' if epoch == 0 else f'epoch {epoch}'}: {shown} on held-out samples"
+def _streams(config: TrainConfig) -> str:
+    streams = config.data.streams
+    return f"{', '.join(streams)} stream{'s' * (len(streams) > 1)}"
 
 
-def _closing(folder: Path, seconds: float) -> str:
+def _method(config: TrainConfig) -> str:
+    """What is not AimCLR as published, for the opening lines."""
+    usual, parts = asdict(METHODS[config.method]), asdict(config.parts)
+    changed = [
+        f"{'with' if on else 'without'} {name}" for name, on in parts.items() if on != usual[name]
+    ]
+    if config.method == TrainConfig.method and not changed:
+        return ""
+    return ", " + " ".join([config.method, *changed])
+
+
+def _about(
+    folder: Path, store: Store, device: torch.device, picked: dict[str, str]
+) -> dict[str, object]:
+    """What run.json says besides configuration and data."""
+    return {
+        "reproduce": _reproduce(folder),
+        "store": str(store.path.resolve()),
+        "package": aimclr_fast.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "backends": picked,
+    }
+
+
+def _reproduce(folder: Path) -> str:
+    config, output = (shlex.quote(str(p)) for p in (folder / "config.yaml", f"{folder}-again"))
+    return f"{PROGRAM} --config {config} --output {output}"
+
+
+def _closing(folder: Path, run: Run) -> str:
     places = {
         "checkpoint": "checkpoint.pt",
         "scores": "results.json",
@@ -249,5 +220,7 @@ def _closing(folder: Path, seconds: float) -> str:
         "config": "config.yaml",
         "figure": "curves.png",
     }
+    if run.best:
+        places["best kNN"] = BEST
     listed = "\n".join(f"  {what:<12}{folder / name}" for what, name in places.items())
-    return f"{seconds:.0f} s in all; saved:\n{listed}"
+    return f"run it again with: {_reproduce(folder)}\n{run.seconds:.0f} s in all; saved:\n{listed}"

@@ -22,9 +22,10 @@ class TrainProgress:
     Used as a context manager; `step` is called with new numbers, `say` prints a line above.
     """
 
-    def __init__(self, console: Console, epochs: int, steps_per_epoch: int) -> None:
+    def __init__(self, console: Console, epochs: int, steps_per_epoch: int, done: int = 0) -> None:
         self.console = console
         self._epochs, self._per_epoch = epochs, steps_per_epoch
+        self._start = done  # steps taken before this process began
         self._total = epochs * steps_per_epoch
         self._bar: Progress | None = None
         # Seconds spent in finished epochs, so that measuring between them does not count.
@@ -38,7 +39,9 @@ class TrainProgress:
                 TimeRemainingColumn(),
                 console=console,
             )
-            self._task = self._bar.add_task("train", total=self._total, epoch="", numbers="")
+            self._task = self._bar.add_task(
+                "train", total=self._total, completed=done, epoch="", numbers=""
+            )
 
     def __enter__(self) -> TrainProgress:
         if self._bar is not None:
@@ -69,7 +72,7 @@ class TrainProgress:
             return
         fields = {"epoch": f"epoch {self._epoch(done)}/{self._epochs}"}
         if numbers is not None:
-            rate = done / self._elapsed()
+            rate = (done - self._start) / self._elapsed()
             fields["numbers"] = f"{rate:.2f} step/s  {format_losses(numbers)}  lr {lr:.4f}"
         self._bar.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
 
@@ -78,9 +81,10 @@ class TrainProgress:
         elapsed = self._before = self._elapsed()
         if self._bar is not None:
             return
-        left = elapsed / done * (self._total - done)
+        rate = max(done - self._start, 1) / elapsed
+        left = (self._total - done) / rate
         self.say(
-            f"epoch {self._epoch(done)}/{self._epochs}  {done / elapsed:.2f} step/s  "
+            f"epoch {self._epoch(done)}/{self._epochs}  {rate:.2f} step/s  "
             f"{format_losses(numbers)}  lr {lr:.4f}  {left:.0f} s left"
         )
 

@@ -1,0 +1,67 @@
+"""Steps whose loss or gradient is not finite are not taken, without asking the device each time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .progress import LOSSES
+
+PARTS = (*LOSSES, "gradient")  # of a step that must be finite
+#: What a step reports, as one tensor: its losses, the norm of its gradient, the mean number of
+#: positives in a row of the loss, 1 if it was taken, and how many were skipped up to now, in all
+#: and since the last one that was taken.
+REPORT = (*LOSSES, "gradient_norm", "positives", "taken", "skipped", "skipped_in_a_row")
+
+
+class StepGuard:
+    """Tells on the device whether a step may be taken, and undoes what it has changed if not.
+
+    A skipped step leaves the weights, the optimiser's momentum, the queue and the running
+    statistics of both encoders' batch norms as they were. The key encoder's weights do move, by
+    its momentum towards the query encoder's, which are finite.
+
+    Args:
+        model: whose running statistics are kept.
+        device: of the model.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self._statistics = [
+            buffer
+            for name, buffer in model.named_buffers()
+            if name.endswith(("running_mean", "running_var"))
+        ]
+        self._sizes = [buffer.numel() for buffer in self._statistics]
+        self.skipped = torch.zeros(2, dtype=torch.int64, device=device)  # in all, in a row
+        self._last_step = torch.full((), -1, dtype=torch.int64, device=device)
+        self._last_parts = torch.zeros(len(PARTS), dtype=torch.bool, device=device)
+
+    def remember(self) -> Tensor:
+        """The running statistics before a step."""
+        return torch.cat([buffer.flatten() for buffer in self._statistics])
+
+    def judge(self, losses: Tensor, gradient_norm: Tensor, step: int | Tensor) -> Tensor:
+        """Whether all of LOSSES and the gradient are finite, as a boolean on the device."""
+        finite = torch.cat([losses, gradient_norm.to(losses.dtype)[None]]).isfinite()
+        fine = finite.all()
+        self.skipped.add_(~fine)
+        self.skipped[1].mul_(~fine)
+        place = torch.as_tensor(step, device=fine.device)
+        self._last_step.copy_(torch.where(fine, self._last_step, place))
+        self._last_parts.copy_(torch.where(fine, self._last_parts, ~finite))
+        return fine
+
+    def restore(self, statistics: Tensor, fine: Tensor) -> None:
+        """Put back what `remember` returned unless the step was fine."""
+        kept = torch.where(fine, self.remember(), statistics)
+        rows = [
+            row.view_as(buffer)
+            for row, buffer in zip(kept.split(self._sizes), self._statistics, strict=True)
+        ]
+        torch._foreach_copy_(self._statistics, rows)
+
+    def last_skipped(self) -> tuple[int, list[str]]:
+        """The step that was skipped last and the parts of it that were not finite; waits."""
+        parts = [name for name, bad in zip(PARTS, self._last_parts.tolist(), strict=True) if bad]
+        return int(self._last_step), parts[1:] if parts[0] == "loss" else parts  # it is their sum

@@ -1,0 +1,108 @@
+"""What tells a run that learns from one that has collapsed, measured when an epoch ends."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from aimclr_fast.functional import Views
+
+from .loop import Pretraining
+from .placement import batches
+from .precision import autocast
+from .streams import StreamTraining
+
+ROWS = 64  # sequences it is measured on
+FLAT_FEATURES = 0.01  # of the standard deviation that rows in all directions have
+FLAT_LOSS = 0.99  # of ln(K + 1), the loss of a softmax that tells no key from another
+PATIENCE = 3  # epochs in a row before it is said
+
+
+@torch.no_grad()
+def measure_health(training: Pretraining) -> dict[str, dict[str, float]]:
+    """Numbers on the state of each stream, from a few sequences of the last step.
+
+    Returns:
+        By stream, then by name:
+        feature_std: standard deviation of the unit query rows over the sequences, times the root
+            of their width: near 1 where they fill the space, 0 where all are the same.
+        teacher_entropy: of the softmax over key and queue, in nats; ln(K + 1) where it tells no
+            key from another.
+        queue_age: steps ago that the oldest key was made.
+    """
+    step = training.step - 1
+    index = training.samples_of(step)[:ROWS]
+    (batch,) = batches(training.placed, [index], training.device)
+    views = training.augment(batch, step)
+    return {
+        name: _health(training, stream, views[name]) for name, stream in training.streams.items()
+    }
+
+
+def _health(training: Pretraining, stream: StreamTraining, views: Views) -> dict[str, float]:
+    model = stream.model
+    was_training = model.training
+    model.eval()
+    with autocast(training.precision, training.device):
+        query, key = model.query_encoder(views.query), model.key_encoder(views.key)
+    model.train(was_training)
+    query, key = F.normalize(query.float(), dim=1), F.normalize(key.float(), dim=1)
+    positive = (query * key).sum(1, keepdim=True)
+    logits = torch.cat([positive, query @ model.queue.T], 1) / model.temperature
+    log_teacher = logits.log_softmax(1)
+    entropy = -(log_teacher.exp() * log_teacher).sum(1).mean()
+    spread = (
+        query.std(0).mean() * math.sqrt(query.shape[1]) if len(query) > 1 else query.new_ones(())
+    )
+    taken = training.step - int(stream.guard.skipped[0])
+    kept = len(model.queue) / training.config.optim.batch_size
+    return {
+        "feature_std": float(spread),
+        "teacher_entropy": float(entropy),
+        "queue_age": min(float(taken), kept),
+    }
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that the process holds in memory; on a GPU, the most that it has allocated there."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class CollapseWatch:
+    """Notices features that have become the same for all sequences.
+
+    Args:
+        queue_size: keys K in the queue.
+    """
+
+    def __init__(self, queue_size: int) -> None:
+        self._flat = FLAT_LOSS * math.log(queue_size + 1)
+        self._epochs = 0
+
+    def add(self, numbers: dict[str, float]) -> str | None:
+        """Take an epoch's numbers; a warning once it has lasted, again only after a recovery."""
+        signs = []
+        if numbers["feature_std"] < FLAT_FEATURES:
+            signs.append(f"feature_std is {numbers['feature_std']:.4f}, near 0")
+        if numbers["info_nce"] > self._flat:
+            signs.append(f"info_nce is {numbers['info_nce']:.2f}, near ln(queue_size + 1)")
+        self._epochs = self._epochs + 1 if signs else 0
+        if self._epochs != PATIENCE:
+            return None
+        return (
+            f"the features have collapsed for {PATIENCE} epochs: {' and '.join(signs)}. "
+            "Try a lower optim.lr, a longer optim.warmup_epochs, a model.momentum nearer to 1, or "
+            "more optim.clip_norm than none"
+        )

@@ -1,0 +1,277 @@
+"""A run from its first epoch, or from where it was left, to the last: saving, scoring, logging."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from aimclr_fast.evaluation.features import in_metres
+
+from .checkpoint import CheckpointError, save_checkpoint
+from .config import TrainConfig
+from .health import CollapseWatch, measure_health, memory_in_use
+from .loop import LossReader, Pretraining
+from .metrics import MetricsLog
+from .monitor import Monitor, Scores
+from .progress import TrainProgress
+from .run_folder import BEST, RunFolder
+from .schedule import learning_rate
+from .signals import StoppedError, StopSignals
+from .streams import by_stream
+
+
+class DivergedError(RuntimeError):
+    """Losses or gradients are no longer finite."""
+
+
+class Run:
+    """Drives a `Pretraining` through its epochs.
+
+    Args:
+        training: at the start, or loaded from `folder.state`.
+        folder: where checkpoints go.
+        data: identity of the data set, for checkpoints.
+        monitors: score encoders, by stream; none without labels.
+        log: takes each epoch's numbers.
+        progress: what a person sees.
+
+    Attributes:
+        rows: scores by what was scored, for the closing table.
+        best: the best kNN accuracy so far, "score" by "name" at "epoch", the mean of several
+            streams; empty before the first.
+    """
+
+    def __init__(
+        self,
+        training: Pretraining,
+        folder: RunFolder,
+        data: dict[str, Any],
+        monitors: Mapping[str, Monitor],
+        log: MetricsLog,
+        progress: TrainProgress,
+    ) -> None:
+        self.training, self.folder, self.monitors = training, folder, monitors
+        self.config: TrainConfig = training.config
+        self._data, self._log, self._progress = data, log, progress
+        self.rows: dict[str, Scores] = {}
+        self.best: dict[str, Any] = {}
+        self._reader = LossReader(training.streams)
+        queue_size = self.config.model.queue_size
+        self._watches = {stream: CollapseWatch(queue_size) for stream in training.streams}
+        self._saved_at = time.perf_counter()
+        self._saved_step = -1 if folder.state is None else training.step
+        self._seconds_before, self._began = 0.0, time.perf_counter()
+        self._told_graph = False
+        if folder.state is not None:
+            place = folder.state["place"]
+            self.rows = {name: Scores(**scores) for name, scores in place["rows"].items()}
+            self.best = dict(place["best"])
+            self._reader = LossReader(training.streams, place["losses"])
+            self._seconds_before = place["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run took, with that before it was resumed."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def measure_start(self) -> None:
+        """Score what training is compared with."""
+        if not self.monitors:
+            return
+        self._progress.say("measuring raw poses and the untrained encoder ...")
+        if self.config.monitor.raw_poses:
+            self.rows["raw poses"] = next(iter(self.monitors.values())).score_raw_poses()
+        scores = self._score("untrained encoder", linear=self.config.monitor.linear_probe)
+        self._log.write(0, {"epoch": 0, **by_stream(scores)})
+
+    def train(self) -> None:
+        """Train to the last epoch.
+
+        Raises:
+            StoppedError: Ctrl-C or SIGTERM; a checkpoint was written.
+            DivergedError: too many steps in a row were skipped.
+            CheckpointError: the last checkpoint cannot be written.
+        """
+        training = self.training
+        with self._progress, StopSignals() as signals:
+            while training.epoch < self.config.optim.epochs or training.resumed:
+                self._epoch(signals)
+
+    def _epoch(self, signals: StopSignals) -> None:
+        training, config = self.training, self.config
+        self._progress.begin_epoch()
+        began, before = time.perf_counter(), training.step
+        for report in training.train_epoch():
+            if self._reader.add(report):
+                self._check_skipped()
+            lr = learning_rate(config.optim, training.step - 1, training.steps_per_epoch)
+            latest = self._reader.latest
+            self._progress.step(training.step, None if latest is None else by_stream(latest), lr)
+            if signals.received is not None:
+                self._stop(signals.received)
+            if training.step_in_epoch < training.steps_per_epoch and self._due_in_epoch():
+                self._save()
+        state = self._reader.state
+        numbers = self._reader.epoch_mean()
+        self._reader.state = state  # the checkpoint of this epoch's end still needs it
+        seconds = time.perf_counter() - began
+        self._progress.epoch(training.step, by_stream(numbers), self._lr())
+        self._say_graph()
+        last = training.epoch == config.optim.epochs
+        # Before scoring, so that nothing that goes wrong there can cost the weights.
+        if last or _due(config.save_every, training.epoch) or self._due_in_epoch():
+            self._save(must=last)
+        rate = (training.step - before) / seconds
+        about = {"lr": self._lr(), "steps_per_second": rate}
+        with signals.interruptible():
+            self._add_health(numbers)
+            about["memory_mb"] = memory_in_use(training.device) / 1e6
+            if self.monitors and (last or _due(config.monitor.knn_every, training.epoch)):
+                linear = last and config.monitor.linear_probe
+                scores = self._score("pretrained encoder", linear=linear)
+                self._keep_best(by_stream(scores))
+                for stream, found in scores.items():
+                    numbers[stream] |= found
+        if signals.received is not None:
+            self._stop(signals.received)
+        self._log.write(training.step, {"epoch": training.epoch, **by_stream(numbers), **about})
+        self._reader.state = None
+
+    def _lr(self) -> float:
+        training = self.training
+        return learning_rate(self.config.optim, training.step - 1, training.steps_per_epoch)
+
+    def _add_health(self, numbers: dict[str, dict[str, float]]) -> None:
+        """Add what tells whether it learns to each stream's numbers, and warn if it does not."""
+        for stream, health in measure_health(self.training).items():
+            skipped = float(self.training.streams[stream].guard.skipped[0])
+            numbers[stream] |= {"skipped": skipped, **health}
+            warning = self._watches[stream].add(numbers[stream])
+            if warning is not None:
+                self._progress.say(f"warning{self._which(stream)}: {warning}")
+
+    def _score(self, row: str, *, linear: bool) -> dict[str, dict[str, float]]:
+        """Score each stream's encoder, for the closing table, too."""
+        found = {}
+        for stream, monitor in self.monitors.items():
+            encoder = self.training.streams[stream].model.query_encoder
+            scores = monitor.score(encoder, linear=linear)
+            self.rows[row + self._which(stream)] = scores
+            self._progress.say(_knn_line(self.training.epoch, self._which(stream), scores))
+            found[stream] = scores.as_dict()
+        return found
+
+    def _keep_best(self, numbers: dict[str, float]) -> None:
+        """Keep the best so far in best.pt."""
+        name = "knn_20" if "knn_20" in numbers else "knn_1"
+        if name in numbers and numbers[name] > self.best.get("score", -1.0):
+            try:
+                self._write(self.folder.path / BEST)
+            except OSError as error:
+                self._progress.say(f"warning: {BEST} not written ({error.strerror})")
+            else:
+                epoch = self.training.epoch
+                self.best = {"name": name, "score": numbers[name], "epoch": epoch}
+
+    def _which(self, stream: str) -> str:
+        """What to add to a line on one stream where there are several."""
+        return f", {stream}" if len(self.training.streams) > 1 else ""
+
+    # --- Saving ----------------------------------------------------------------------------------
+
+    def _due_in_epoch(self) -> bool:
+        steps, seconds = self.config.save_steps, self.config.save_seconds
+        return _due(steps, self.training.step) or (
+            seconds > 0 and time.perf_counter() - self._saved_at > seconds
+        )
+
+    def _write(self, path: Path) -> None:
+        training = self.training
+        save_checkpoint(
+            path,
+            models={name: stream.model for name, stream in training.streams.items()},
+            optimizers={name: stream.optimizer for name, stream in training.streams.items()},
+            config=self.config,
+            layout=training.layout.to_dict(),
+            epoch=training.epoch,
+            step=training.step,
+            data=self._data,
+            place={
+                **training.place_state(),
+                "losses": self._reader.state,
+                "rows": {name: scores.as_dict() for name, scores in self.rows.items()},
+                "best": self.best,
+                "seconds": self.seconds,
+            },
+        )
+
+    def _save(self, *, must: bool = False) -> None:
+        """Write the newest checkpoint; where that fails, go on with the one before, or raise."""
+        if self._saved_step == self.training.step:
+            return
+        streams = self.training.streams.values()
+        if not must and any(int(stream.guard.skipped[1]) for stream in streams):
+            return  # what has led to such a step may be no state to go back to
+        try:
+            self.folder.save(self._write, self.config.keep)
+            self._saved_step = self.training.step
+        except OSError as error:
+            message = f"checkpoint not written ({error.strerror}); the one before is untouched"
+            if must:
+                raise CheckpointError(f"{self.folder.path}: {message}") from error
+            self._progress.say(f"warning: {message}, and training goes on")
+        self._saved_at = time.perf_counter()
+
+    def _stop(self, signum: int) -> None:
+        self._save(must=True)
+        raise StoppedError(signum, f"saved at step {self.training.step}")
+
+    # --- What is said ----------------------------------------------------------------------------
+
+    def _check_skipped(self) -> None:
+        for stream, latest in (self._reader.latest or {}).items():
+            if latest["skipped_in_a_row"] >= self.config.max_skipped:
+                self._give_up(stream, int(latest["skipped_in_a_row"]))
+
+    def _give_up(self, stream: str, skipped: int) -> NoReturn:
+        training = self.training
+        step, parts = training.streams[stream].guard.last_skipped()
+        index = training.samples_of(step)
+        rows = in_metres(training.placed.data[index.to(training.placed.data.device)])
+        broken = index[~rows.flatten(1).isfinite().all(1).cpu()].tolist()
+        if broken:
+            why = f"samples {_listed(broken)} hold coordinates that are not finite"
+        else:
+            why = (
+                f"its samples are {_listed(index.tolist())}, all finite; a lower optim.lr than "
+                f"{self.config.optim.lr} may help, or optim.clip_norm"
+            )
+        raise DivergedError(
+            f"{skipped} steps in a row{self._which(stream)} were skipped, since their "
+            f"{', '.join(parts)} became nan or inf; the last is step {step + 1} in epoch "
+            f"{training.epoch}, {why}. The last checkpoint is untouched"
+        )
+
+    def _say_graph(self) -> None:
+        why_not = self.training.graph_why_not
+        if why_not is not None and not self._told_graph:
+            self._progress.say(f"steps are not CUDA graphs: {why_not}")
+            self._told_graph = True
+
+
+def _listed(numbers: list[int], most: int = 16) -> str:
+    more = f", ... ({len(numbers)} in all)" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more
+
+
+def _due(every: int, count: int) -> bool:
+    return every > 0 and count % every == 0
+
+
+def _knn_line(epoch: int, which: str, scores: Scores) -> str:
+    numbers = {"kNN-1": scores.knn_1, "kNN-20": scores.knn_20}
+    shown = "  ".join(f"{k} {100 * v:.1f} %" for k, v in numbers.items() if v is not None)
+    when = "untrained" if epoch == 0 else f"epoch {epoch}"
+    return f"{when}{which}: {shown} on held-out samples"

@@ -1,0 +1,238 @@
+"""The folder of a run: one process at a time, checkpoints in turn, never more than said."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aimclr_fast.data import Store
+from aimclr_fast.data.store import COMPRESSED, POSITIONS, SAMPLES, sha256
+
+from .checkpoint import CheckpointError, digest, load_checkpoint, written_whole
+from .config import ConfigError, TrainConfig
+
+NEWEST, NEXT, BEST, ABOUT = "checkpoint.pt", "next.pt", "best.pt", "run.json"
+#: Fields that say where and how a run goes on, not what it computes.
+MAY_DIFFER = (
+    "data.store", "output", "resume", "device", "placement", "cuda_graph", "backend",
+    "encoder_backend", "threads", "save_every", "save_steps", "save_seconds", "keep",
+    "max_skipped", "profile", "monitor",
+)  # fmt: skip
+
+
+def data_identity(store: Store, train_index: Tensor) -> dict[str, Any]:
+    """What tells one data set from another: the checksums of its files and of what is trained on;
+    and what an encoder must know of it (`Store.traits`).
+
+    Checksums of files are as meta.json declares them; a file it does not know is read.
+    """
+    declared = store.meta["checksums"]
+    files = [name for name in (POSITIONS, COMPRESSED, SAMPLES) if (store.path / name).is_file()]
+    return {
+        "training_samples": len(train_index),
+        "training_index": digest(train_index),
+        **{name: declared.get(name) or sha256(store.path / name) for name in files},
+        **store.traits(),
+    }
+
+
+class RunFolder:
+    """An open run folder. Made by `open_run`.
+
+    Attributes:
+        path: the folder.
+        state: the newest good checkpoint in it when it was opened, if any.
+        warnings: what was wrong with newer ones.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+        self._damaged: list[Path] = []
+        self.warnings: list[str] = []
+        self.state = self._newest()
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        os.close(self._lock)
+
+    def _chain(self) -> list[Path]:
+        """Where checkpoints are, newest first."""
+        numbers = sorted(
+            int(number)
+            for file in self.path.glob("previous-*.pt")
+            if (number := file.stem.removeprefix("previous-")).isdecimal()
+        )
+        names = [NEXT, NEWEST, *(f"previous-{number}.pt" for number in numbers)]
+        return [self.path / name for name in names if (self.path / name).exists()]
+
+    def _newest(self) -> dict[str, Any] | None:
+        files = self._chain()
+        for file in files:
+            try:
+                state = load_checkpoint(file)
+            except CheckpointError as error:
+                self._damaged.append(file)
+                self.warnings.append(str(error))
+            else:
+                return state
+        if files:
+            raise CheckpointError("; ".join(self.warnings))
+        return None
+
+    def save(self, write: Callable[[Path], None], keep: int) -> None:
+        """Have `write` write the newest checkpoint, then let the older ones each move on by one.
+
+        At every moment the newest whole one is found under one of their names, and nothing goes
+        before it is on the disk; so there are up to `keep` + 1 files meanwhile.
+        """
+        write(self.path / NEXT)
+        for file in self._damaged:
+            if file.name != NEXT:  # which was replaced just now
+                file.unlink(missing_ok=True)
+        self._damaged.clear()
+        self.settle(keep)
+
+    def settle(self, keep: int) -> None:
+        """Give the newest checkpoint its name, and the older ones theirs."""
+        if not (self.path / NEXT).exists() or self.path / NEXT in self._damaged:
+            return
+        names = [NEWEST, *(f"previous-{number}.pt" for number in range(1, keep))]
+        for newer, older in reversed(list(pairwise(names))):
+            if (self.path / newer).exists():
+                os.replace(self.path / newer, self.path / older)
+        os.replace(self.path / NEXT, self.path / NEWEST)
+        for file in self._chain():
+            if file.name not in names:
+                file.unlink()
+
+    def describe(self, config: TrainConfig, data: Mapping[str, Any], **about: object) -> None:
+        """Write run.json: what this run is, for `open_run` and for people."""
+        content = {"config": asdict(config), "data": dict(data), **about}
+        with written_whole(self.path / ABOUT) as temporary:
+            temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
+    """Make the folder of a new run, or open that of a run to be continued.
+
+    Raises:
+        ConfigError: it holds something else, another run, or a run that another process is at.
+        CheckpointError: it has checkpoints, and all are damaged.
+    """
+    if config.resume is None:
+        return _locked(_new_folder(config))
+    chosen = config.output if config.resume == "auto" else config.resume
+    if chosen is None:
+        raise ConfigError("resume is 'auto', but output, the run's folder, is not given")
+    path = Path(chosen)
+    if not _has_content(path):
+        if config.resume != "auto":
+            raise ConfigError(f"resume: {path} holds no run")
+        return _locked(_made(path))
+    if not (path / ABOUT).is_file():
+        raise ConfigError(f"output {path} holds something, but no run to go on with")
+    run = _locked(path)
+    try:
+        if run.state is None:
+            about = _read_about(path / ABOUT)
+        else:
+            about = run.state
+        differing = [
+            f"{name} is {there!r} there and {here!r} here"
+            for group, wanted in (("config", asdict(config)), ("data", dict(data)))
+            for name, there, here in _differences(about[group], wanted)
+            if not {name, name.partition(".")[0]} & set(MAY_DIFFER)
+        ]
+        if differing:
+            more = f", and {len(differing) - 3} more differ" if len(differing) > 3 else ""
+            listed = "; ".join(differing[:3])
+            raise ConfigError(f"output {path} holds another run: {listed}{more}")
+    except BaseException:
+        run.close()
+        raise
+    for file in path.glob(".*.*.*"):  # what a process that was killed had half written
+        file.unlink()
+    run.settle(config.keep)
+    return run
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        return {"config": dict(about["config"]), "data": dict(about["data"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path}: not readable ({error})") from error
+
+
+def _differences(
+    there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    found: list[tuple[str, Any, Any]] = []
+    for name in dict.fromkeys([*there, *here]):
+        old, new = there.get(name), here.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found += _differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append((prefix + name, old, new))
+    return found
+
+
+def _has_content(path: Path) -> bool:
+    """Hidden files do not count: they are locks and what a killed process was writing."""
+    return path.is_dir() and any(not file.name.startswith(".") for file in path.iterdir())
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    if config.output is not None:
+        path = Path(config.output)
+        if _has_content(path):
+            raise ConfigError(
+                f"output {path} exists and is not an empty folder; name another, or go on with "
+                "its run: --resume auto"
+            )
+        return _made(path)
+    data = config.data
+    name = f"{Path(data.store).name}-{data.protocol}-{'-'.join(data.streams)}"
+    path = Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
+    # Another run may start in this very second.
+    return _made(path.with_name(f"{path.name}-{os.getpid()}") if path.exists() else path)
+
+
+def _made(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        message = f"output {path} exists and is not an empty folder; name another"
+        raise ConfigError(message) from error
+    except OSError as error:
+        raise ConfigError(f"output {path}: {error.strerror}") from error
+    return path
+
+
+def _locked(path: Path) -> RunFolder:
+    try:
+        lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise ConfigError(f"output {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise ConfigError(f"output {path}: another process is training in it") from error
+    except OSError:
+        pass  # a file system without locks
+    try:
+        return RunFolder(path, lock)
+    except BaseException:
+        os.close(lock)
+        raise

@@ -1,0 +1,380 @@
+"""Runs that are stopped, killed or go wrong: they resume exactly, or say what is the matter."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from aimclr_fast.data import open_embedded, write_store
+from aimclr_fast.data.store import sha256
+from aimclr_fast.train import command_line
+from aimclr_fast.training import pretrain, run_folder
+from aimclr_fast.training.checkpoint import digest, load_checkpoint
+from aimclr_fast.training.loop import Pretraining
+from aimclr_fast.training.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+# Dropout, mining and a schedule: all that an exact resumption could lose.
+TINY = """\
+data: {store: STORE, protocol: odd-even}
+model: {channels: 2, features: 8, embedding: 8, dropout: 0.5, queue_size: 32, momentum: 0.99}
+optim: {epochs: 2, batch_size: 8, lr: 0.01, schedule: cosine, mining_epoch: 2}
+monitor: {knn_every: 1, linear_probe: false}
+save_every: 1
+threads: 1
+"""
+STEPS = 2 * 3
+SPOILT = 1
+MACHINE = {"steps_per_second", "memory_mb"}
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing gets to save."""
+
+
+def write_tiny(folder: Path, spoil: bool = False) -> None:
+    full = open_embedded("ui_prmd")
+    rows = np.arange(0, len(full), 41)
+    positions = np.array(full.positions)[rows][:, :, ::6].astype(np.float32) / 1000
+    write_store(
+        folder,
+        positions,
+        {name: column[rows] for name, column in full.samples.items()},
+        layout=full.layout,
+        classes=full.class_names,
+        protocols={},
+        source="test",
+        licence="test",
+        citation="test",
+    )
+    if spoil:  # a training sample, seen once an epoch; the writer itself refuses such values
+        file, meta = folder / "positions.npy", folder / "meta.json"
+        positions[SPOILT, 0, 0, 0, 0] = np.nan
+        np.save(file, positions)
+        about = json.loads(meta.read_text())
+        about["checksums"][file.name] = sha256(file)
+        meta.write_text(json.dumps(about))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    write_tiny(folder / "store")
+    write_tiny(folder / "spoilt", spoil=True)
+    (folder / "tiny.yaml").write_text(TINY.replace("STORE", "store"))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder(tiny, monkeypatch):
+    monkeypatch.chdir(tiny)
+    monkeypatch.setattr(pretrain, "draw_curves", lambda folder: None)  # half of the time of a run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tiny)
+        train("undisturbed")
+        return outcome("undisturbed")
+
+
+def train(output: str, *arguments: str) -> None:
+    command_line(["--config", "tiny.yaml", "--output", output, "--resume", "auto", *arguments])
+
+
+def outcome(output: str):
+    """All that was learnt, and the metrics but for times and memory."""
+    state = load_checkpoint(Path(output, "checkpoint.pt"))
+    learnt = digest([state["models"], state["optimizers"], state["epoch"], state["step"]])
+    lines = read_metrics(Path(output))
+    return learnt, [{k: v for k, v in line.items() if k not in MACHINE} for line in lines]
+
+
+def disturb(monkeypatch, step: int, what) -> None:
+    """Do `what` after this many steps of the next process."""
+    plain = Pretraining.train_step
+
+    def disturbed(self, batch):
+        report = plain(self, batch)
+        if self.step == step:
+            what()
+        return report
+
+    monkeypatch.setattr(Pretraining, "train_step", disturbed)
+
+
+def killed(*_):
+    raise KilledError
+
+
+def kill(monkeypatch, output: str, step: int, *arguments: str) -> None:
+    with monkeypatch.context() as patch:
+        disturb(patch, step, killed)
+        with pytest.raises(KilledError):
+            train(output, *arguments)
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        command_line(list(arguments))
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    return error
+
+
+def test_a_killed_run_ends_as_if_undisturbed(undisturbed, monkeypatch, capsys):
+    """Killed before the first checkpoint, within the first epoch and within the last."""
+    output, options = "killed", ("--save_steps", "2")
+    for step in (1, 3, 5):
+        kill(monkeypatch, output, step, *options)
+    capsys.readouterr()
+    train(output, *options)
+    assert "after step 4" in capsys.readouterr().out
+    assert outcome(output) == undisturbed
+    board = EventAccumulator(str(Path(output, "tensorboard"))).Reload()
+    assert [event.step for event in board.Scalars("loss")] == [3, 6]
+
+
+def test_killed_between_a_checkpoint_and_the_scores_of_its_epoch(undisturbed, monkeypatch):
+    from aimclr_fast.training.monitor import Monitor
+
+    plain = Monitor.score
+    with monkeypatch.context() as patch:
+        calls = []
+        patch.setattr(
+            Monitor,
+            "score",
+            lambda *a, **k: killed() if len(calls) == 2 else (calls.append(1), plain(*a, **k))[1],
+        )
+        with pytest.raises(KilledError):
+            train("unscored")
+    assert load_checkpoint("unscored/checkpoint.pt")["step"] == 6
+    assert len(read_metrics(Path("unscored"))) == 2
+    train("unscored")
+    assert outcome("unscored") == undisturbed
+
+
+def test_a_signal_saves_first(undisturbed, monkeypatch, capsys):
+    output, signum = "stopped", signal.SIGTERM
+    with monkeypatch.context() as patch:
+        disturb(patch, 5, lambda: signal.raise_signal(signum))
+        with pytest.raises(SystemExit) as ended:
+            train(output)
+    assert ended.value.code == 128 + signum
+    shown = capsys.readouterr().err
+    assert f"saved at step 5; go on with: python -m aimclr_fast.train --resume {output}" in shown
+    assert shown.count("\n") == 1
+    command_line(["--resume", output])
+    assert outcome(output) == undisturbed
+
+
+def test_a_signal_while_scoring_saves_at_once(undisturbed, monkeypatch):
+    from aimclr_fast.training.monitor import Monitor
+
+    with monkeypatch.context() as patch:
+        plain = Monitor.score
+
+        def score(self, encoder, **options):
+            if encoder.backbone.input_norm.num_batches_tracked:  # not before training
+                signal.raise_signal(signal.SIGINT)
+            return plain(self, encoder, **options)
+
+        patch.setattr(Monitor, "score", score)
+        with pytest.raises(SystemExit) as ended:
+            train("scoring", "--save_every", "3")
+    assert ended.value.code == 130
+    assert load_checkpoint("scoring/checkpoint.pt")["step"] == 3
+    train("scoring")
+    assert outcome("scoring") == undisturbed
+
+
+def test_a_damaged_checkpoint_is_passed_over(undisturbed, tiny, capsys):
+    shutil.copytree(tiny / "undisturbed", tiny / "damaged")
+    newest, best = tiny / "damaged/checkpoint.pt", tiny / "damaged/best.pt"
+    state = load_checkpoint(newest)
+    torch.save({**state, "step": 5, "sha256": "0" * 64}, newest)
+    train("damaged")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "checkpoint.pt: damaged: its content differs from its checksum; the one before" in shown
+    assert outcome("damaged") == undisturbed
+    assert sorted(tiny.glob("damaged/*.pt")) == [best, newest, tiny / "damaged/previous-1.pt"]
+    for file in (newest, tiny / "damaged/previous-1.pt"):
+        file.write_bytes(file.read_bytes()[:-200])
+    error = refused(capsys, "--resume", "damaged")
+    assert "checkpoint.pt: not a readable" in error
+    assert "previous-1.pt: not a readable" in error
+
+
+def test_the_newest_are_kept_and_no_more(monkeypatch):
+    """Also where the process dies between the renamings: the newest is found under some name."""
+    options = ("--keep", "2", "--save_steps", "1", "--optim.epochs", "1")
+    train("kept", *options)
+    steps = {f.name: load_checkpoint(f)["step"] for f in Path("kept").glob("*.pt")}
+    assert steps == {"checkpoint.pt": 3, "previous-1.pt": 2, "best.pt": 3}
+
+    renamings, plain = [], os.replace
+    with monkeypatch.context() as patch:
+
+        def replace(old, new):
+            renamings.append(new)
+            return killed() if len(renamings) == 10 else plain(old, new)
+
+        patch.setattr(run_folder.os, "replace", replace)
+        with pytest.raises(KilledError):
+            train("renaming", *options)
+    names = {f.name for f in Path("renaming").glob("*.pt")}
+    assert names == {"next.pt", "previous-1.pt"}  # the third is whole, the second has moved on
+    train("renaming", *options)
+    assert outcome("renaming")[0] == outcome("kept")[0]
+    assert {f.name: load_checkpoint(f)["step"] for f in Path("renaming").glob("*.pt")} == steps
+
+
+def test_a_disk_that_is_full_costs_nothing_that_was_saved(undisturbed, monkeypatch, capsys):
+    full = OSError(28, "No space left on device")
+
+    def write_bytes(self, content):
+        Path.write_text(self, "half a checkpoint")
+        raise full
+
+    with monkeypatch.context() as patch:
+        disturb(patch, 4, lambda: patch.setattr(Path, "write_bytes", write_bytes))
+        error = refused(capsys, "--config", "tiny.yaml", "--output", "full")
+    assert "full: checkpoint not written (No space left on device)" in error
+    assert load_checkpoint("full/checkpoint.pt")["step"] == 3
+    assert not list(Path("full").glob(".*.pt"))
+    train("full")
+    assert outcome("full") == undisturbed
+
+
+def test_another_run_is_refused_and_nothing_is_lost(undisturbed, tiny, capsys):
+    before = {file: file.read_bytes() for file in tiny.glob("undisturbed/*.*")}
+    here = ("--config", "tiny.yaml", "--output", "undisturbed")
+    assert "--resume auto" in refused(capsys, *here)
+    error = refused(capsys, *here, "--resume", "auto", "--optim.lr", "0.02", "--seed", "1")
+    assert "optim.lr is 0.01 there and 0.02 here; seed is 0 there and 1 here" in error
+    error = refused(capsys, *here, "--resume", "auto", "--data.store", "spoilt")
+    assert "positions.npy is" in error
+    assert {file: file.read_bytes() for file in tiny.glob("undisturbed/*.*")} == before
+    train("undisturbed", "--keep", "3")  # what does not change the run may change
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--resume", "auto"], "output, the run's folder, is not given"),
+        (["--resume", "store"], "--resume store: holds no run"),
+        (["--resume=nowhere"], "--resume nowhere: holds no run"),
+        (["--resume", "auto", "--output", "store"], "store holds something, but no run"),
+    ],
+)
+def test_where_there_is_nothing_to_go_on_with(arguments, message, capsys):
+    assert message in refused(capsys, "--config", "tiny.yaml", *arguments)
+
+
+def test_two_processes_do_not_share_a_folder(monkeypatch, capsys):
+    def another():
+        assert "another process is training in it" in refused(
+            capsys, "--config", "tiny.yaml", "--output", "shared", "--resume", "auto"
+        )
+
+    disturb(monkeypatch, 2, another)
+    train("shared", "--optim.epochs", "1")
+
+
+def test_a_sample_that_is_not_finite_is_skipped_or_named(tiny, capsys):
+    """Its step leaves weights, momentum, queue and running statistics as they were."""
+    train("spoilt-run", "--data.store", "spoilt")
+    assert read_metrics(Path("spoilt-run"))[-1]["skipped"] == 2
+    state = load_checkpoint("spoilt-run/checkpoint.pt")
+    for what in (state["models"]["joint"], state["optimizers"]["joint"]["state"]):
+        tensors = [t for t in what.values() if torch.is_tensor(t)] or [
+            one["momentum_buffer"] for one in what.values()
+        ]
+        assert all(tensor.isfinite().all() for tensor in tensors)
+    assert int(state["models"]["joint"]["queue_ptr"]) == (STEPS - 2) * 8 % 32
+    options = ("--config", "tiny.yaml", "--data.store", "spoilt", "--max_skipped", "1")
+    error = refused(capsys, *options, "--output", "named")
+    assert "since their info_nce, d3m_extreme, d3m_dropped, gradient became nan or inf" in error
+    assert f"samples {SPOILT} hold coordinates that are not finite" in error
+
+
+def test_the_fused_step_skips_as_the_plain_one_does(tiny):
+    """A GPU tells the optimiser by a flag on the device; torch's CPU kernels know it as well."""
+    from aimclr_fast.data import open_store
+    from aimclr_fast.training.guard import REPORT, StepGuard
+
+    assert open_store("spoilt")
+    weight = torch.nn.Parameter(torch.ones(3))
+    model = torch.nn.BatchNorm1d(2)
+    guard = StepGuard(model, torch.device("cpu"))
+    optimizer = torch.optim.SGD([weight], lr=torch.tensor(0.1), momentum=0.9, fused=True)
+    optimizer.state[weight]["momentum_buffer"] = torch.zeros(3)
+    for step, gradient in enumerate((float("nan"), 1.0, float("inf"))):
+        statistics = guard.remember()
+        model(torch.full((4, 2), gradient))
+        weight.grad = torch.full((3,), gradient)
+        fine = guard.judge(torch.ones(4), weight.grad.norm(), torch.tensor(step))
+        optimizer.found_inf = (~fine).float()
+        optimizer.step()
+        guard.restore(statistics, fine)
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 0.9))
+    assert optimizer.state[weight]["momentum_buffer"].tolist() == [1.0, 1.0, 1.0]
+    torch.testing.assert_close(model.running_mean, torch.full((2,), 0.1))
+    assert guard.skipped.tolist() == [2, 1]
+    assert guard.last_skipped() == (2, ["gradient"])
+    assert REPORT[-1] == "skipped_in_a_row"
+
+
+def test_collapse_is_warned_of_once():
+    from aimclr_fast.training.health import CollapseWatch
+
+    watch = CollapseWatch(queue_size=100)
+    fine = {"feature_std": 0.5, "info_nce": 3.0}
+    flat = {"feature_std": 0.001, "info_nce": 3.0}
+    uniform = {"feature_std": 0.5, "info_nce": 4.61}
+    said = [watch.add(n) for n in (flat, flat, fine, uniform, uniform, flat, flat, flat)]
+    assert [text is not None for text in said] == [False] * 5 + [True] + [False] * 2
+    assert said[5] is not None
+    assert "feature_std" in said[5]
+    assert "optim.lr" in said[5]
+
+
+def test_the_folder_says_how_to_run_it_again(undisturbed, tiny, capsys):
+    """That the same configuration gives the same bits is held by tests/test_train.py."""
+    command = json.loads((tiny / "undisturbed/run.json").read_text())["reproduce"].split()
+    assert command[:3] == ["python", "-m", "aimclr_fast.train"]
+    with pytest.raises(SystemExit) as ended:
+        command_line([*command[3:], "--print_config"])
+    assert not ended.value.code
+    again = yaml.safe_load(capsys.readouterr().out)
+    first = yaml.safe_load((tiny / "undisturbed/config.yaml").read_text())
+    again = {**again, "output": "undisturbed"}
+    assert {name: value for name, value in again.items() if value is not None} == first
+
+
+def test_sigkill_in_earnest():
+    """The script that kills a run 30 times, with two kills."""
+    options = ("--kills", "2", "--only-kills", "--epochs", "2")
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/kill_and_resume.py"), *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "kills: 2\n" in result.stdout
+    assert "DIFFERS" not in result.stdout
