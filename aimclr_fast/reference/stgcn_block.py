@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -32,6 +34,8 @@ def normalise(x: Tensor, norm: Tensor, running: Tensor | None, eps: float) -> tu
     mean, unbiased = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device).unbind()
     y = F.batch_norm(x, mean, unbiased, norm[0], norm[1], training=True, momentum=1.0, eps=eps)
     count = x.numel() // x.shape[1]
+    if not count:
+        return y, torch.full((2, x.shape[1]), math.nan, dtype=dtype, device=x.device)
     return y, torch.stack((mean, unbiased * ((count - 1) / count)))
 
 
