@@ -57,6 +57,11 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     except ValueError as error:
         raise ConfigError(f"data.protocol: {error}") from error
     config.validate(len(train_index))
+    frames = store.positions.shape[2]
+    if config.data.frame_step > max(1, frames // 2):
+        raise ConfigError(
+            f"data.frame_step is {config.data.frame_step}, but must leave two of {frames} frames"
+        )
     device = _usable_device(config.device)
     if device.type == "cpu" and config.precision in ("tf32", "bf16"):
         raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
