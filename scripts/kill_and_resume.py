@@ -32,7 +32,7 @@ from aimclr_fast.training.metrics import read_metrics
 CONFIG = """\
 data: {store: STORE, protocol: odd-even}
 model: {channels: 2, features: 8, embedding: 8, dropout: 0.5, queue_size: 32, momentum: 0.99}
-optim: {epochs: 6, batch_size: 8, lr: 0.01, schedule: cosine, mining_epoch: 3}
+optim: {epochs: EPOCHS, batch_size: 8, lr: 0.01, schedule: cosine, mining_epoch: 2}
 monitor: {knn_every: 1, linear_probe: false}
 save_every: 1
 save_steps: 1
@@ -42,7 +42,7 @@ threads: 1
 MOST_FILES = 2 + 1 + 1  # keep, the best, and one being written
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, epochs: int) -> None:
     """A store of every 25th embedded sequence, shortened, and a config for it."""
     full = open_embedded("ui_prmd")
     rows = np.arange(0, len(full), 25)
@@ -57,7 +57,9 @@ def prepare(folder: Path) -> None:
         licence="ODC-PDDL 1.0",
         citation="",
     )
-    (folder / "tiny.yaml").write_text(CONFIG.replace("STORE", str(folder / "store")))
+    (folder / "tiny.yaml").write_text(
+        CONFIG.replace("STORE", "store").replace("EPOCHS", str(epochs))
+    )
 
 
 def start(folder: Path, run: str, setup: Callable[[], None] = lambda: None) -> int:
@@ -176,6 +178,7 @@ def others(folder: Path, rng: random.Random, check: Callable[[str, str], None]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=6, help="of the run, of five steps each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-kills", action="store_true", help="no signals, no full disk")
     options = parser.parse_args()
@@ -184,7 +187,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder)
+        prepare(folder, options.epochs)
         began = time.monotonic()
         if exit_code(start(folder, "undisturbed")) != 0:
             raise SystemExit((folder / "undisturbed.txt").read_text())

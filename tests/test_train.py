@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 
+from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded, open_store, write_store
+from aimclr_fast.evaluation.features import encode
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
@@ -73,6 +75,15 @@ def test_prints_progress_scores_and_places(finished):
     for row in ("raw poses", "untrained encoder", "pretrained encoder"):
         assert row in out
     assert finished.stderr == ""
+
+
+def test_the_checkpoint_is_an_encoder_ready_for_sequences(finished, tiny):
+    encoder = load_encoder(tiny / "run" / "checkpoint.pt")
+    store = open_store(tiny / "store")
+    x = store.as_tensor(slice(0, 3))
+    features = encoder(x.permute(0, 4, 2, 3, 1), preprocessed=True)
+    assert torch.equal(features, encode(encoder.model.encoder, x))
+    assert encoder.traits.frames == 13
 
 
 def test_saves_all_it_says(finished, tiny):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from aimclr_fast.data import open_embedded, write_store
@@ -134,15 +135,14 @@ def refused(capsys, *arguments: str) -> str:
     return error
 
 
-@pytest.mark.parametrize("save_steps", [0, 2])
-def test_a_killed_run_ends_as_if_undisturbed(undisturbed, monkeypatch, save_steps, capsys):
-    """Twice: within the first epoch (where only save_steps has saved), and within the last."""
-    output, options = f"killed-{save_steps}", ("--save_steps", str(save_steps))
-    for step in (3, 5):
+def test_a_killed_run_ends_as_if_undisturbed(undisturbed, monkeypatch, capsys):
+    """Killed before the first checkpoint, within the first epoch and within the last."""
+    output, options = "killed", ("--save_steps", "2")
+    for step in (1, 3, 5):
         kill(monkeypatch, output, step, *options)
     capsys.readouterr()
     train(output, *options)
-    assert f"after step {4 if save_steps else 3}" in capsys.readouterr().out
+    assert "after step 4" in capsys.readouterr().out
     assert outcome(output) == undisturbed
     board = EventAccumulator(str(Path(output, "tensorboard"))).Reload()
     assert [event.step for event in board.Scalars("loss")] == [3, 6]
@@ -167,9 +167,8 @@ def test_killed_between_a_checkpoint_and_the_scores_of_its_epoch(undisturbed, mo
     assert outcome("unscored") == undisturbed
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_first(undisturbed, monkeypatch, signum, capsys):
-    output = f"stopped-{signum}"
+def test_a_signal_saves_first(undisturbed, monkeypatch, capsys):
+    output, signum = "stopped", signal.SIGTERM
     with monkeypatch.context() as patch:
         disturb(patch, 5, lambda: signal.raise_signal(signum))
         with pytest.raises(SystemExit) as ended:
@@ -190,13 +189,13 @@ def test_a_signal_while_scoring_saves_at_once(undisturbed, monkeypatch):
 
         def score(self, encoder, **options):
             if encoder.backbone.input_norm.num_batches_tracked:  # not before training
-                signal.raise_signal(signal.SIGTERM)
+                signal.raise_signal(signal.SIGINT)
             return plain(self, encoder, **options)
 
         patch.setattr(Monitor, "score", score)
         with pytest.raises(SystemExit) as ended:
             train("scoring", "--save_every", "3")
-    assert ended.value.code == 143
+    assert ended.value.code == 130
     assert load_checkpoint("scoring/checkpoint.pt")["step"] == 3
     train("scoring")
     assert outcome("scoring") == undisturbed
@@ -219,29 +218,28 @@ def test_a_damaged_checkpoint_is_passed_over(undisturbed, tiny, capsys):
     assert "previous-1.pt: not a readable" in error
 
 
-@pytest.mark.parametrize(("keep", "renaming"), [(1, 6), (3, 10)])
-def test_the_newest_are_kept_and_no_more(monkeypatch, keep, renaming):
+def test_the_newest_are_kept_and_no_more(monkeypatch):
     """Also where the process dies between the renamings: the newest is found under some name."""
-    options = ("--keep", str(keep), "--save_steps", "1", "--optim.epochs", "1")
-    train(f"keep-{keep}", *options, "--monitor.knn_every", "0")
-    steps = {f.name: load_checkpoint(f)["step"] for f in Path(f"keep-{keep}").glob("*.pt")}
-    expected = {"checkpoint.pt": 3, "previous-1.pt": 2, "previous-2.pt": 1}
-    assert steps == dict(list(expected.items())[:keep]) | {"best.pt": 3}
+    options = ("--keep", "2", "--save_steps", "1", "--optim.epochs", "1")
+    train("kept", *options)
+    steps = {f.name: load_checkpoint(f)["step"] for f in Path("kept").glob("*.pt")}
+    assert steps == {"checkpoint.pt": 3, "previous-1.pt": 2, "best.pt": 3}
 
-    output, renamings, plain = f"renaming-{keep}", [], os.replace
+    renamings, plain = [], os.replace
     with monkeypatch.context() as patch:
 
         def replace(old, new):
             renamings.append(new)
-            return killed() if len(renamings) == renaming else plain(old, new)
+            return killed() if len(renamings) == 10 else plain(old, new)
 
         patch.setattr(run_folder.os, "replace", replace)
         with pytest.raises(KilledError):
-            train(output, *options)
-    train(output, *options)
-    assert outcome(output)[0] == outcome(f"keep-{keep}")[0]
-    steps = {f.name: load_checkpoint(f)["step"] for f in Path(output).glob("*.pt")}
-    assert steps == dict(list(expected.items())[:keep]) | {"best.pt": 3}
+            train("renaming", *options)
+    names = {f.name for f in Path("renaming").glob("*.pt")}
+    assert names == {"next.pt", "previous-1.pt"}  # the third is whole, the second has moved on
+    train("renaming", *options)
+    assert outcome("renaming")[0] == outcome("kept")[0]
+    assert {f.name: load_checkpoint(f)["step"] for f in Path("renaming").glob("*.pt")} == steps
 
 
 def test_a_disk_that_is_full_costs_nothing_that_was_saved(undisturbed, monkeypatch, capsys):
@@ -354,17 +352,24 @@ def test_collapse_is_warned_of_once():
     assert "optim.lr" in said[5]
 
 
-def test_the_folder_says_how_to_run_it_again(undisturbed, tiny):
+def test_the_folder_says_how_to_run_it_again(undisturbed, tiny, capsys):
+    """That the same configuration gives the same bits is held by tests/test_train.py."""
     command = json.loads((tiny / "undisturbed/run.json").read_text())["reproduce"].split()
     assert command[:3] == ["python", "-m", "aimclr_fast.train"]
-    command_line([*command[3:]])
-    assert outcome("undisturbed-again") == undisturbed
+    with pytest.raises(SystemExit) as ended:
+        command_line([*command[3:], "--print_config"])
+    assert not ended.value.code
+    again = yaml.safe_load(capsys.readouterr().out)
+    first = yaml.safe_load((tiny / "undisturbed/config.yaml").read_text())
+    again = {**again, "output": "undisturbed"}
+    assert {name: value for name, value in again.items() if value is not None} == first
 
 
 def test_sigkill_in_earnest():
     """The script that kills a run 30 times, with two kills."""
+    options = ("--kills", "2", "--only-kills", "--epochs", "2")
     result = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/kill_and_resume.py"), "--kills", "2", "--only-kills"],
+        [sys.executable, str(ROOT / "scripts/kill_and_resume.py"), *options],
         capture_output=True,
         text=True,
         timeout=300,
