@@ -14,9 +14,8 @@ from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 
 from .config import TrainConfig
-from .guard import StepGuard
+from .guard import LOSSES, StepGuard
 from .precision import autocast
-from .progress import LOSSES
 
 
 def build_model(config: TrainConfig, layout: Layout) -> AimCLR:
