@@ -30,7 +30,8 @@ def normalise(x: Tensor, norm: Tensor, running: Tensor | None, eps: float) -> tu
     # With momentum 1 batch norm leaves what it found, so that nobody reads the map again for it.
     dtype = torch.promote_types(x.dtype, torch.float32)
     mean, unbiased = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device).unbind()
-    y = F.batch_norm(x, mean, unbiased, norm[0], norm[1], training=True, momentum=1.0, eps=eps)
+    scale, shift = norm.to(dtype)
+    y = F.batch_norm(x, mean, unbiased, scale, shift, training=True, momentum=1.0, eps=eps)
     count = x.numel() // x.shape[1]
     return y, torch.stack((mean, unbiased * ((count - 1) / count)))
 
