@@ -15,6 +15,7 @@ from aimclr_fast.functional import Views, skeleton_augment
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 
 from .config import TrainConfig
+from .distributed import Ranks, average_
 from .graph import GraphedStep
 from .guard import REPORT, StepGuard
 from .placement import Batch, Placed, batches
@@ -70,6 +71,7 @@ class Pretraining:
         placed: all sequences, where they are kept.
         train_index: samples to learn from.
         device: what trains.
+        ranks: the processes that train as one; each takes its share of every batch.
     """
 
     def __init__(
@@ -79,15 +81,24 @@ class Pretraining:
         placed: Placed,
         train_index: Tensor,
         device: torch.device,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self.ranks = ranks or Ranks()
+        self.epoch = 0
+        self.step = 0
         self.device = device
         self.placed = placed
         self.train_index = train_index.cpu()
         self.layout = store.layout
         self.precision = resolve_precision(config.precision, device)
         use_precision(self.precision, device)
-        self.model = build_model(config, store).to(device)
+        self.model = build_model(config, store).to(device)  # the same weights on all ranks
+        self._synchronised = self.ranks.size > 1 and config.batch_statistics == "synchronised"
+        if self._synchronised:
+            for encoder in (self.model.query_encoder, self.model.key_encoder):
+                encoder.backbone.over_ranks = self.ranks
+        self._seed_ranks()
         # On a GPU all that changes from step to step is read from the GPU's memory, so that the
         # step can be one graph.
         cuda = device.type == "cuda"
@@ -105,12 +116,11 @@ class Pretraining:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self.guard = StepGuard(self.model, device)
         self._step = torch.zeros((), dtype=torch.int64, device=device)
-        self._index = torch.zeros(config.optim.batch_size, dtype=torch.int64, device=device)
+        share = config.optim.batch_size // self.ranks.size
+        self._index = torch.zeros(share, dtype=torch.int64, device=device)
         self._rows: Tensor | None = None
         self._graphs: dict[int, GraphedStep] = {}
         self.use_graphs = config.cuda_graph
-        self.epoch = 0
-        self.step = 0
         self.resumed = False  # within an epoch, or before what is done at its end
 
     @property
@@ -147,9 +157,10 @@ class Pretraining:
         return self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
 
     def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, in its order, from the `first` on."""
+        """This rank's share of the batches of one epoch, in its order, from the `first` on."""
         order = self.shuffled(epoch).split(self.config.optim.batch_size)
-        return batches(self.placed, list(order[first : self.steps_per_epoch]), self.device)
+        shares = [self.ranks.share(rows) for rows in order[first : self.steps_per_epoch]]
+        return batches(self.placed, shares, self.device)
 
     def samples_of(self, step: int) -> Tensor:
         """Indices [N] of the samples of any step."""
@@ -158,11 +169,14 @@ class Pretraining:
         return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
 
     def place_state(self) -> dict[str, Any]:
-        """What the loop must know to go on exactly, besides weights, optimiser and step."""
-        place: dict[str, Any] = {"skipped": self.guard.skipped.clone()}
+        """What the loop must know to go on exactly, besides weights, optimiser and step.
+
+        All ranks call it at once: each draws its own dropout.
+        """
+        draws = [torch.get_rng_state()]
         if self.device.type == "cuda":
-            place["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return place
+            draws.append(torch.cuda.get_rng_state(self.device))
+        return {"skipped": self.guard.skipped.clone(), "rng": self.ranks.collect(draws)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of a run of the same configuration and data."""
@@ -178,9 +192,20 @@ class Pretraining:
         self.epoch, self.step = state["epoch"], state["step"]
         self.resumed = True
         self.guard.skipped.copy_(state["place"]["skipped"])
-        torch.set_rng_state(state["torch_rng"])
-        if self.device.type == "cuda" and "cuda_rng" in state["place"]:
-            torch.cuda.set_rng_state(state["place"]["cuda_rng"].cpu(), self.device)
+        draws = state["place"]["rng"]
+        if len(draws) != self.ranks.size:
+            self._seed_ranks(always=True)
+            return
+        own = draws[self.ranks.rank]
+        torch.set_rng_state(own[0])
+        if self.device.type == "cuda" and len(own) > 1:
+            torch.cuda.set_rng_state(own[1], self.device)
+
+    def _seed_ranks(self, *, always: bool = False) -> None:
+        """Give each rank its own draws of dropout; the first one goes on with those it has."""
+        if always or not self.ranks.first:
+            place = self.step * self.ranks.size + self.ranks.rank
+            torch.manual_seed((self.config.seed * 1_000_003 + place) % 2**63)
 
     def train_step(self, batch: Batch) -> Tensor:
         """One step; returns its REPORT, not yet read back."""
@@ -219,8 +244,8 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def augment(self, batch: Batch, step: int | Tensor) -> Views:
-        """The views of a step's batch."""
+    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> Views:
+        """The views of a step's batch, whose first row is at `offset` of the global batch."""
         config = self.config
         return skeleton_augment(
             batch.data,
@@ -229,13 +254,15 @@ class Pretraining:
             config=config.augment,
             seed=config.seed,
             step=step,
+            offset=offset,
             stream=config.data.stream,
             backend=config.backend,
         )
 
     def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
         with section("augment"):
-            views = self.augment(batch, step)
+            offset = self.ranks.rank * len(batch.index)
+            views = self.augment(batch, step, offset)
         statistics = self.guard.remember()
         with autocast(self.precision, self.device):
             output = self.model(views.extreme, views.query, views.key, topk)
@@ -243,6 +270,15 @@ class Pretraining:
             self.optimizer.zero_grad(set_to_none=True)
             output.loss.backward()
         losses = torch.stack([getattr(output, name).detach() for name in LOSSES])
+        positives = _positives(output.neighbors)
+        keys = output.keys
+        if self.ranks.size > 1:
+            with section("messages"):
+                gradients = [
+                    p.grad for p in self.model.query_encoder.parameters() if p.grad is not None
+                ]
+                average_(self.ranks, (gradients, self.guard.statistics, [losses, positives]))
+                keys = self.ranks.gather(keys)
         with section("optimiser"):
             norm = self._gradient_norm()
             fine = self.guard.judge(losses, norm, step)
@@ -252,8 +288,8 @@ class Pretraining:
             elif fine:
                 self.optimizer.step()
             self.guard.restore(statistics, fine)
-            self.model.enqueue(output.keys, fine)
-        counts = torch.stack([norm, _positives(output.neighbors), fine, *self.guard.skipped])
+            self.model.enqueue(keys, fine)
+        counts = torch.stack([norm, positives, fine, *self.guard.skipped])
         return torch.cat([losses, counts.to(losses.dtype)])
 
     def _gradient_norm(self) -> Tensor:

@@ -20,6 +20,9 @@ from .schedule import learning_rate
 from .signals import StoppedError, StopSignals
 
 
+AGREE = 10  # steps between two agreements of several processes to stop or to save
+
+
 class DivergedError(RuntimeError):
     """Losses or gradients are no longer finite."""
 
@@ -28,11 +31,12 @@ class Run:
     """Drives a `Pretraining` through its epochs.
 
     Args:
-        training: at the start, or loaded from `folder.state`.
-        folder: where checkpoints go.
+        training: at the start, or loaded from `state`.
+        folder: where checkpoints go; None on all ranks but the first, which writes.
+        state: the checkpoint to go on from, if any.
         data: identity of the data set, for checkpoints.
         monitor: scores encoders; None without labels.
-        log: takes each epoch's numbers.
+        log: takes each epoch's numbers; None where `folder` is.
         progress: what a person sees.
 
     Attributes:
@@ -43,25 +47,27 @@ class Run:
     def __init__(
         self,
         training: Pretraining,
-        folder: RunFolder,
+        folder: RunFolder | None,
+        state: dict[str, Any] | None,
         data: dict[str, Any],
         monitor: Monitor | None,
-        log: MetricsLog,
+        log: MetricsLog | None,
         progress: TrainProgress,
     ) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config: TrainConfig = training.config
+        self.ranks = training.ranks
         self._data, self._log, self._progress = data, log, progress
         self.rows: dict[str, Scores] = {}
         self.best: dict[str, Any] = {}
         self._reader = LossReader()
         self._watch = CollapseWatch(self.config.model.queue_size)
         self._saved_at = time.perf_counter()
-        self._saved_step = -1 if folder.state is None else training.step
+        self._saved_step = -1 if state is None else training.step
         self._seconds_before, self._began = 0.0, time.perf_counter()
         self._told_graph = False
-        if folder.state is not None:
-            place = folder.state["place"]
+        if state is not None:
+            place = state["place"]
             self.rows = {name: Scores(**scores) for name, scores in place["rows"].items()}
             self.best = dict(place["best"])
             self._reader = LossReader(place["losses"])
@@ -82,7 +88,7 @@ class Run:
         linear = self.config.monitor.linear_probe
         scores = self.monitor.score(self.training.model.query_encoder, linear=linear)
         self.rows["untrained encoder"] = scores
-        self._log.write(0, {"epoch": 0, **scores.as_dict()})
+        self._write_log({"epoch": 0, **scores.as_dict()})
         self._progress.say(_knn_line(0, scores))
 
     def train(self) -> None:
@@ -94,7 +100,7 @@ class Run:
             CheckpointError: the last checkpoint cannot be written.
         """
         training = self.training
-        with self._progress, StopSignals() as signals:
+        with self._progress, StopSignals(alone=self.ranks.size == 1) as signals:
             while training.epoch < self.config.optim.epochs or training.resumed:
                 self._epoch(signals)
 
@@ -107,9 +113,10 @@ class Run:
                 self._check_skipped()
             lr = learning_rate(config.optim, training.step - 1, training.steps_per_epoch)
             self._progress.step(training.step, self._reader.latest, lr)
-            if signals.received is not None:
-                self._stop(signals.received)
-            if training.step_in_epoch < training.steps_per_epoch and self._due_in_epoch():
+            inside = training.step_in_epoch < training.steps_per_epoch
+            if self.ranks.size == 1 or training.step % AGREE == 0:
+                self._heed(signals, inside and self._due_in_seconds())
+            if inside and _due(config.save_steps, training.step):
                 self._save()
         state = self._reader.state
         numbers = self._reader.epoch_mean()
@@ -119,24 +126,30 @@ class Run:
         self._say_graph()
         last = training.epoch == config.optim.epochs
         # Before scoring, so that nothing that goes wrong there can cost the weights.
-        if last or _due(config.save_every, training.epoch) or self._due_in_epoch():
+        due = _due(config.save_every, training.epoch) or _due(config.save_steps, training.step)
+        if last or due:
             self._save(must=last)
+        self._heed(signals, self._due_in_seconds())
         rate = (training.step - before) / seconds
         numbers |= {"lr": self._lr(), "steps_per_second": rate}
         numbers["skipped"] = float(training.guard.skipped[0])
         with signals.interruptible():
-            numbers |= measure_health(training)
-            warning = self._watch.add(numbers)
-            if warning is not None:
-                self._progress.say(warning)
+            if self.ranks.first:
+                numbers |= measure_health(training)
+                warning = self._watch.add(numbers)
+                if warning is not None:
+                    self._progress.say(warning)
             if self.monitor is not None and (
                 last or _due(config.monitor.knn_every, training.epoch)
             ):
                 numbers |= self._score(self.monitor, last)
-        if signals.received is not None:
-            self._stop(signals.received)
-        self._log.write(training.step, {"epoch": training.epoch, **numbers})
+        self._heed(signals)
+        self._write_log({"epoch": training.epoch, **numbers})
         self._reader.state = None
+
+    def _write_log(self, numbers: dict[str, float]) -> None:
+        if self._log is not None:
+            self._log.write(self.training.step, numbers)
 
     def _lr(self) -> float:
         training = self.training
@@ -152,8 +165,10 @@ class Run:
         numbers = scores.as_dict()
         name = "knn_20" if "knn_20" in numbers else "knn_1"
         if name in numbers and numbers[name] > self.best.get("score", -1.0):
+            place = training.place_state()
             try:
-                self._write(self.folder.path / BEST)
+                if self.folder is not None:
+                    self._write(self.folder.path / BEST, place)
             except OSError as error:
                 self._progress.say(f"warning: {BEST} not written ({error.strerror})")
             else:
@@ -162,13 +177,21 @@ class Run:
 
     # --- Saving ----------------------------------------------------------------------------------
 
-    def _due_in_epoch(self) -> bool:
-        steps, seconds = self.config.save_steps, self.config.save_seconds
-        return _due(steps, self.training.step) or (
-            seconds > 0 and time.perf_counter() - self._saved_at > seconds
-        )
+    def _due_in_seconds(self) -> bool:
+        seconds = self.config.save_seconds
+        return seconds > 0 and time.perf_counter() - self._saved_at > seconds
 
-    def _write(self, path: Path) -> None:
+    def _heed(self, signals: StopSignals, due: bool = False) -> None:
+        """Stop if a signal has come to any rank; else save if it is time on any."""
+        stop, due = self.ranks.any(signals.received is not None, due)
+        if stop:
+            signum = max(one or 0 for one in self.ranks.collect(signals.received))
+            self._save(must=True)
+            raise StoppedError(signum, f"saved at step {self.training.step}")
+        if due:
+            self._save()
+
+    def _write(self, path: Path, place: dict[str, Any]) -> None:
         training, stream = self.training, self.config.data.stream
         save_checkpoint(
             path,
@@ -180,7 +203,7 @@ class Run:
             step=training.step,
             data=self._data,
             place={
-                **training.place_state(),
+                **place,
                 "losses": self._reader.state,
                 "rows": {name: scores.as_dict() for name, scores in self.rows.items()},
                 "best": self.best,
@@ -194,19 +217,21 @@ class Run:
             return
         if int(self.training.guard.skipped[1]) and not must:
             return  # what has led to such a step may be no state to go back to
-        try:
-            self.folder.save(self._write, self.config.keep)
+        place, failed = self.training.place_state(), None
+        if self.folder is not None:
+            try:
+                self.folder.save(lambda path: self._write(path, place), self.config.keep)
+            except OSError as error:
+                failed = f"checkpoint not written ({error.strerror}); the one before is untouched"
+        if must:
+            failed = self.ranks.from_first(failed)
+            if failed:
+                raise CheckpointError(failed)
+        if failed:
+            self._progress.say(f"warning: {failed}, and training goes on")
+        else:
             self._saved_step = self.training.step
-        except OSError as error:
-            message = f"checkpoint not written ({error.strerror}); the one before is untouched"
-            if must:
-                raise CheckpointError(f"{self.folder.path}: {message}") from error
-            self._progress.say(f"warning: {message}, and training goes on")
         self._saved_at = time.perf_counter()
-
-    def _stop(self, signum: int) -> None:
-        self._save(must=True)
-        raise StoppedError(signum, f"saved at step {self.training.step}")
 
     # --- What is said ----------------------------------------------------------------------------
 
