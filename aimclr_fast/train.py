@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,17 +13,21 @@ from .cli import Parser, UserError, config_names, run, with_config_files
 from .data import StoreError
 from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
+from .training.distributed import OtherRankError, RankLostError
 from .training.pretrain import PROGRAM, pretrain
 from .training.run import DivergedError
 from .training.signals import StoppedError
 
 DEFAULT_CONFIG = "ui_prmd"
+# Short names of fields, as the other commands have them.
+SHORT = {"data": "data.store", "protocol": "data.protocol", "streams": "data.stream"}
 
 
 def parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        usage="%(prog)s [--config NAME] [--GROUP.FIELD VALUE ...]",
+        usage="%(prog)s [--config NAME] [--data STORE] [--protocol NAME] "
+        "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
         "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
     )
@@ -36,6 +42,10 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     command = parser()
+    arguments = [
+        re.sub(r"^--(\w+)(?==|$)", lambda name: f"--{SHORT.get(name[1], name[1])}", each)
+        for each in arguments
+    ]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
     parsed = command.parse_args(with_config_files(arguments, default))
     try:
@@ -46,8 +56,11 @@ def main(arguments: list[str]) -> None:
     try:
         pretrain(TrainConfig(**fields), command.dump(parsed), Console())
     except StoppedError as stop:
-        print(f"{PROGRAM}: {stop}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{PROGRAM}: {stop}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
+    except OtherRankError:
+        raise SystemExit(2) from None
 
 
 def _config_of_resumed(arguments: list[str]) -> str | None:
@@ -64,7 +77,7 @@ def _config_of_resumed(arguments: list[str]) -> str | None:
 
 
 def command_line(arguments: list[str]) -> None:
-    errors = (ConfigError, CheckpointError, StoreError, DivergedError, OSError)
+    errors = (ConfigError, CheckpointError, StoreError, DivergedError, RankLostError, OSError)
     run(PROGRAM, main, arguments, *errors)
 
 

@@ -1,7 +1,8 @@
 """stgcn_block, ten of them: the published encoder, forward and backward, batch statistics.
 
 NTU-sized sequences, two bodies, 16 to 256 channels, no dropout. FLOP are those of direct
-convolution with the adjacency first, so what saves multiplications (Winograd) may pass the limit.
+convolution with the adjacency first, so what saves products (temporal convolution over frequencies)
+may pass the limit.
 """
 
 from __future__ import annotations

@@ -123,14 +123,7 @@ if wanted benchmarks; then
             "benchmarks/bench_$op.py" -q -m cuda --benchmark-only --budget 0.15 \
             --results "$op" --results-dir "$SCRATCH"
     done
-    part "results" 30 benchmarks "$PYTHON" -c '
-import sys
-from pathlib import Path
-sys.path.insert(0, "benchmarks")
-import results
-results.join(sorted(Path(sys.argv[1]).glob("*.csv")), Path(sys.argv[2]))
-assert any(row["ms"] for row in results.read(Path(sys.argv[2]))), "no benchmark was timed"
-' "$SCRATCH" "$OUT/gpu.csv"
+    part "results" 30 benchmarks "$PYTHON" benchmarks/results.py "$SCRATCH" "$OUT/gpu.csv"
     "$PYTHON" benchmarks/tables.py --show "$OUT/gpu.csv"
 fi
 

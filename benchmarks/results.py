@@ -1,4 +1,7 @@
-"""Rows of a run, what they were measured on, and the CSV files that keep them."""
+"""Rows of a run, what they were measured on, and the CSV files that keep them.
+
+python benchmarks/results.py FOLDER INTO.csv    # the runs of a folder as one file
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import csv
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import date
@@ -163,3 +167,10 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return name + ("+" if dirty else "")
+
+
+if __name__ == "__main__":
+    folder, into = map(Path, sys.argv[1:])
+    join(sorted(folder.glob("*.csv")), into)
+    if not any(row["ms"] for row in read(into)):
+        sys.exit(f"{folder}: no benchmark was timed")

@@ -1,6 +1,6 @@
 """Put measured results into Markdown: every table between markers is made from a CSV file.
 
-    python benchmarks/tables.py            # rewrite README.md
+    python benchmarks/tables.py            # rewrite README.md and baseline/README.md
     python benchmarks/tables.py --check    # fail if a table is not what its file says
     python benchmarks/tables.py --show X   # print all tables of benchmarks/results/X.csv
 
@@ -21,6 +21,7 @@ from harness import BASELINE, FLOOR
 from results import LIMITS
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "baseline" / "README.md"]
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 MARKER = "<!-- table:"
 Rows = list[dict[str, str]]
@@ -59,7 +60,10 @@ def times_table(rows: Rows) -> list[str]:
     providers = ordered(row["provider"] for row in rows)
     precisions = ordered(row["precision"] for row in rows)
     keys = ordered((row["precision"], row["case"]) for row in rows)
-    header = ["sizes", *providers, "speed-up", "of the limit", "extra memory"]
+    compared = any(row["package"] == "1" for row in rows)
+    header = ["case", *providers]
+    if compared:
+        header += ["speed-up", "of the limit", "extra memory"]
     lines = [markdown(header), markdown(["---", *["---:"] * (len(header) - 1)])]
     for key in keys:
         by = {r["provider"]: r for r in rows if (r["precision"], r["case"]) == key}
@@ -72,7 +76,8 @@ def times_table(rows: Rows) -> list[str]:
         sizes = key[1].replace("-", ", ")
         if len(precisions) > 1:
             sizes += f", {key[0]}"
-        lines.append(markdown([sizes, *times, *gains(best, by.get(BASELINE))]))
+        gained = gains(best, by.get(BASELINE)) if compared else []
+        lines.append(markdown([sizes, *times, *gained]))
     return lines
 
 
@@ -148,7 +153,7 @@ def show(name: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, default=[ROOT / "README.md"])
+    parser.add_argument("files", nargs="*", type=Path, default=PAGES)
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     parser.add_argument("--show", metavar="X", help="print the tables of a file, a name or a path")
     options = parser.parse_args()

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -24,15 +25,50 @@ from aimclr_fast.training.checkpoint import written_whole
 
 COLUMNS = ("knn_1", "knn_20", "linear")
 Scores = dict[str, dict[str, float]]
+Run = tuple[Scores, float]
 
 
-def train(seed: int, arguments: list[str], folder: Path) -> tuple[Scores, float]:
+def train(seed: int, arguments: list[str], output: Path) -> Run:
     """Scores of one run by row and column, and its seconds."""
-    output = folder / f"seed{seed}"
     command = [sys.executable, "-m", "aimclr_fast.train", *arguments]
     subprocess.run([*command, "--seed", str(seed), "--output", str(output)], check=True)
     results = json.loads((output / "results.json").read_text())
     return results["scores"], results["seconds"]
+
+
+def cells(runs: Sequence[Run], row: str) -> str:
+    """Mean and standard deviation of a row's columns over the runs, as cells of Markdown."""
+    found = []
+    for column in COLUMNS:
+        values = [100 * scores[row][column] for scores, _ in runs]
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        found.append(f"{statistics.mean(values):.1f}{spread}")
+    return " | ".join(found)
+
+
+def lines(seed: int, run: Run, arguments: list[str]) -> list[dict[str, object]]:
+    """One line of the csv file for each row of a run, with what it ran on."""
+    scores, seconds = run
+    about = {
+        "seconds": seconds,
+        "arguments": " ".join(arguments),
+        "date": date.today().isoformat(),
+        "torch": torch.__version__,
+        "device": "cuda" if torch.cuda.is_available() else f"{platform.machine()} CPU",
+        "threads": torch.get_num_threads(),
+    }
+    return [
+        {"seed": seed, "row": row, **{name: round(values[name], 4) for name in COLUMNS}, **about}
+        for row, values in scores.items()
+    ]
+
+
+def save(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def main() -> None:
@@ -42,41 +78,15 @@ def main() -> None:
     parser.add_argument("arguments", nargs="*", help="for the training command, after --")
     options = parser.parse_args()
 
-    if options.csv:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        runs = [train(seed, options.arguments, Path(folder)) for seed in options.seeds]
+        runs = [train(s, options.arguments, Path(folder, f"seed{s}")) for s in options.seeds]
     print(f"\n| features | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
     for row in runs[0][0]:
-        cells = []
-        for column in COLUMNS:
-            values = [100 * scores[row][column] for scores, _ in runs]
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.1f}{spread}")
-        print(f"| {row} | {' | '.join(cells)} |")
+        print(f"| {row} | {cells(runs, row)} |")
     print(f"\n{len(runs)} runs of {statistics.median(s for _, s in runs):.0f} s (median)")
     if options.csv:
-        save(options.csv, options.seeds, runs, options.arguments)
-
-
-def save(
-    path: Path, seeds: list[int], runs: list[tuple[Scores, float]], arguments: list[str]
-) -> None:
-    """One line a seed and row, with what it ran on."""
-    about = {
-        "arguments": " ".join(arguments),
-        "date": date.today().isoformat(),
-        "torch": torch.__version__,
-        "device": "cuda" if torch.cuda.is_available() else f"{platform.machine()} CPU",
-        "threads": torch.get_num_threads(),
-    }
-    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["seed", "row", *COLUMNS, "seconds", *about])
-        writer.writeheader()
-        for seed, (scores, seconds) in zip(seeds, runs, strict=True):
-            for row, values in scores.items():
-                rounded = {name: round(value, 4) for name, value in values.items()}
-                writer.writerow({"seed": seed, "row": row, **rounded, "seconds": seconds, **about})
+        pairs = zip(options.seeds, runs, strict=True)
+        save(options.csv, [line for pair in pairs for line in lines(*pair, options.arguments)])
 
 
 if __name__ == "__main__":

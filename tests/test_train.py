@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 
+from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded, open_store, write_store
+from aimclr_fast.evaluation.features import encode
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
@@ -23,6 +25,7 @@ optim: {epochs: 3, batch_size: 16, lr: 0.01, schedule: cosine, mining_epoch: 2}
 monitor: {knn_every: 2, raw_poses: true}
 threads: 1
 """
+QUICK = ("--monitor.raw_poses", "false", "--monitor.linear_probe", "false")
 
 
 def train(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
@@ -72,6 +75,15 @@ def test_prints_progress_scores_and_places(finished):
     for row in ("raw poses", "untrained encoder", "pretrained encoder"):
         assert row in out
     assert finished.stderr == ""
+
+
+def test_the_checkpoint_is_an_encoder_ready_for_sequences(finished, tiny):
+    encoder = load_encoder(tiny / "run" / "checkpoint.pt")
+    store = open_store(tiny / "store")
+    x = store.as_tensor(slice(0, 3))
+    features = encoder(x.permute(0, 4, 2, 3, 1), preprocessed=True)
+    assert torch.equal(features, encode(encoder.model.encoder, x))
+    assert encoder.traits.frames == 13
 
 
 def test_saves_all_it_says(finished, tiny):
@@ -144,13 +156,15 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         (["--optim.lrr", "1"], "optim.lrr"),
         (["--optim.lr", "fast"], "optim.lr"),
         (["--augment.noise_prob", "2"], "noise_prob must lie in [0, 1], got 2.0"),
-        (["--data.store", "nowhere"], "'nowhere' is neither an embedded data set"),
+        (["--data", "nowhere"], "'nowhere' is neither an embedded data set"),
         (["--data.protocol", "xview"], "unknown protocol 'xview'"),
         (["--optim.batch_size", "101", "--model.queue_size", "200"], "optim.batch_size is 101"),
         (["--device", "toaster"], "device is 'toaster'"),
         (["--output", "tiny.yaml/run"], "tiny.yaml/run"),
         (["--output", "store"], "output store exists and is not an empty folder"),
         (["--backend", "fpga"], "unknown backend 'fpga'"),
+        (["--streams", "joint,joint"], "data.stream is 'joint,joint'"),
+        (["--method", "skeletonclr", "--model.eadm", "true"], "eadm is on, but extreme is off"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(tiny, arguments, message, monkeypatch, capsys):
@@ -202,6 +216,35 @@ def test_help_names_every_group(capsys):
     for field in ("--data.store", "--augment.shear_amplitude", "--model.queue_size", "--optim.lr"):
         assert field in shown
     assert "ntu60_xsub_joint" in shown
+
+
+def test_skeletonclr_says_so_and_logs_the_same_names(tiny, finished, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    arguments = ["--config", "tiny.yaml", "--output", "plain", "--method", "skeletonclr"]
+    command_line([*arguments, *QUICK, "--optim.epochs", "1"])
+    assert "joint stream, skeletonclr\n" in capsys.readouterr().out
+    (line,) = read_metrics(tiny / "plain")[1:]
+    assert line.keys() >= read_metrics(tiny / "run")[1].keys()
+    assert line["loss"] == line["info_nce"] > 0.0
+    assert line["d3m_extreme"] == line["d3m_dropped"] == 0.0
+    assert load_checkpoint(tiny / "plain" / "checkpoint.pt")["config"]["method"] == "skeletonclr"
+
+
+def test_streams_train_side_by_side_as_alone(tiny, finished, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    command_line(["--config", "tiny.yaml", "--output", "both", "--streams", "bone,joint", *QUICK])
+    shown = capsys.readouterr().out
+    assert "bone, joint streams" in shown
+    for row in ("pretrained encoder, joint", "pretrained encoder, bone"):
+        assert row in shown
+    both, alone = (load_checkpoint(tiny / run / "checkpoint.pt") for run in ("both", "run"))
+    assert list(both["models"]) == list(both["optimizers"]) == ["bone", "joint"]
+    for name, tensor in alone["models"]["joint"].items():
+        assert torch.equal(both["models"]["joint"][name], tensor), name
+    both, alone = (read_metrics(tiny / run)[-1] for run in ("both", "run"))
+    for name in ("loss", "info_nce", "knn_20"):
+        assert both[f"joint/{name}"] == alone[name], name
+        assert both[name] == pytest.approx((both[f"joint/{name}"] + both[f"bone/{name}"]) / 2)
 
 
 def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data import bodies as tracking
-from aimclr_fast.data.preprocessing import count_frames, preprocess, resize_time
+from aimclr_fast.data import preprocessing
+from aimclr_fast.data.preprocessing import Preprocessing, count_frames, resize_time
 from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
@@ -22,7 +23,7 @@ from aimclr_fast.layouts import Layout
 
 #: File in a store that lists everything left out of it, with file and line.
 LEFT_OUT = "left_out.csv"
-ROTATIONS = ("auto", "published", "exact", "none")
+ROTATIONS = ("auto", *preprocessing.ROTATIONS)
 _CHUNK = 32  # units a worker takes at once
 _BATCH = 64  # recordings written at once
 
@@ -53,15 +54,24 @@ class Recipe:
     spurious: bool = False
     ready: bool = False
 
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """What is done after the bodies are chosen; None where others preprocessed the source."""
+        if self.ready:
+            return None
+        rotate = "none" if not self.rotate else "exact" if self.exact else "published"
+        return Preprocessing(self.frames, rotate)
+
     def __call__(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Preprocess ``[3, T, V, M]``; ValueError where that cannot be done."""
-        if self.ready:
+        steps = self.preprocessing
+        if steps is None:
             if self.frames in (None, x.shape[1]):
                 return x.astype(np.float32)
             return resize_time(x, self.frames or x.shape[1]).astype(np.float32)
         if self.spurious:
             x = tracking.keep_best(x, self.bodies, spurious=True)
-        return preprocess(x, self.layout, frames=self.frames, exact=self.exact, rotate=self.rotate)
+        return steps(x, self.layout)
 
 
 @dataclass
@@ -250,6 +260,7 @@ def convert(
             classes=plan.classes,
             protocols=plan.protocols,
             source=f"{plan.source}; {describe(recipe)}",
+            preprocessing=recipe.preprocessing,
             citation=plan.citation,
         )
     return Result(store, np.array(frames), np.array(bodies), left_out)

@@ -7,6 +7,8 @@ Everything is computed in float64 and vectorised over the leading axes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,52 @@ import numpy.typing as npt
 from aimclr_fast.layouts import Layout
 
 Array = npt.NDArray[Any]
+#: How bodies may be turned about y: see :func:`rotate_about_y`.
+ROTATIONS = ("published", "exact", "none")
 _C, _T, _V, _M = -4, -3, -2, -1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What :func:`preprocess` did to every sequence of a store, as meta.json keeps it.
+
+    Attributes:
+        frames: length that time was resized to; None where each sequence kept its own.
+        rotate: one of ROTATIONS.
+
+    Raises:
+        ValueError: a field is of the wrong type or has a value that cannot work.
+    """
+
+    frames: int | None = 50
+    rotate: str = "published"
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and (type(self.frames) is not int or self.frames < 1):
+            raise ValueError(f"frames must be a count or null, got {self.frames!r}")
+        if self.rotate not in ROTATIONS:
+            raise ValueError(f"rotate must be one of {', '.join(ROTATIONS)}, got {self.rotate!r}")
+
+    @classmethod
+    def from_dict(cls, fields: Any) -> Preprocessing:
+        """The inverse of `to_dict`, for fields read from a file."""
+        if not isinstance(fields, Mapping) or set(fields) != {"frames", "rotate"}:
+            raise ValueError(f"expected the fields frames and rotate, got {fields!r}")
+        return cls(**fields)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __call__(self, x: Array, layout: Layout) -> npt.NDArray[np.float32]:
+        """One recorded sequence ``[3, T, V, M]`` as the store holds it; see :func:`preprocess`."""
+        return preprocess(
+            x,
+            layout,
+            frames=self.frames,
+            exact=self.rotate == "exact",
+            rotate=self.rotate != "none",
+        )
 
 
 def count_frames(x: Array) -> int:

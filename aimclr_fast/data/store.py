@@ -6,7 +6,8 @@ positions.npy  ``[S, 3, T, V, M]``: float32 or float16 in metres, or int16 in mi
 samples.csv    one row per sample, in the same order; a header; unique ``name``; optionally
                ``label`` (0, 1, ...) and any other columns (subject, camera, setup, ...).
 meta.json      version, layout (a built-in name, or the whole layout), frames, unit, classes,
-               protocols, source, licence, citation, checksums (sha256 of the other two files).
+               protocols, source, licence, citation, preprocessing (null where it is not known),
+               checksums (sha256 of the other two files).
 ============== ====================================================================================
 
 One store serves every protocol of a data set: a protocol turns the columns of samples.csv into
@@ -32,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 
 VERSION = 1
@@ -89,6 +91,22 @@ class Store:
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, by label; empty where meta.json has none."""
         return tuple(self.meta.get("classes") or ())
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing | None:
+        """What was done to each recorded sequence, or None where meta.json does not say."""
+        fields = self.meta.get("preprocessing")
+        return None if fields is None else Preprocessing.from_dict(fields)
+
+    def traits(self) -> dict[str, Any]:
+        """What an encoder must know of its data to be used on other sequences; for checkpoints."""
+        steps = self.preprocessing
+        return {
+            "frames": int(self.positions.shape[2]),
+            "bodies": int(self.positions.shape[4]),
+            "classes": list(self.class_names),
+            "preprocessing": None if steps is None else steps.to_dict(),
+        }
 
     def as_tensor(self, index: Any = None, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Copy sequences into memory, in metres.
@@ -208,6 +226,11 @@ def _read_meta(file: Path, shown: Path) -> tuple[dict[str, Any], Layout]:
     for field in ("source", "licence", "citation"):
         if not isinstance(meta.get(field, ""), str):
             fail(field, "expected text")
+    if meta.get("preprocessing") is not None:
+        try:
+            Preprocessing.from_dict(meta["preprocessing"])
+        except ValueError as error:
+            fail("preprocessing", str(error))
     layout = meta.get("layout")
     try:
         if isinstance(layout, str) and not layout.endswith((".yaml", ".yml")):

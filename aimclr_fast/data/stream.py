@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import POSITIONS, SAMPLES, Store, StoreError, open_store
 from aimclr_fast.data.writer import check_target, make_meta, seal
 from aimclr_fast.layouts import Layout
@@ -130,6 +131,7 @@ class StoreWriter:
         source: str = "",
         licence: str = "",
         citation: str = "",
+        preprocessing: Preprocessing | None = None,
     ) -> Store:
         """Check the store, give it its name and open it.
 
@@ -156,6 +158,7 @@ class StoreWriter:
             source=source,
             licence=licence,
             citation=citation,
+            preprocessing=preprocessing,
         )
         (self._folder / _LOCK).unlink()
         seal(self._folder, self._target, self.shown, meta)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import (
     COMPRESSED,
     META,
@@ -42,6 +43,7 @@ def write_store(
     source: str = "",
     licence: str = "",
     citation: str = "",
+    preprocessing: Preprocessing | None = None,
     compress: bool = False,
     overwrite: bool = False,
 ) -> Store:
@@ -59,6 +61,7 @@ def write_store(
         source: where the data come from and what was done to them.
         licence: on which terms.
         citation: what to cite.
+        preprocessing: what was done to every sequence, if it was this package's.
         compress: write ``positions.npz``, for small sets that are passed around.
         overwrite: replace a store that is there already. Anything else is never replaced.
 
@@ -80,6 +83,7 @@ def write_store(
         source=source,
         licence=licence,
         citation=citation,
+        preprocessing=preprocessing,
     )
     check_positions(positions, Path(path) / "positions", meta, layout)
     _check_finite(positions, path)
@@ -126,6 +130,7 @@ def make_meta(
     source: str = "",
     licence: str = "",
     citation: str = "",
+    preprocessing: Preprocessing | None = None,
 ) -> dict[str, Any]:
     """The fields of meta.json, but for the checksums."""
     return {
@@ -138,6 +143,7 @@ def make_meta(
         "source": source,
         "licence": licence,
         "citation": citation,
+        "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
     }
 
 

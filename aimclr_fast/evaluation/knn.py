@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .neighbors import nearest
 
 
 def knn_predict(
@@ -21,25 +24,55 @@ def knn_predict(
 
     Each neighbour votes with exp(similarity / temperature) (Wu et al., CVPR 2018, section 3.4), so
     k = 1 is the plain nearest neighbour. Works in blocks of queries: no [Q, S] matrix is kept.
+
+    Raises:
+        ValueError: k is not in 1..S.
     """
-    if not 1 <= k <= len(train):
-        raise ValueError(f"k must lie in 1..{len(train)} (the training samples), got {k}")
-    train, test = F.normalize(train, dim=1), F.normalize(test, dim=1)
-    predicted = []
-    for queries in test.split(block):
-        similarity, neighbor = (queries @ train.T).topk(k, dim=1)
-        # Relative to the best vote, so that no exponential overflows.
-        votes = torch.exp((similarity - similarity[:, :1]) / temperature)
-        scores = votes.new_zeros(len(queries), num_classes)
-        scores.scatter_add_(1, train_labels[neighbor], votes)
-        predicted.append(scores.argmax(1))
-    return torch.cat(predicted) if predicted else train_labels.new_zeros(0)
+    _check(k, train)
+    similarity, neighbor = nearest(test, train, k, block=block)
+    return _vote(similarity, train_labels[neighbor], num_classes, temperature)
+
+
+def knn_accuracies(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    ks: Iterable[int],
+    *,
+    temperature: float = 0.07,
+) -> dict[int, float]:
+    """Share of test samples whose class `knn_predict` finds, for each k, from one search.
+
+    Raises:
+        ValueError: a k is not in 1..S.
+    """
+    ks = list(ks)
+    for k in ks:
+        _check(k, train)
+    num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
+    similarity, neighbor = nearest(test, train, max(ks))
+    right = {}
+    for k in ks:
+        votes = _vote(similarity[:, :k], train_labels[neighbor[:, :k]], num_classes, temperature)
+        right[k] = float((votes == test_labels).double().mean())
+    return right
 
 
 def knn_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int
 ) -> float:
     """Share of test samples whose class `knn_predict` finds."""
-    num_classes = int(torch.cat([train_labels, test_labels]).max()) + 1
-    predicted = knn_predict(train, train_labels, test, k, num_classes=num_classes)
-    return float((predicted == test_labels).double().mean())
+    return knn_accuracies(train, train_labels, test, test_labels, [k])[k]
+
+
+def _check(k: int, train: Tensor) -> None:
+    if not 1 <= k <= len(train):
+        raise ValueError(f"k must lie in 1..{len(train)} (the training samples), got {k}")
+
+
+def _vote(similarity: Tensor, labels: Tensor, num_classes: int, temperature: float) -> Tensor:
+    # Relative to the best vote, so that no exponential overflows.
+    votes = torch.exp((similarity - similarity[:, :1]) / temperature)
+    scores = votes.new_zeros(len(votes), num_classes)
+    return scores.scatter_add_(1, labels, votes).argmax(1)

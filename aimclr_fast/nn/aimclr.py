@@ -10,16 +10,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aimclr_fast._sections import section
-from aimclr_fast.functional import queue_contrast
+from aimclr_fast.functional import ContrastLosses, queue_contrast
 
+from .methods import METHODS, Parts
 from .stgcn import SkeletonEncoder, initialise_small
 
 INITS = ("copy", "official")
 
 
 class StepOutput(NamedTuple):
-    """What one pretraining step yields: the scalars of the loss, the keys to enqueue, and what was
-    mined ([N, 3, topk] indices into the queue).
+    """What one pretraining step yields.
+
+    Attributes:
+        loss: info_nce + d3m_weight * (d3m_extreme + d3m_dropped).
+        info_nce: of the query rows.
+        d3m_extreme: of the extreme view's rows: D3M, or their InfoNCE where D3M is off; 0 without
+            the view.
+        d3m_dropped: likewise after dropping; 0 without EADM.
+        keys: rows [N, D] to enqueue.
+        neighbors: what query, extreme and dropped rows mined, [N, 3, topk] indices into the queue.
+            Where a row is absent, those of the one before it.
     """
 
     loss: Tensor
@@ -45,7 +55,8 @@ class AimCLR(nn.Module):
         momentum: the key encoder keeps this share of itself in each step.
         temperature: softmax temperature of all three losses.
         keep_prob: attention at which energy-based dropping (EADM) drops.
-        d3m_weight: weight of each of the two distribution-matching losses.
+        d3m_weight: weight of each of the two losses of the extreme view.
+        parts: which parts of the method are on.
         init: "copy" keeps the query encoder's weights and starts the key encoder as its copy
             (MoCo); "official" initialises convolutions and norms of both as ST-GCN does, each
             apart, as the authors' code comes to do.
@@ -65,6 +76,7 @@ class AimCLR(nn.Module):
         temperature: float = 0.07,
         keep_prob: float = 0.7,
         d3m_weight: float = 0.5,
+        parts: Parts = METHODS["aimclr"],
         init: str = "copy",
         backend: str = "auto",
     ) -> None:
@@ -84,6 +96,7 @@ class AimCLR(nn.Module):
         self.temperature = temperature
         self.keep_prob = keep_prob
         self.d3m_weight = d3m_weight
+        self.parts = parts
         self.backend = backend
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding), dim=1))
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
@@ -126,36 +139,28 @@ class AimCLR(nn.Module):
         self.queue.index_copy_(0, places, keys)
         self.queue_ptr.add_(count).remainder_(size)
 
-    def forward(self, extreme: Tensor, query: Tensor, key: Tensor, topk: int = 0) -> StepOutput:
+    def forward(
+        self, extreme: Tensor | None, query: Tensor, key: Tensor, topk: int = 0
+    ) -> StepOutput:
         """One step's loss from the three views [N, C, T, V, M].
 
         Moves the key encoder first; call `enqueue(output.keys)` after the backward pass. `topk`
-        neighbours of each of the three rows join the positives (0: no mining).
+        neighbours of each of the three rows join the positives (0: no mining). Views and
+        neighbours that no part asks for are not looked at.
         """
         # The query view goes first, as in the authors' code: batch norm's running statistics see
         # the views in this order.
         with section("forward, query view"):
             query_row = _unit(self.query_encoder(query))
         with section("forward, extreme view"):
-            rows = self.query_encoder.forward_with_drop(
-                extreme, self.keep_prob, backend=self.backend
-            )
-            extreme_row, dropped_row = map(_unit, rows)
+            extreme_row, dropped_row = self._extreme_rows(extreme, query_row)
         with section("forward, key view"), torch.no_grad():
             self.update_key_encoder()
             key_row = _unit(self.key_encoder(key))
         # In float32 whatever the encoders compute in: the products of the losses make logits.
         with section("losses"), torch.autocast(query_row.device.type, enabled=False):
-            losses = queue_contrast(
-                query_row,
-                extreme_row,
-                dropped_row,
-                key_row,
-                self.queue,
-                self.temperature,
-                topk,
-                backend=self.backend,
-            )
+            topk = topk if self.parts.nnm else 0
+            losses = self._contrast((query_row, extreme_row, dropped_row), key_row, topk)
         d3m = losses.d3m_extreme + losses.d3m_dropped
         return StepOutput(
             losses.info_nce + self.d3m_weight * d3m,
@@ -165,3 +170,41 @@ class AimCLR(nn.Module):
             key_row,
             losses.neighbors,
         )
+
+    def _extreme_rows(self, view: Tensor | None, query_row: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the extreme view, plain and dropped. For an absent one the row before it stands
+        in, without a gradient: it adds nothing to the union of mined neighbours.
+        """
+        if not self.parts.extreme:
+            return query_row.detach(), query_row.detach()
+        assert view is not None, "the extreme view is missing"
+        if not self.parts.eadm:
+            row = _unit(self.query_encoder(view))
+            return row, row.detach()
+        rows = self.query_encoder.forward_with_drop(view, self.keep_prob, backend=self.backend)
+        extreme_row, dropped_row = map(_unit, rows)
+        return extreme_row, dropped_row
+
+    def _contrast(
+        self, rows: tuple[Tensor, Tensor, Tensor], key_row: Tensor, topk: int
+    ) -> ContrastLosses:
+        """The losses of query, extreme and dropped rows; 0 for those of absent parts."""
+
+        def contrast(first: Tensor, second: Tensor, third: Tensor) -> ContrastLosses:
+            inputs = (first, second, third, key_row, self.queue, self.temperature, topk)
+            return queue_contrast(*inputs, backend=self.backend)
+
+        parts, (query_row, extreme_row, dropped_row) = self.parts, rows
+        losses = contrast(query_row, extreme_row, dropped_row)
+        if not parts.d3m:  # each in the query's place; the positives, a union, stay the same
+            if parts.extreme:
+                hard = contrast(extreme_row, query_row, dropped_row)
+                losses = losses._replace(d3m_extreme=hard.info_nce)
+            if parts.eadm:
+                hard = contrast(dropped_row, query_row, extreme_row)
+                losses = losses._replace(d3m_dropped=hard.info_nce)
+        if not parts.extreme:
+            losses = losses._replace(d3m_extreme=torch.zeros_like(losses.info_nce))
+        if not parts.eadm:
+            losses = losses._replace(d3m_dropped=torch.zeros_like(losses.info_nce))
+        return losses

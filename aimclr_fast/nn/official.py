@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from aimclr_fast.layouts import LAYOUTS, STRATEGIES, Layout, get_layout
+
+from .stgcn import STGCN, SkeletonEncoder
+
+QUERY, KEY = "encoder_q.", "encoder_k."
 
 # Theirs -> ours, inside an encoder. Each pair of patterns is read in both directions.
 _ENCODER_NAMES = (
@@ -19,7 +26,7 @@ _ENCODER_NAMES = (
     ("st_gcn_networks.{block}.residual.{rest}", "backbone.blocks.{block}.residual.{rest}"),
     ("fc.{rest}", "head.{rest}"),
 )
-_PREFIXES = (("encoder_q.", "query_encoder."), ("encoder_k.", "key_encoder."))
+_PREFIXES = ((QUERY, "query_encoder."), (KEY, "key_encoder."))
 
 
 def _pattern(template: str) -> re.Pattern[str]:
@@ -78,12 +85,85 @@ def encoder_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The query encoder of an authors' checkpoint (pretraining or linear evaluation), as one for
     `SkeletonEncoder.load_state_dict`.
     """
-    prefix = "encoder_q."
-    if not any(name.startswith(prefix) for name in state):
+    if not any(name.startswith(QUERY) for name in state):
         some = ", ".join(list(state)[:3]) or "nothing"
-        raise ValueError(f"the checkpoint has no query encoder ({prefix}*); it starts with {some}")
+        raise ValueError(f"the checkpoint has no query encoder ({QUERY}*); it starts with {some}")
     return {
-        _rename(name.removeprefix(prefix), _TO_OURS): tensor
+        _rename(name.removeprefix(QUERY), _TO_OURS): tensor
         for name, tensor in state.items()
-        if name.startswith(prefix)
+        if name.startswith(QUERY)
     }
+
+
+def is_linear(state: Mapping[str, Tensor]) -> bool:
+    """Whether an authors' checkpoint is one of linear evaluation: its head is a classifier."""
+    return f"{QUERY}fc.weight" in state and not any(name.startswith(KEY) for name in state)
+
+
+def build_encoder(
+    weights: Mapping[str, Tensor], layout: str | Layout | None = None
+) -> SkeletonEncoder:
+    """The encoder that a state dict under our names is of; its sizes follow from the shapes.
+
+    Args:
+        weights: of a `SkeletonEncoder`, with its head or without.
+        layout: the skeleton; None takes the built-in layout whose graph is in the weights.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of a shape that fits no encoder, or the graph is
+            not that of the layout, or of no built-in one.
+    """
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} is {type(tensor).__name__}, not a tensor")
+    try:
+        graph = weights["backbone.adjacency"].float()
+        parts, _, _ = graph.shape
+        _, in_channels, _, _ = weights["backbone.blocks.0.spatial.conv.weight"].shape
+        _, channels, temporal_kernel, _ = weights["backbone.blocks.0.temporal.weight"].shape
+        (features,) = weights["backbone.blocks.9.temporal.bias"].shape
+        strategy = dict(zip((1, 2, 3), STRATEGIES, strict=True))[parts]
+        head = next((weights[n] for n in ("head.weight", "head.2.weight") if n in weights), None)
+        embedding = 1 if head is None else len(head)
+    except (LookupError, ValueError, TypeError) as error:
+        raise ValueError(f"these are not the weights of an encoder: {error}") from error
+    layout = _with_graph(graph, strategy, None if layout is None else get_layout(layout))
+    with torch.device("meta"):  # no shape in a file makes us allocate anything
+        backbone = STGCN(
+            layout,
+            in_channels=in_channels,
+            channels=channels,
+            features=features,
+            temporal_kernel=temporal_kernel,
+            strategy=strategy,
+        )
+        encoder = SkeletonEncoder(backbone, embedding, projection="head.weight" not in weights)
+    if head is None:
+        encoder.head = nn.Identity()
+    wide = {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
+    try:
+        encoder.load_state_dict(wide, assign=True)
+    except RuntimeError as error:
+        _, _, reason = str(error).partition("\n")
+        raise ValueError(f"the weights do not fit an encoder: {reason.strip() or error}") from error
+    return encoder.eval()
+
+
+def _with_graph(graph: Tensor, strategy: str, layout: Layout | None) -> Layout:
+    def has(one: Layout) -> bool:
+        own = torch.from_numpy(one.adjacency(strategy))
+        return own.shape == graph.shape and torch.allclose(own, graph, atol=1e-4)
+
+    if layout is not None:
+        if not has(layout):
+            raise ValueError(
+                f"layout {layout.name!r} does not have the graph of the weights, which is of "
+                f"{graph.shape[1]} joints"
+            )
+        return layout
+    found = next((one for one in LAYOUTS.values() if has(one)), None)
+    if found is None:
+        raise ValueError(
+            f"the graph, of {graph.shape[1]} joints, is that of no built-in layout: give the layout"
+        )
+    return found

@@ -45,9 +45,15 @@ Triple = tuple[Tensor, Tensor, Tensor]
 
 
 @functools.cache
+def _joint_table(table: Sequence[int], device: torch.device) -> Tensor:
+    return torch.tensor(table, device=device)
+
+
 def joint_table(table: Sequence[int], device: torch.device) -> Tensor:
     """A layout's swap or parents on a device."""
-    return torch.tensor(table, device=device)
+    if torch.compiler.is_compiling():  # a traced tensor has no values, so none is kept
+        return torch.tensor(table, device=device)
+    return _joint_table(table, device)
 
 
 class NativeChain(NamedTuple):

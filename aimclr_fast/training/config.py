@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aimclr_fast.functional import STREAMS, AugmentConfig
+from aimclr_fast.nn import METHODS, Parts
 from aimclr_fast.nn.aimclr import INITS
 
 from .placement import PLACEMENTS
@@ -25,7 +26,8 @@ class DataConfig:
     Attributes:
         store: folder of a store, or the name of an embedded one.
         protocol: which samples train and which test, as declared by the store.
-        stream: joint, motion or bone.
+        stream: joint, motion or bone, or several with commas between: an encoder is trained on
+            each, side by side. --streams is short for it.
         frame_step: take every so many frames; 1 takes all.
     """
 
@@ -33,6 +35,11 @@ class DataConfig:
     protocol: str = "xsub"
     stream: str = "joint"
     frame_step: int = 1
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names in `stream`."""
+        return tuple(name.strip() for name in self.stream.split(","))
 
 
 @dataclass
@@ -50,7 +57,11 @@ class ModelConfig:
         temperature: softmax temperature of the losses.
         keep_prob: attention at which energy-based dropping drops.
         topk: neighbours mined per row once mining starts.
-        d3m_weight: weight of each of the two distribution-matching losses.
+        d3m_weight: weight of each of the two losses of the extreme view.
+        extreme: encode the extreme view; null here and below: as the method does.
+        eadm: energy-based dropping on the extreme view.
+        d3m: match distributions; false takes the InfoNCE of the extreme view's rows instead.
+        nnm: mine nearest neighbours, from optim.mining_epoch on.
         init: copy (torch's weights, the key encoder a copy, as MoCo) or official (ST-GCN's weights,
             drawn apart for the key encoder, as the authors' code).
     """
@@ -66,6 +77,10 @@ class ModelConfig:
     keep_prob: float = 0.7
     topk: int = 1
     d3m_weight: float = 0.5
+    extreme: bool | None = None
+    eadm: bool | None = None
+    d3m: bool | None = None
+    nnm: bool | None = None
     init: str = "copy"
 
 
@@ -123,6 +138,8 @@ class TrainConfig:
     """A pretraining run.
 
     Attributes:
+        method: aimclr, or skeletonclr (momentum contrast between two normal views: AimCLR with
+            extreme, eadm, d3m and nnm off).
         data: which sequences.
         augment: amplitudes and probabilities of the augmentations.
         model: encoder, queue, losses.
@@ -156,6 +173,7 @@ class TrainConfig:
         profile: instead of training, take this many steps and say where their time goes.
     """
 
+    method: str = "aimclr"
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -179,6 +197,17 @@ class TrainConfig:
     max_skipped: int = 5
     profile: int = 0
 
+    @property
+    def parts(self) -> Parts:
+        """The method's parts, with those of the model's switches that are set."""
+        names = ("extreme", "eadm", "d3m", "nnm")
+        switches = {name: getattr(self.model, name) for name in names}
+        given = {name: on for name, on in switches.items() if on is not None}
+        try:
+            return replace(METHODS[self.method], **given)
+        except ValueError as error:
+            raise ConfigError(f"model.{error}") from error
+
     def validate(self, train_samples: int) -> None:
         """Check the fields against each other and the number of training samples.
 
@@ -194,7 +223,13 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
 
         data, model, optim = self.data, self.model, self.optim
-        require(data.stream in STREAMS, "data.stream", f"one of {', '.join(STREAMS)}")
+        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}")
+        mines = model.topk > 0 and optim.mining_epoch > 0
+        require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
+        _ = self.parts  # refuses switches that contradict each other
+        different = len(set(data.streams)) == len(data.streams)
+        names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
+        require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
         require(data.frame_step >= 1, "data.frame_step", "at least 1")
         require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
         require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")

@@ -10,9 +10,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from aimclr_fast.functional import Views
+
 from .loop import Pretraining
 from .placement import batches
 from .precision import autocast
+from .streams import StreamTraining
 
 ROWS = 64  # sequences it is measured on
 FLAT_FEATURES = 0.01  # of the standard deviation that rows in all directions have
@@ -21,21 +24,28 @@ PATIENCE = 3  # epochs in a row before it is said
 
 
 @torch.no_grad()
-def measure_health(training: Pretraining) -> dict[str, float]:
-    """Numbers on the state of a run, from a few sequences of its last step.
+def measure_health(training: Pretraining) -> dict[str, dict[str, float]]:
+    """Numbers on the state of each stream, from a few sequences of the last step.
 
     Returns:
+        By stream, then by name:
         feature_std: standard deviation of the unit query rows over the sequences, times the root
             of their width: near 1 where they fill the space, 0 where all are the same.
         teacher_entropy: of the softmax over key and queue, in nats; ln(K + 1) where it tells no
             key from another.
         queue_age: steps ago that the oldest key was made.
-        memory_mb: of this process; on a GPU, the most that was allocated there.
     """
-    model, step = training.model, training.step - 1
+    step = training.step - 1
     index = training.samples_of(step)[:ROWS]
     (batch,) = batches(training.placed, [index], training.device)
     views = training.augment(batch, step)
+    return {
+        name: _health(training, stream, views[name]) for name, stream in training.streams.items()
+    }
+
+
+def _health(training: Pretraining, stream: StreamTraining, views: Views) -> dict[str, float]:
+    model = stream.model
     was_training = model.training
     model.eval()
     with autocast(training.precision, training.device):
@@ -49,13 +59,12 @@ def measure_health(training: Pretraining) -> dict[str, float]:
     spread = (
         query.std(0).mean() * math.sqrt(query.shape[1]) if len(query) > 1 else query.new_ones(())
     )
-    taken = training.step - int(training.guard.skipped[0])
+    taken = training.step - int(stream.guard.skipped[0])
     kept = len(model.queue) / training.config.optim.batch_size
     return {
         "feature_std": float(spread),
         "teacher_entropy": float(entropy),
         "queue_age": min(float(taken), kept),
-        "memory_mb": memory_in_use(training.device) / 1e6,
     }
 
 
@@ -93,7 +102,7 @@ class CollapseWatch:
         if self._epochs != PATIENCE:
             return None
         return (
-            f"warning: the features have collapsed for {PATIENCE} epochs: {' and '.join(signs)}. "
+            f"the features have collapsed for {PATIENCE} epochs: {' and '.join(signs)}. "
             "Try a lower optim.lr, a longer optim.warmup_epochs, a model.momentum nearer to 1, or "
             "more optim.clip_norm than none"
         )

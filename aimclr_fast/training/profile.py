@@ -30,7 +30,8 @@ def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
     """
     source = chain.from_iterable(map(training.epoch_batches, count(1)))
     training.epoch = max(training.epoch, 1)
-    training.model.train()
+    for stream in training.streams.values():
+        stream.model.train()
 
     def run(steps: int) -> float:
         """Milliseconds a step."""
@@ -56,7 +57,9 @@ def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
     with written_whole(folder / "trace.json") as temporary:
         trace.export_chrome_trace(str(temporary))
 
-    table = Table(title=f"a step of {training.config.optim.batch_size} sequences, {steps} steps")
+    each = f" in {len(training.streams)} streams" if len(training.streams) > 1 else ""
+    batch = training.config.optim.batch_size
+    table = Table(title=f"a step of {batch} sequences{each}, {steps} steps")
     for column in ("section", "ms", "share"):
         table.add_column(column, justify="left" if column == "section" else "right")
     rows = {name: total / steps for name, total in timer.milliseconds().items()}

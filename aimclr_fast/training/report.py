@@ -9,6 +9,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from aimclr_fast.functional import STREAMS
+
 from .checkpoint import written_whole
 from .metrics import read_metrics
 from .monitor import Scores
@@ -50,6 +52,8 @@ def draw_curves(folder: Path) -> Path:
     losses, accuracy = figure.subplots(1, 2)
     epochs = [line for line in lines if "loss" in line]
     for name in LOSSES:
+        if not any(line[name] for line in epochs):  # the method has no such part
+            continue
         losses.plot(
             [line["epoch"] for line in epochs],
             [line[name] for line in epochs],
@@ -58,10 +62,8 @@ def draw_curves(folder: Path) -> Path:
         )
     losses.set(xlabel="epoch", ylabel="loss")
     losses.legend(frameon=False)
-    for name, label in (("knn_1", "kNN-1"), ("knn_20", "kNN-20")):
+    for name, label in _knn_curves(lines).items():
         points = [(line["epoch"], 100 * line[name]) for line in lines if name in line]
-        if not points:  # a store without labels, or fewer samples than k
-            continue
         (curve,) = accuracy.plot(*zip(*points, strict=True), marker="o", label=label)
         accuracy.axhline(points[0][1], color=curve.get_color(), linestyle=":", linewidth=1)
     accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
@@ -74,3 +76,15 @@ def draw_curves(folder: Path) -> Path:
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=130)
     return path
+
+
+def _knn_curves(lines: list[dict[str, float]]) -> dict[str, str]:
+    """Names of the kNN accuracies in metrics.jsonl, each stream's if there are several, and how
+    they are called. None for a store without labels; no kNN-20 where there are fewer samples.
+    """
+    names = {name for line in lines for name in line}
+    labels = {"knn_1": "kNN-1", "knn_20": "kNN-20"}
+    streams = [stream for stream in STREAMS if f"{stream}/knn_1" in names]
+    if streams:
+        labels = {f"{s}/{k}": f"{s} {label}" for s in streams for k, label in labels.items()}
+    return {name: label for name, label in labels.items() if name in names}

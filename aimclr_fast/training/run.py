@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aimclr_fast.evaluation.features import in_metres
 
 from .checkpoint import CheckpointError, save_checkpoint
 from .config import TrainConfig
-from .health import CollapseWatch, measure_health
+from .health import CollapseWatch, measure_health, memory_in_use
 from .loop import LossReader, Pretraining
 from .metrics import MetricsLog
 from .monitor import Monitor, Scores
@@ -18,7 +19,7 @@ from .progress import TrainProgress
 from .run_folder import BEST, RunFolder
 from .schedule import learning_rate
 from .signals import StoppedError, StopSignals
-
+from .streams import by_stream
 
 AGREE = 10  # steps between two agreements of several processes to stop or to save
 
@@ -35,13 +36,14 @@ class Run:
         folder: where checkpoints go; None on all ranks but the first, which writes.
         state: the checkpoint to go on from, if any.
         data: identity of the data set, for checkpoints.
-        monitor: scores encoders; None without labels.
+        monitors: score encoders, by stream; none without labels.
         log: takes each epoch's numbers; None where `folder` is.
         progress: what a person sees.
 
     Attributes:
         rows: scores by what was scored, for the closing table.
-        best: the best kNN accuracy so far, "score" by "name" at "epoch"; empty before the first.
+        best: the best kNN accuracy so far, "score" by "name" at "epoch", the mean of several
+            streams; empty before the first.
     """
 
     def __init__(
@@ -50,18 +52,19 @@ class Run:
         folder: RunFolder | None,
         state: dict[str, Any] | None,
         data: dict[str, Any],
-        monitor: Monitor | None,
+        monitors: Mapping[str, Monitor],
         log: MetricsLog | None,
         progress: TrainProgress,
     ) -> None:
-        self.training, self.folder, self.monitor = training, folder, monitor
+        self.training, self.folder, self.monitors = training, folder, monitors
         self.config: TrainConfig = training.config
         self.ranks = training.ranks
         self._data, self._log, self._progress = data, log, progress
         self.rows: dict[str, Scores] = {}
         self.best: dict[str, Any] = {}
-        self._reader = LossReader()
-        self._watch = CollapseWatch(self.config.model.queue_size)
+        self._reader = LossReader(training.streams)
+        queue_size = self.config.model.queue_size
+        self._watches = {stream: CollapseWatch(queue_size) for stream in training.streams}
         self._saved_at = time.perf_counter()
         self._saved_step = -1 if state is None else training.step
         self._seconds_before, self._began = 0.0, time.perf_counter()
@@ -70,7 +73,7 @@ class Run:
             place = state["place"]
             self.rows = {name: Scores(**scores) for name, scores in place["rows"].items()}
             self.best = dict(place["best"])
-            self._reader = LossReader(place["losses"])
+            self._reader = LossReader(training.streams, place["losses"])
             self._seconds_before = place["seconds"]
 
     @property
@@ -80,16 +83,13 @@ class Run:
 
     def measure_start(self) -> None:
         """Score what training is compared with."""
-        if self.monitor is None:
+        if not self.monitors:
             return
         self._progress.say("measuring raw poses and the untrained encoder ...")
         if self.config.monitor.raw_poses:
-            self.rows["raw poses"] = self.monitor.score_raw_poses()
-        linear = self.config.monitor.linear_probe
-        scores = self.monitor.score(self.training.model.query_encoder, linear=linear)
-        self.rows["untrained encoder"] = scores
-        self._write_log({"epoch": 0, **scores.as_dict()})
-        self._progress.say(_knn_line(0, scores))
+            self.rows["raw poses"] = next(iter(self.monitors.values())).score_raw_poses()
+        scores = self._score("untrained encoder", linear=self.config.monitor.linear_probe)
+        self._write_log({"epoch": 0, **by_stream(scores)})
 
     def train(self) -> None:
         """Train to the last epoch.
@@ -112,17 +112,18 @@ class Run:
             if self._reader.add(report):
                 self._check_skipped()
             lr = learning_rate(config.optim, training.step - 1, training.steps_per_epoch)
-            self._progress.step(training.step, self._reader.latest, lr)
+            latest = self._reader.latest
+            self._progress.step(training.step, None if latest is None else by_stream(latest), lr)
             inside = training.step_in_epoch < training.steps_per_epoch
-            if self.ranks.size == 1 or training.step % AGREE == 0:
-                self._heed(signals, inside and self._due_in_seconds())
             if inside and _due(config.save_steps, training.step):
                 self._save()
+            if self.ranks.size == 1 or training.step % AGREE == 0:
+                self._heed(signals, inside and self._due_in_seconds())
         state = self._reader.state
         numbers = self._reader.epoch_mean()
         self._reader.state = state  # the checkpoint of this epoch's end still needs it
         seconds = time.perf_counter() - began
-        self._progress.epoch(training.step, numbers, self._lr())
+        self._progress.epoch(training.step, by_stream(numbers), self._lr())
         self._say_graph()
         last = training.epoch == config.optim.epochs
         # Before scoring, so that nothing that goes wrong there can cost the weights.
@@ -131,20 +132,19 @@ class Run:
             self._save(must=last)
         self._heed(signals, self._due_in_seconds())
         rate = (training.step - before) / seconds
-        numbers |= {"lr": self._lr(), "steps_per_second": rate}
-        numbers["skipped"] = float(training.guard.skipped[0])
+        about = {"lr": self._lr(), "steps_per_second": rate}
         with signals.interruptible():
             if self.ranks.first:
-                numbers |= measure_health(training)
-                warning = self._watch.add(numbers)
-                if warning is not None:
-                    self._progress.say(warning)
-            if self.monitor is not None and (
-                last or _due(config.monitor.knn_every, training.epoch)
-            ):
-                numbers |= self._score(self.monitor, last)
+                self._add_health(numbers)
+            about["memory_mb"] = memory_in_use(training.device) / 1e6
+            if self.monitors and (last or _due(config.monitor.knn_every, training.epoch)):
+                linear = last and config.monitor.linear_probe
+                scores = self._score("pretrained encoder", linear=linear)
+                self._keep_best(by_stream(scores))
+                for stream, found in scores.items():
+                    numbers[stream] |= found
         self._heed(signals)
-        self._write_log({"epoch": training.epoch, **numbers})
+        self._write_log({"epoch": training.epoch, **by_stream(numbers), **about})
         self._reader.state = None
 
     def _write_log(self, numbers: dict[str, float]) -> None:
@@ -155,25 +155,40 @@ class Run:
         training = self.training
         return learning_rate(self.config.optim, training.step - 1, training.steps_per_epoch)
 
-    def _score(self, monitor: Monitor, last: bool) -> dict[str, float]:
-        """Score the encoder; the best so far is kept in best.pt."""
-        training = self.training
-        linear = last and self.config.monitor.linear_probe
-        scores = monitor.score(training.model.query_encoder, linear=linear)
-        self.rows["pretrained encoder"] = scores
-        self._progress.say(_knn_line(training.epoch, scores))
-        numbers = scores.as_dict()
+    def _add_health(self, numbers: dict[str, dict[str, float]]) -> None:
+        """Add what tells whether it learns to each stream's numbers, and warn if it does not."""
+        for stream, health in measure_health(self.training).items():
+            skipped = float(self.training.streams[stream].guard.skipped[0])
+            numbers[stream] |= {"skipped": skipped, **health}
+            warning = self._watches[stream].add(numbers[stream])
+            if warning is not None:
+                self._progress.say(f"warning{self._which(stream)}: {warning}")
+
+    def _score(self, row: str, *, linear: bool) -> dict[str, dict[str, float]]:
+        """Score each stream's encoder, for the closing table, too."""
+        found = {}
+        for stream, monitor in self.monitors.items():
+            encoder = self.training.streams[stream].model.query_encoder
+            scores = monitor.score(encoder, linear=linear)
+            self.rows[row + self._which(stream)] = scores
+            self._progress.say(_knn_line(self.training.epoch, self._which(stream), scores))
+            found[stream] = scores.as_dict()
+        return found
+
+    def _keep_best(self, numbers: dict[str, float]) -> None:
+        """Keep the best so far in best.pt."""
         name = "knn_20" if "knn_20" in numbers else "knn_1"
         if name in numbers and numbers[name] > self.best.get("score", -1.0):
-            place = training.place_state()
-            try:
-                if self.folder is not None:
-                    self._write(self.folder.path / BEST, place)
-            except OSError as error:
-                self._progress.say(f"warning: {BEST} not written ({error.strerror})")
+            failed = self._on_first(lambda folder, place: self._write(folder.path / BEST, place))
+            if failed:
+                self._progress.say(f"warning: {BEST} not written ({failed})")
             else:
-                self.best = {"name": name, "score": numbers[name], "epoch": training.epoch}
-        return numbers
+                epoch = self.training.epoch
+                self.best = {"name": name, "score": numbers[name], "epoch": epoch}
+
+    def _which(self, stream: str) -> str:
+        """What to add to a line on one stream where there are several."""
+        return f", {stream}" if len(self.training.streams) > 1 else ""
 
     # --- Saving ----------------------------------------------------------------------------------
 
@@ -185,18 +200,29 @@ class Run:
         """Stop if a signal has come to any rank; else save if it is time on any."""
         stop, due = self.ranks.any(signals.received is not None, due)
         if stop:
-            signum = max(one or 0 for one in self.ranks.collect(signals.received))
             self._save(must=True)
+            signum = max(one or 0 for one in self.ranks.collect(signals.received))
             raise StoppedError(signum, f"saved at step {self.training.step}")
         if due:
             self._save()
 
+    def _on_first(self, write: Callable[[RunFolder, dict[str, Any]], None]) -> str | None:
+        """Have the first rank write to its folder what all of them are at; returns what failed."""
+        place, failed = self.training.place_state(), None
+        try:
+            if self.folder is not None:
+                write(self.folder, place)
+        except OSError as error:
+            failed = error.strerror or str(error)
+        failure: str | None = self.ranks.from_first(failed)
+        return failure
+
     def _write(self, path: Path, place: dict[str, Any]) -> None:
-        training, stream = self.training, self.config.data.stream
+        training = self.training
         save_checkpoint(
             path,
-            models={stream: training.model},
-            optimizers={stream: training.optimizer},
+            models={name: stream.model for name, stream in training.streams.items()},
+            optimizers={name: stream.optimizer for name, stream in training.streams.items()},
             config=self.config,
             layout=training.layout.to_dict(),
             epoch=training.epoch,
@@ -215,20 +241,18 @@ class Run:
         """Write the newest checkpoint; where that fails, go on with the one before, or raise."""
         if self._saved_step == self.training.step:
             return
-        if int(self.training.guard.skipped[1]) and not must:
+        streams = self.training.streams.values()
+        if not must and any(int(stream.guard.skipped[1]) for stream in streams):
             return  # what has led to such a step may be no state to go back to
-        place, failed = self.training.place_state(), None
-        if self.folder is not None:
-            try:
-                self.folder.save(lambda path: self._write(path, place), self.config.keep)
-            except OSError as error:
-                failed = f"checkpoint not written ({error.strerror}); the one before is untouched"
-        if must:
-            failed = self.ranks.from_first(failed)
-            if failed:
-                raise CheckpointError(failed)
+        keep = self.config.keep
+        failed = self._on_first(
+            lambda folder, place: folder.save(lambda path: self._write(path, place), keep)
+        )
         if failed:
-            self._progress.say(f"warning: {failed}, and training goes on")
+            message = f"checkpoint not written ({failed}); the one before is untouched"
+            if must:
+                raise CheckpointError(f"{self.folder and self.folder.path}: {message}")
+            self._progress.say(f"warning: {message}, and training goes on")
         else:
             self._saved_step = self.training.step
         self._saved_at = time.perf_counter()
@@ -236,11 +260,13 @@ class Run:
     # --- What is said ----------------------------------------------------------------------------
 
     def _check_skipped(self) -> None:
-        latest = self._reader.latest
-        if latest is None or latest["skipped_in_a_row"] < self.config.max_skipped:
-            return
+        for stream, latest in (self._reader.latest or {}).items():
+            if latest["skipped_in_a_row"] >= self.config.max_skipped:
+                self._give_up(stream, int(latest["skipped_in_a_row"]))
+
+    def _give_up(self, stream: str, skipped: int) -> NoReturn:
         training = self.training
-        step, parts = training.guard.last_skipped()
+        step, parts = training.streams[stream].guard.last_skipped()
         index = training.samples_of(step)
         rows = in_metres(training.placed.data[index.to(training.placed.data.device)])
         broken = index[~rows.flatten(1).isfinite().all(1).cpu()].tolist()
@@ -252,7 +278,7 @@ class Run:
                 f"{self.config.optim.lr} may help, or optim.clip_norm"
             )
         raise DivergedError(
-            f"{latest['skipped_in_a_row']:.0f} steps in a row were skipped, since their "
+            f"{skipped} steps in a row{self._which(stream)} were skipped, since their "
             f"{', '.join(parts)} became nan or inf; the last is step {step + 1} in epoch "
             f"{training.epoch}, {why}. The last checkpoint is untouched"
         )
@@ -273,7 +299,8 @@ def _due(every: int, count: int) -> bool:
     return every > 0 and count % every == 0
 
 
-def _knn_line(epoch: int, scores: Scores) -> str:
+def _knn_line(epoch: int, which: str, scores: Scores) -> str:
     numbers = {"kNN-1": scores.knn_1, "kNN-20": scores.knn_20}
     shown = "  ".join(f"{k} {100 * v:.1f} %" for k, v in numbers.items() if v is not None)
-    return f"{'untrained' if epoch == 0 else f'epoch {epoch}'}: {shown} on held-out samples"
+    when = "untrained" if epoch == 0 else f"epoch {epoch}"
+    return f"{when}{which}: {shown} on held-out samples"

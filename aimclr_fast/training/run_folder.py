@@ -30,9 +30,10 @@ MAY_DIFFER = (
 
 
 def data_identity(store: Store, train_index: Tensor) -> dict[str, Any]:
-    """What tells one data set from another: the checksums of its files and of what is trained on.
+    """What tells one data set from another: the checksums of its files and of what is trained on;
+    and what an encoder must know of it (`Store.traits`).
 
-    Those of the files are as meta.json declares them; a file it does not know is read.
+    Checksums of files are as meta.json declares them; a file it does not know is read.
     """
     declared = store.meta["checksums"]
     files = [name for name in (POSITIONS, COMPRESSED, SAMPLES) if (store.path / name).is_file()]
@@ -40,6 +41,7 @@ def data_identity(store: Store, train_index: Tensor) -> dict[str, Any]:
         "training_samples": len(train_index),
         "training_index": digest(train_index),
         **{name: declared.get(name) or sha256(store.path / name) for name in files},
+        **store.traits(),
     }
 
 
@@ -200,7 +202,7 @@ def _new_folder(config: TrainConfig) -> Path:
             )
         return _made(path)
     data = config.data
-    name = f"{Path(data.store).name}-{data.protocol}-{data.stream}"
+    name = f"{Path(data.store).name}-{data.protocol}-{'-'.join(data.streams)}"
     path = Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     # Another run may start in this very second.
     return _made(path.with_name(f"{path.name}-{os.getpid()}") if path.exists() else path)

@@ -4,55 +4,11 @@
 #include <vector>
 
 #include "cpu/stgcn_block.h"
-#include "cpu/stgcn_block_plan.h"
+#include "cpu/stgcn_block_backward_plan.h"
 #include "cpu/stgcn_gemm.h"
 
 namespace aimclr::cpu {
 namespace stgcn {
-
-inline constexpr Index kChunkRows = 384;  // rows of a weight gradient that are summed at a time
-
-inline Index chunk_frames(const Plan& plan) {
-    return std::clamp<Index>(kChunkRows / plan.joints, 1, plan.frames);
-}
-
-template <typename T>
-struct BackwardScratch {
-    T *rows, *columns;    // gradients of a sample's temporal map, or of a chunk's spatial map
-    T* activated;         // a sample after the spatial norm, by rows
-    T* gathered;          // a chunk's inputs of the spatial product
-    T *product, *beside;  // gradients of a frame's inputs, of the spatial and residual product
-    T *beside_rows, *beside_columns;
-    T* edge_sums;
-    T* transformed;  // for Winograd's convolution
-
-    BackwardScratch(const Plan& plan, Arena& arena) {
-        const Index frames = std::max(plan.shorter, chunk_frames(plan));
-        rows = arena.take<T>(frames * plan.joints * plan.rows_pitch);
-        columns = arena.take<T>(frames * plan.out * plan.pitch);
-        activated = arena.take<T>((plan.frames + plan.stride) * plan.joints * plan.rows_pitch);
-        gathered = arena.take<T>(chunk_frames(plan) * plan.joints * plan.inputs);
-        product = arena.take<T>(plan.joints * plan.wide_inputs);
-        beside = arena.take<T>(plan.residual ? plan.joints * plan.wide_in : 0);
-        beside_rows = arena.take<T>(plan.residual ? plan.joints * plan.out : 0);
-        beside_columns = arena.take<T>(plan.residual ? plan.out * plan.pitch : 0);
-        edge_sums = arena.take<T>(plan.parts * plan.joints * plan.joints * kMaxLanes);
-        transformed = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().scratch_size() : 0);
-    }
-};
-
-// Where one share's sums of weight gradients are.
-struct Sums {
-    Index temporal, spatial, residual, joints, total;
-
-    explicit Sums(const Plan& plan) {
-        temporal = 0;                                                  // [taps][out][out]
-        spatial = temporal + plan.taps * plan.out * plan.out;          // [parts * in][out]
-        residual = spatial + plan.inputs * plan.out;                   // [in][out]
-        joints = residual + (plan.residual ? plan.in * plan.out : 0);  // [V][out]
-        total = round_up(joints + plan.joints * plan.out, kMaxLanes);
-    }
-};
 
 template <typename T>
 struct Backward {
@@ -67,19 +23,20 @@ struct Backward {
     T *d_x{}, *d_norms{};
 
     Graph<T> graph;
-    T *packed_spatial, *packed_temporal, *packed_residual, *packed_points;
+    T *packed_spatial, *packed_temporal, *packed_residual;
+    SpectralWeights<T> spectral_weights;
     T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
     double* norm_sums;                // [batch][norms][2][out]
     T* inner;                         // [batch][T][V][out]: gradient of the spatial norm's output
     T* shares;                        // [shares][place.total]
     double* edge_shares;              // [shares][edges]
 
-    Backward(const Plan& plan_, Arena& arena) : plan(plan_), place(plan_), graph(plan_, arena) {
+    Backward(const Plan& plan_, Arena& arena)
+        : plan(plan_), place(plan_), graph(plan_, arena), spectral_weights(plan_, arena) {
         const Index out = plan.out;
         packed_spatial = arena.take<T>(out * plan.wide_inputs);
         packed_temporal = arena.take<T>(plan.taps * out * out);
         packed_residual = arena.take<T>(plan.residual ? out * plan.wide_in : 0);
-        packed_points = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().packed_size() : 0);
         for (T** of : {&scale, &shift, &k0, &k1, &k2}) {
             *of = arena.take<T>(plan.norms * out);
         }
@@ -106,13 +63,7 @@ struct Backward {
             return temporal_weight[(row % out * out + c) * taps +
                                    order[static_cast<std::size_t>(row / out)]];
         });
-        // The gradient is a convolution with the taps the other way round.
-        for_each(plan.use_winograd() ? kWinogradPoints : 0, threads, [&](Index point, Index) {
-            plan.winograd<T>().pack_point(
-                point, kernels.lanes, packed_points, [=](Index tap, Index input, Index c) {
-                    return temporal_weight[(input * out + c) * taps + taps - 1 - tap];
-                });
-        });
+        spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
             pack(out, in, kernels.lanes, packed_residual,
                  [=](Index row, Index c) { return residual_weight[row * in + c]; });
@@ -178,7 +129,13 @@ struct Backward {
                                plan.out, rows, rows_pitch, columns, plan.pitch});
     }
 
-    void time_backward(Index sample, T* sums, const BackwardScratch<T>& scratch) const {
+    // Frames that one tap reaches lie in a row: the even ones, then the odd ones.
+    Index slot(Index t) const {
+        return t % plan.stride * plan.shorter + t / plan.stride;
+    }
+
+    // What comes to a sample's temporal convolution from behind, and what it was given.
+    void load_time(Index sample, const BackwardScratch<T>& scratch) const {
         const Index out = plan.out, joints = plan.joints, row = joints * out;
         const Index frame = joints * plan.rows_pitch;
         for (Index t = 0; t < plan.shorter; ++t) {
@@ -186,12 +143,16 @@ struct Backward {
             norm_backward(1, outer(at, true), temporal + at, scratch.rows + t * frame,
                           plan.rows_pitch, scratch.columns + t * out * plan.pitch);
         }
-        // Frames that one tap reaches lie in a row: the even ones, then the odd ones.
-        const auto slot = [&](Index t) { return t % plan.stride * plan.shorter + t / plan.stride; };
         for (Index t = 0; t < plan.frames; ++t) {
             kernels.activation({spatial + sample * plan.map() + t * row, scale, shift, joints, out,
                                 nullptr, 0, scratch.activated + slot(t) * frame, plan.rows_pitch});
         }
+    }
+
+    void time_backward(Index sample, T* sums, const BackwardScratch<T>& scratch) const {
+        const Index out = plan.out, joints = plan.joints;
+        const Index frame = joints * plan.rows_pitch;
+        load_time(sample, scratch);
         for (Index tap = 0; tap < plan.taps; ++tap) {
             const Index offset = tap - plan.taps / 2;
             Index begin = 0, end = plan.shorter;
@@ -208,22 +169,58 @@ struct Backward {
                                out});
             }
         }
-        const Index covered = plan.winograd_frames();
-        if (covered > 0) {
-            plan.winograd<T>().run(kernels, scratch.columns, packed_points, nullptr,
-                                   inner + sample * plan.map(), scratch.transformed);
-        }
         for (Index t = 0; t < plan.frames; ++t) {
             const Plan::Reach reach = plan.reach_back(t);
-            const Index at = sample * plan.map() + t * row;
-            if (t >= covered) {
-                kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch,
-                                 joints, reach.taps * out, packed_temporal, plan.taps * out,
-                                 reach.tap * out, out, nullptr, 0, inner + at, out});
-            }
-            kernels.relu_backward(
-                {inner + at, spatial + at, scale, shift, mean(0), joints, out, sums_of(sample, 0)});
+            kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch, joints,
+                             reach.taps * out, packed_temporal, plan.taps * out, reach.tap * out,
+                             out, nullptr, 0, inner + sample * plan.map() + t * joints * out, out});
         }
+        spatial_relu_backward(sample);
+    }
+
+    void spatial_relu_backward(Index sample) const {
+        for (Index t = 0; t < plan.frames; ++t) {
+            const Index at = sample * plan.map() + t * plan.joints * plan.out;
+            kernels.relu_backward({inner + at, spatial + at, scale, shift, mean(0), plan.joints,
+                                   plan.out, sums_of(sample, 0)});
+        }
+    }
+
+    // The same for samples [first, last), a few at a time, over frequencies.
+    void spectral_backward(Index first, Index last, T* sums,
+                           const BackwardScratch<T>& scratch) const {
+        const Spectral<T> spectral = plan.spectral<T>();
+        const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
+        const T* const table = spectral_weights.table;
+        const auto to_planes = [&](const T* rows, Index at, Index count, T* planes,
+                                   bool conjugate) {
+            kernels.spectral_input({spectral.frame_waves(table), rows, frame, planes + at * frame,
+                                    count * frame, frame, conjugate});
+        };
+        std::fill_n(scratch.taps, spectral.packed_size(), T{0});
+        for (; first < last; first += kSpectralSamples) {
+            const Index count = std::min(kSpectralSamples, last - first);
+            for (Index i = 0; i < count; ++i) {
+                load_time(first + i, scratch);
+                spectral.transform(kernels, table, scratch.columns, i, count, scratch.inputs);
+                to_planes(scratch.rows, i, count, scratch.grads, true);
+                to_planes(scratch.activated, i, count, scratch.activations, false);
+            }
+            spectral.multiply(kernels, scratch.inputs, count, spectral_weights.packed,
+                              scratch.products);
+            for (Index i = 0; i < count; ++i) {
+                spectral.restore(kernels, table, scratch.products, i, nullptr,
+                                 inner + (first + i) * plan.map());
+                spatial_relu_backward(first + i);
+            }
+            for (Index plane = 0; plane < spectral.planes(); ++plane) {
+                kernels.outer({scratch.activations + plane * count * frame, plan.rows_pitch, out,
+                               scratch.grads + plane * count * frame, plan.rows_pitch, out,
+                               count * plan.joints, scratch.taps + plane * out * out, out});
+            }
+        }
+        kernels.spectral_output({spectral.tap_waves(table), scratch.taps, out * out, nullptr, out,
+                                 out, sums + place.temporal, out * out});
     }
 
     // What reaches a frame of x beside the spatial convolution.
@@ -298,7 +295,12 @@ struct Backward {
         for_each(plan.shares(), threads, [&](Index share, Index worker) {
             T* const sums = shares + share * place.total;
             std::fill_n(sums, place.total, T{0});
-            for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1); ++b) {
+            const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
+            if (plan.use_spectral()) {
+                spectral_backward(first, last, sums, scratch[worker]);
+                return;
+            }
+            for (Index b = first; b < last; ++b) {
                 time_backward(b, sums, scratch[worker]);
             }
         });

@@ -11,18 +11,21 @@ namespace {
 template <typename T>
 struct Scratch {
     T *columns, *activated;            // of a frame's inputs, of a sample after the spatial norm
-    T *spatial, *temporal, *shortcut;  // a sample's maps, where they are not kept
+    T *spatial, *temporal, *shortcut;  // a group's maps, where they are not kept
     double* sums;                      // [2][out]
-    T* transformed;                    // for Winograd's convolution
+    T *inputs, *products;              // of a group's spectral convolution
 
-    Scratch(const Plan& plan, bool maps, Arena& arena) {
+    Scratch(const Plan& plan, int threads, Arena& arena) {
+        const Index group = plan.group(threads);
         columns = arena.take<T>(plan.wide_inputs * plan.pitch);
         activated = arena.take<T>(plan.frames * plan.out * plan.pitch);
-        spatial = arena.take<T>(maps ? plan.map() : 0);
-        temporal = arena.take<T>(maps ? plan.short_map() : 0);
-        shortcut = arena.take<T>(maps && plan.residual ? plan.short_map() : 0);
+        spatial = arena.take<T>(group * plan.map());
+        temporal = arena.take<T>(group * plan.short_map());
+        shortcut = arena.take<T>(plan.residual ? group * plan.short_map() : 0);
         sums = arena.take<double>(2 * plan.out);
-        transformed = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().scratch_size() : 0);
+        const Spectral<T> spectral = plan.spectral<T>();
+        inputs = arena.take<T>(plan.use_spectral() ? spectral.inputs_size(group) : 0);
+        products = arena.take<T>(plan.use_spectral() ? spectral.products_size(group) : 0);
     }
 };
 
@@ -38,16 +41,17 @@ struct Forward {
     T *y{}, *statistics{}, *spatial{}, *temporal{}, *shortcut{};
 
     Graph<T> graph;
-    T *joint_bias, *packed_spatial, *packed_temporal, *packed_residual, *packed_points;
+    T *joint_bias, *packed_spatial, *packed_temporal, *packed_residual;
+    SpectralWeights<T> spectral_weights;
     T *scale, *shift;  // [norms][out]
     double* moments;   // [batch][norms][2][out]: mean and sum of squares around it, by sample
 
-    Forward(const Plan& plan_, Arena& arena) : plan(plan_), graph(plan_, arena) {
+    Forward(const Plan& plan_, Arena& arena)
+        : plan(plan_), graph(plan_, arena), spectral_weights(plan_, arena) {
         joint_bias = arena.take<T>(plan.joints * plan.out);
         packed_spatial = arena.take<T>(plan.inputs * plan.out);
         packed_temporal = arena.take<T>(plan.taps * plan.out * plan.out);
         packed_residual = arena.take<T>(plan.residual ? plan.in * plan.out : 0);
-        packed_points = arena.take<T>(plan.use_winograd() ? plan.winograd<T>().packed_size() : 0);
         scale = arena.take<T>(plan.norms * plan.out);
         shift = arena.take<T>(plan.norms * plan.out);
         moments = arena.take<double>(plan.batch * plan.norms * 2 * plan.out);
@@ -77,12 +81,7 @@ struct Forward {
         pack(taps * out, out, kernels.lanes, packed_temporal, [=](Index row, Index c) {
             return temporal_weight[(c * out + row % out) * taps + row / out];
         });
-        for_each(plan.use_winograd() ? kWinogradPoints : 0, threads, [&](Index point, Index) {
-            plan.winograd<T>().pack_point(
-                point, kernels.lanes, packed_points, [=](Index tap, Index input, Index c) {
-                    return temporal_weight[(c * out + input) * taps + tap];
-                });
-        });
+        spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
             pack(in, out, kernels.lanes, packed_residual,
                  [=](Index row, Index c) { return residual_weight[c * in + row]; });
@@ -122,42 +121,69 @@ struct Forward {
         keep_moments(sample, 0, scratch.sums, to, plan.frames * plan.joints);
     }
 
-    void convolve_time(Index sample, const T* from, T* to, T* beside,
-                       const Scratch<T>& scratch) const {
-        const Index out = plan.out, joints = plan.joints, row = joints * out;
+    void activate(const T* from, const Scratch<T>& scratch) const {
+        const Index out = plan.out, joints = plan.joints;
         for (Index t = 0; t < plan.frames; ++t) {
-            kernels.activation({from + t * row, scale, shift, joints, out,
+            kernels.activation({from + t * joints * out, scale, shift, joints, out,
                                 scratch.activated + t * out * plan.pitch, plan.pitch, nullptr, 0});
         }
-        std::fill_n(scratch.sums, 2 * out, 0.0);
-        const Index covered = plan.winograd_frames();
-        if (covered > 0) {
-            plan.winograd<T>().run(kernels, scratch.activated, packed_points, temporal_bias, to,
-                                   scratch.transformed);
-            for (Index t = 0; training() && t < covered; ++t) {
-                kernels.moments({to + t * row, to, joints, out, scratch.sums});
+    }
+
+    // The maps of `count` samples, from and to their places in the whole or in scratch.
+    void convolve_time(Index first, Index count, const T* from, T* to, T* beside,
+                       const Scratch<T>& scratch) const {
+        const Spectral<T> spectral = plan.spectral<T>();
+        for (Index i = 0; plan.use_spectral() && i < count; ++i) {
+            activate(from + i * plan.map(), scratch);
+            spectral.transform(kernels, spectral_weights.table, scratch.activated, i, count,
+                               scratch.inputs);
+        }
+        if (plan.use_spectral()) {
+            spectral.multiply(kernels, scratch.inputs, count, spectral_weights.packed,
+                              scratch.products);
+        }
+        for (Index i = 0; i < count; ++i) {
+            T* const map = to + i * plan.short_map();
+            std::fill_n(scratch.sums, 2 * plan.out, 0.0);
+            if (plan.use_spectral()) {
+                spectral.restore(kernels, spectral_weights.table, scratch.products, i,
+                                 temporal_bias, map);
+                for (Index t = 0; training() && t < plan.shorter; ++t) {
+                    kernels.moments({map + t * plan.joints * plan.out, map, plan.joints, plan.out,
+                                     scratch.sums});
+                }
+            } else {
+                activate(from + i * plan.map(), scratch);
+                convolve_frames(map, scratch);
+            }
+            keep_moments(first + i, 1, scratch.sums, map, plan.shorter * plan.joints);
+            if (plan.residual) {
+                convolve_residual(first + i, beside + i * plan.short_map(), scratch);
             }
         }
-        for (Index t = covered; t < plan.shorter; ++t) {
+    }
+
+    void convolve_frames(T* to, const Scratch<T>& scratch) const {
+        const Index out = plan.out;
+        for (Index t = 0; t < plan.shorter; ++t) {
             const Plan::Reach reach = plan.reach(t);
             multiply(scratch.activated + reach.frame * out * plan.pitch, reach.taps * out,
                      packed_temporal, plan.taps * out, reach.tap * out, temporal_bias, 0,
-                     to + t * row, to, scratch.sums);
+                     to + t * plan.joints * out, to, scratch.sums);
         }
-        const Index count = plan.shorter * joints;
-        keep_moments(sample, 1, scratch.sums, to, count);
-        if (!plan.residual) {
-            return;
-        }
-        std::fill_n(scratch.sums, 2 * out, 0.0);
+    }
+
+    void convolve_residual(Index sample, T* to, const Scratch<T>& scratch) const {
+        const Index joints = plan.joints;
+        std::fill_n(scratch.sums, 2 * plan.out, 0.0);
         for (Index t = 0; t < plan.shorter; ++t) {
             const T* const frame = x + (sample * plan.frames + t * plan.stride) * joints * plan.in;
             kernels.activation({frame, nullptr, nullptr, joints, plan.in, scratch.columns,
                                 plan.pitch, nullptr, 0});
             multiply(scratch.columns, plan.in, packed_residual, plan.in, 0, residual_bias, 0,
-                     beside + t * row, beside, scratch.sums);
+                     to + t * joints * plan.out, to, scratch.sums);
         }
-        keep_moments(sample, 2, scratch.sums, beside, count);
+        keep_moments(sample, 2, scratch.sums, to, plan.shorter * joints);
     }
 
     void finish(Index sample, const T* map, const T* beside) const {
@@ -216,19 +242,28 @@ struct Forward {
         const auto of = [](T* map, Index sample, Index size, T* otherwise) {
             return map ? map + sample * size : otherwise;
         };
-        const Index map = plan.map(), short_map = plan.short_map();
+        const Index map = plan.map(), short_map = plan.short_map(), size = plan.group(threads);
+        const auto groups = [&](const auto& body) {
+            for_each((plan.batch + size - 1) / size, threads, [&](Index group, Index worker) {
+                const Index first = group * size;
+                body(first, std::min(size, plan.batch - first), scratch[worker]);
+            });
+        };
         if (!training()) {  // nothing to wait for
             for (Index norm = 0; norm < plan.norms; ++norm) {
                 normalise(norm);
             }
-            for_each(plan.batch, threads, [&](Index b, Index worker) {
-                const Scratch<T>& own = scratch[worker];
-                T* const inner = of(spatial, b, map, own.spatial);
-                T* const outer = of(temporal, b, short_map, own.temporal);
-                T* const beside = of(shortcut, b, short_map, own.shortcut);
-                convolve_joints(b, inner, own);
-                convolve_time(b, inner, outer, beside, own);
-                finish(b, outer, beside);
+            groups([&](Index first, Index count, const Scratch<T>& own) {
+                T* const inner = of(spatial, first, map, own.spatial);
+                T* const outer = of(temporal, first, short_map, own.temporal);
+                T* const beside = of(shortcut, first, short_map, own.shortcut);
+                for (Index i = 0; i < count; ++i) {
+                    convolve_joints(first + i, inner + i * map, own);
+                }
+                convolve_time(first, count, inner, outer, beside, own);
+                for (Index i = 0; i < count; ++i) {
+                    finish(first + i, outer + i * short_map, beside + i * short_map);
+                }
             });
             return;
         }
@@ -236,9 +271,9 @@ struct Forward {
             convolve_joints(b, spatial + b * map, scratch[worker]);
         });
         normalise(0);
-        for_each(plan.batch, threads, [&](Index b, Index worker) {
-            convolve_time(b, spatial + b * map, temporal + b * short_map, shortcut + b * short_map,
-                          scratch[worker]);
+        groups([&](Index first, Index count, const Scratch<T>& own) {
+            convolve_time(first, count, spatial + first * map, temporal + first * short_map,
+                          shortcut + first * short_map, own);
         });
         for (Index norm = 1; norm < plan.norms; ++norm) {
             normalise(norm);
@@ -257,7 +292,7 @@ Index forward_bytes(const Plan& plan, int threads) {
     Arena arena(nullptr);
     Forward<T>(plan, arena);
     for (int i = 0; i < threads; ++i) {
-        Scratch<T>(plan, true, arena);
+        Scratch<T>(plan, threads, arena);
     }
     return arena.bytes();
 }
@@ -285,7 +320,7 @@ Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weig
     Forward<T> call(plan, arena);
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
-        scratch.emplace_back(plan, true, arena);
+        scratch.emplace_back(plan, threads, arena);
     }
     call.kernels = choose_kernels<T>(out, vector_bytes);
     call.x = x;

@@ -8,12 +8,13 @@
 
 #include "cpu/parallel.h"
 #include "cpu/stgcn_block.h"
-#include "cpu/stgcn_winograd.h"
+#include "cpu/stgcn_spectral.h"
 
 namespace aimclr::cpu::stgcn {
 
 inline constexpr Index kMaxLanes = 16;
-inline constexpr Index kWinogradChannels = 64;  // from here on it is the faster way
+inline constexpr Index kSpectralChannels = 32;  // from here on it is the faster way
+inline constexpr Index kSpectralSamples = 4;    // that share a pass over the weights
 
 // Sizes that follow from the shape alone, for vectors of any width.
 struct Plan : StgcnShape {
@@ -66,17 +67,24 @@ struct Plan : StgcnShape {
     }
 
     // Where products dominate, fewer of them are worth the transforms.
-    bool use_winograd() const {
-        return stride == 1 && taps % kWinogradTaps == 0 && taps > 1 && out >= kWinogradChannels &&
-               frames >= kWinogradFrames;
+    bool use_spectral() const {
+        if (stride != 1 || out < kSpectralChannels ||
+            spectral_pairs(frames + taps / 2 + 1) > kMostPairs) {
+            return false;
+        }
+        Index direct = 0;
+        for (Index t = 0; t < frames; ++t) {
+            direct += reach(t).taps;
+        }
+        return 3 * spectral_planes(round_up(frames + taps / 2, 2)) <= 2 * direct;
     }
     template <typename T>
-    Winograd<T> winograd() const {
+    Spectral<T> spectral() const {
         return {frames, joints, out, taps, pitch};
     }
-    // Frames that Winograd's transform covers; the rest are convolved directly.
-    Index winograd_frames() const {
-        return use_winograd() ? frames / kWinogradFrames * kWinogradFrames : 0;
+    // Samples that a worker takes at a time.
+    Index group(int threads) const {
+        return use_spectral() ? std::clamp<Index>(batch / (2 * threads), 1, kSpectralSamples) : 1;
     }
 
     // The same for its gradient at input frame `t`. Taps of a frame are every stride-th, the last
@@ -126,6 +134,46 @@ class Arena {
     Index bytes_ = 0;
 };
 
+// Calls body(item, worker) for each item, whoever is free; a worker has its own scratch.
+template <typename Body>
+void for_each(Index items, int threads, const Body& body) {
+    std::atomic<Index> next{0};
+    const Index workers = std::min<Index>(std::max(threads, 1), items);
+    parallel_for(workers, threads, 1, [&](Index begin, Index end) {
+        for (Index worker = begin; worker < end; ++worker) {
+            for (Index item = next++; item < items; item = next++) {
+                body(item, worker);
+            }
+        }
+    });
+}
+
+// What the temporal convolution needs where it is `Spectral`, and nothing elsewhere.
+template <typename T>
+struct SpectralWeights {
+    T *table, *packed;
+
+    SpectralWeights(const Plan& plan, Arena& arena) {
+        table = arena.take<T>(plan.use_spectral() ? plan.spectral<T>().table_size() : 0);
+        packed = arena.take<T>(plan.use_spectral() ? plan.spectral<T>().packed_size() : 0);
+    }
+
+    // From taps that are packed for products frame by frame.
+    void prepare(const Plan& plan, const Kernels<T>& kernels, const T* taps, int threads) const {
+        if (!plan.use_spectral()) {
+            return;
+        }
+        const Spectral<T> spectral = plan.spectral<T>();
+        spectral.fill_table(table);
+        const Index out = plan.out, panel = 2 * kernels.lanes;
+        for_each((out + panel - 1) / panel, threads, [&](Index at, Index) {
+            const Index c = at * panel, size = out * std::min(panel, out - c);
+            kernels.spectral_input({spectral.tap_waves(table), taps + c * plan.taps * out, size,
+                                    packed + c * out, out * out, size, true});
+        });
+    }
+};
+
 template <typename T>
 struct Graph {
     Index *first, *from, *place;  // place: where the edge is in the adjacency
@@ -162,20 +210,6 @@ struct Graph {
         return {first, from, weight, plan.parts, plan.joints};
     }
 };
-
-// Calls body(item, worker) for each item, whoever is free; a worker has its own scratch.
-template <typename Body>
-void for_each(Index items, int threads, const Body& body) {
-    std::atomic<Index> next{0};
-    const Index workers = std::min<Index>(std::max(threads, 1), items);
-    parallel_for(workers, threads, 1, [&](Index begin, Index end) {
-        for (Index worker = begin; worker < end; ++worker) {
-            for (Index item = next++; item < items; item = next++) {
-                body(item, worker);
-            }
-        }
-    });
-}
 
 // Weights of the spatial product, [part * in + i][c], from [part * out + c][in].
 template <typename T>

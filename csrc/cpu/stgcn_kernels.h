@@ -6,8 +6,8 @@
 #include "cpu/stgcn_gemm.h"
 #include "cpu/stgcn_outer.h"
 #include "cpu/stgcn_rows.h"
+#include "cpu/stgcn_spectral.h"
 #include "cpu/stgcn_tile.h"
-#include "cpu/stgcn_winograd.h"
 
 namespace aimclr::cpu::stgcn {
 
@@ -26,8 +26,8 @@ Kernels<T> kernels() {
             &gather<Tl, T>,
             &scatter<Tl, T>,
             &mask<Tl, T>,
-            &winograd_input<Tl, T>,
-            &winograd_output<Tl, T>,
+            &spectral_input<Tl, T>,
+            &spectral_output<Tl, T>,
             &add<Tl, T>};
 }
 

@@ -168,23 +168,36 @@ struct Mask {
     T* to;
 };
 
-// Six frames of columns to six points, `step` apart (stgcn_winograd.h).
+// cos and sin of 2 pi k position / length at [k][position][2], for the lower half of frequencies.
 template <typename T>
-struct WinogradInput {
-    const T* frames[6];
-    Index count;
-    T* to;
-    Index step;
+struct Waves {
+    const T* table;
+    Index positions, length;  // the length is even
+    Index odd;                // 1 if the first position is
 };
 
-// Six points, `step` apart, to four frames of rows in a row.
+// Positions, `from_step` apart, to planes, `to_step` apart (stgcn_spectral.h).
 template <typename T>
-struct WinogradOutput {
-    const T* products;
+struct SpectralInput {
+    Waves<T> waves;
+    const T* from;
+    Index from_step;
+    T* to;
+    Index to_step;
+    Index count;  // elements of a position, a multiple of the lanes
+    bool conjugate;
+};
+
+// Products of planes, `step` apart, to positions of rows, `to_step` apart.
+template <typename T>
+struct SpectralOutput {
+    Waves<T> waves;
+    const T* planes;
     Index step;
     const T* bias;  // null for zero
-    Index joints, channels;
+    Index rows, channels;
     T* to;
+    Index to_step;
 };
 
 // to[i] += from[i]
@@ -209,8 +222,8 @@ struct Kernels {
     void (*gather)(const Edges<T>&, const Gather<T>&);
     void (*scatter)(const Edges<T>&, const Scatter<T>&);
     void (*mask)(const Mask<T>&);
-    void (*winograd_input)(const WinogradInput<T>&);
-    void (*winograd_output)(const WinogradOutput<T>&);
+    void (*spectral_input)(const SpectralInput<T>&);
+    void (*spectral_output)(const SpectralOutput<T>&);
     void (*add)(const Add<T>&);
 };
 

@@ -60,7 +60,7 @@ def test_show_prints_every_table(folder, capsys):
 
 def test_table_of_times(folder):
     lines = tables.table("some/eadm_pool", folder).splitlines()
-    assert lines[0].startswith("| sizes | baseline | cpp | triton | floor | speed-up |")
+    assert lines[0].startswith("| case | baseline | cpp | triton | floor | speed-up |")
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     assert cells == [
         "N128", "560", "**28**", "out of memory", "7.25", "20×", "25 %", "1.1 GB → 85.2 MB",
@@ -77,7 +77,7 @@ def test_table_of_limits(folder):
 def test_rendering_is_stable_and_touches_nothing_else(folder):
     text = "before\n<!-- table:some/eadm_pool -->\nold\n<!-- /table -->\nafter\n"
     once = tables.render(text, folder)
-    assert once.startswith("before\n<!-- table:some/eadm_pool -->\n| sizes |")
+    assert once.startswith("before\n<!-- table:some/eadm_pool -->\n| case |")
     assert once.endswith("<!-- /table -->\nafter\n")
     assert "old" not in once
     assert tables.render(once, folder) == once

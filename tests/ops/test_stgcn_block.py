@@ -44,8 +44,11 @@ CASES = [
     Case(3, 32, 16, 5, 5, taps=1, stride=2, residual="convolution"),
     Case(3, 16, 16, 1, 20),
     Case(2, 64, 64, 13, 22),
-    Case(2, 128, 128, 15, 17),  # wide enough for Winograd's convolution, with frames left over
+    Case(2, 128, 128, 15, 17),  # wide enough to be convolved over frequencies, as many above
     Case(1, 128, 128, 9, 5, taps=3, training=False),
+    Case(9, 32, 32, 10, 5, taps=7),  # several groups of samples
+    Case(1, 32, 32, 121, 3, training=False),  # the most frequencies, and more frames than that
+    Case(1, 32, 32, 129, 3),
     Case(2, 5, 7, 4, 3, stride=2, residual="convolution"),  # channels that fill no vector
     Case(2, 7, 7, 3, 1, training=False),
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple, replace
+from pathlib import Path
 
 import pytest
 import yaml
 
 from aimclr_fast.cli import CONFIGS, config_names
 from aimclr_fast.data import open_embedded
+from aimclr_fast.nn import Parts
 from aimclr_fast.train import parser
 from aimclr_fast.training.config import ConfigError, TrainConfig
 
@@ -136,3 +138,60 @@ def test_bad_values_are_named(group, field, value):
     setattr(getattr(config, group), field, value)
     with pytest.raises(ConfigError, match=rf"{group}\.{field} is .*{value}"):
         config.validate(1000)
+
+
+@pytest.mark.parametrize(
+    ("method", "switches", "parts"),
+    [
+        ("aimclr", {}, Parts(True, True, True, True)),
+        ("aimclr", {"eadm": False, "nnm": False}, Parts(True, False, True, False)),
+        ("skeletonclr", {}, Parts(False, False, False, False)),
+        ("skeletonclr", {"nnm": True}, Parts(False, False, False, True)),
+    ],
+)
+def test_switches_change_the_parts_of_a_method(method, switches, parts):
+    config = load("ui_prmd")
+    config.method, config.model = method, replace(config.model, **switches)
+    config.validate(1000)
+    assert config.parts == parts
+
+
+@pytest.mark.parametrize(
+    ("method", "switches", "message"),
+    [
+        ("moco", {}, "method is 'moco', but must be one of aimclr, skeletonclr"),
+        ("aimclr", {"extreme": False}, "model.eadm is on, but extreme is off"),
+        ("skeletonclr", {"d3m": True}, "model.d3m is on, but extreme is off"),
+        ("aimclr", {"nnm": True, "topk": 0}, "model.nnm is True, but"),
+    ],
+)
+def test_contradictory_switches_are_named(method, switches, message):
+    config = load("ui_prmd")
+    config.method, config.model = method, replace(config.model, **switches)
+    with pytest.raises(ConfigError, match=message):
+        config.validate(1000)
+
+
+def test_the_ablation_adds_one_part_a_row(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    from run_ablation import LEFT_OUT, ROWS
+
+    def parts(arguments: str) -> tuple[bool, ...]:
+        command = parser()
+        fields = vars(command.instantiate(command.parse_args(arguments.split())))
+        fields.pop("config")
+        return astuple(TrainConfig(**fields).parts)
+
+    # extreme, EADM, D3M, NNM
+    assert [parts(row) for row in ROWS.values()] == [
+        (False, False, False, False),
+        (True, False, False, False),
+        (True, False, True, False),
+        (True, True, True, False),
+        (True, True, True, True),
+    ]
+    assert [parts(row) for row in LEFT_OUT.values()] == [
+        (False, False, False, True),
+        (True, True, False, True),
+        (True, False, True, True),
+    ]

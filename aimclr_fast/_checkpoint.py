@@ -1,0 +1,80 @@
+"""Reading checkpoints: what training writes and evaluation and users read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 3
+
+
+class CheckpointError(ValueError):
+    """A file is not one of our checkpoints, or cannot be read; the message names it."""
+
+
+def read_file(path: str | Path, map_location: str = "cpu") -> Any:
+    """What torch saved in a file, admitting only tensors and plain containers.
+
+    Raises:
+        CheckpointError: no such file, or not readable as such.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+
+
+def check_format(path: str | Path, state: Any) -> dict[str, Any]:
+    """`state`, if it is one of our checkpoints and as it was written.
+
+    Raises:
+        CheckpointError: it is something else, or damaged.
+    """
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of aimclr_fast (format {FORMAT})")
+    if state.pop("sha256", None) != digest(state):
+        raise CheckpointError(f"{path}: damaged: its content differs from its checksum")
+    return state
+
+
+def load_checkpoint(path: str | Path, map_location: str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint, admitting only tensors and plain containers.
+
+    Raises:
+        CheckpointError: no such file, not readable as such, not in our format, or damaged.
+    """
+    return check_format(path, read_file(path, map_location))
+
+
+def digest(content: object) -> str:
+    """Checksum of nested mappings, sequences, tensors and plain values, in hexadecimal."""
+    hasher = hashlib.sha256()
+
+    def feed(value: object) -> None:
+        if isinstance(value, Tensor):
+            hasher.update(f"tensor {value.dtype} {list(value.shape)};".encode())
+            content = value.detach().cpu().flatten().view(torch.uint8)
+            hasher.update(content.numpy().data)
+        elif isinstance(value, Mapping):
+            hasher.update(f"mapping {len(value)};".encode())
+            for key, item in value.items():
+                feed(key)
+                feed(item)
+        elif isinstance(value, list | tuple):
+            hasher.update(f"sequence {len(value)};".encode())
+            for item in value:
+                feed(item)
+        else:
+            hasher.update(f"{value!r};".encode())
+
+    feed(content)
+    return hasher.hexdigest()

@@ -1,0 +1,61 @@
+"""Clustering: do classes fall apart by themselves?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+from .outcome import Outcome
+from .problem import EvaluationError, Features
+
+
+@dataclass(frozen=True)
+class ClusterConfig:
+    """k-means on features of unit length.
+
+    Attributes:
+        clusters: how many; 0 takes the number of classes among the test samples.
+        starts: random starts, of which the tightest result counts.
+    """
+
+    clusters: int = 0
+    starts: int = 10
+
+
+def cluster(features: Features, config: ClusterConfig, *, seed: int) -> Outcome:
+    """Cluster the test samples; Hungarian accuracy, normalised mutual information, adjusted Rand.
+
+    Raises:
+        EvaluationError: fewer test samples than clusters.
+    """
+    labels = features.test_labels.cpu().numpy()
+    count = config.clusters or len(np.unique(labels))
+    if not 1 <= count <= len(labels) or config.starts < 1:
+        raise EvaluationError(
+            f"clusters is {count} and starts {config.starts}: 1 to {len(labels)} (the test "
+            "samples), and at least 1"
+        )
+    unit = F.normalize(features.test.to(torch.float32), dim=1).cpu().numpy()
+    found = KMeans(count, n_init=config.starts, random_state=seed % 2**32).fit_predict(unit)
+    metrics = {
+        "accuracy": hungarian_accuracy(found, labels),
+        "nmi": float(normalized_mutual_info_score(labels, found)),
+        "ari": float(adjusted_rand_score(labels, found)),
+    }
+    return Outcome(metrics, {"clusters": count})
+
+
+def hungarian_accuracy(found: npt.NDArray[np.int_], labels: npt.NDArray[np.int_]) -> float:
+    """Share of samples whose cluster is the one matched to their class, in the best matching of
+    clusters with classes, one to one.
+    """
+    table = np.zeros((found.max() + 1, labels.max() + 1), dtype=np.int64)
+    np.add.at(table, (found, labels), 1)
+    return float(table[linear_sum_assignment(table, maximize=True)].sum() / len(labels))

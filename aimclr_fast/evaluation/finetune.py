@@ -1,0 +1,170 @@
+"""Fine-tuning: encoder and linear classifier trained together on labelled sequences."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from aimclr_fast._schedule import learning_rate
+from aimclr_fast.functional import AugmentConfig, AugmentParams, apply_augment, skeleton_augment
+from aimclr_fast.nn import SkeletonEncoder
+
+from .features import in_metres
+from .outcome import Outcome, classified
+from .problem import Problem
+from .recipe import check_recipe
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """SGD on encoder and classifier, each at its own learning rate under one schedule.
+
+    Attributes:
+        epochs: passes over the labelled training samples.
+        batch_size: sequences per step; the last batch of an epoch may be smaller.
+        lr: learning rate of the classifier.
+        lr_encoder: learning rate of the encoder.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        schedule: step (times gamma at each milestone) or cosine (to zero).
+        milestones: last epochs at the rates before; the next epoch has them times gamma.
+        gamma: factor at each milestone.
+        warmup_epochs: the rates climb linearly over these first epochs.
+        augment: train on normal views (temporal crop and shear) instead of the plain sequences.
+        test_every: epochs between two measurements on the test samples.
+    """
+
+    epochs: int = 30
+    batch_size: int = 64
+    lr: float = 0.1
+    lr_encoder: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    milestones: list[int] = field(default_factory=lambda: [20])
+    gamma: float = 0.1
+    warmup_epochs: int = 2
+    augment: bool = True
+    test_every: int = 1
+
+    def __post_init__(self) -> None:
+        check_recipe(self)
+        if not self.lr_encoder >= 0 or self.test_every < 1:
+            raise ValueError(
+                f"lr_encoder is {self.lr_encoder} and test_every {self.test_every}, but must be at "
+                "least 0 and 1"
+            )
+
+
+def finetune(
+    problem: Problem,
+    encoder: SkeletonEncoder,
+    stream: str,
+    config: FinetuneConfig,
+    *,
+    seed: int,
+    rows: Tensor | None = None,
+    progress: Callable[[int, float], None] | None = None,
+) -> tuple[Outcome, SkeletonEncoder]:
+    """Fine-tune a copy of `encoder` with a new classifier; the encoder itself stays as it is.
+
+    An untrained encoder with `lr_encoder` as large as `lr` is supervised training from scratch.
+
+    Args:
+        problem: the data.
+        encoder: what to start from.
+        stream: joint, motion or bone.
+        config: the recipe.
+        seed: of the classifier's weights, shuffling, augmentation and dropout.
+        rows: rows of `problem.train` that have labels; None: all.
+        progress: called with epoch and mean loss after each epoch.
+
+    Returns:
+        The outcome, and the tuned encoder, whose head gives class logits.
+    """
+    device, generator = problem.device, torch.Generator().manual_seed(seed)
+    train = problem.train if rows is None else problem.train[rows]
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        # Not the old head: it is replaced, and may be of any shape.
+        backbone = copy.deepcopy(encoder.backbone)
+        model = SkeletonEncoder(backbone, len(problem.classes), projection=False).to(device)
+        model.backend = problem.backend
+        groups = [
+            {"params": model.backbone.parameters(), "base": config.lr_encoder},
+            {"params": model.head.parameters(), "base": config.lr},
+        ]
+        optimizer = torch.optim.SGD(
+            groups, lr=0.0, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+        unit, step = replace(config, lr=1.0), 0
+        steps_per_epoch = -(-len(train) // config.batch_size)
+        test_labels = problem.labels[problem.test].to(device)
+        accuracy = torch.full((config.epochs,), torch.nan)
+        best, logits, best_logits = -1.0, torch.zeros(0), torch.zeros(0)
+        for epoch in range(config.epochs):
+            model.train()
+            total = torch.zeros((), device=device)
+            order = train[torch.randperm(len(train), generator=generator)]
+            for batch in order.split(config.batch_size):
+                for group in optimizer.param_groups:
+                    group["lr"] = group["base"] * learning_rate(unit, step, steps_per_epoch)
+                x = _view(problem, batch, stream, seed=seed, step=step, augment=config.augment)
+                target = problem.labels[batch].to(device)
+                loss = nn.functional.cross_entropy(model(x), target)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                total += loss.detach() * len(batch)
+                step += 1
+            last = epoch + 1 == config.epochs
+            if last or (epoch + 1) % config.test_every == 0:
+                logits = score_tests(problem, model, stream)
+                accuracy[epoch] = (logits.argmax(1) == test_labels).double().mean()
+                if accuracy[epoch] > best:
+                    best, best_logits = float(accuracy[epoch]), logits
+            if progress is not None:
+                progress(epoch + 1, float(total) / len(train))
+    details = {"labelled": len(train)}
+    return classified(logits, best_logits, test_labels, accuracy, details=details), model.eval()
+
+
+@torch.no_grad()
+def score_tests(problem: Problem, model: SkeletonEncoder, stream: str) -> Tensor:
+    """Class logits [Q, C] of the test samples, not augmented, in eval mode."""
+    model.eval()
+    rows = [
+        model(_view(problem, batch, stream, seed=0, step=0, augment=False)).float()
+        for batch in problem.test.split(problem.batch_size)
+    ]
+    return torch.cat(rows)
+
+
+def _view(
+    problem: Problem, index: Tensor, stream: str, *, seed: int, step: int, augment: bool
+) -> Tensor:
+    """Samples as the encoder takes them, [N, 3, T, V, M]."""
+    data = problem.data[index.to(problem.data.device)].to(problem.device)
+    if not augment:
+        return apply_augment(
+            in_metres(data),
+            AugmentParams(),
+            layout=problem.layout,
+            stream=stream,
+            backend=problem.backend,
+        )
+    return skeleton_augment(
+        data,
+        torch.arange(len(data), device=data.device),
+        layout=problem.layout,
+        config=AugmentConfig(),
+        seed=seed,
+        step=step,
+        stream=stream,
+        dtype=torch.float32,
+        backend=problem.backend,
+    ).query

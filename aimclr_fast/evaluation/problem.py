@@ -1,0 +1,179 @@
+"""What is evaluated on: labelled sequences, a split, and folds of its training samples."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import Tensor
+
+from aimclr_fast.data import Store, get_protocol
+from aimclr_fast.layouts import Layout
+from aimclr_fast.nn import SkeletonEncoder
+
+from .features import encode, raw_poses
+
+SHARE = 0.5  # of the free GPU memory that sequences may take
+
+
+class EvaluationError(ValueError):
+    """Data, checkpoint and options do not go together; the message says which."""
+
+
+class Features(NamedTuple):
+    """Vectors of the training samples [S, F] and the test samples [Q, F], and their classes."""
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    num_classes: int
+
+    def rows(self, fit: Tensor, held: Tensor) -> Features:
+        """A problem within the training samples: learn from rows `fit`, test on rows `held`."""
+        return self._replace(
+            train=self.train[fit],
+            train_labels=self.train_labels[fit],
+            test=self.train[held],
+            test_labels=self.train_labels[held],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Labelled sequences under one protocol.
+
+    Attributes:
+        data: [S, 3, T, V, M], in metres or int16 millimetres.
+        labels: classes [S].
+        train: samples to learn from.
+        test: samples to be scored on.
+        classes: name of each class.
+        layout: the skeleton of `data`.
+        groups: for each sample the value (a subject, a camera) that the protocol splits by.
+        device: where encoders and classifiers run.
+        batch_size: sequences encoded at once.
+        backend: of the ops.
+    """
+
+    data: Tensor
+    labels: Tensor
+    train: Tensor
+    test: Tensor
+    classes: tuple[str, ...]
+    layout: Layout
+    groups: npt.NDArray[Any]
+    device: torch.device
+    batch_size: int = 256
+    backend: str = "auto"
+
+    def features(self, encoder: SkeletonEncoder | None, stream: str) -> Features:
+        """Frozen features of both sides; without an encoder, the raw poses."""
+        if encoder is None:
+            train, test = (raw_poses(self.data, i).to(self.device) for i in (self.train, self.test))
+        else:
+            encoder.to(self.device)
+            encoder.backend = self.backend
+            train, test = (
+                encode(
+                    encoder,
+                    self.data,
+                    index,
+                    stream=stream,
+                    batch_size=self.batch_size,
+                    backend=self.backend,
+                )
+                for index in (self.train, self.test)
+            )
+        labels = (self.labels[index].to(self.device) for index in (self.train, self.test))
+        return Features(train, next(labels), test, next(labels), len(self.classes))
+
+    def folds(self, count: int = 5) -> list[tuple[Tensor, Tensor]]:
+        """Parts the training samples: (rows to learn from, rows held out), rows of `train`.
+
+        No subject (or whatever the protocol splits by) is on both sides where there are several.
+
+        Raises:
+            EvaluationError: fewer than two samples of some class.
+        """
+        labels, groups = self.labels[self.train].numpy(), self.groups[self.train.numpy()]
+        several = len(np.unique(groups))
+        grouped = 1 < several < len(labels)
+        smallest = int(np.bincount(labels)[np.unique(labels)].min())
+        count = min(count, several if grouped else smallest)
+        if count < 2:
+            raise EvaluationError("training folds need two or more samples of each class")
+        splitter = StratifiedGroupKFold if grouped else StratifiedKFold
+        with warnings.catch_warnings():
+            # A class may lie within one subject: that fold then tests what it has.
+            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            parts = list(
+                splitter(count, shuffle=True, random_state=0).split(labels, labels, groups)
+            )
+        return [(torch.from_numpy(fit), torch.from_numpy(held)) for fit, held in parts]
+
+
+def open_problem(
+    store: Store,
+    protocol: str,
+    *,
+    frame_step: int = 1,
+    device: torch.device | None = None,
+    batch_size: int = 256,
+    backend: str = "auto",
+) -> Problem:
+    """The problem that a store and one of its protocols pose.
+
+    Args:
+        store: must have labels.
+        protocol: of the store, or a built-in one.
+        frame_step: take every so many frames, as in pretraining.
+        device: where encoders and classifiers run; the CPU by default.
+        batch_size: sequences encoded at once.
+        backend: of the ops.
+
+    Raises:
+        EvaluationError: no such protocol, no labels, or only one class to learn.
+    """
+    if store.labels is None:
+        raise EvaluationError(f"{store.path}: has no labels to evaluate with")
+    try:
+        rule = get_protocol(protocol, store)
+        train, test = map(torch.from_numpy, rule(store.samples))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+    labels = torch.from_numpy(np.array(store.labels))
+    if len(torch.unique(labels[train])) < 2:
+        raise EvaluationError(
+            f"{store.path}: {protocol} has one class only in its training samples"
+        )
+    count = len(store.class_names) or int(labels.max()) + 1
+    device = device or torch.device("cpu")
+    return Problem(
+        _resident(store.positions[:, :, ::frame_step], device),
+        labels,
+        train,
+        test,
+        store.class_names or tuple(f"class {label}" for label in range(count)),
+        store.layout,
+        store.samples[rule.column],
+        device,
+        batch_size,
+        backend,
+    )
+
+
+def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """On the GPU where it takes less than half of what is free, otherwise in the file or memory."""
+    with warnings.catch_warnings():
+        # torch has no read-only tensors; nothing writes to this one.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        data = torch.from_numpy(positions)
+    if device.type == "cuda" and data.nbytes < SHARE * torch.cuda.mem_get_info(device)[0]:
+        return data.to(device)
+    return data

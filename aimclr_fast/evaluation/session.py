@@ -1,0 +1,278 @@
+"""What every evaluation from the command line shares: options, data, encoders, saved results."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import rich.table
+import torch
+from rich.console import Console
+
+from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
+from aimclr_fast._files import written_whole
+from aimclr_fast.data import Store, resolve_store
+from aimclr_fast.data.store import sha256
+from aimclr_fast.functional import STREAMS
+
+from .finetune import FinetuneConfig
+from .models import LoadedEncoder, encoder_from, streams_of
+from .outcome import Outcome
+from .problem import EvaluationError, Problem, open_problem
+from .protocols import Subject, differences
+from .results import Row, append_results, data_checksum, save_results, versions
+from .tables import make_tables
+from .transfer import TransferConfig, check_layout, map_joints, mapped, parse_pairs
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every evaluation takes.
+
+    Attributes:
+        data: folder of a store, or the name of an embedded one.
+        protocol: which samples train and which test, as declared by the store.
+        stream: of the checkpoint's encoders, joint, motion or bone; all takes each that it has.
+        baselines: evaluate also what a pretrained encoder has to beat.
+        name: what the pretrained encoder is called in results and tables.
+        seed: of classifiers, draws and clusters.
+        device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
+        backend: of the ops; auto picks the fastest that can run.
+        encode_batch: sequences encoded at once.
+        threads: CPU threads; 0 leaves it to torch.
+        output: folder for the results; evaluations/PROTOCOL-STORE-SPLIT-TIME when left out.
+        csv: file that every evaluation adds its numbers to.
+        scratch: recipe of the supervised baseline; finetune and semi use their own, with the
+            encoder at the classifier's learning rate.
+    """
+
+    data: str = "ui_prmd"
+    protocol: str = "xsub"
+    stream: str = "all"
+    baselines: bool = False
+    name: str = "pretrained"
+    seed: int = 0
+    device: str = "auto"
+    backend: str = "auto"
+    encode_batch: int = 256
+    threads: int = 0
+    output: str | None = None
+    csv: str = "evaluations/results.csv"
+    scratch: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(lr_encoder=0.1))
+
+
+class Source(NamedTuple):
+    """One encoder and the file it is from."""
+
+    path: str
+    checksum: str
+    epoch: int
+    loaded: LoadedEncoder
+
+    def subject(self, name: str) -> Subject:
+        """The encoder as something to evaluate."""
+        seed = int(self.loaded.config.get("seed", 0))
+        return Subject(name, self.loaded.encoder, self.loaded.stream, run_seed=seed)
+
+
+def open_sources(paths: Sequence[str], stream: str) -> list[Source]:
+    """The encoders of checkpoints, one for each stream asked for.
+
+    Raises:
+        CheckpointError: a file is no checkpoint, or lacks the stream; the message names it.
+        EvaluationError: no such stream at all.
+    """
+    if stream not in (*STREAMS, "all"):
+        raise EvaluationError(f"stream is {stream!r}, but must be {', '.join(STREAMS)} or all")
+    sources = []
+    for path in paths:
+        state = load_checkpoint(path)
+        checksum, epoch = sha256(Path(path)), int(state.get("epoch", 0))
+        try:
+            for one in streams_of(state) if stream == "all" else (stream,):
+                sources.append(Source(path, checksum, epoch, encoder_from(state, one)))
+        except (CheckpointError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: {error}") from error
+    return sources
+
+
+class Session:
+    """One evaluation: opens the data, keeps the rows, says and saves them.
+
+    Args:
+        evaluation: name of the protocol.
+        options: what every evaluation takes.
+        config: the protocol's own configuration.
+        console: where progress and tables go.
+
+    Raises:
+        EvaluationError: device or output folder cannot be used.
+        StoreError: no such store.
+    """
+
+    def __init__(self, evaluation: str, options: Options, config: Any, console: Console) -> None:
+        self.evaluation, self.options, self.config, self.console = (
+            evaluation,
+            options,
+            config,
+            console,
+        )
+        self.rows: list[Row] = []
+        self.notes: list[str] = []
+        self._began = time.perf_counter()
+        self._problems: dict[int, Problem] = {}
+        if options.encode_batch < 1 or options.threads < 0:
+            raise EvaluationError("encode_batch must be at least 1, and threads at least 0")
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.device = usable_device(options.device)
+        self.store: Store = resolve_store(options.data)
+        self.folder = Path(
+            options.output
+            or f"evaluations/{evaluation}-{self.store.path.name}-{options.protocol}-"
+            f"{datetime.now():%Y%m%d-%H%M%S}"
+        )
+        if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise EvaluationError(
+                f"output {self.folder} exists and is not an empty folder; name another"
+            )
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def problem(self, source: Source) -> Problem:
+        """The data as this encoder takes them.
+
+        Raises:
+            EvaluationError: they are of another skeleton, or pose no problem.
+        """
+        data = source.loaded.config.get("data", {})
+        step = int(data.get("frame_step", 1))
+        if step not in self._problems:
+            self._problems[step] = open_problem(
+                self.store,
+                self.options.protocol,
+                frame_step=step,
+                device=self.device,
+                batch_size=self.options.encode_batch,
+                backend=self.options.backend,
+            )
+        problem, layout = self._problems[step], source.loaded.layout
+        if not isinstance(self.config, TransferConfig):
+            check_layout(problem, layout)
+            return problem
+        joints = map_joints(layout, problem.layout, parse_pairs(self.config.joints))
+        note = f"{source.path}: {layout.name} from {problem.layout.name}: {joints.describe()}"
+        if note not in self.notes:
+            self.notes.append(note)
+            self.say(note)
+        return mapped(problem, layout, joints)
+
+    def keep_head(self, outcome: Outcome, source: Source) -> Outcome:
+        """Save the classifier of a linear evaluation, and say in its details where."""
+        if self.evaluation != "linear":
+            return outcome
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"head-{source.loaded.stream}-{source.checksum[:8]}.pt"
+        content = {
+            "format": "linear head 1",
+            "classes": list(self.store.class_names),
+            "stream": source.loaded.stream,
+            "checkpoint_sha256": source.checksum,
+            **{name: tensor.cpu() for name, tensor in outcome.save.items()},
+        }
+        with written_whole(path) as temporary:
+            torch.save(content, temporary)
+        return replace(outcome, details={**outcome.details, "head": path.name})
+
+    def add(self, subject: Subject, outcome: Outcome, *sources: Source) -> None:
+        """Keep and print one row; without a source it is no checkpoint's own."""
+        parts = (outcome.setting, differences(self.config))
+        row = Row(
+            self.evaluation,
+            self.store.path.name,
+            self.options.protocol,
+            subject.features,
+            subject.stream,
+            ", ".join(part for part in parts if part),
+            epoch=sources[0].epoch if sources else None,
+            run_seed=subject.run_seed,
+            seed=self.options.seed,
+            draw=outcome.draw,
+            checkpoint=" + ".join(dict.fromkeys(one.path for one in sources)),
+            checkpoint_sha256=" + ".join(dict.fromkeys(one.checksum for one in sources)),
+            data_sha256=data_checksum(self.store.meta),
+            metrics=outcome.metrics,
+            details=outcome.details,
+        )
+        self.rows.append(row)
+        numbers = "  ".join(f"{name} {100 * value:.1f}" for name, value in row.metrics.items())
+        what = " ".join(part for part in (row.features, row.stream, outcome.setting) if part)
+        drawn = "" if row.draw is None else f" draw {row.draw + 1}"
+        self.say(f"{what}{drawn}: {numbers}")
+
+    def finish(self, *, csv: bool = True) -> None:
+        """Print the table, write results.json and, if asked to, add to results.csv."""
+        date = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "evaluation": self.evaluation,
+            "command": shlex.join(["python", "-m", "aimclr_fast.evaluate", *sys.argv[1:]]),
+            "date": date,
+            "seconds": round(time.perf_counter() - self._began, 1),
+            "device": str(self.device),
+            "versions": versions(),
+            "options": asdict(self.options),
+            "config": asdict(self.config),
+            "seed": self.options.seed,
+            "data": {
+                "store": self.store.path.name,
+                "protocol": self.options.protocol,
+                "layout": self.store.layout.name,
+                "classes": list(self.store.class_names),
+                "checksums": self.store.meta.get("checksums", {}),
+                "sha256": data_checksum(self.store.meta),
+            },
+            "notes": self.notes,
+        }
+        saved = save_results(self.folder, self.rows, about)
+        if csv:
+            append_results(Path(self.options.csv), self.rows, date)
+        print_tables(self.rows, self.console)
+        self.say(f"saved: {saved}{f', added to {self.options.csv}' if csv else ''}")
+
+
+def usable_device(name: str) -> torch.device:
+    """`name` as a device; "auto" is a GPU where there is one.
+
+    Raises:
+        EvaluationError: it cannot be used here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise EvaluationError(f"device is {name!r}, which cannot be used here: {reason}") from error
+    return device
+
+
+def print_tables(rows: Sequence[Row], console: Console) -> None:
+    """The tables of rows on a terminal."""
+    for made in make_tables(rows):
+        shown = rich.table.Table(title=made.title, title_justify="left")
+        for column in made.header:
+            words = column in ("features", "stream", "setting")
+            side = "left" if words else "right"
+            shown.add_column(column, justify=side, overflow="fold")  # type: ignore[arg-type]
+        for row in made.rows:
+            shown.add_row(*row)
+        console.print(shown)

@@ -1,0 +1,181 @@
+"""Transfer: one skeleton's sequences as another skeleton's, joint by joint, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from aimclr_fast.layouts import Layout
+
+from .finetune import FinetuneConfig
+from .heads import LinearConfig
+from .problem import EvaluationError, Problem
+
+LEAST = 0.5  # of the encoder's joints that must be there
+
+# What layouts call the same place. Names of segments (an upper arm) mean the joint they start at.
+_TRUNK = {
+    "waist": "spine_base", "hip_centre": "spine_base", "pelvis": "spine_base",
+    "spine": "spine_mid",
+    "chest": "spine_shoulder", "shoulder_centre": "spine_shoulder",
+}  # fmt: skip
+_SEGMENTS = {
+    "upper_arm": "shoulder", "forearm": "elbow", "hand": "wrist",
+    "upper_leg": "hip", "lower_leg": "knee", "foot": "ankle", "toes": "foot",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """What is measured on another data set.
+
+    Attributes:
+        k: neighbours of the kNN classification.
+        finetune: fine-tune encoder and classifier, too.
+        joints: pairs ENCODER_JOINT=DATA_JOINT that go before the names' own matches.
+        linear: recipe of the classifier on frozen features.
+        tuning: recipe of fine-tuning.
+    """
+
+    k: list[int] = field(default_factory=lambda: [1, 20])
+    finetune: bool = False
+    joints: list[str] = field(default_factory=list)
+    linear: LinearConfig = field(default_factory=LinearConfig)
+    tuning: FinetuneConfig = field(default_factory=FinetuneConfig)
+
+
+class JointMap(NamedTuple):
+    """Where each joint of an encoder's skeleton comes from.
+
+    Attributes:
+        source: joint of the data's skeleton for each joint of the encoder's.
+        named: (encoder's joint, data's joint) that were matched by name.
+        filled: (encoder's joint, encoder's joint it stands in the place of): the data have no such
+            joint, so it is put where the nearest joint along the encoder's skeleton is.
+        unused: the data's joints that no joint of the encoder was matched with.
+    """
+
+    source: tuple[int, ...]
+    named: tuple[tuple[str, str], ...]
+    filled: tuple[tuple[str, str], ...]
+    unused: tuple[str, ...]
+
+    def describe(self) -> str:
+        """One line for a person."""
+        text = f"{len(self.named)} of {len(self.source)} joints matched by name"
+        if self.filled:
+            pairs = ", ".join(f"{missing} at {at}" for missing, at in self.filled)
+            text += f"; missing joints are put at their nearest neighbour: {pairs}"
+        if self.unused:
+            text += f"; not used: {', '.join(self.unused)}"
+        return text
+
+
+def canonical_names(layout: Layout) -> tuple[str, ...]:
+    """Joints under names that mean the same place in every layout."""
+    segments = any(name.endswith("upper_arm") for name in layout.joints)
+    names = []
+    for name in layout.joints:
+        side, _, part = name.partition("_")
+        if side in ("left", "right") and segments:
+            name = f"{side}_{_SEGMENTS.get(part, part)}"
+        names.append(_TRUNK.get(name, name))
+    return tuple(names)
+
+
+def map_joints(encoder: Layout, data: Layout, given: Mapping[str, str] | None = None) -> JointMap:
+    """Match the joints of two layouts by name.
+
+    Args:
+        encoder: the skeleton an encoder takes.
+        data: the skeleton that there is.
+        given: matches (encoder's joint to data's joint) that go first.
+
+    Raises:
+        EvaluationError: a given joint does not exist, or fewer than half of the encoder's joints
+            have a match.
+    """
+    given = dict(given or {})
+    for name, layout in [(n, encoder) for n in given] + [(n, data) for n in given.values()]:
+        if name not in layout.joints:
+            raise EvaluationError(
+                f"joints: layout {layout.name!r} has no joint {name!r}; it has "
+                f"{', '.join(layout.joints)}"
+            )
+    places = {name: joint for joint, name in enumerate(canonical_names(data))}
+    found: dict[int, int] = {}
+    for joint, canonical in enumerate(canonical_names(encoder)):
+        if encoder.joints[joint] in given:
+            found[joint] = data.joints.index(given[encoder.joints[joint]])
+        elif canonical in places:
+            found[joint] = places[canonical]
+    if len(found) < LEAST * encoder.num_joints:
+        missing = [name for j, name in enumerate(encoder.joints) if j not in found]
+        raise EvaluationError(
+            f"layout {data.name!r} has only {len(found)} of the {encoder.num_joints} joints of "
+            f"layout {encoder.name!r} (missing: {', '.join(missing)}); name pairs with --joints"
+        )
+    nearest = {joint: _nearest(encoder, joint, found) for joint in range(encoder.num_joints)}
+    used = set(found.values())
+    return JointMap(
+        tuple(found[nearest[joint]] for joint in range(encoder.num_joints)),
+        tuple((encoder.joints[j], data.joints[at]) for j, at in found.items()),
+        tuple((encoder.joints[j], encoder.joints[at]) for j, at in nearest.items() if j != at),
+        tuple(name for joint, name in enumerate(data.joints) if joint not in used),
+    )
+
+
+def _nearest(layout: Layout, joint: int, found: Mapping[int, int]) -> int:
+    """The found joint that is fewest bones away; ties go to the one nearer the centre."""
+    ring, seen = [joint], {joint}
+    while True:
+        hits = [at for at in ring if at in found]
+        if hits:
+            return hits[0]
+        # Parents before children, so that a finger falls to the hand and not beyond.
+        after = [layout.parents[at] for at in ring]
+        after += [child for child, parent in layout.edges if parent in ring]
+        ring = [at for at in dict.fromkeys(after) if at not in seen]
+        seen.update(ring)
+
+
+def mapped(problem: Problem, layout: Layout, joints: JointMap) -> Problem:
+    """The problem in an encoder's skeleton, centred in each frame on that skeleton's centre."""
+    data = problem.data[:, :, :, list(joints.source)]
+    data = data - data[:, :, :, layout.centre : layout.centre + 1]
+    return replace(problem, data=data, layout=layout)
+
+
+def parse_pairs(pairs: list[str]) -> dict[str, str]:
+    """Pairs NAME=NAME as a mapping.
+
+    Raises:
+        EvaluationError: something else.
+    """
+    parsed = {}
+    for pair in pairs:
+        left, equals, right = pair.partition("=")
+        if not (left and equals and right):
+            raise EvaluationError(f"joints: {pair!r} is not ENCODER_JOINT=DATA_JOINT")
+        parsed[left.strip()] = right.strip()
+    return parsed
+
+
+def same_skeleton(one: Layout, other: Layout) -> bool:
+    """Whether sequences of one layout mean the same in the other."""
+    return (one.joints, one.parents, one.swap) == (other.joints, other.parents, other.swap)
+
+
+def check_layout(problem: Problem, layout: Layout) -> None:
+    """Refuse data of another skeleton than the encoder's.
+
+    Raises:
+        EvaluationError: naming both layouts and what to do.
+    """
+    if not same_skeleton(problem.layout, layout):
+        raise EvaluationError(
+            f"the checkpoint takes layout {layout.name!r} ({layout.num_joints} joints), the data "
+            f"have {problem.layout.name!r} ({problem.layout.num_joints}); `transfer` maps joints "
+            "by name"
+        )

@@ -1,0 +1,223 @@
+"""Write a pretrained encoder for use elsewhere: python -m aimclr_fast.export CHECKPOINT."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ._files import written_whole
+from .cli import Parser, UserError, run
+from .encoder import CheckpointError, Encoder, describe, load_encoder, write_safetensors
+from .evaluation.embedding import EmbeddingModel
+
+PROGRAM = "python -m aimclr_fast.export"
+INPUT, OUTPUTS = "positions", ("features", "probabilities")
+TOLERANCE = 1e-3  # of the largest value: others add up in another order; an error is far larger
+MOST_FRAMES = 100_000  # of one sequence, in a graph
+#: What each format's file is called, and what writing and checking it needs.
+SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "safetensors": ("safetensors",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "torch": (),
+}
+
+Run = Callable[[Tensor], list[Tensor]]
+
+
+class ExportError(RuntimeError):
+    """What was written does not compute what the encoder computes."""
+
+
+def export(encoder: Encoder, file: Path, form: str) -> float:
+    """Write an encoder and check the file against it; the file appears only if it holds.
+
+    Args:
+        encoder: from `load_encoder`, on the CPU.
+        file: where to.
+        form: "safetensors" (the weights, and what `load_encoder` needs to read them back), "onnx"
+            or "torch" (a `torch.export` program that runs without this package). The last two map
+            preprocessed positions [N, 3, T, V, M] to features [N, F] and, with a classifier, class
+            probabilities [N, K], for any N and T.
+
+    Returns:
+        The largest difference of an output, relative to the largest value.
+
+    Raises:
+        ExportError: outputs differ by more than rounding.
+        UserError: a package that the format needs is not installed.
+    """
+    for package in NEEDS[form]:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise UserError(
+                f"--format {form} needs {package}: pip install 'aimclr_fast[export]'"
+            ) from error
+    # Tracing takes PyTorch's own operations; the caller's encoder keeps its backend.
+    model = copy.deepcopy(encoder.model)
+    model.backend = model.encoder.backend = "reference"
+    with written_whole(file) as temporary:
+        with quiet():
+            run = _WRITERS[form](model, temporary)
+        return _difference(run, model)
+
+
+def _difference(run: Run, model: EmbeddingModel) -> float:
+    """Compare on other batches and lengths than the file was made with."""
+    traits = model.traits
+    joints = model.encoder.backbone.layout.num_joints
+    largest = 0.0
+    for batch, frames in ((1, traits.frames), (5, traits.frames), (3, 2 * traits.frames + 1)):
+        shape = (batch, 3, frames, joints, traits.bodies)
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(batch)) * 0.3
+        with torch.inference_mode():
+            expected = model(x)
+        wanted = [expected] if isinstance(expected, Tensor) else list(expected)
+        found = run(x)
+        if [list(f.shape) for f in found] != [list(w.shape) for w in wanted]:
+            raise ExportError(f"outputs differ in shape for input {list(shape)}")
+        for f, w in zip(found, wanted, strict=True):
+            off = float((f - w).abs().max() / w.abs().max().clamp(min=1e-30))
+            largest = max(largest, off)
+            if not off <= TOLERANCE:
+                raise ExportError(f"outputs differ by {off:.1e} of the largest for {list(shape)}")
+    return largest
+
+
+# --- Formats: each writes a file, and returns how to run it ---------------------------------------
+
+
+def _safetensors(model: EmbeddingModel, file: Path) -> Run:
+    write_safetensors(model, file)
+    again = load_encoder(file, device="cpu").model
+    return lambda x: _as_list(again(x))
+
+
+def _torch(model: EmbeddingModel, file: Path) -> Run:
+    example, dynamic = _example(model)
+    program = torch.export.export(model, example, dynamic_shapes=dynamic)
+    torch.export.save(program, file, extra_files={"aimclr_fast.json": describe(model)})
+    again = torch.export.load(file).module()
+    return lambda x: _as_list(again(x))
+
+
+def _onnx(model: EmbeddingModel, file: Path) -> Run:
+    import onnxruntime
+
+    example, dynamic = _example(model)
+    program = torch.onnx.export(
+        model,
+        example,
+        dynamo=True,
+        verbose=False,
+        input_names=[INPUT],
+        output_names=OUTPUTS[: 2 if model.traits.class_names else 1],
+        dynamic_shapes=dynamic,
+    )
+    assert program is not None
+    program.model.metadata_props["aimclr_fast"] = describe(model)
+    program.save(file, external_data=False)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def run(x: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(np.asarray(out)) for out in session.run(None, {INPUT: x.numpy()})]
+
+    return run
+
+
+_WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
+
+
+def _example(model: EmbeddingModel) -> tuple[tuple[Tensor], dict[str, Any]]:
+    """What tracing needs: an input, and the axes that may have any size."""
+    traits = model.traits
+    shortest = 8 * traits.frame_step  # two strides must leave more than one frame
+    axes = {0: torch.export.Dim("batch")}
+    if traits.frames >= shortest:
+        axes[2] = torch.export.Dim("frames", min=shortest, max=MOST_FRAMES)
+    shape = (2, 3, traits.frames, model.encoder.backbone.layout.num_joints, traits.bodies)
+    return (torch.zeros(shape),), {INPUT: axes}
+
+
+def _as_list(outputs: Any) -> list[Tensor]:
+    with torch.inference_mode():
+        return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporters tell of packages and functions that are not ours."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def parser() -> Parser:
+    command = Parser(
+        prog=PROGRAM,
+        usage="%(prog)s CHECKPOINT [options]",
+        description="Write a pretrained encoder for use elsewhere, and check that the file "
+        "computes the same. CHECKPOINT is anything that aimclr_fast.load_encoder reads.",
+    )
+    add = command.add_argument
+    add("checkpoint", type=str, help="a checkpoint of training, or one of the authors'")
+    add("--format", type=str, default="safetensors", help=", ".join(SUFFIXES))
+    add("--out", type=str, default=None, help="file to write; default: beside the checkpoint")
+    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add("--layout", type=str, default=None, help="skeleton of one of the authors' checkpoints")
+    add("--overwrite", action="store_true", help="replace a file that is there")
+    return command
+
+
+def main(arguments: list[str]) -> None:
+    given = parser().parse_args(arguments)
+    if given.format not in SUFFIXES:
+        raise UserError(f"--format {given.format}: choose from {', '.join(SUFFIXES)}")
+    source = Path(given.checkpoint)
+    out = Path(given.out) if given.out else source.with_suffix(SUFFIXES[given.format])
+    if out.suffix != SUFFIXES[given.format]:
+        raise UserError(f"--out {out}: a {given.format} file ends in {SUFFIXES[given.format]}")
+    if out.exists() and not given.overwrite:
+        raise UserError(f"{out}: exists already (--overwrite replaces it)")
+    if not out.parent.is_dir():
+        raise UserError(f"{out}: no such folder to write to")
+    try:
+        encoder = load_encoder(source, stream=given.stream, layout=given.layout, device="cpu")
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    off = export(encoder, out, given.format)
+    traits, model = encoder.traits, encoder.model.encoder.backbone
+    classes = f", {len(traits.class_names)} classes" if traits.class_names else ""
+    print(
+        f"{out}: {model.features} features of the {traits.stream} stream, {model.layout.name} "
+        f"({model.layout.num_joints} joints){classes}; {out.stat().st_size / 1e6:.2f} MB\n"
+        f"checked: outputs within {off:.0e} of the largest"
+    )
+
+
+def command_line(arguments: list[str]) -> None:
+    run(PROGRAM, main, arguments, CheckpointError, ExportError, OSError)
+
+
+if __name__ == "__main__":
+    command_line(sys.argv[1:])

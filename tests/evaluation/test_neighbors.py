@@ -1,0 +1,92 @@
+"""Exact neighbours in blocks, retrieval and clustering, against what is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from aimclr_fast.evaluation.cluster import ClusterConfig, cluster, hungarian_accuracy
+from aimclr_fast.evaluation.neighbors import nearest
+from aimclr_fast.evaluation.problem import EvaluationError, Features
+from aimclr_fast.evaluation.retrieval import RetrievalConfig, average_precision, retrieve
+
+
+@pytest.fixture
+def features():
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, 6, generator=generator)
+    labels = torch.arange(60) % 4
+    x = centres[labels] + 0.7 * torch.randn(60, 6, generator=generator)
+    return Features(x[:40], labels[:40], x[40:], labels[40:], 4)
+
+
+@pytest.mark.parametrize(("block", "gallery_block"), [(3, 7), (1024, 65536), (1, 2)])
+def test_blocks_change_nothing(features, block, gallery_block):
+    similarity = torch.nn.functional.cosine_similarity(
+        features.test[:, None], features.train, dim=2
+    )
+    values, index = similarity.topk(5, dim=1)
+    found = nearest(features.test, features.train, 5, block=block, gallery_block=gallery_block)
+    assert torch.allclose(found[0], values, atol=1e-6)
+    assert torch.equal(found[1], index)
+
+
+@pytest.mark.parametrize("gallery_block", [3, 1000])
+def test_no_query_finds_itself_where_excluded(features, gallery_block):
+    own = torch.arange(40)
+    plain = nearest(features.train, features.train, 2, gallery_block=gallery_block)[1]
+    assert torch.equal(plain[:, 0], own)
+    found = nearest(
+        features.train, features.train, 1, exclude=own, block=7, gallery_block=gallery_block
+    )[1]
+    assert torch.equal(found[:, 0], plain[:, 1])
+
+
+def test_average_precision_is_scikit_learns(features):
+    precision, first = average_precision(
+        features.test, features.test_labels, features.train, features.train_labels, block=6
+    )
+    unit = [torch.nn.functional.normalize(x, dim=1).numpy() for x in features[0::2][:2]]
+    for query, label in enumerate(features.test_labels):
+        wanted = (features.train_labels == label).numpy()
+        scores = unit[0] @ unit[1][query]
+        assert precision[query].item() == pytest.approx(average_precision_score(wanted, scores))
+        assert first[query] == 1 + np.flatnonzero(wanted[np.argsort(-scores)])[0]
+
+
+def test_retrieval_within_the_test_set_and_unanswerable_queries(features):
+    alone = features._replace(
+        test_labels=torch.cat([torch.tensor([9]), features.test_labels[1:]]), num_classes=10
+    )
+    outcome = retrieve(alone, RetrievalConfig(k=[1, 19], gallery="test"))
+    assert outcome.details == {"queries": 19, "unanswerable": 1, "gallery": 19}
+    assert outcome.metrics["recall@19"] == 1.0
+    assert 0 < outcome.metrics["mAP"] <= 1
+    for config in (RetrievalConfig(k=[20], gallery="test"), RetrievalConfig(gallery="attic")):
+        with pytest.raises(EvaluationError, match=r"k is|gallery is"):
+            retrieve(alone, config)
+
+
+def test_a_known_ranking():
+    queries, gallery = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.1], [1, 0.2], [1, 0.3]])
+    precision, first = average_precision(
+        queries, torch.tensor([1]), gallery, torch.tensor([0, 1, 1])
+    )
+    assert precision.item() == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert first.item() == 2
+
+
+def test_clusters_that_are_classes(features):
+    x = torch.eye(4)[features.test_labels]
+    outcome = cluster(features._replace(test=x), ClusterConfig(starts=2), seed=0)
+    assert dict(outcome.metrics) == pytest.approx({"accuracy": 1.0, "nmi": 1.0, "ari": 1.0})
+    with pytest.raises(EvaluationError, match="clusters is 21"):
+        cluster(features, ClusterConfig(clusters=21), seed=0)
+
+
+def test_hungarian_accuracy_of_a_known_case():
+    found, labels = np.array([2, 2, 2, 0, 0, 1]), np.array([0, 0, 1, 1, 1, 0])
+    # Cluster 2 is class 0 (2 right), cluster 0 is class 1 (2 right), cluster 1 has none left.
+    assert hungarian_accuracy(found, labels) == pytest.approx(4 / 6)

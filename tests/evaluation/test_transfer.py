@@ -1,0 +1,75 @@
+"""Joints by name: what is matched, what stands in, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aimclr_fast.evaluation.problem import EvaluationError, Problem
+from aimclr_fast.evaluation.transfer import check_layout, map_joints, mapped, parse_pairs
+from aimclr_fast.layouts import LAYOUTS, get_layout
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_a_layout_maps_to_itself(name):
+    layout = get_layout(name)
+    found = map_joints(layout, layout)
+    assert found.source == tuple(range(layout.num_joints))
+    assert not found.filled
+    assert not found.unused
+
+
+def test_kinect_v1_as_ntu():
+    ntu, kinect = get_layout("ntu-rgb+d"), get_layout("kinect-v1")
+    found = map_joints(ntu, kinect)
+    source = {ntu.joints[j]: kinect.joints[at] for j, at in enumerate(found.source)}
+    assert source["spine_shoulder"] == "shoulder_centre"
+    assert source["spine_base"] == "hip_centre"
+    assert source["left_elbow"] == "left_elbow"
+    filled = dict(found.filled)
+    assert filled["left_thumb"] == filled["left_hand_tip"] == "left_hand"
+    assert source["left_thumb"] == "left_hand"
+    assert filled["neck"] == "spine_shoulder"
+    assert not found.unused
+
+
+def test_segments_are_the_joints_they_start_at():
+    ours, theirs = get_layout("ntu-rgb+d"), get_layout("ui-prmd")
+    named = dict(map_joints(ours, theirs).named)
+    assert named["left_shoulder"] == "left_upper_arm"
+    assert named["left_ankle"] == "left_foot"
+    assert named["left_foot"] == "left_toes"
+    assert named["spine_shoulder"] == "chest"
+
+
+def test_too_few_joints_and_given_ones():
+    ntu, coco = get_layout("ntu-rgb+d"), get_layout("coco")
+    with pytest.raises(EvaluationError, match=r"only 12 of the 25 joints.*missing: spine_base"):
+        map_joints(ntu, coco)
+    found = map_joints(ntu, coco, {"head": "nose"})
+    assert ("head", "nose") in found.named
+    with pytest.raises(EvaluationError, match="'coco' has no joint 'tail'"):
+        map_joints(ntu, coco, {"head": "tail"})
+    assert parse_pairs(["head=nose"]) == {"head": "nose"}
+    for odd in ("head", "=nose", "head="):
+        with pytest.raises(EvaluationError, match="ENCODER_JOINT=DATA_JOINT"):
+            parse_pairs([odd])
+
+
+def test_mapped_sequences_are_centred_on_the_encoders_centre():
+    ui, kinect = get_layout("ui-prmd"), get_layout("kinect-v1")
+    data = torch.randn(2, 3, 4, kinect.num_joints, 1)
+    problem = Problem(
+        data, torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]), ("a", "b"), kinect,
+        torch.tensor([0, 1]).numpy(), torch.device("cpu"),
+    )  # fmt: skip
+    with pytest.raises(EvaluationError, match=r"takes layout 'ui-prmd' \(22 joints\)"):
+        check_layout(problem, ui)
+    found = mapped(problem, ui, map_joints(ui, kinect))
+    assert found.data.shape == (2, 3, 4, 22, 1)
+    assert not found.data[:, :, :, ui.centre].any()
+    elbow, knee = kinect.joints.index("left_elbow"), kinect.joints.index("left_knee")
+    ours = found.data[:, :, :, ui.joints.index("left_forearm")]
+    ours = ours - found.data[:, :, :, ui.joints.index("left_lower_leg")]
+    assert torch.allclose(ours, data[:, :, :, elbow] - data[:, :, :, knee], atol=1e-6)
+    check_layout(found, ui)

@@ -1,0 +1,117 @@
+"""Methods and parts against their losses written out, a batch x queue matrix and all."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aimclr_fast.nn import METHODS, STGCN, AimCLR, Parts, SkeletonEncoder
+
+TEMPERATURE, KEEP_PROB, WEIGHT, TOPK = 0.2, 0.6, 0.3, 2
+VALID = [
+    Parts(extreme, eadm, d3m, nnm)
+    for extreme, eadm, d3m, nnm in product((False, True), repeat=4)
+    if extreme or not (eadm or d3m)
+]
+
+
+def model_of(parts: Parts) -> AimCLR:
+    torch.manual_seed(0)
+    backbone = STGCN("ui-prmd", channels=4, features=8, dropout=0.0)
+    return AimCLR(
+        SkeletonEncoder(backbone, 6),
+        embedding=6,
+        queue_size=12,
+        temperature=TEMPERATURE,
+        keep_prob=KEEP_PROB,
+        d3m_weight=WEIGHT,
+        parts=parts,
+    ).double()
+
+
+def views() -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(5, 3, 12, 22, 1, dtype=torch.float64, generator=generator) for _ in range(3)
+    ]
+
+
+def written_out(model: AimCLR, parts: Parts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(loss, InfoNCE, extreme, dropped) of the parts, each from its definition."""
+    extreme, query, key = views()
+    rows = [model.query_encoder(query)]
+    if parts.eadm:
+        rows += model.query_encoder.forward_with_drop(extreme, KEEP_PROB)
+    elif parts.extreme:
+        rows.append(model.query_encoder(extreme))
+    with torch.no_grad():
+        model.update_key_encoder()
+        keys = F.normalize(model.key_encoder(key), dim=1)
+    rows = [F.normalize(row, dim=1) for row in rows]
+    similar = [row @ model.queue.T for row in rows]
+    positives = torch.zeros(len(keys), 1 + len(model.queue), dtype=torch.float64)
+    positives[:, 0] = 1.0
+    if parts.nnm:
+        for matrix in similar:
+            positives.scatter_(1, 1 + matrix.topk(TOPK).indices, 1.0)
+    logits = [
+        torch.cat([(row * keys).sum(1, keepdim=True), matrix], 1) / TEMPERATURE
+        for row, matrix in zip(rows, similar, strict=True)
+    ]
+    log_p = [F.log_softmax(x, dim=1) for x in logits]
+    hard = positives / positives.sum(1, keepdim=True)
+    soft = log_p[0].detach().exp()
+    losses = [-(hard * log_p[0]).sum(1).mean()]
+    losses += [-((soft if parts.d3m else hard) * x).sum(1).mean() for x in log_p[1:]]
+    losses += [torch.zeros((), dtype=torch.float64)] * (3 - len(losses))
+    return (losses[0] + WEIGHT * (losses[1] + losses[2]), *losses)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+@pytest.mark.parametrize("parts", VALID, ids=str)
+def test_parts_add_up_to_their_losses(parts, backend):
+    model, expected = model_of(parts), model_of(parts)
+    model.backend, expected.backend = backend, "reference"
+    out, losses = model(*views(), topk=TOPK), written_out(expected, parts)
+    torch.testing.assert_close(
+        (out.loss, out.info_nce, out.d3m_extreme, out.d3m_dropped), losses, rtol=1e-9, atol=1e-12
+    )
+    assert out.neighbors.shape == (5, 3, TOPK if parts.nnm else 0)
+    out.loss.backward()
+    losses[0].backward()
+    for (name, actual), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
+        if wanted.grad is not None:
+            torch.testing.assert_close(
+                actual.grad, wanted.grad, rtol=1e-7, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+def test_skeletonclr_encodes_two_views():
+    model = model_of(METHODS["skeletonclr"])
+    _, query, key = views()
+    shapes = []
+    for encoder in (model.query_encoder, model.key_encoder):
+        encoder.backbone.register_forward_hook(lambda _, x, __: shapes.append(x[0].shape))
+    before = copy.deepcopy(model)
+    out = model(None, query, key)
+    assert len(shapes) == 2
+    # MoCo's own words: a classification among the key and the queue, the key being right.
+    rows = F.normalize(before.query_encoder(query), dim=1)
+    logits = torch.cat([(rows * out.keys).sum(1, keepdim=True), rows @ before.queue.T], 1)
+    expected = F.cross_entropy(logits / TEMPERATURE, torch.zeros(5, dtype=torch.int64))
+    torch.testing.assert_close(out.loss, expected)
+
+
+def test_the_full_method_is_the_default():
+    assert model_of(METHODS["aimclr"]).parts == Parts() == Parts(True, True, True, True)
+
+
+@pytest.mark.parametrize("part", ["eadm", "d3m"])
+def test_parts_of_the_extreme_view_need_it(part):
+    with pytest.raises(ValueError, match=f"{part} is on, but extreme is off"):
+        Parts(**{"extreme": False, "eadm": False, "d3m": False, part: True})

@@ -1,0 +1,238 @@
+"""The evaluation command, end to end on a small store, and its errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from aimclr_fast.data import open_embedded, write_store
+from aimclr_fast.evaluate import command_line
+from aimclr_fast.evaluation.models import fresh_encoder
+from aimclr_fast.evaluation.results import read_results
+from aimclr_fast.layouts import get_layout
+from aimclr_fast.nn import AimCLR
+from aimclr_fast.training.checkpoint import save_checkpoint
+from aimclr_fast.training.config import DataConfig, ModelConfig, TrainConfig
+
+CLASSES = 4
+# Two epochs of everything: what is measured is tested elsewhere.
+QUICK = {
+    "linear": ["--epochs", "2"],
+    "finetune": ["--epochs", "1"],
+    "semi": ["--labels", "[2]", "--draws", "2", "--finetune.epochs", "1"],
+    "transfer": ["--linear.epochs", "2"],
+    "ensemble": ["--linear.epochs", "2"],
+    "figures": ["--linear.epochs", "2", "--labels", "[2,4]", "--draws", "1", "--samples", "20"],
+    "knn": ["--k", "[1,3]"],
+}
+
+
+def save_model(path, streams, *, layout="ui-prmd", seed=0):
+    config = TrainConfig(
+        data=DataConfig(frame_step=2, stream=streams[0]),
+        model=ModelConfig(channels=4, features=8, embedding=4, queue_size=8),
+        seed=seed,
+    )
+    models = {}
+    for place, stream in enumerate(streams):
+        made = fresh_encoder(dataclasses.asdict(config.model), get_layout(layout), seed=place + 1)
+        models[stream] = AimCLR(made, embedding=4, queue_size=8)
+    save_checkpoint(
+        path,
+        models=models,
+        optimizers={},
+        config=config,
+        layout=get_layout(layout).to_dict(),
+        epoch=3,
+        step=9,
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Stores of a few sequences, with and without labels, and checkpoints."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    full = open_embedded("ui_prmd")
+    subject, label = full.samples["subject"], full.samples["label"]
+    rows = np.concatenate(
+        [
+            np.flatnonzero((subject == s) & (label == c))[:3]
+            for s in range(1, 5)
+            for c in range(CLASSES)
+        ]
+    )
+    positions = np.array(full.positions)[rows][:, :, ::5]
+    samples = {name: full.samples[name][rows] for name in ("name", "label", "subject")}
+    classes = full.class_names[:CLASSES]
+    write_store(folder / "store", positions, samples, layout=full.layout, classes=classes)
+    write_store(folder / "blind", positions, {"name": samples["name"]}, layout=full.layout)
+    kinect = np.random.default_rng(0).normal(size=(48, 3, 10, 20, 1))
+    write_store(folder / "other", kinect, samples, layout="kinect-v1", classes=classes)
+    save_model(folder / "joint.pt", ["joint"])
+    save_model(folder / "joint1.pt", ["joint"], seed=1)
+    save_model(folder / "bone.pt", ["bone"])
+    save_model(folder / "three.pt", ["joint", "motion", "bone"])
+    save_model(folder / "coco.pt", ["joint"], layout="coco")
+    torch.save({"weights": 1}, folder / "odd.pt")
+    return folder
+
+
+@pytest.fixture
+def run(place, monkeypatch, tmp_path):
+    monkeypatch.chdir(place)
+
+    def command(protocol, *arguments, data="store"):
+        options = ["--data", data, "--protocol", "odd-even", "--output", str(tmp_path / "out")]
+        options += ["--csv", str(tmp_path / "results.csv"), "--threads", "1"]
+        command_line([protocol, *arguments, *options, *QUICK.get(protocol, [])])
+        return json.loads((tmp_path / "out" / "results.json").read_text())
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("protocol", "checkpoints", "metrics"),
+    [
+        ("knn", ["joint.pt", "joint1.pt"], {"knn_1", "knn_3"}),
+        ("linear", ["joint.pt"], {"top1_last", "top1_best"}),
+        ("finetune", ["joint.pt"], {"top1_last", "top1_best"}),
+        ("semi", ["joint.pt"], {"top1_last", "top1_best"}),
+        ("retrieval", ["joint.pt"], {"mAP", "recall@1", "recall@5", "recall@10"}),
+        ("cluster", ["bone.pt"], {"accuracy", "nmi", "ari"}),
+        ("ensemble", ["three.pt"], {"top1_last", "top1_best"}),
+        ("ensemble", ["joint.pt", "bone.pt"], {"top1_last", "top1_best"}),
+    ],
+)
+def test_every_protocol_saves_what_it_measured(run, tmp_path, protocol, checkpoints, metrics):
+    results = run(protocol, *checkpoints)
+    rows = results["rows"]
+    assert all(row["metrics"].keys() == metrics for row in rows)
+    assert all(0 <= value <= 1 for row in rows for value in row["metrics"].values())
+    assert {row["evaluation"] for row in rows} == {protocol}
+    assert all(len(row["checkpoint_sha256"]) >= 64 and row["data_sha256"] for row in rows)
+    assert all(row["epoch"] == 3 for row in rows)
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["command"].startswith("python -m aimclr_fast.evaluate")
+    found = read_results([tmp_path / "results.csv"])
+    assert [row.features for row in found] == [row["features"] for row in rows]
+    streams = [row["stream"] for row in rows]
+    if checkpoints == ["three.pt"]:
+        assert streams == ["joint", "motion", "bone", "joint+motion+bone"]
+        assert rows[-1]["details"]["weights"] == {"joint": 0.6, "motion": 0.4, "bone": 0.6}
+    if protocol == "knn":
+        assert [row["run_seed"] for row in rows] == [0, 1]
+    if protocol == "semi":
+        assert [row["draw"] for row in rows] == [0, 1]
+        assert rows[0]["details"]["labels"] == 2 * CLASSES
+    if protocol == "linear":
+        head = torch.load(tmp_path / "out" / rows[0]["details"]["head"], weights_only=True)
+        assert head["weight"].shape == (CLASSES, 8)
+        assert len(head["classes"]) == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rows"),
+    [
+        ("linear", ["pretrained", "untrained", "supervised", "raw poses"]),
+        (
+            "semi",
+            ["pretrained", "pretrained", "supervised", "supervised", "raw poses", "raw poses"],
+        ),
+    ],
+)
+def test_baselines(run, protocol, rows):
+    results = run(protocol, "joint.pt", "--baselines", "--scratch.epochs", "2")
+    assert [row["features"] for row in results["rows"]] == rows
+    assert all((row["checkpoint"] == "joint.pt") == (row["features"] == "pretrained")
+               for row in results["rows"])  # fmt: skip
+
+
+def test_transfer_says_what_it_did_with_the_joints(run, capsys):
+    results = run("transfer", "joint.pt", data="other")
+    assert "18 of 22 joints matched by name" in capsys.readouterr().out
+    assert "neck at chest" in results["notes"][0]
+    assert {"knn_1", "linear_top1_last"} <= results["rows"][0]["metrics"].keys()
+
+
+def test_searched_weights_say_so(run):
+    results = run("ensemble", "three.pt", "--weights", "searched")
+    details = results["rows"][-1]["details"]
+    assert "training samples; no test sample" in details["weights_from"]
+    assert sum(details["weights"].values()) == pytest.approx(1)
+
+
+def test_figures_are_all_drawn(run, tmp_path):
+    run("figures", "joint.pt")
+    for name in ("tsne", "confusion", "per_class", "label_efficiency", "neighbours"):
+        assert (tmp_path / "out" / f"{name}-joint.png").read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "out" / f"{name}-joint.pdf").read_bytes().startswith(b"%PDF")
+    assert not (tmp_path / "results.csv").exists()
+
+
+def test_table_of_several_runs(run, tmp_path, capsys):
+    run("knn", "joint.pt", "joint1.pt")
+    capsys.readouterr()
+    command_line(["table", str(tmp_path / "results.csv")])
+    shown = capsys.readouterr().out
+    assert "**knn, store odd-even (%)**" in shown
+    assert " ± " in shown
+    command_line(["table", str(tmp_path / "out" / "results.json"), "--format", "latex"])
+    assert r"\bottomrule" in capsys.readouterr().out
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("protocol", ["knn", "linear", "finetune", "semi", "retrieval", "figures"])
+def test_on_a_gpu(run, protocol):
+    assert run(protocol, "joint.pt", "--device", "cuda")["device"] == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fly", "joint.pt"], "'fly' is no protocol; choose from knn, linear"),
+        (["knn"], "checkpoints"),
+        (["knn", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
+        (["knn", "odd.pt"], "odd.pt: not a checkpoint of aimclr_fast"),
+        (["knn", "joint.pt", "--stream", "bone"], "joint.pt: the checkpoint has no bone stream"),
+        (["knn", "joint.pt", "--stream", "smell"], "stream is 'smell', but must be joint"),
+        (["knn", "coco.pt"], "takes layout 'coco' (17 joints), the data have 'ui-prmd'"),
+        (
+            ["transfer", "joint.pt", "--data", "store", "--joints", "[a]"],
+            "'a' is not ENCODER_JOINT",
+        ),
+        (["knn", "joint.pt", "--protocol", "xview"], "unknown protocol 'xview'"),
+        (["knn", "joint.pt", "--data", "blind", "--protocol", "all"], "blind: has no labels"),
+        (["knn", "joint.pt", "--data", "nowhere"], "'nowhere' is neither an embedded data set"),
+        (["knn", "joint.pt", "--k", "[1,999]"], "k must lie in 1..24"),
+        (["knn", "joint.pt", "--device", "toaster"], "device is 'toaster'"),
+        (["knn", "joint.pt", "--output", "store"], "output store exists and is not an empty"),
+        (["semi", "joint.pt", "--labels", "[99]"], "one class has only"),
+        (["semi", "joint.pt", "--tune", "piano"], "tune is 'piano'"),
+        (["linear", "joint.pt", "--lrr", "1"], "lrr"),
+        (["linear", "joint.pt", "--schedule", "hope"], "schedule is 'hope'"),
+        (["linear", "joint.pt", "--epochs", "0"], "epochs is 0"),
+        (["ensemble", "joint.pt"], "two or three different streams"),
+        (["ensemble", "joint.pt", "joint1.pt"], "two or three different streams"),
+        (["figures", "joint.pt", "bone.pt"], "figures are of one checkpoint, not of 2"),
+        (["table", "nowhere.csv"], "nowhere.csv: not a file of results"),
+        (["table", "odd.pt"], "odd.pt: not a file of results"),
+        (["table", "odd.pt", "--format", "word"], "--format word: choose from markdown, latex"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(place, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    if arguments[0] != "table" and "--data" not in arguments:
+        arguments = [*arguments, "--data", "store"]
+    if "--data" in arguments and "--protocol" not in arguments:
+        arguments = [*arguments, "--protocol", "odd-even"]
+    with pytest.raises(SystemExit) as ended:
+        command_line(arguments)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1, error
+    assert not (place / "evaluations").exists()

@@ -1,0 +1,167 @@
+"""export: each format computes what the encoder computes, whatever the batch and the length."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from encoders import authors_state, checkpoint, save
+from tolerances import assert_near
+
+from aimclr_fast import export as module
+from aimclr_fast import load_encoder
+from aimclr_fast.data import open_embedded
+from aimclr_fast.encoder import CheckpointError
+from aimclr_fast.export import SUFFIXES, command_line
+
+
+@pytest.fixture(scope="module")
+def store():
+    return open_embedded()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, store):
+    """Ours, of every third frame of the bone stream, with a classifier; and the authors'."""
+    folder = tmp_path_factory.mktemp("export")
+    head = {"weight": torch.randn(20, 8), "bias": torch.randn(20), "class_names": store.class_names}
+    ours = checkpoint(store, stream="bone", frame_step=3) | {"classifiers": {"bone": head}}
+    save(ours, folder / "ours.pt")
+    torch.save(authors_state("linear"), folder / "theirs.pt")
+    return folder
+
+
+def fails(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as caught:
+        command_line([*map(str, arguments)])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    return error
+
+
+def run_onnx(file, x):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    described = session.get_modelmeta().custom_metadata_map["aimclr_fast"]
+    return session.run(None, {"positions": x.numpy()}), described
+
+
+def run_torch(file, x):
+    extra = {"aimclr_fast.json": ""}
+    out = torch.export.load(file, extra_files=extra).module()(x)
+    return [out] if isinstance(out, torch.Tensor) else list(out), extra["aimclr_fast.json"]
+
+
+def run_safetensors(file, x):
+    import safetensors
+
+    out = load_encoder(file).model(x)
+    with safetensors.safe_open(file, framework="np") as opened:
+        described = opened.metadata()["aimclr_fast"]
+    return [out] if isinstance(out, torch.Tensor) else list(out), described
+
+
+RUNS = {"safetensors": run_safetensors, "onnx": run_onnx, "torch": run_torch}
+
+
+@pytest.mark.parametrize(
+    ("form", "name"), [*((form, "ours") for form in SUFFIXES), ("safetensors", "theirs")]
+)
+def test_a_file_computes_the_same(folder, capsys, form, name):
+    file = folder / f"{name}{SUFFIXES[form]}"
+    command_line([str(folder / f"{name}.pt"), "--format", form])
+    assert f"{file}: " in capsys.readouterr().out
+    encoder = load_encoder(folder / f"{name}.pt")
+    joints, bodies = encoder.layout.num_joints, encoder.traits.bodies
+    for batch, frames in ((1, 50), (4, 50), (2, 77)):
+        x = torch.randn(batch, 3, frames, joints, bodies) * 0.3
+        expected = encoder.model(x)
+        found, described = RUNS[form](file, x)
+        wanted = [expected] if isinstance(expected, torch.Tensor) else expected
+        assert len(found) == len(wanted)
+        for f, w in zip(found, wanted, strict=True):
+            assert_near(torch.as_tensor(f), w, gradient=True)
+    traits = json.loads(described)["traits"]
+    assert traits == encoder.traits.to_dict()
+
+
+def test_an_exported_encoder_takes_sequences_again(folder, store):
+    file = folder / "again.safetensors"
+    command_line([str(folder / "ours.pt"), "--out", str(file)])
+    x = store.as_tensor(slice(0, 3)).permute(0, 4, 2, 3, 1)
+    ours, again = load_encoder(folder / "ours.pt"), load_encoder(file)
+    assert again.traits == ours.traits
+    assert again.layout == ours.layout
+    assert_near(again(x), ours(x))
+    with pytest.raises(CheckpointError, match="has no joint stream; it holds bone"):
+        load_encoder(file, stream="joint")
+
+
+def test_a_file_that_computes_something_else_does_not_appear(folder, capsys, monkeypatch):
+    real = module.load_encoder
+
+    def spoilt(*arguments, **options):
+        encoder = real(*arguments, **options)
+        encoder.model.encoder.backbone.edge_importance[3].mul_(1.5)
+        return encoder
+
+    writer = module._WRITERS["safetensors"]
+
+    def write(model, file):
+        monkeypatch.setattr(module, "load_encoder", spoilt)
+        return writer(model, file)
+
+    monkeypatch.setitem(module._WRITERS, "safetensors", write)
+    file = folder / "spoilt.safetensors"
+    assert "outputs differ by" in fails(capsys, folder / "ours.pt", "--out", file)
+    assert not list(folder.glob("*spoilt*"))
+
+
+def test_what_cannot_be_exported(folder, capsys, monkeypatch):
+    ours = folder / "ours.pt"
+    assert "choose from safetensors, onnx, torch" in fails(capsys, ours, "--format", "tflite")
+    assert "none.pt: no such checkpoint" in fails(capsys, folder / "none.pt")
+    assert "ends in .onnx" in fails(capsys, ours, "--format", "onnx", "--out", "x.pt")
+    assert "no such folder" in fails(capsys, ours, "--out", folder / "no" / "x.safetensors")
+    assert "no joint stream" in fails(
+        capsys, ours, "--stream", "joint", "--out", folder / "y.safetensors"
+    )
+    assert "unknown layout 'x'" in fails(
+        capsys, ours, "--layout", "x", "--out", folder / "y.safetensors"
+    )
+    (folder / "kept.safetensors").write_text("kept")
+    assert "exists already" in fails(capsys, ours, "--out", folder / "kept.safetensors")
+    assert (folder / "kept.safetensors").read_text() == "kept"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    error = fails(capsys, ours, "--format", "onnx", "--out", folder / "y.onnx")
+    assert "needs onnxruntime: pip install 'aimclr_fast[export]'" in error
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(CheckpointError, match=r"kept.safetensors: .*pip install"):
+        load_encoder(folder / "kept.safetensors")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file, save: file.write_bytes(b"\xff" * 100),
+        lambda file, save: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file, save: save({"x": np.zeros(3, np.float32)}, file),
+        lambda file, save: save({"x": np.zeros(3, np.float32)}, file, {"aimclr_fast": "[" * 9999}),
+        lambda file, save: save(
+            {"x": np.zeros(3, np.float32)}, file, {"aimclr_fast": '{"traits": {"frames": 3}}'}
+        ),
+    ],
+)
+def test_odd_safetensors_files(folder, store, tmp_path, spoil):
+    from safetensors.numpy import save_file
+
+    file = tmp_path / "odd.safetensors"
+    command_line([str(folder / "ours.pt"), "--out", str(file)])
+    spoil(file, save_file)
+    with pytest.raises(CheckpointError, match=r"odd.safetensors: not an encoder that this package"):
+        load_encoder(file)

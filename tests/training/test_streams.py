@@ -1,0 +1,122 @@
+"""Several streams in one run: each learns what it would alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from aimclr_fast.layouts import get_layout
+from aimclr_fast.training.checkpoint import load_checkpoint, save_checkpoint
+from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from aimclr_fast.training.guard import REPORT
+from aimclr_fast.training.loop import LossReader, Pretraining
+from aimclr_fast.training.placement import place
+from aimclr_fast.training.streams import by_stream
+
+CPU = torch.device("cpu")
+
+
+def untrained(stream: str, dropout: float, device: torch.device = CPU) -> Pretraining:
+    config = TrainConfig(
+        data=DataConfig(stream=stream),
+        model=ModelConfig(channels=4, features=8, embedding=16, queue_size=16, dropout=dropout),
+        optim=OptimConfig(epochs=2, batch_size=6, lr=0.05, mining_epoch=2, clip_norm=1.0),
+        precision="fp32",
+        seed=3,
+    )
+    positions = torch.randn(20, 3, 12, 22, 1, generator=torch.Generator().manual_seed(0)).numpy()
+    store = SimpleNamespace(layout=get_layout("ui-prmd"))
+    placed = place(positions, device, "device")
+    return Pretraining(config, store, placed, torch.arange(20), device)
+
+
+def trained(stream: str, dropout: float, device: torch.device = CPU) -> Pretraining:
+    """Two epochs of three steps, the second one mining."""
+    training = untrained(stream, dropout, device)
+    for _ in range(2):
+        for losses in training.train_epoch():
+            assert losses.shape == (len(training.streams), len(REPORT))
+    return training
+
+
+def states(training: Pretraining, stream: str) -> list[dict]:
+    own = training.streams[stream]
+    momenta = {
+        name: own.optimizer.state[parameter]["momentum_buffer"]
+        for name, parameter in own.model.query_encoder.named_parameters()
+    }
+    return [own.model.state_dict(), momenta]
+
+
+def test_streams_side_by_side_are_streams_alone():
+    streams = ("motion", "joint", "bone")
+    together = trained(",".join(streams), 0.5)
+    assert tuple(together.streams) == streams
+    seen = []
+    for stream in streams:
+        alone = trained(stream, 0.5)
+        for ours, expected in zip(states(together, stream), states(alone, stream), strict=True):
+            assert ours.keys() == expected.keys()
+            for name, value in expected.items():
+                assert torch.equal(ours[name], value), f"{stream}: {name}"
+        seen.append(alone.streams[stream].model.queue)
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[1], seen[2])
+
+
+def test_streams_resume_exactly(tmp_path):
+    expected, stopped = trained("joint,bone", 0.5), untrained("joint,bone", 0.5)
+    for _ in stopped.train_epoch():
+        pass
+    next(stopped.train_epoch())
+    streams = stopped.streams.items()
+    save_checkpoint(
+        tmp_path / "checkpoint.pt",
+        models={name: stream.model for name, stream in streams},
+        optimizers={name: stream.optimizer for name, stream in streams},
+        config=stopped.config,
+        layout={},
+        epoch=stopped.epoch,
+        step=stopped.step,
+        place=stopped.place_state(),
+    )
+    resumed = untrained("joint,bone", 0.5)
+    resumed.load_state(load_checkpoint(tmp_path / "checkpoint.pt"))
+    assert len(list(resumed.train_epoch())) == 2
+    for stream in ("joint", "bone"):
+        for ours, wanted in zip(states(resumed, stream), states(expected, stream), strict=True):
+            for name, value in wanted.items():
+                assert torch.equal(ours[name], value), f"{stream}: {name}"
+
+
+@pytest.mark.cuda
+def test_streams_are_one_graph_on_a_gpu():
+    device = torch.device("cuda")
+    together = trained("joint,bone", 0.0, device)
+    assert together.graph_why_not is None
+    for stream in ("joint", "bone"):
+        alone = trained(stream, 0.0, device)
+        for ours, expected in zip(states(together, stream), states(alone, stream), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_reports_are_read_by_stream_and_skipped_steps_do_not_count():
+    reader = LossReader(["joint", "bone"])
+    report = torch.zeros(3, 2, len(REPORT))
+    report[..., REPORT.index("loss")] = torch.tensor([[1.0, 3.0], [3.0, 5.0], [torch.nan, 7.0]])
+    report[..., REPORT.index("taken")] = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    for step in report:
+        reader.add(step)
+    assert reader.latest is not None
+    assert reader.latest["bone"]["loss"] == 7.0
+    numbers = reader.epoch_mean()
+    assert (numbers["joint"]["loss"], numbers["bone"]["loss"]) == (2.0, 5.0)
+    assert by_stream(numbers)["loss"] == 3.5
+
+
+def test_one_stream_keeps_the_plain_names():
+    assert by_stream({"bone": {"loss": 1.0}}) == {"loss": 1.0}
+    both = by_stream({"joint": {"loss": 1.0}, "bone": {"loss": 4.0}})
+    assert both == {"loss": 2.5, "joint/loss": 1.0, "bone/loss": 4.0}
