@@ -12,6 +12,7 @@ processes. Exits with 1 if anything differs.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers import it; here once for all processes
 from torch import Tensor
 
 from aimclr_fast.data import open_embedded, open_store, write_store
@@ -35,6 +37,7 @@ from aimclr_fast.training.distributed import Ranks, join
 from aimclr_fast.training.guard import StepGuard
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
+from aimclr_fast.training.monitor import Monitor
 from aimclr_fast.training.placement import Batch, place
 
 CPU = torch.device("cpu")
@@ -118,11 +121,21 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
         for _ in training.train_epoch():
             if training.step == steps:
                 break
-    state = training.streams["joint"].model.state_dict()
+    state = copy.deepcopy(training.streams["joint"].model.state_dict())
+    scores = Monitor(
+        placed.data,
+        torch.from_numpy(np.array(store.labels)) % 4,  # few classes, so that some are right
+        samples[::2],
+        samples[1::2],
+        stream="joint",
+        batch_size=8,
+        ranks=ranks,
+    ).score(training.streams["joint"].model.query_encoder.float())
     every_rank = ranks.collect(digest([state, training.streams["joint"].optimizer.state_dict()]))
     if ranks.first:
         about = {"equal_queues": training.equal_queues, "equal_ranks": len(set(every_rank)) == 1}
-        torch.save({"state": state, "losses": training.losses, **about}, result)
+        about |= {"state": state, "losses": training.losses, "scores": scores.as_dict()}
+        torch.save(about, result)
 
 
 def fork(work: Callable[[], None], said: Path) -> int:
@@ -195,17 +208,31 @@ def equality(folder: Path, processes: int, steps: int, statistics: str) -> list[
     one, several = results[1], results[processes]
     weights = difference(one["state"], several["state"])
     losses = max(abs(a - b) for a, b in zip(one["losses"], several["losses"], strict=True))
+    same = several["equal_ranks"] and one["scores"] == several["scores"]
     print(
         f"{processes} processes, {statistics} statistics, {steps} steps: weights differ by "
         f"{weights:.1e} (relative), losses by {losses:.1e}; queues of all ranks equal after "
-        f"{several['equal_queues']} steps; ranks end {'' if several['equal_ranks'] else 'un'}equal",
+        f"{several['equal_queues']} steps, weights and kNN {'' if same else 'not '}at the end",
         flush=True,
     )
     moved = difference(one["state"], torch.load(folder / "start.pt", weights_only=True))
     good = max(weights, losses) < ALLOWED and several["equal_queues"] == steps
-    if not good or not several["equal_ranks"] or moved < 1e-3:
+    if not good or not same or moved < 1e-3:
         return [f"{processes} processes, {statistics}"]
     return []
+
+
+def mistake(folder: Path) -> list[str]:
+    """A mistake ends all ranks, and is said once."""
+
+    def command() -> None:
+        os.chdir(folder)
+        command_line(["--config", "tiny.yaml", "--output", "none", "--optim.batch_size", "9"])
+
+    codes = exit_codes(job(2, command, folder / "mistake.txt"))
+    said = all_said(folder / "mistake.txt").strip()
+    print(f"a mistake: exit codes {codes}: {said}")
+    return [] if codes == [2, 2] and said.count("\n") == 0 and "multiple of" in said else [said]
 
 
 def killed_rank(folder: Path, processes: int, others: int) -> list[str]:
@@ -253,6 +280,7 @@ def main() -> None:
         for processes in options.processes:
             for statistics in ("synchronised", "frozen"):
                 failures += equality(folder, processes, options.steps, statistics)
+        failures += mistake(folder)
         most = options.processes[-1]
         failures += killed_rank(folder, most, 1 if most == 2 else 2)
     if failures:

@@ -25,11 +25,12 @@ def store():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, store):
-    """Ours, of every third frame of the bone stream, with a classifier; and the authors'."""
+    """Ours: every second frame of joint, with a classifier, and bone; and the authors'."""
     folder = tmp_path_factory.mktemp("export")
     head = {"weight": torch.randn(20, 8), "bias": torch.randn(20), "class_names": store.class_names}
-    ours = checkpoint(store, stream="bone", frame_step=3) | {"classifiers": {"bone": head}}
-    save(ours, folder / "ours.pt")
+    joint = checkpoint(store, frame_step=2) | {"classifiers": {"joint": head}}
+    save(joint, folder / "joint.pt")
+    save(checkpoint(store, stream="bone", frame_step=3), folder / "bone.pt")
     torch.save(authors_state("linear"), folder / "theirs.pt")
     return folder
 
@@ -70,7 +71,8 @@ RUNS = {"safetensors": run_safetensors, "onnx": run_onnx, "torch": run_torch}
 
 
 @pytest.mark.parametrize(
-    ("form", "name"), [*((form, "ours") for form in SUFFIXES), ("safetensors", "theirs")]
+    ("form", "name"),
+    [("torch", "joint"), ("onnx", "bone"), ("safetensors", "joint"), ("safetensors", "theirs")],
 )
 def test_a_file_computes_the_same(folder, capsys, form, name):
     file = folder / f"{name}{SUFFIXES[form]}"
@@ -92,9 +94,9 @@ def test_a_file_computes_the_same(folder, capsys, form, name):
 
 def test_an_exported_encoder_takes_sequences_again(folder, store):
     file = folder / "again.safetensors"
-    command_line([str(folder / "ours.pt"), "--out", str(file)])
+    command_line([str(folder / "bone.pt"), "--out", str(file)])
     x = store.as_tensor(slice(0, 3)).permute(0, 4, 2, 3, 1)
-    ours, again = load_encoder(folder / "ours.pt"), load_encoder(file)
+    ours, again = load_encoder(folder / "bone.pt"), load_encoder(file)
     assert again.traits == ours.traits
     assert again.layout == ours.layout
     assert_near(again(x), ours(x))
@@ -118,12 +120,12 @@ def test_a_file_that_computes_something_else_does_not_appear(folder, capsys, mon
 
     monkeypatch.setitem(module._WRITERS, "safetensors", write)
     file = folder / "spoilt.safetensors"
-    assert "outputs differ by" in fails(capsys, folder / "ours.pt", "--out", file)
+    assert "outputs differ by" in fails(capsys, folder / "bone.pt", "--out", file)
     assert not list(folder.glob("*spoilt*"))
 
 
 def test_what_cannot_be_exported(folder, capsys, monkeypatch):
-    ours = folder / "ours.pt"
+    ours = folder / "bone.pt"
     assert "choose from safetensors, onnx, torch" in fails(capsys, ours, "--format", "tflite")
     assert "none.pt: no such checkpoint" in fails(capsys, folder / "none.pt")
     assert "ends in .onnx" in fails(capsys, ours, "--format", "onnx", "--out", "x.pt")
@@ -161,7 +163,7 @@ def test_odd_safetensors_files(folder, store, tmp_path, spoil):
     from safetensors.numpy import save_file
 
     file = tmp_path / "odd.safetensors"
-    command_line([str(folder / "ours.pt"), "--out", str(file)])
+    command_line([str(folder / "bone.pt"), "--out", str(file)])
     spoil(file, save_file)
     with pytest.raises(CheckpointError, match=r"odd.safetensors: not an encoder that this package"):
         load_encoder(file)

@@ -112,8 +112,12 @@ class EmbeddingModel(nn.Module):
         self.backend = "auto"
 
     def forward(self, positions: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        step = self.traits.frame_step
+        if step > 1:  # not a slice: what is traced holds for any length only if nothing is strided
+            places = torch.arange(0, positions.shape[2], step, device=positions.device)
+            positions = positions.index_select(2, places)
         x = apply_augment(
-            positions[:, :, :: self.traits.frame_step],
+            positions,
             AugmentParams(),
             layout=self.encoder.backbone.layout,
             stream=self.traits.stream,

@@ -19,6 +19,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 TIMEOUT = timedelta(minutes=30)
+# torch 2.13 has a new name for it.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 class RankLostError(RuntimeError):
@@ -76,7 +78,7 @@ class Ranks:
             return rows
         parts = rows.new_empty(self.size * len(rows), *rows.shape[1:])
         with _noticing():
-            dist.all_gather_into_tensor(parts, rows.contiguous())
+            _all_gather(parts, rows.contiguous())
         return parts
 
     def __call__(self, tensor: Tensor) -> Tensor:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .progress import LOSSES
-
+LOSSES = ("loss", "info_nce", "d3m_extreme", "d3m_dropped")
 PARTS = (*LOSSES, "gradient")  # of a step that must be finite
 #: What a step reports, as one tensor: its losses, the norm of its gradient, the mean number of
 #: positives in a row of the loss, 1 if it was taken, and how many were skipped up to now, in all

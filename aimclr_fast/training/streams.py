@@ -15,9 +15,8 @@ from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 
 from .config import TrainConfig
 from .distributed import Ranks, average_
-from .guard import StepGuard
+from .guard import LOSSES, StepGuard
 from .precision import autocast
-from .progress import LOSSES
 
 
 def build_model(config: TrainConfig, layout: Layout) -> AimCLR:

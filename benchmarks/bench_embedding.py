@@ -1,0 +1,101 @@
+"""Features of recorded sequences: preprocessing and the published encoder, per sequence.
+
+Recordings of NTU's kind, 40 to 120 frames and two bodies. The baseline prepares and encodes them
+one by one in eager PyTorch; `one_by_one` is this package used in the same way, `batches` as it is
+meant to be, and `network` is the encoder alone on sequences that are prepared. FLOP are those of
+the network; sequences a second are 1000 over the milliseconds.
+"""
+
+from __future__ import annotations
+
+import torch
+from baseline.encoder import Encoder as BaselineEncoder
+from bench_skeleton_augment import LAYOUT
+from bench_stgcn_block import EMBEDDING
+from bench_stgcn_block import work as training_work
+from harness import BASELINE, Bench, Case, cases
+from limits import Work
+from measure import Step
+
+from aimclr_fast.encoder import Encoder, Traits
+from aimclr_fast.evaluation.embedding import EmbeddingModel
+from aimclr_fast.nn import STGCN, SkeletonEncoder
+
+CPU_SIZES = [{"N": 64}]
+GPU_SIZES = [{"N": 1024}]
+
+
+class Inputs:
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        torch.manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
+        lengths = torch.randint(40, 121, (case["N"],), generator=generator).tolist()
+        self.sequences = [
+            torch.randn(2, frames, LAYOUT.num_joints, 3, generator=generator).numpy()
+            for frames in lengths
+        ]
+        encoder = SkeletonEncoder(STGCN(LAYOUT), EMBEDDING)
+        self.encoder = Encoder(EmbeddingModel(encoder, Traits()), torch.device(case.device))
+        self.size = case["N"]
+
+
+def baseline(inputs: Inputs) -> Step:
+    device = inputs.case.device
+    network = BaselineEncoder(LAYOUT).to(device).eval()
+
+    @torch.inference_mode()
+    def run() -> None:
+        for sequence in inputs.sequences:
+            network(torch.from_numpy(inputs.encoder.prepare(sequence))[None].to(device)).cpu()
+
+    return Step(run, calls=inputs.size, host=True)
+
+
+def one_by_one(inputs: Inputs) -> Step:
+    def run() -> None:
+        for sequence in inputs.sequences:
+            inputs.encoder(sequence).cpu()
+
+    return Step(run, calls=inputs.size, host=True)
+
+
+def batches(inputs: Inputs) -> Step:
+    return Step(lambda: inputs.encoder(inputs.sequences).cpu(), calls=inputs.size, host=True)
+
+
+def network(inputs: Inputs) -> Step:
+    ready = torch.stack([torch.from_numpy(inputs.encoder.prepare(s)) for s in inputs.sequences])
+    ready = ready.to(inputs.case.device)
+
+    @torch.inference_mode()
+    def run() -> None:
+        for batch in ready.split(64):
+            inputs.encoder.model(batch)
+
+    return Step(run, calls=inputs.size)
+
+
+def work(case: Case) -> Work:
+    """Of one sequence, forward alone."""
+    return Work(flop=training_work(case).flop / 3 / case["N"], precision=case.precision)
+
+
+BENCH = Bench(
+    op="embedding",
+    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "fp32", "tf32"),
+    inputs=Inputs,
+    work=work,
+    providers={
+        BASELINE: baseline,
+        "one_by_one": one_by_one,
+        "batches": batches,
+        "network": network,
+    },
+    package=("one_by_one", "batches"),
+)
+
+
+@BENCH.parametrize()
+def test_embedding(compare, case, provider):
+    compare(BENCH, case, provider)
