@@ -9,6 +9,7 @@ sending parts of it early, as DistributedDataParallel does; and a step stays one
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -169,7 +170,8 @@ def _noticing() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Without the place in gloo's sources and its advice.
+        reason = re.sub(r"^\[[^]]*\] ", "", str(error)).splitlines()[0].partition(". ")[0]
         raise RankLostError(
             f"another process of the job has ended or cannot be reached ({reason})"
         ) from error

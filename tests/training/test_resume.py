@@ -311,6 +311,18 @@ def test_a_sample_that_is_not_finite_is_skipped_or_named(tiny, capsys):
     assert f"samples {SPOILT} hold coordinates that are not finite" in error
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("graph", ["true", "false"])
+def test_a_gpu_skips_on_its_own(tiny, graph):
+    options = ("--data.store", "spoilt", "--device", "cuda", "--optim.epochs", "6")
+    train(f"gpu-{graph}", *options, "--cuda_graph", graph)
+    assert read_metrics(Path(f"gpu-{graph}"))[-1]["skipped"] == 6
+    state = load_checkpoint(f"gpu-{graph}/checkpoint.pt")
+    tensors = state["models"]["joint"].values()
+    assert all(tensor.isfinite().all() for tensor in tensors)
+    assert int(state["models"]["joint"]["queue_ptr"]) == (6 * 3 - 6) * 8 % 32
+
+
 def test_the_fused_step_skips_as_the_plain_one_does(tiny):
     """A GPU tells the optimiser by a flag on the device; torch's CPU kernels know it as well."""
     from aimclr_fast.data import open_store
