@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers import it; here once for all processes
 
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.train import command_line

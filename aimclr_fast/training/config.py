@@ -12,6 +12,7 @@ from .placement import PLACEMENTS
 from .precision import PRECISIONS
 
 SCHEDULES = ("step", "cosine")
+BATCH_STATISTICS = ("rank", "synchronised")
 
 
 class ConfigError(ValueError):
@@ -89,7 +90,8 @@ class OptimConfig:
 
     Attributes:
         epochs: passes over the training samples.
-        batch_size: sequences per step; the last, incomplete batch of an epoch is dropped.
+        batch_size: sequences per step, over all processes; the last, incomplete batch of an epoch
+            is dropped.
         lr: base learning rate.
         momentum: of the optimiser.
         weight_decay: of the optimiser.
@@ -151,6 +153,10 @@ class TrainConfig:
         placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
             place), mmap (in the file, read one batch ahead), or auto for the first that is large
             enough.
+        batch_statistics: with several processes, what batch norm and energy-based dropping take for
+            the batch in training: rank (each process's share; the running statistics are the mean
+            over processes) or synchronised (the global batch, as one process would have it; with
+            the reference's slower blocks).
         precision: what the encoder computes in: fp32, tf32, bf16 (statistics and losses stay in
             float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.
         cuda_graph: on a GPU, launch each step as one CUDA graph.
@@ -178,6 +184,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     placement: str = "auto"
+    batch_statistics: str = "rank"
     precision: str = "auto"
     cuda_graph: bool = True
     backend: str = "auto"
@@ -254,6 +261,8 @@ class TrainConfig:
         require(self.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
         require(self.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
         require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+        known = ", ".join(BATCH_STATISTICS)
+        require(self.batch_statistics in BATCH_STATISTICS, "batch_statistics", f"one of {known}")
         require(self.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
         require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
         require(self.profile >= 0, "profile", "at least 0")
