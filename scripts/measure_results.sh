@@ -22,10 +22,9 @@ for method in aimclr skeletonclr; do
         --csv "$out/$method.csv" -- --data "$store" --method "$method" "$@"
     checkpoints=("$out/$method"/seed*/checkpoint.pt)
     # What is not the encoder's own is measured once, beside AimCLR.
-    baselines=false
-    [[ $method == aimclr ]] && baselines=true
-    evaluate linear "$method" "${checkpoints[@]}" --sweep true --standardize true \
-        --baselines "$baselines" --scratch.epochs 10
+    baselines=()
+    [[ $method == aimclr ]] && baselines=(--baselines --scratch.epochs 10)
+    evaluate linear "$method" "${checkpoints[@]}" --sweep true --standardize true "${baselines[@]}"
     evaluate semi "$method" "${checkpoints[@]}" --labels '[5%,10%]' --tune linear
     evaluate retrieval "$method" "${checkpoints[@]}"
     evaluate cluster "$method" "${checkpoints[@]}"
