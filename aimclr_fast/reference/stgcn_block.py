@@ -55,7 +55,8 @@ def normalise(
         y = centred * factor[:, None, None] + norm[1][:, None, None]
         return y.to(x.dtype), torch.stack((mean, variance)).detach()
     mean, unbiased = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device).unbind()
-    y = F.batch_norm(x, mean, unbiased, norm[0], norm[1], training=True, momentum=1.0, eps=eps)
+    scale, shift = norm.to(dtype)
+    y = F.batch_norm(x, mean, unbiased, scale, shift, training=True, momentum=1.0, eps=eps)
     count = x.numel() // x.shape[1]
     return y, torch.stack((mean, unbiased * ((count - 1) / count)))
 

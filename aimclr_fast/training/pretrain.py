@@ -101,9 +101,11 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             if state is not None:
                 training.load_state(state)
             elif folder is not None:
+                folder.describe(config, data, **_about(path, store, device, picked, ranks))
+            # After run.json, by which a run that was killed here is known to be one.
+            if folder is not None and not (path / "config.yaml").exists():
                 with written_whole(path / "config.yaml") as temporary:
                     temporary.write_text(config_text, encoding="utf-8")
-                folder.describe(config, data, **_about(path, store, device, picked, ranks))
         say(_opening(config, store, training, test_index))
         say(f"backends: {', '.join(f'{op} {backend}' for op, backend in picked.items())}")
         if state is not None:

@@ -72,7 +72,8 @@ class StopSignals:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, a signal ends the block at once: for what changes nothing that is saved.
+        """Inside, a signal ends the block at once: for what is done again on resuming, and writes
+        files whole or not at all.
 
         Among several processes it does not, for they must leave together.
         """
