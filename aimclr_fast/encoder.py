@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ._checkpoint import FORMAT, CheckpointError, check_format, read_file
+from ._devices import usable_device
 from .data.preprocessing import Preprocessing
 from .data.readers._names import NTU, PKU
 from .evaluation.embedding import Classified, EmbeddingModel, Encoder, Traits, with_classifier
@@ -74,8 +74,7 @@ def load_encoder(
         torch.Size([2, 256])
     """
     file = Path(path)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = usable_device(device)
     try:
         encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
         if class_names is not None:
@@ -95,7 +94,7 @@ def load_encoder(
         traits = replace(traits, bodies=bodies)
     model = EmbeddingModel(encoder, traits)
     model.backend = encoder.backend = backend
-    return Encoder(model, torch.device(device))
+    return Encoder(model, where)
 
 
 def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:

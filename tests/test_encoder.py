@@ -260,6 +260,38 @@ def test_arguments_that_do_not_fit(tmp_path, saved):
         load_encoder(tmp_path / "code.pt")
 
 
+def endless():
+    inside: list = []
+    inside.append(inside)
+    return inside
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"models": torch.eye(3).to_sparse()},
+        {"models": endless()},
+        {"sha256": torch.ones(2)},
+    ],
+)
+def test_what_has_no_checksum_is_damaged(tmp_path, odd):
+    torch.save({"format": 3, **odd}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x.pt: damaged"):
+        load_encoder(tmp_path / "x.pt")
+
+
+def test_a_format_that_is_a_tensor(tmp_path):
+    torch.save({"format": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x.pt: not a checkpoint of aimclr_fast"):
+        load_encoder(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", ""])
+def test_devices_that_are_not_there(saved, device):
+    with pytest.raises(ValueError, match=f"device is '{device}', which cannot be used here"):
+        load_encoder(saved(), device=device)
+
+
 def test_sequences_that_cannot_be_used(saved, store, rows):
     encoder = load_encoder(saved())
     good = rows[0, 0].numpy()

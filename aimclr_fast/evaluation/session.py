@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
+from aimclr_fast._devices import usable_device
 from aimclr_fast._files import written_whole
 from aimclr_fast.data import Store, resolve_store
 from aimclr_fast.data.store import sha256
@@ -131,7 +132,10 @@ class Session:
             raise EvaluationError("encode_batch must be at least 1, and threads at least 0")
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.device = usable_device(options.device)
+        try:
+            self.device = usable_device(options.device)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from error
         self.store: Store = resolve_store(options.data)
         self.folder = Path(
             options.output
@@ -246,23 +250,6 @@ class Session:
             append_results(Path(self.options.csv), self.rows, date)
         print_tables(self.rows, self.console)
         self.say(f"saved: {saved}{f', added to {self.options.csv}' if csv else ''}")
-
-
-def usable_device(name: str) -> torch.device:
-    """`name` as a device; "auto" is a GPU where there is one.
-
-    Raises:
-        EvaluationError: it cannot be used here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise EvaluationError(f"device is {name!r}, which cannot be used here: {reason}") from error
-    return device
 
 
 def print_tables(rows: Sequence[Row], console: Console) -> None:

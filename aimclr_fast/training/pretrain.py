@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 import aimclr_fast
+from aimclr_fast._devices import usable_device
 from aimclr_fast.data import Store, resolve_store, split
 from aimclr_fast.nn import METHODS
 from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
@@ -21,7 +22,7 @@ from aimclr_fast.ops._dispatch import BackendError, pick
 
 from .checkpoint import written_whole
 from .config import ConfigError, TrainConfig
-from .loop import Pretraining, pick_device
+from .loop import Pretraining
 from .metrics import MetricsLog
 from .monitor import Monitor
 from .placement import PlacementError, place
@@ -57,7 +58,10 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     except ValueError as error:
         raise ConfigError(f"data.protocol: {error}") from error
     config.validate(len(train_index))
-    device = _usable_device(config.device)
+    try:
+        device = usable_device(config.device)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     if device.type == "cpu" and config.precision in ("tf32", "bf16"):
         raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
     picked = _pick_backends(config, device)
@@ -129,18 +133,6 @@ def _monitors(
         stream: Monitor(data, labels, train_index, test_index, stream=stream, batch_size=size)
         for stream in config.data.streams
     }
-
-
-def _usable_device(name: str) -> torch.device:
-    try:
-        device = pick_device(name)
-        torch.zeros(1, device=device)
-        if device.index is not None:
-            torch.cuda.set_device(device)  # streams and graphs belong to the current one
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device is {name!r}, which cannot be used here: {reason}") from error
-    return device
 
 
 def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
