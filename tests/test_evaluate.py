@@ -89,10 +89,11 @@ def place(tmp_path_factory):
 def run(place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
 
-    def command(protocol, *arguments, data="store"):
+    def command(protocol, *arguments, data="store", labels=None):
         options = ["--data", data, "--protocol", "odd-even", "--output", str(tmp_path / "out")]
         options += ["--csv", str(tmp_path / "results.csv"), "--threads", "1"]
-        command_line([protocol, *arguments, *options, *QUICK.get(protocol, [])])
+        options += [*QUICK.get(protocol, []), *(["--labels", labels] if labels else [])]
+        command_line([protocol, *arguments, *options])
         return json.loads((tmp_path / "out" / "results.json").read_text())
 
     return command
@@ -132,6 +133,7 @@ def test_every_protocol_saves_what_it_measured(run, tmp_path, protocol, checkpoi
     if protocol == "semi":
         assert [row["draw"] for row in rows] == [0, 1]
         assert rows[0]["details"]["labels"] == 2 * CLASSES
+        assert {row["setting"].split(", ")[0] for row in rows} == {"2 a class (8 labels)"}
     if protocol == "linear":
         head = torch.load(tmp_path / "out" / rows[0]["details"]["head"], weights_only=True)
         assert head["weight"].shape == (CLASSES, 8)
@@ -167,6 +169,13 @@ def test_searched_weights_say_so(run):
     details = results["rows"][-1]["details"]
     assert "training samples; no test sample" in details["weights_from"]
     assert sum(details["weights"].values()) == pytest.approx(1)
+
+
+def test_a_share_says_how_many_labels_it_came_to(run):
+    options = ["--tune", "linear", "--linear.epochs", "1"]
+    rows = run("semi", "joint.pt", *options, labels="[1%,20%]")["rows"]
+    # 24 training samples of 4 classes: at least one of each, and 4.8 rounded to one of each.
+    assert {row["setting"].split(", ")[0] for row in rows} == {"1% (4 labels)", "20% (4 labels)"}
 
 
 def test_figures_are_all_drawn(run, tmp_path):

@@ -222,7 +222,9 @@ def semi(
     for amount, count in amounts.items():
         for draw in range(config.draws):
             rows = draw_labelled(labels, count, seed=seed + draw)
-            say(f"{subject.features}: {amount} of the labels, draw {draw + 1}/{config.draws} ...")
+            share = amount if str(amount).strip().endswith("%") else f"{amount} a class"
+            setting = f"{share} ({len(rows)} labels)"  # a share is rounded to whole classes
+            say(f"{subject.features}: {setting}, draw {draw + 1}/{config.draws} ...")
             if features is None:
                 assert subject.encoder is not None
                 outcome, _ = finetune(
@@ -235,7 +237,7 @@ def semi(
                 )
                 outcome = linear_evaluation(few, head, seed=seed + draw)
             details = {**outcome.details, "labels_per_class": count, "labels": len(rows)}
-            yield replace(outcome, details=details, setting=f"{amount} labels", draw=draw)
+            yield replace(outcome, details=details, setting=setting, draw=draw)
 
 
 def differences(config: Any) -> str:
