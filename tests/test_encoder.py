@@ -264,10 +264,10 @@ def test_files_that_are_no_heads(tmp_path, saved):
     file = saved()
     with pytest.raises(CheckpointError, match="not a classifier that `evaluate linear` saved"):
         load_encoder(file, head=file)
-    with pytest.raises(CheckpointError, match="none.pt: no such"):
+    with pytest.raises(CheckpointError, match=r"none.pt: no such"):
         load_encoder(file, head=tmp_path / "none.pt")
     torch.save({"format": "linear head 1", "stream": "joint"}, tmp_path / "h.pt")
-    with pytest.raises(CheckpointError, match="h.pt: was trained on the features of another"):
+    with pytest.raises(CheckpointError, match=r"h.pt: was trained on the features of another"):
         load_encoder(file, head=tmp_path / "h.pt")
 
 

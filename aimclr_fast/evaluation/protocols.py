@@ -246,7 +246,7 @@ def semi(
 #: Fields of a run's configuration that do not change what it learns, or have a column of their own.
 _APART = {
     "seed", "output", "resume", "device", "placement", "cuda_graph", "backend", "encoder_backend",
-    "threads", "profile", "monitor",
+    "threads", "profile", "monitor", "save_every", "save_steps", "save_seconds", "keep",
 }  # fmt: skip
 _ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "init")
 
