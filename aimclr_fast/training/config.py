@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from aimclr_fast._schedule import SCHEDULES
 from aimclr_fast.functional import STREAMS, AugmentConfig
 from aimclr_fast.nn import METHODS, Parts
 from aimclr_fast.nn.aimclr import INITS
@@ -11,7 +12,6 @@ from aimclr_fast.nn.aimclr import INITS
 from .placement import PLACEMENTS
 from .precision import PRECISIONS
 
-SCHEDULES = ("step", "cosine")
 BATCH_STATISTICS = ("rank", "synchronised")
 
 

@@ -26,13 +26,6 @@ READ_BACK = 0.25  # seconds between two readings of the losses: reading waits fo
 TAKEN = REPORT.index("taken")
 
 
-def pick_device(name: str) -> torch.device:
-    """`name` as a device; "auto" is a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
 class Pretraining:
     """The state of a run and the step that moves it.
 

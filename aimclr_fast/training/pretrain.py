@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 import aimclr_fast
+from aimclr_fast._devices import usable_device
 from aimclr_fast.data import Store, resolve_store, split
 from aimclr_fast.nn import METHODS
 from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
@@ -22,7 +23,7 @@ from aimclr_fast.ops._dispatch import BackendError, pick
 from .checkpoint import CheckpointError, written_whole
 from .config import ConfigError, TrainConfig
 from .distributed import OtherRankError, RankLostError, Ranks, join
-from .loop import Pretraining, pick_device
+from .loop import Pretraining
 from .metrics import MetricsLog
 from .monitor import Monitor
 from .placement import PlacementError, place
@@ -181,15 +182,11 @@ def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
 
 def _usable_device(name: str, ranks: Ranks) -> torch.device:
     try:
-        device = pick_device(name)
+        device = usable_device(name)
         if device.type == "cuda" and ranks.size > 1:
-            device = torch.device("cuda", ranks.local_rank)
-        torch.zeros(1, device=device)
-        if device.index is not None:
-            torch.cuda.set_device(device)  # streams and graphs belong to the current one
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device is {name!r}, which cannot be used here: {reason}") from error
+            device = usable_device(f"cuda:{ranks.local_rank}")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return device
 
 
