@@ -40,7 +40,8 @@ def check_format(path: str | Path, state: Any) -> dict[str, Any]:
         CheckpointError: it is something else, or damaged.
     """
     form = state.get("format") if isinstance(state, dict) else None
-    if type(form) is not int or form != FORMAT:  # not a tensor, which has no truth
+    # A tensor would have no truth.
+    if not isinstance(state, dict) or type(form) is not int or form != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of aimclr_fast (format {FORMAT})")
     try:
         found = digest({name: value for name, value in state.items() if name != "sha256"})

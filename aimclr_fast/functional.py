@@ -17,6 +17,7 @@ from .ops import eadm_pool as _eadm_pool
 from .ops import queue_contrast as _queue_contrast
 from .ops import skeleton_augment as _skeleton_augment
 from .ops import stgcn_block as _stgcn_block
+from .ops._checks import check_number
 from .reference.skeleton_augment import STREAMS, AugmentConfig, AugmentParams
 
 __all__ = [
@@ -331,6 +332,15 @@ def stgcn_block(
     """
     if isinstance(residual, str) and residual not in ("none", "identity"):
         raise ValueError(f"residual must be 'none', 'identity' or a convolution, got {residual!r}")
+    for name, pair in (("spatial", spatial), ("temporal", temporal), ("residual", residual)):
+        if name == "residual" and isinstance(pair, str):
+            continue
+        if (
+            not isinstance(pair, tuple | list)
+            or [isinstance(t, Tensor) for t in pair] != [True] * 2
+        ):
+            raise TypeError(f"{name} must be a weight and a bias, got {type(pair).__name__}")
+    check_number("keep_prob", keep_prob)
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
     beside_weight, beside_bias = (None, None) if isinstance(residual, str) else residual

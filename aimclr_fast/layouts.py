@@ -245,9 +245,12 @@ def get_layout(spec: str | os.PathLike[str] | Layout) -> Layout:
 
     Raises:
         ValueError: no such built-in name (the message lists them), or the file is invalid.
+        TypeError: it is none of these.
     """
     if isinstance(spec, Layout):
         return spec
+    if not isinstance(spec, str | os.PathLike):
+        raise TypeError(f"layout must be a name, a path or a Layout, got {type(spec).__name__}")
     if isinstance(spec, str) and spec in LAYOUTS:
         return LAYOUTS[spec]
     if Path(spec).suffix.lower() in (".yaml", ".yml"):

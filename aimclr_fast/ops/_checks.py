@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+from typing import Any
+
 import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# More than any memory holds. A tensor with strides of 0 can claim as many, and reading them takes
+# for ever.
+MOST_ELEMENTS = 2**44
+
+
+def check_type(name: str, value: object, wanted: Any, words: str) -> None:
+    """`words` say what is wanted: "a tensor"."""
+    if not isinstance(value, wanted):
+        raise TypeError(f"{name} must be {words}, got {type(value).__name__}")
+
+
+def check_integer(name: str, value: Any) -> None:
+    """An integer, or one that torch.compile knows by a name; not a bool."""
+    if isinstance(value, bool) or not isinstance(value, Integral | torch.SymInt):
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+
+
+def check_number(name: str, value: Any) -> None:
+    """A real number, not a bool."""
+    if isinstance(value, bool) or not isinstance(value, Real | torch.SymInt | torch.SymFloat):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
 
 
 def check_shape(name: str, tensor: Tensor, *expected: int | str) -> None:
     """`expected` sizes are numbers, or letters for sizes that are free."""
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}")
+    check_type(name, tensor, Tensor, "a tensor")
+    if tensor.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
     fits = tensor.dim() == len(expected) and all(
         isinstance(want, str) or have == want
         for have, want in zip(tensor.shape, expected, strict=True)
@@ -19,6 +44,8 @@ def check_shape(name: str, tensor: Tensor, *expected: int | str) -> None:
     if not fits:
         wanted = ", ".join(str(size) for size in expected)
         raise ValueError(f"{name} must have shape [{wanted}], got {list(tensor.shape)}")
+    if not torch.compiler.is_compiling() and tensor.numel() >= MOST_ELEMENTS:
+        raise ValueError(f"{name} must have fewer than 2^44 elements, got {list(tensor.shape)}")
 
 
 def check_dtype(name: str, tensor: Tensor, *dtypes: torch.dtype) -> None:

@@ -15,7 +15,15 @@ from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.reference import skeleton_augment as reference
 from aimclr_fast.reference.skeleton_augment import STREAMS, AugmentParams
 
-from ._checks import FLOATS, check_dtype, check_range, check_same_device, check_shape
+from ._checks import (
+    FLOATS,
+    check_dtype,
+    check_integer,
+    check_range,
+    check_same_device,
+    check_shape,
+    check_type,
+)
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not, cuda_why_not, current_stream
 from .skeleton_augment import (
@@ -271,10 +279,16 @@ def apply_augment(
     check_joints("x", x, layout)
     check_dtype("x", x, *FLOATS)
     check_streams((stream,))
-    if crop_ratio < 1:
-        raise ValueError(f"crop_ratio must be at least 1, got {crop_ratio}")
-    if blur_taps < 1 or blur_taps % 2 == 0:
-        raise ValueError(f"blur_taps must be odd and positive, got {blur_taps}")
+    check_type("params", params, AugmentParams, "AugmentParams")
+    check_type("blur_normalize", blur_normalize, bool, "a bool")
+    check_integer("crop_ratio", crop_ratio)
+    check_integer("blur_taps", blur_taps)
+    if not 1 <= crop_ratio < 2**31:
+        raise ValueError(f"crop_ratio must lie in 1..2^31-1, got {crop_ratio}")
+    if not 1 <= blur_taps <= reference.MOST_BLUR_TAPS or blur_taps % 2 == 0:
+        raise ValueError(
+            f"blur_taps must be odd, from 1 to {reference.MOST_BLUR_TAPS}, got {blur_taps}"
+        )
     for name, value in vars(params).items():
         if value is not None:
             check_shape(f"params.{name}", value, len(x), *PARAM_SHAPES.get(name, ()))
@@ -287,6 +301,7 @@ def apply_augment(
             check_range("params.axis_mask", params.axis_mask, -1, 2)
     if noise is not None:
         check_shape("noise", noise, *x.shape)
+        check_dtype("noise", noise, *FLOATS)
         check_same_device(x=x, noise=noise)
         noise = noise.to(x.dtype)
     elif params.noise_std is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from aimclr_fast import native
 from aimclr_fast.reference import eadm_pool as reference
 
-from ._checks import FLOATS, check_dtype, check_shape
+from ._checks import FLOATS, check_dtype, check_number, check_shape
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
 from ._triton import triton_why_not
@@ -263,9 +264,11 @@ def eadm_pool(
     check_dtype("x", x, *FLOATS)
     if x.shape[2] * x.shape[3] == 0:
         raise ValueError(f"x must have at least one frame and one joint, got {list(x.shape)}")
+    check_number("keep_prob", keep_prob)
+    check_number("e_lambda", e_lambda)
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
-    if not e_lambda > 0.0:
-        raise ValueError(f"e_lambda must be positive, got {e_lambda}")
+    if not 0.0 < e_lambda < math.inf:
+        raise ValueError(f"e_lambda must be positive and finite, got {e_lambda}")
     pooled, pooled_drop = choose("eadm_pool", BACKENDS, backend, x)(x, keep_prob, e_lambda)
     return pooled, pooled_drop

@@ -7,6 +7,7 @@ pass only scales what the forward pass saved.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -16,7 +17,14 @@ from torch.autograd.function import once_differentiable
 from aimclr_fast import native
 from aimclr_fast.reference import queue_contrast as reference
 
-from ._checks import FLOATS, check_dtype, check_same_device, check_shape
+from ._checks import (
+    FLOATS,
+    check_dtype,
+    check_integer,
+    check_number,
+    check_same_device,
+    check_shape,
+)
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
 from ._triton import product_precision, triton_why_not
@@ -229,8 +237,10 @@ def queue_contrast(
     check_same_device(**rows, queue=queue)
     if n == 0:
         raise ValueError("query has no rows, so the mean over rows is not defined")
-    if not temperature > 0.0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_number("temperature", temperature)
+    check_integer("topk", topk)
+    if not 0.0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
     if not 0 <= topk <= len(queue):
         raise ValueError(f"topk must lie in 0..{len(queue)} (the queue's size), got {topk}")
     if precision is not None and precision not in PRECISIONS:

@@ -16,7 +16,16 @@ from aimclr_fast.reference import philox
 from aimclr_fast.reference import skeleton_augment as reference
 from aimclr_fast.reference.skeleton_augment import STREAMS, AugmentConfig
 
-from ._checks import FLOATS, check_dtype, check_range, check_same_device, check_shape
+from ._checks import (
+    FLOATS,
+    MOST_ELEMENTS,
+    check_dtype,
+    check_integer,
+    check_range,
+    check_same_device,
+    check_shape,
+    check_type,
+)
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not, cuda_why_not, current_stream
 
@@ -99,10 +108,11 @@ def scale_of(data: Tensor) -> float:
 
 
 def check_streams(streams: Sequence[str]) -> None:
+    check_type("streams", streams, list | tuple, "a list of names")
     if not streams:
         raise ValueError(f"streams must name at least one of {', '.join(STREAMS)}")
     for stream in streams:
-        if stream not in STREAMS:
+        if not isinstance(stream, str) or stream not in STREAMS:
             raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
     if len(set(streams)) != len(streams):
         raise ValueError(f"streams must differ, got {', '.join(streams)}")
@@ -328,6 +338,7 @@ def skeleton_augment(
     layout = get_layout(layout)
     check_joints("data", data, layout)
     check_dtype("data", data, *FLOATS, torch.int16)
+    check_type("config", config, AugmentConfig, "an AugmentConfig")
     check_shape("index", index, "N")
     check_dtype("index", index, torch.int64, torch.int32)
     if not (data.is_cpu and index.is_cuda and data.is_pinned()):
@@ -337,14 +348,20 @@ def skeleton_augment(
         check_shape("step", step)
         check_dtype("step", step, torch.int64)
         check_same_device(index=index, step=step)
-    elif not 0 <= step < 2**32:
-        raise ValueError(f"step must lie in 0..2^32-1, got {step}")
+    else:
+        check_integer("step", step)
+        if not 0 <= step < 2**32:
+            raise ValueError(f"step must lie in 0..2^32-1, got {step}")
+    check_integer("seed", seed)
+    check_integer("offset", offset)
     if not 0 <= offset <= 2**32 - len(index):
         raise ValueError(f"offset must lie in 0..2^32-N, got {offset}")
-    dtype = dtype or torch.float32
-    if dtype not in FLOATS:
+    dtype = torch.float32 if dtype is None else dtype
+    if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
         raise TypeError(f"dtype must be floating point, got {dtype}")
     if not torch.compiler.is_compiling():  # the compiled backends look, too
+        if len(index) * data[:1].numel() >= MOST_ELEMENTS:
+            raise ValueError(f"index must make views of fewer than 2^44 elements, got {len(index)}")
         check_range("index", index, 0, len(data) - 1)
         if isinstance(step, Tensor):
             check_range("step", step, 0, 2**32 - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,14 @@ from torch.autograd.function import once_differentiable
 from aimclr_fast.reference import stgcn_block as reference
 
 from . import _stgcn_block_cpp as cpp
-from ._checks import FLOATS, check_dtype, check_same_device, check_shape
+from ._checks import (
+    FLOATS,
+    check_dtype,
+    check_integer,
+    check_number,
+    check_same_device,
+    check_shape,
+)
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not
 from ._triton import product_precision, triton_why_not
@@ -317,8 +325,17 @@ def _check(inputs: Inputs, settings: Settings) -> None:
     check_shape("spatial_weight", inputs.spatial_weight, len(adjacency) * channels, width, 1, 1)
     check_shape("spatial_bias", inputs.spatial_bias, len(adjacency) * channels)
     check_shape("temporal_weight", inputs.temporal_weight, channels, channels, "K", 1)
+    if 0 in (width, frames, joints, len(adjacency), channels):
+        raise ValueError(
+            "x, adjacency and temporal_bias must have at least one channel, frame, joint and part, "
+            f"got shapes {list(x.shape)}, {list(adjacency.shape)} and [{channels}]"
+        )
     if inputs.temporal_weight.shape[2] % 2 == 0:
         raise ValueError(f"K must be odd, got temporal_weight {list(inputs.temporal_weight.shape)}")
+    check_integer("stride", settings.stride)
+    check_number("eps", settings.eps)
+    if not 0.0 < settings.eps < math.inf:
+        raise ValueError(f"eps must be positive and finite, got {settings.eps}")
     if settings.stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {settings.stride}")
     shorter = -(-frames // settings.stride)

@@ -13,6 +13,7 @@ from torch import Tensor
 from . import philox
 
 STREAMS = ("joint", "motion", "bone")
+MOST_BLUR_TAPS = 9999  # any more is a mistake that costs minutes
 
 
 class View(IntEnum):
@@ -50,7 +51,7 @@ class AugmentConfig:
         noise_prob: probability of additive Gaussian noise.
         noise_std: standard deviation of the noise, in metres.
         blur_prob: probability of the Gaussian blur over time.
-        blur_taps: length of the blur kernel, odd.
+        blur_taps: length of the blur kernel, odd, below 10,000.
         blur_sigma_min: lower end of the blur's sigma, in frames.
         blur_sigma_max: upper end of the blur's sigma, in frames.
         blur_normalize: divide the blur's weights by their sum (the authors do not).
@@ -80,10 +81,12 @@ class AugmentConfig:
                 raise ValueError(f"{field.name} must lie in [0, 1], got {value}")
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"{field.name} must be finite and not negative, got {value}")
-        if self.crop_ratio < 1:
-            raise ValueError(f"crop_ratio must be at least 1, got {self.crop_ratio}")
-        if self.blur_taps % 2 == 0:
-            raise ValueError(f"blur_taps must be odd, got {self.blur_taps}")
+        if not 1 <= self.crop_ratio < 2**31:
+            raise ValueError(f"crop_ratio must lie in 1..2^31-1, got {self.crop_ratio}")
+        if self.blur_taps % 2 == 0 or self.blur_taps > MOST_BLUR_TAPS:
+            raise ValueError(
+                f"blur_taps must be odd and at most {MOST_BLUR_TAPS}, got {self.blur_taps}"
+            )
         if not 0 < self.blur_sigma_min <= self.blur_sigma_max:
             raise ValueError(
                 "blur_sigma_min must be positive and at most blur_sigma_max, got "
@@ -194,7 +197,7 @@ def draw_noise(
     elements = math.prod(shape)
     block_counters = counters(step, positions, view, Draw.NOISE, -(-elements // 4))
     values = philox.normal(philox.philox4x32(block_counters, philox.split_seed(seed)))
-    return values.flatten(1)[:, :elements].reshape(-1, *shape)
+    return values.flatten(1)[:, :elements].reshape(positions.numel(), *shape)
 
 
 def crop_frames(crop_start: Tensor, frames: int, crop_ratio: int) -> Tensor:

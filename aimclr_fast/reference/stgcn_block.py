@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -58,6 +59,8 @@ def normalise(
     scale, shift = norm.to(dtype)
     y = F.batch_norm(x, mean, unbiased, scale, shift, training=True, momentum=1.0, eps=eps)
     count = x.numel() // x.shape[1]
+    if not count:
+        return y, torch.full((2, x.shape[1]), math.nan, dtype=dtype, device=x.device)
     return y, torch.stack((mean, unbiased * ((count - 1) / count)))
 
 

@@ -1,0 +1,54 @@
+"""The public functions under arguments nobody should give; see functions.py for the promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("functions.py")
+#: Calls of each function; scripts/sanitize.sh and a long run by hand ask for more.
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES") or 60)
+
+
+def hostile(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROGRAM), *arguments]
+    # A crash would end this process, so that of the functions is another one.
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+
+
+def test_each_call_is_computed_or_refused_clearly():
+    done = hostile("--examples", str(EXAMPLES))
+    assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    counts = dict(re.findall(r"^(\w+: \w+) (\d+)$", done.stdout, re.MULTILINE))
+    assert len(counts) == 12, done.stdout
+    assert sum(map(int, counts.values())) >= 6 * EXAMPLES
+    print(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "found"),
+    [
+        ("functional.eadm_pool = lambda **_: ctypes.string_at(0)", "Segmentation fault"),
+        ("functional.eadm_pool = lambda **_: 1 / 0", "ZeroDivisionError"),
+        ("real = functional.eadm_pool;"
+         "functional.eadm_pool = lambda x, backend, **o:"
+         " [y + (backend == 'auto') for y in real(x, backend=backend, **o)]", "not close"),
+    ],
+)  # fmt: skip
+def test_the_property_catches(spoil, found):
+    code = (
+        f"import ctypes, runpy, sys; from aimclr_fast import functional\n{spoil}\n"
+        f"sys.argv = ['functions.py', 'eadm_pool', '--examples', '30']\n"
+        f"from inspect import isfunction\n"
+        f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert done.returncode != 0
+    assert found in done.stdout + done.stderr
