@@ -51,9 +51,16 @@ def check_format(path: str | Path, state: Any) -> dict[str, Any]:
     Raises:
         CheckpointError: it is something else, or damaged.
     """
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    form = state.get("format") if isinstance(state, dict) else None
+    # A tensor would have no truth.
+    if not isinstance(state, dict) or type(form) is not int or form != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of aimclr_fast (format {FORMAT})")
-    if state.pop("sha256", None) != digest(state):
+    try:
+        found = digest({name: value for name, value in state.items() if name != "sha256"})
+    except (RuntimeError, TypeError, ValueError, MemoryError) as error:  # none of ours
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointError(f"{path}: damaged: it has no checksum ({reason})") from error
+    if state.pop("sha256", None) != found:
         raise CheckpointError(f"{path}: damaged: its content differs from its checksum")
     return state
 

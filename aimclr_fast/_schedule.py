@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
+#: Names of schedules: times gamma at each milestone, or a half cosine to zero.
+SCHEDULES = ("step", "cosine")
+
 
 class Schedule(Protocol):
     """The fields of a configuration that decide the learning rate; epochs count from 1."""

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ._checkpoint import FORMAT, CheckpointError, check_format, read_file
+from ._devices import usable_device
 from .data.preprocessing import Preprocessing
 from .data.readers._names import NTU, PKU
+from .data.store import sha256
 from .evaluation.embedding import Classified, EmbeddingModel, Encoder, Traits, with_classifier
+from .evaluation.head_file import read_head
 from .evaluation.models import encoder_from
 from .layouts import Layout, get_layout, layout_from_dict
 from .nn import SkeletonEncoder
@@ -24,8 +26,6 @@ from .nn.official import QUERY, build_encoder, encoder_from_official, is_linear
 __all__ = ["CheckpointError", "Classified", "Encoder", "Preprocessing", "Traits", "load_encoder"]
 
 SAFETENSORS = ".safetensors"
-#: A linear classifier on features, as a checkpoint keeps it: classifiers, stream, and these.
-CLASSIFIER = ("weight", "bias", "class_names")
 METADATA = "aimclr_fast"  # the key of our description in a safetensors file
 #: Names of the classes that the authors' linear checkpoints tell apart, by their number.
 OFFICIAL_CLASSES = {60: NTU[:60], 120: NTU, 51: PKU}
@@ -34,6 +34,7 @@ OFFICIAL_CLASSES = {60: NTU[:60], 120: NTU, 51: PKU}
 def load_encoder(
     path: str | os.PathLike[str],
     *,
+    head: str | os.PathLike[str] | None = None,
     stream: str | None = None,
     layout: str | Layout | None = None,
     preprocessing: Preprocessing | None = None,
@@ -50,6 +51,8 @@ def load_encoder(
 
     Args:
         path: the file.
+        head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
+            linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
         stream: which encoder of a checkpoint with several. The authors' files do not say theirs:
             "joint" where it is left out.
         layout: skeleton of one of the authors' files; left out, the built-in layout that has the
@@ -74,10 +77,11 @@ def load_encoder(
         torch.Size([2, 256])
     """
     file = Path(path)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    where = usable_device(device)
     try:
         encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
+        if head is not None:
+            encoder, traits = _with_head(encoder, traits, Path(head), file)
         if class_names is not None:
             if len(class_names) != len(traits.class_names):
                 has = f"has {len(traits.class_names)} classes" if traits.class_names else "has none"
@@ -85,9 +89,8 @@ def load_encoder(
             traits = replace(traits, class_names=tuple(class_names))
     except CheckpointError as error:
         message = str(error)
-        raise CheckpointError(
-            message if message.startswith(str(file)) else f"{file}: {message}"
-        ) from error
+        named = message.startswith(tuple(str(Path(p)) for p in (path, head) if p is not None))
+        raise CheckpointError(message if named else f"{file}: {message}") from error
     if preprocessing is not None:
         frames = preprocessing.frames or traits.frames
         traits = replace(traits, preprocessing=preprocessing, frames=frames)
@@ -95,7 +98,7 @@ def load_encoder(
         traits = replace(traits, bodies=bodies)
     model = EmbeddingModel(encoder, traits)
     model.backend = encoder.backend = backend
-    return Encoder(model, torch.device(device))
+    return Encoder(model, where)
 
 
 def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:
@@ -109,16 +112,18 @@ def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[Skelet
         return _official(state, stream, layout)
     loaded = encoder_from(check_format(file, state), stream)
     _check_layout(layout, loaded.layout)
-    traits = _traits_of(state, loaded.config, loaded.stream)
-    encoder = _without_head(loaded.encoder)
+    return _without_head(loaded.encoder), _traits_of(state, loaded.config, loaded.stream)
+
+
+def _with_head(
+    encoder: SkeletonEncoder, traits: Traits, head: Path, file: Path
+) -> tuple[SkeletonEncoder, Traits]:
+    """With the classifier in `head`, which must have been trained on the features of `file`."""
+    found = read_head(head, stream=traits.stream, checkpoint_sha256=sha256(file))
     try:
-        classifier = state.get("classifiers", {}).get(loaded.stream)
-        if classifier is None:
-            return encoder, traits
-        return with_classifier(encoder, traits, *(classifier[n] for n in CLASSIFIER))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"the classifier does not fit the encoder ({reason})") from error
+        return with_classifier(encoder, traits, *found)
+    except ValueError as error:
+        raise CheckpointError(f"{head}: does not fit the encoder: {error}") from error
 
 
 def _official(

@@ -179,6 +179,7 @@ def parser() -> Parser:
     )
     add = command.add_argument
     add("checkpoint", type=str, help="a checkpoint of training, or one of the authors'")
+    add("--head", type=str, default=None, help="its classifier, of `evaluate linear`")
     add("--format", type=str, default="safetensors", help=", ".join(SUFFIXES))
     add("--out", type=str, default=None, help="file to write; default: beside the checkpoint")
     add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
@@ -200,7 +201,9 @@ def main(arguments: list[str]) -> None:
     if not out.parent.is_dir():
         raise UserError(f"{out}: no such folder to write to")
     try:
-        encoder = load_encoder(source, stream=given.stream, layout=given.layout, device="cpu")
+        encoder = load_encoder(
+            source, head=given.head, stream=given.stream, layout=given.layout, device="cpu"
+        )
     except CheckpointError:
         raise
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from .cli import Parser, UserError, check_values, config_names, run, with_config
 from .data import StoreError
 from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
+from .training.distributed import OtherRankError, RankLostError
 from .training.pretrain import PROGRAM, pretrain
 from .training.run import DivergedError
 from .training.signals import StoppedError
@@ -55,8 +57,11 @@ def main(arguments: list[str]) -> None:
     try:
         pretrain(TrainConfig(**fields), command.dump(parsed), Console())
     except StoppedError as stop:
-        print(f"{PROGRAM}: {stop}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{PROGRAM}: {stop}", file=sys.stderr)
         raise SystemExit(128 + stop.signum) from None
+    except OtherRankError:
+        raise SystemExit(2) from None
 
 
 def _config_of_resumed(arguments: list[str]) -> str | None:
@@ -73,7 +78,7 @@ def _config_of_resumed(arguments: list[str]) -> str | None:
 
 
 def command_line(arguments: list[str]) -> None:
-    errors = (ConfigError, CheckpointError, StoreError, DivergedError, OSError)
+    errors = (ConfigError, CheckpointError, StoreError, DivergedError, RankLostError, OSError)
     run(PROGRAM, main, arguments, *errors)
 
 

@@ -52,16 +52,21 @@ def baseline(inputs: Inputs) -> Step:
     return Step(lambda: backward(inputs, inputs.train(encoder)))
 
 
-def work(case: Case) -> Work:
+def forward_flop(samples: int) -> float:
+    """Of the encoder's convolutions, over `samples` sequences."""
     _, frames, joints, bodies = SHAPE
-    flop = 0
+    total = 0
     for block in STGCN(LAYOUT).blocks:
         spatial, temporal = block.spatial.conv, block.temporal
-        rows = frames * joints * bodies * case["N"]
+        total += frames * spatial.weight.numel()
         frames = -(-frames // block.stride)
-        flop += rows * spatial.weight.numel()
-        flop += frames * joints * bodies * case["N"] * temporal.weight.numel()
-    return Work(flop=3 * 2 * flop, precision=case.precision)  # forward, and each gradient
+        total += frames * temporal.weight.numel()
+    return 2.0 * samples * bodies * joints * total
+
+
+def work(case: Case) -> Work:
+    # Forward, and the gradients of maps and of weights.
+    return Work(flop=3 * forward_flop(case["N"]), precision=case.precision)
 
 
 OURS = compiled_once(backends(op.BACKENDS, lambda inputs: inputs.x, forward, backward), {"N": 128})

@@ -2,7 +2,9 @@
 
 The baseline is fed by a DataLoader with a worker per core; this package by its own training loop.
 Published recipe: 16 channels, 256 features, K=32768, top-1. With bf16 both run their encoders
-under autocast.
+under autocast. With S=3 joint, motion and bone stream are trained in one step; the baseline trains
+them one after the other. The limit is that of the encoder's products. `step.py` shows it by the
+sequence.
 """
 
 from __future__ import annotations
@@ -17,18 +19,20 @@ from baseline.augment import AugmentedViews, batches
 from baseline.model import AimCLR as BaselineModel
 from baseline.model import Training
 from bench_skeleton_augment import LAYOUT, SHAPE, WORKERS
+from bench_stgcn_block import forward_flop
 from harness import BASELINE, Bench, Case, cases
 from limits import Work
 from measure import Step
 
-from aimclr_fast.training.config import ModelConfig, OptimConfig, TrainConfig
+from aimclr_fast.functional import STREAMS
+from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place
 
 SEQUENCES = 1024
 TOPK = 1
-CPU_SIZES = [{"N": 16}]  # the baseline takes 1.5 s a step
-GPU_SIZES = [{"N": n} for n in (32, 128, 512, 1024)]
+CPU_SIZES = [{"N": 16, "S": 1}, {"N": 16, "S": 3}]  # the baseline takes over a second a step
+GPU_SIZES = [{"N": n, "S": 1} for n in (32, 128, 512, 1024)] + [{"N": 128, "S": 3}]
 
 
 class Inputs:
@@ -39,14 +43,24 @@ class Inputs:
         torch.manual_seed(0)
 
 
+def streams(case: Case) -> tuple[str, ...]:
+    return STREAMS[: case["S"]]
+
+
 def baseline(inputs: Inputs) -> Step:
     case = inputs.case
-    loader = batches(AugmentedViews(inputs.data, LAYOUT), case["N"], WORKERS, WORKERS)
-    training = Training(BaselineModel(), case.device, half=case.precision == "bf16")
+    runs = [
+        (
+            batches(AugmentedViews(inputs.data, LAYOUT, stream=name), case["N"], WORKERS, WORKERS),
+            Training(BaselineModel(), case.device, half=case.precision == "bf16"),
+        )
+        for name in streams(case)
+    ]
 
     def run() -> None:
-        for _ in range(WORKERS):
-            training.step(next(loader), TOPK)
+        for loader, training in runs:
+            for _ in range(WORKERS):
+                training.step(next(loader), TOPK)
 
     return Step(run, calls=WORKERS, host=True, workers=True)
 
@@ -55,6 +69,7 @@ def package(inputs: Inputs) -> Step:
     case = inputs.case
     device = torch.device(case.device)
     config = TrainConfig(
+        data=DataConfig(stream=",".join(streams(case))),
         model=ModelConfig(topk=TOPK),
         optim=OptimConfig(batch_size=case["N"], mining_epoch=1),
         precision=case.precision,
@@ -63,7 +78,7 @@ def package(inputs: Inputs) -> Step:
     placed = place(inputs.data, device, "auto")
     training = Pretraining(config, store, placed, torch.arange(SEQUENCES), device)
 
-    def steps() -> Iterator[torch.Tensor]:
+    def steps() -> Iterator[object]:
         while True:
             yield from training.train_epoch()
 
@@ -71,11 +86,19 @@ def package(inputs: Inputs) -> Step:
     return Step(lambda: next(losses), host=True, warmup=5)  # captured by then, on a GPU
 
 
+def work(case: Case) -> Work:
+    # Three views forward; gradients of maps and weights of two of them.
+    return Work(
+        flop=7.0 * case["S"] * forward_flop(case["N"]),
+        precision=case.precision,
+    )
+
+
 BENCH = Bench(
     op="train_step",
     cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "fp32", "tf32", "bf16"),
     inputs=Inputs,
-    work=lambda case: Work(),
+    work=work,
     providers={BASELINE: baseline, "package": package},
     package=("package",),
 )

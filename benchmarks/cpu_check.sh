@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures every CPU figure of README.md and of baseline/README.md, and fills their tables: some
+# Measures every CPU timing of README.md and of baseline/README.md, and fills their tables: some
 # minutes on cores that have nothing else to do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

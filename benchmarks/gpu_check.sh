@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in one call of at most ten minutes: build for it, the tests marked
-# `cuda`, a few of them under compute-sanitizer, the benchmarks. Needs torch, Triton, nvcc, CMake,
-# Ninja, pybind11, pytest and pytest-benchmark; no network, and no installation of this package.
+# `cuda`, a few of them under compute-sanitizer, the benchmarks. Needs torch, NumPy, PyYAML, Triton,
+# nvcc, CMake, Ninja, pybind11, pytest and pytest-benchmark; no network, and no installation of this package.
 #
 #     benchmarks/gpu_check.sh              # results in benchmarks/results/gpu, or in $OUT
 #
@@ -117,7 +117,8 @@ fi
 
 if wanted benchmarks; then
     # One process a file: an error on the GPU ends only its own.
-    for each in skeleton_augment:40 eadm_pool:60 queue_contrast:120 stgcn_block:45 all_ops:30 train_step:90; do
+    # The step first: it is what all the others are for.
+    for each in train_step:110 queue_contrast:100 skeleton_augment:40 eadm_pool:60 stgcn_block:45 all_ops:30; do
         op=${each%:*}
         part "benchmark $op" "${each#*:}" benchmarks bash -c 'run_pytest "$@"' - \
             "benchmarks/bench_$op.py" -q -m cuda --benchmark-only --budget 0.15 \

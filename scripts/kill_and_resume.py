@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers import it; here once for all processes
 
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.train import command_line
@@ -102,8 +103,8 @@ def outcome(folder: Path, run: str) -> tuple[str, list[dict[str, float]]]:
     return weights, [{k: v for k, v in line.items() if k not in machine} for line in lines]
 
 
-def half_written(run: Path) -> bool:
-    return any(run.glob(".next.pt.*"))
+def half_written(run: Path) -> set[Path]:
+    return set(run.glob(".next.pt.*"))
 
 
 def kill_again_and_again(folder: Path, kills: int, longest: float, rng: random.Random) -> Counter:
@@ -111,12 +112,13 @@ def kill_again_and_again(folder: Path, kills: int, longest: float, rng: random.R
     counts: Counter[str] = Counter()
     name, run = "killed-0", folder / "killed-0"
     while counts["kills"] < kills:
+        left = half_written(run)  # by the process that was killed before
         child = start(folder, name)
         during_write = counts["kills"] % 2 == 1
         began, moment = time.monotonic(), rng.uniform(0.0, longest)
         while running(child):
             waited = time.monotonic() - began > moment
-            if waited and (not during_write or half_written(run)):
+            if waited and (not during_write or half_written(run) - left):
                 os.kill(child, signal.SIGKILL)
                 break
             if not during_write:
@@ -126,7 +128,7 @@ def kill_again_and_again(folder: Path, kills: int, longest: float, rng: random.R
         counts["most checkpoint files"] = max(counts["most checkpoint files"], files)
         if code == -signal.SIGKILL:
             counts["kills"] += 1
-            counts["of them with a checkpoint half written"] += half_written(run)
+            counts["of them with a checkpoint half written"] += bool(half_written(run) - left)
             counts["of them before the first checkpoint"] += not (run / "checkpoint.pt").exists()
         elif code == 0:
             counts["runs that ended between kills"] += 1

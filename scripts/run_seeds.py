@@ -75,11 +75,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--csv", type=Path, help="where to save every run's numbers")
+    parser.add_argument("--runs", type=Path, help="a folder to keep the runs in")
     parser.add_argument("arguments", nargs="*", help="for the training command, after --")
     options = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as folder:
-        runs = [train(s, options.arguments, Path(folder, f"seed{s}")) for s in options.seeds]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.runs or Path(scratch)
+        runs = [train(s, options.arguments, folder / f"seed{s}") for s in options.seeds]
     print(f"\n| features | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
     for row in runs[0][0]:
         print(f"| {row} | {cells(runs, row)} |")

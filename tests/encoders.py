@@ -11,6 +11,8 @@ import torch
 
 from aimclr_fast._checkpoint import FORMAT, digest
 from aimclr_fast.data import Store
+from aimclr_fast.data.store import sha256
+from aimclr_fast.evaluation.head_file import save_head
 from aimclr_fast.evaluation.models import fresh_encoder
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
@@ -46,6 +48,15 @@ def checkpoint(
 def save(state: dict[str, Any], path: Path) -> Path:
     """Write one of our checkpoints, checksum and all."""
     torch.save({**state, "sha256": digest(state)}, path)
+    return path
+
+
+def save_head_of(file: Path, path: Path, **changes: Any) -> Path:
+    """Write what `evaluate linear` saves for the joint stream of checkpoint `file`."""
+    head = {"weight": torch.zeros(20, TINY.features), "bias": torch.zeros(20)}
+    about = {"classes": [f"c{i}" for i in range(20)], "stream": "joint", **changes}
+    tensors = {name: about.pop(name, tensor) for name, tensor in head.items()}
+    save_head(path, tensors, **({"checkpoint_sha256": sha256(file)} | about))
     return path
 
 

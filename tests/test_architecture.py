@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -125,6 +126,16 @@ def test_the_loader_needs_only_the_standard_library_at_import():
     top = ast.Module([n for n in tree.body if not isinstance(n, ast.FunctionDef)], [])
     names = {name.split(".")[0] for name in imported("aimclr_fast.native", path, top)}
     assert names <= set(sys.stdlib_module_names)
+
+
+def test_a_training_step_runs_where_only_torch_and_numpy_are():
+    """As on machines for measuring: what shows and scores a run is not imported for a step."""
+    absent = ["jsonargparse", "rich", "tensorboard", "sklearn", "scipy", "matplotlib", "PIL"]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent})); import aimclr_fast.training.loop"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def native_sources() -> list[Path]:

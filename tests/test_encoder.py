@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoders import TINY, authors_state, checkpoint, save
+from encoders import TINY, authors_state, checkpoint, save, save_head_of
 from tolerances import assert_near
 
 import aimclr_fast
@@ -105,13 +105,14 @@ def test_absent_bodies_count_as_zeros(saved, store, rows):
     assert not torch.allclose(alone, load_encoder(saved())(rows[0]))
 
 
-def test_classifier_of_a_checkpoint(saved, store, rows):
+def test_classifier_of_a_checkpoint(tmp_path, saved, store, rows):
     weight, bias = torch.randn(20, TINY.features), torch.randn(20)
     names = list(store.class_names)
-    head = {"weight": weight, "bias": bias, "class_names": names}
-    bare = load_encoder(saved())
+    file = saved()
+    head = save_head_of(file, tmp_path / "h.pt", weight=weight, bias=bias, classes=names)
+    bare = load_encoder(file)
     for encoder in (
-        load_encoder(saved(classifiers={"joint": head})),
+        load_encoder(file, head=head),
         bare.with_classifier(weight, bias, names),
     ):
         found = encoder.classify(rows)
@@ -205,8 +206,6 @@ def test_a_graph_of_no_known_layout(tmp_path):
         (lambda s: s.pop("data"), "what its data were like.*data"),
         (lambda s: s["data"].update(frames="50"), "what its data were like.*frames"),
         (lambda s: s["data"].update(preprocessing={"rotate": "up"}), "what its data were like"),
-        (lambda s: s.update(classifiers={"joint": {"weight": 1}}), "classifier does not fit"),
-        (lambda s: s.update(classifiers=[1]), "classifier does not fit"),
         (lambda s: s["config"]["model"].update(features=16), "do not fit"),
         (lambda s: s.update(format=99), "not a checkpoint of aimclr_fast"),
     ],
@@ -240,6 +239,34 @@ def test_odd_files_of_theirs(tmp_path, change, message):
         load_encoder(tmp_path / "x.pt")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stream": "bone"}, "is for the bone stream, not joint"),
+        ({"checkpoint_sha256": "0" * 64}, "features of another checkpoint"),
+        ({"weight": torch.zeros(20, 9)}, r"does not fit the encoder: expected weight \[20, 8\]"),
+        ({"classes": ["one"]}, "does not fit the encoder"),
+        ({"bias": torch.zeros(3)}, "does not fit the encoder"),
+    ],
+)
+def test_heads_that_do_not_fit(tmp_path, saved, changes, message):
+    file = saved()
+    head = save_head_of(file, tmp_path / "h.pt", **changes)
+    with pytest.raises(CheckpointError, match=rf"^\S*h.pt: .*{message}"):
+        load_encoder(file, head=head)
+
+
+def test_files_that_are_no_heads(tmp_path, saved):
+    file = saved()
+    with pytest.raises(CheckpointError, match="not a classifier that `evaluate linear` saved"):
+        load_encoder(file, head=file)
+    with pytest.raises(CheckpointError, match=r"none.pt: no such"):
+        load_encoder(file, head=tmp_path / "none.pt")
+    torch.save({"format": "linear head 1", "stream": "joint"}, tmp_path / "h.pt")
+    with pytest.raises(CheckpointError, match=r"h.pt: was trained on the features of another"):
+        load_encoder(file, head=tmp_path / "h.pt")
+
+
 def test_arguments_that_do_not_fit(tmp_path, saved):
     with pytest.raises(CheckpointError, match=r"missing.pt: no such"):
         load_encoder(tmp_path / "missing.pt")
@@ -254,6 +281,38 @@ def test_arguments_that_do_not_fit(tmp_path, saved):
     (tmp_path / "code.pt").write_bytes(b"cos\nsystem\n(S'echo ran'\ntR.")
     with pytest.raises(CheckpointError, match="not a readable checkpoint"):
         load_encoder(tmp_path / "code.pt")
+
+
+def endless():
+    inside: list = []
+    inside.append(inside)
+    return inside
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"models": torch.eye(3).to_sparse()},
+        {"models": endless()},
+        {"sha256": torch.ones(2)},
+    ],
+)
+def test_what_has_no_checksum_is_damaged(tmp_path, odd):
+    torch.save({"format": 3, **odd}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x.pt: damaged"):
+        load_encoder(tmp_path / "x.pt")
+
+
+def test_a_format_that_is_a_tensor(tmp_path):
+    torch.save({"format": torch.ones(2)}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x.pt: not a checkpoint of aimclr_fast"):
+        load_encoder(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", ""])
+def test_devices_that_are_not_there(saved, device):
+    with pytest.raises(ValueError, match=f"device is '{device}', which cannot be used here"):
+        load_encoder(saved(), device=device)
 
 
 def test_sequences_that_cannot_be_used(saved, store, rows):

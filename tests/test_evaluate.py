@@ -1,4 +1,5 @@
 """The evaluation command, end to end on a small store, and its errors."""
+# ruff: noqa: E402
 
 from __future__ import annotations
 
@@ -9,10 +10,20 @@ import numpy as np
 import pytest
 import torch
 
-from aimclr_fast.data import open_embedded, write_store
+for library in ("jsonargparse", "rich", "sklearn", "scipy", "matplotlib"):
+    pytest.importorskip(library, reason="machines that measure have torch alone")
+
+from rich.console import Console
+
+from aimclr_fast.data import open_embedded, resolve_store, write_store
+from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluate import command_line
-from aimclr_fast.evaluation.models import fresh_encoder
+from aimclr_fast.evaluation.head_file import read_head
+from aimclr_fast.evaluation.models import encoder_from, fresh_encoder
+from aimclr_fast.evaluation.problem import open_problem
 from aimclr_fast.evaluation.results import read_results
+from aimclr_fast.evaluation.session import Options, Session, open_sources
+from aimclr_fast.evaluation.transfer import TransferConfig
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
 from aimclr_fast.training.checkpoint import save_checkpoint
@@ -85,10 +96,11 @@ def place(tmp_path_factory):
 def run(place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
 
-    def command(protocol, *arguments, data="store"):
+    def command(protocol, *arguments, data="store", labels=None):
         options = ["--data", data, "--protocol", "odd-even", "--output", str(tmp_path / "out")]
         options += ["--csv", str(tmp_path / "results.csv"), "--threads", "1"]
-        command_line([protocol, *arguments, *options, *QUICK.get(protocol, [])])
+        options += [*QUICK.get(protocol, []), *(["--labels", labels] if labels else [])]
+        command_line([protocol, *arguments, *options])
         return json.loads((tmp_path / "out" / "results.json").read_text())
 
     return command
@@ -128,6 +140,7 @@ def test_every_protocol_saves_what_it_measured(run, tmp_path, protocol, checkpoi
     if protocol == "semi":
         assert [row["draw"] for row in rows] == [0, 1]
         assert rows[0]["details"]["labels"] == 2 * CLASSES
+        assert {row["setting"].split(", ")[0] for row in rows} == {"2 a class (8 labels)"}
     if protocol == "linear":
         head = torch.load(tmp_path / "out" / rows[0]["details"]["head"], weights_only=True)
         assert head["weight"].shape == (CLASSES, 8)
@@ -163,6 +176,38 @@ def test_searched_weights_say_so(run):
     details = results["rows"][-1]["details"]
     assert "training samples; no test sample" in details["weights_from"]
     assert sum(details["weights"].values()) == pytest.approx(1)
+
+
+def test_a_share_says_how_many_labels_it_came_to(run):
+    options = ["--tune", "linear", "--linear.epochs", "1"]
+    rows = run("semi", "joint.pt", *options, labels="[1%,20%]")["rows"]
+    # 24 training samples of 4 classes: at least one of each, and 4.8 rounded to one of each.
+    assert {row["setting"].split(", ")[0] for row in rows} == {"1% (4 labels)", "20% (4 labels)"}
+
+
+def test_a_head_of_standardised_features_classifies_as_measured(run, place, tmp_path):
+    (row,) = run("linear", "joint.pt", "--standardize", "true", "--lr", "0.1")["rows"]
+    head = tmp_path / "out" / row["details"]["head"]
+    # No record of the data's preparation is in this checkpoint: it is given.
+    state = torch.load(place / "joint.pt", weights_only=True)
+    encoder, problem = encoder_from(state).encoder, open_problem(
+        resolve_store("store"), "odd-even", frame_step=2
+    )  # fmt: skip
+    weight, bias, names = read_head(
+        head, stream="joint", checkpoint_sha256=sha256(place / "joint.pt")
+    )
+    features = problem.features(encoder, "joint")
+    right = (features.test @ weight.T + bias).argmax(1) == features.test_labels
+    assert float(right.double().mean()) == pytest.approx(row["metrics"]["top1_last"])
+    assert names == problem.classes
+
+
+def test_encoders_share_the_mapped_data(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    options = Options(data="other", protocol="odd-even", output=str(tmp_path / "out"))
+    session = Session("transfer", options, TransferConfig(), Console(quiet=True))
+    joint, again = (session.problem(s) for s in open_sources(["joint.pt", "joint1.pt"], "all"))
+    assert joint.data is again.data
 
 
 def test_figures_are_all_drawn(run, tmp_path):

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from encoders import authors_state, checkpoint, save
+from encoders import authors_state, checkpoint, save, save_head_of
 from tolerances import assert_near
 
 from aimclr_fast import export as module
@@ -27,9 +27,9 @@ def store():
 def folder(tmp_path_factory, store):
     """Ours: every second frame of joint, with a classifier, and bone; and the authors'."""
     folder = tmp_path_factory.mktemp("export")
-    head = {"weight": torch.randn(20, 8), "bias": torch.randn(20), "class_names": store.class_names}
-    joint = checkpoint(store, frame_step=2) | {"classifiers": {"joint": head}}
-    save(joint, folder / "joint.pt")
+    joint = save(checkpoint(store, frame_step=2), folder / "joint.pt")
+    head = {"weight": torch.randn(20, 8), "bias": torch.randn(20)}
+    save_head_of(joint, folder / "head.pt", **head, classes=store.class_names)
     save(checkpoint(store, stream="bone", frame_step=3), folder / "bone.pt")
     torch.save(authors_state("linear"), folder / "theirs.pt")
     return folder
@@ -76,9 +76,12 @@ RUNS = {"safetensors": run_safetensors, "onnx": run_onnx, "torch": run_torch}
 )
 def test_a_file_computes_the_same(folder, capsys, form, name):
     file = folder / f"{name}{SUFFIXES[form]}"
-    command_line([str(folder / f"{name}.pt"), "--format", form])
+    head = folder / "head.pt" if name == "joint" else None
+    options = ["--head", str(head)] if head else []
+    command_line([str(folder / f"{name}.pt"), "--format", form, *options])
     assert f"{file}: " in capsys.readouterr().out
-    encoder = load_encoder(folder / f"{name}.pt")
+    encoder = load_encoder(folder / f"{name}.pt", head=head)
+    assert len(encoder.class_names) == {"joint": 20, "bone": 0, "theirs": 60}[name]
     joints, bodies = encoder.layout.num_joints, encoder.traits.bodies
     for batch, frames in ((1, 50), (4, 50), (2, 77)):
         x = torch.randn(batch, 3, frames, joints, bodies) * 0.3

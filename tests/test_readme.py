@@ -5,15 +5,31 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
+from encoders import checkpoint, save
+
 from aimclr_fast.cli import config_names
+from aimclr_fast.data import open_embedded
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    names: dict[str, object] = {}
+ENCODER, PARTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_encoder_example_runs(tmp_path):
+    path = save(checkpoint(open_embedded()), tmp_path / "checkpoint.pt")
+    random = np.random.default_rng(0)
+    names: dict[str, object] = {"recordings": [random.random((t, 22, 3)) for t in (30, 75)]}
+    example = ENCODER.replace("runs/NAME/checkpoint.pt", str(path))
+    assert example != ENCODER
     exec(example, names)
+    assert names["features"].shape == (2, 8)
+
+
+def test_the_example_of_parts_runs():
+    names: dict[str, object] = {}
+    exec(PARTS, names)
     assert names["output"].loss.isfinite()
     assert names["model"].query_encoder.head[0].weight.grad is not None
 

@@ -217,7 +217,9 @@ class Encoder:
             TypeError: as `__call__`.
         """
         if not self.class_names:
-            raise ValueError("this encoder has no classifier: load a linear checkpoint")
+            raise ValueError(
+                "this encoder has no classifier: load it with a head, or a linear checkpoint"
+            )
         features, probabilities, _ = self._run(sequences, preprocessed, batch_size)
         best = probabilities.argmax(1).tolist()
         return Classified(features, probabilities, [self.class_names[i] for i in best])

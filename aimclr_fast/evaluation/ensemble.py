@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .heads import LinearConfig, train_heads
+from .heads import LinearConfig, standardised, train_heads
 from .outcome import Outcome, top
 from .problem import Features
 
@@ -62,21 +62,24 @@ def fused(
 def search_weights(
     streams: Mapping[str, Features],
     folds: list[tuple[Tensor, Tensor]],
-    config: LinearConfig,
+    recipes: Mapping[str, LinearConfig],
     *,
     seed: int,
 ) -> dict[str, float]:
     """Weights that classify held-out training samples best; no test sample is looked at.
 
-    For each fold a classifier of each stream learns from the rest of the training samples and
-    scores the fold; weights are multiples of 0.1 that sum to one. Ties go to the most even weights.
+    For each fold a classifier of each stream learns from the rest of the training samples, by that
+    stream's recipe (its rate and standardisation; a sweep is over by now), and scores the fold.
+    Weights are multiples of 0.1 that sum to one. Ties go to the most even weights.
     """
     held: dict[str, list[Tensor]] = {stream: [] for stream in streams}
     labels = []
     for fit, out in folds:
         for stream, features in streams.items():
             part = features.rows(fit.to(features.train.device), out.to(features.train.device))
-            trained = train_heads(part, config, seed=seed).pick(0)
+            if recipes[stream].standardize:
+                part = standardised(part)
+            trained = train_heads(part, recipes[stream], seed=seed).pick(0)
             held[stream].append(trained.last.logits(part.test))
         labels.append(part.test_labels)
     scores = {stream: torch.cat(parts) for stream, parts in held.items()}

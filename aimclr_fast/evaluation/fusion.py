@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .ensemble import PUBLISHED, WEIGHTS, EnsembleConfig, fused, search_weights
 from .outcome import Outcome
@@ -54,9 +55,20 @@ def fuse_subjects(
             problem, found, subject, config.linear, seed=seed
         )
     weights, how = {stream: PUBLISHED[stream] for stream in features}, "published"
-    if config.weights == "searched":
+    if config.weights == "searched" and any(subject.own for subject in subjects):
+        how = "published: their encoders learned from every training label, so none can be held out"
+    elif config.weights == "searched":
         folds = problems[0].folds()
-        weights = search_weights(features, folds, config.linear, seed=seed)
+        recipes = {  # as `linear` trained what is fused
+            stream: replace(
+                config.linear,
+                lr=outcome.details["lr"],
+                standardize=outcome.details["standardized"],
+                sweep=False,
+            )
+            for stream, outcome in own.items()
+        }
+        weights = search_weights(features, folds, recipes, seed=seed)
         how = f"searched on {len(folds)} folds of the training samples; no test sample was used"
     labels = next(iter(features.values())).test_labels
     return own, fused(own, weights, labels, how)

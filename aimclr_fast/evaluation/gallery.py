@@ -73,7 +73,9 @@ def _figures_of(session: Session, source: Source, problem: Problem, config: Figu
         for name, found in features.items()
     }
     for name, outcome in outcomes.items():
-        session.add(subjects[name], outcome, *([source] if name == options.name else []))
+        session.add(
+            subjects[name], outcome, *([source] if name == options.name else []), beside=source
+        )
     own, title = features[options.name], f"{session.store.path.name} {options.protocol}, {stream}"
     labels = own.test_labels.cpu().numpy()
 
@@ -101,7 +103,7 @@ def _figures_of(session: Session, source: Source, problem: Problem, config: Figu
     }
     save("per_class", draw_per_class(per_class, problem.classes, what))
     curves = {
-        name: _efficiency(session, problem, one, outcomes[name], config)
+        name: _efficiency(session, source, problem, one, outcomes[name], config)
         for name, one in subjects.items()
     }
     save(
@@ -127,7 +129,12 @@ def _by_class(
 
 
 def _efficiency(
-    session: Session, problem: Problem, subject: Subject, full: Outcome, config: FigureConfig
+    session: Session,
+    source: Source,
+    problem: Problem,
+    subject: Subject,
+    full: Outcome,
+    config: FigureConfig,
 ) -> dict[int, list[float]]:
     """Accuracies by number of labelled samples; all of them at the end."""
     semi = SemiConfig(labels=config.labels, draws=config.draws, tune="linear", linear=config.linear)
@@ -135,7 +142,7 @@ def _efficiency(
     seed = session.options.seed
     for outcome in evaluate(problem, subject, semi, seed=seed, say=lambda _: None):
         points.setdefault(outcome.details["labels"], []).append(outcome.metrics["top1_last"])
-        session.add(subject, outcome)
+        session.add(subject, outcome, beside=source)
     points[len(problem.train)] = [full.metrics["top1_last"]]
     return points
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from aimclr_fast.nn import SkeletonEncoder
@@ -222,7 +225,9 @@ def semi(
     for amount, count in amounts.items():
         for draw in range(config.draws):
             rows = draw_labelled(labels, count, seed=seed + draw)
-            say(f"{subject.features}: {amount} of the labels, draw {draw + 1}/{config.draws} ...")
+            share = amount if str(amount).strip().endswith("%") else f"{amount} a class"
+            setting = f"{share} ({len(rows)} labels)"  # a share is rounded to whole classes
+            say(f"{subject.features}: {setting}, draw {draw + 1}/{config.draws} ...")
             if features is None:
                 assert subject.encoder is not None
                 outcome, _ = finetune(
@@ -235,7 +240,38 @@ def semi(
                 )
                 outcome = linear_evaluation(few, head, seed=seed + draw)
             details = {**outcome.details, "labels_per_class": count, "labels": len(rows)}
-            yield replace(outcome, details=details, setting=f"{amount} labels", draw=draw)
+            yield replace(outcome, details=details, setting=setting, draw=draw)
+
+
+#: Fields of a run's configuration that do not change what it learns, or have a column of their own.
+_APART = {
+    "seed", "output", "resume", "device", "placement", "cuda_graph", "backend", "encoder_backend",
+    "threads", "profile", "monitor", "save_every", "save_steps", "save_seconds", "keep",
+}  # fmt: skip
+_ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "init")
+
+
+def config_checksum(run: Mapping[str, Any], features: str, scratch: FinetuneConfig) -> str:
+    """What tells encoders of different configurations apart, in eight hexadecimal digits.
+
+    Args:
+        run: configuration of the pretraining run; of baselines only the encoder and the frames
+            count, so that methods share them.
+        features: as in `Subject`.
+        scratch: recipe of a supervised encoder.
+    """
+    data, model = run.get("data", {}), run.get("model", {})
+    own: Any = {"frame_step": data.get("frame_step", 1)}
+    if features in (UNTRAINED, SUPERVISED):
+        own |= {name: model.get(name) for name in _ENCODER}
+        own |= {"scratch": asdict(scratch)} if features == SUPERVISED else {}
+    elif features != RAW:
+        own = {name: value for name, value in run.items() if name not in _APART}
+        own["data"] = {
+            **{name: value for name, value in data.items() if name != "stream"},
+            "store": PurePath(str(data.get("store", ""))).name,
+        }
+    return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def differences(config: Any) -> str:

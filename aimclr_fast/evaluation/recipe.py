@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aimclr_fast._schedule import Schedule
-
-SCHEDULES = ("step", "cosine")
+from aimclr_fast._schedule import SCHEDULES, Schedule
 
 
 class Recipe(Schedule, Protocol):

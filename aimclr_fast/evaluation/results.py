@@ -43,6 +43,7 @@ class Row:
         checkpoint: the file, as named by the user.
         checkpoint_sha256: of the file.
         data_sha256: of the store's checksums.
+        config: checksum of what the encoder was trained by, without its seed.
         metrics: shares in 0..1.
         details: curves, chosen rates, what was done; in results.json only.
     """
@@ -60,6 +61,7 @@ class Row:
     checkpoint: str = ""
     checkpoint_sha256: str = ""
     data_sha256: str = ""
+    config: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -52,7 +52,7 @@ def evaluate_checkpoints(
             problem, source.loaded, config, options.scratch, say=session.say, seen=seen
         ):
             for outcome in evaluate(problem, subject, config, seed=options.seed, say=session.say):
-                session.add(subject, outcome)
+                session.add(subject, outcome, beside=source)
     session.finish()
     return session.rows
 
@@ -85,14 +85,16 @@ def _fuse(
             for outcome in evaluate(
                 parts[0][1], raw, config.linear, seed=options.seed, say=session.say
             ):
-                session.add(raw, outcome)
+                session.add(raw, outcome, beside=parts[0][0])
         for features, subjects in rows.items():
             own, together = fuse_subjects(
                 [problem for _, problem in parts], subjects, config, seed=options.seed
             )
             files = [source for source, _ in parts] if features == options.name else []
             for place, subject in enumerate(subjects):
-                session.add(subject, own[subject.stream], *files[place : place + 1])
-            session.add(subjects[0]._replace(stream="+".join(own)), together, *files)
+                own_file = files[place : place + 1]
+                session.add(subject, own[subject.stream], *own_file, beside=parts[0][0])
+            fused = subjects[0]._replace(stream="+".join(own))
+            session.add(fused, together, *files, beside=parts[0][0])
             weights = together.details["weights"]
             session.say(f"weights of {features}, {together.details['weights_from']}: {weights}")

@@ -16,16 +16,17 @@ import torch
 from rich.console import Console
 
 from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
-from aimclr_fast._files import written_whole
+from aimclr_fast._devices import usable_device
 from aimclr_fast.data import Store, resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
 
 from .finetune import FinetuneConfig
+from .head_file import save_head
 from .models import LoadedEncoder, encoder_from, streams_of
 from .outcome import Outcome
 from .problem import EvaluationError, Problem, open_problem
-from .protocols import Subject, differences
+from .protocols import Subject, config_checksum, differences
 from .results import Row, append_results, data_checksum, save_results, versions
 from .tables import make_tables
 from .transfer import TransferConfig, check_layout, map_joints, mapped, parse_pairs
@@ -127,11 +128,15 @@ class Session:
         self.notes: list[str] = []
         self._began = time.perf_counter()
         self._problems: dict[int, Problem] = {}
+        self._mapped: dict[tuple[Any, ...], Problem] = {}  # each is a copy of the data
         if options.encode_batch < 1 or options.threads < 0:
             raise EvaluationError("encode_batch must be at least 1, and threads at least 0")
         if options.threads:
             torch.set_num_threads(options.threads)
-        self.device = usable_device(options.device)
+        try:
+            self.device = usable_device(options.device)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from error
         self.store: Store = resolve_store(options.data)
         self.folder = Path(
             options.output
@@ -172,7 +177,10 @@ class Session:
         if note not in self.notes:
             self.notes.append(note)
             self.say(note)
-        return mapped(problem, layout, joints)
+        key = (step, layout, joints.source)
+        if key not in self._mapped:
+            self._mapped[key] = mapped(problem, layout, joints)
+        return self._mapped[key]
 
     def keep_head(self, outcome: Outcome, source: Source) -> Outcome:
         """Save the classifier of a linear evaluation, and say in its details where."""
@@ -180,19 +188,19 @@ class Session:
             return outcome
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"head-{source.loaded.stream}-{source.checksum[:8]}.pt"
-        content = {
-            "format": "linear head 1",
-            "classes": list(self.store.class_names),
-            "stream": source.loaded.stream,
-            "checkpoint_sha256": source.checksum,
-            **{name: tensor.cpu() for name, tensor in outcome.save.items()},
-        }
-        with written_whole(path) as temporary:
-            torch.save(content, temporary)
+        save_head(
+            path,
+            outcome.save,
+            self.problem(source).classes,
+            stream=source.loaded.stream,
+            checkpoint_sha256=source.checksum,
+        )
         return replace(outcome, details={**outcome.details, "head": path.name})
 
-    def add(self, subject: Subject, outcome: Outcome, *sources: Source) -> None:
-        """Keep and print one row; without a source it is no checkpoint's own."""
+    def add(
+        self, subject: Subject, outcome: Outcome, *sources: Source, beside: Source | None = None
+    ) -> None:
+        """Keep and print one row; a baseline has no source, but one that it stands beside."""
         parts = (outcome.setting, differences(self.config))
         row = Row(
             self.evaluation,
@@ -208,6 +216,12 @@ class Session:
             checkpoint=" + ".join(dict.fromkeys(one.path for one in sources)),
             checkpoint_sha256=" + ".join(dict.fromkeys(one.checksum for one in sources)),
             data_sha256=data_checksum(self.store.meta),
+            config=" + ".join(
+                dict.fromkeys(
+                    config_checksum(one.loaded.config, subject.features, self.options.scratch)
+                    for one in (sources or ([beside] if beside else []))
+                )
+            ),
             metrics=outcome.metrics,
             details=outcome.details,
         )
@@ -246,23 +260,6 @@ class Session:
             append_results(Path(self.options.csv), self.rows, date)
         print_tables(self.rows, self.console)
         self.say(f"saved: {saved}{f', added to {self.options.csv}' if csv else ''}")
-
-
-def usable_device(name: str) -> torch.device:
-    """`name` as a device; "auto" is a GPU where there is one.
-
-    Raises:
-        EvaluationError: it cannot be used here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise EvaluationError(f"device is {name!r}, which cannot be used here: {reason}") from error
-    return device
 
 
 def print_tables(rows: Sequence[Row], console: Console) -> None:

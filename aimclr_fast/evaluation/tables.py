@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,22 +53,45 @@ def mean_and_spread(values: Sequence[float]) -> str:
 def make_tables(rows: Sequence[Row]) -> list[Table]:
     """One table for each evaluation, data set and protocol, in the order of first appearance.
 
-    Rows that differ only in seed, checkpoint or draw are averaged; `n` says how many.
+    Rows that differ only in seed, checkpoint or draw are averaged; `n` says how many. Data of one
+    name but other content make another table; other epochs or configurations another line.
     """
-    blocks: dict[tuple[str, str, str], list[Row]] = {}
+    blocks: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
-        blocks.setdefault((row.evaluation, row.store, row.protocol), []).append(row)
-    return [_table(*key, block) for key, block in blocks.items()]
+        key = (row.evaluation, row.store, row.protocol, row.data_sha256)
+        blocks.setdefault(key, []).append(row)
+    contents: dict[tuple[str, ...], int] = Counter(key[:3] for key in blocks)
+    tables = []
+    for (evaluation, store, protocol, data), block in blocks.items():
+        title = f"{evaluation}, {store} {protocol} (%)"
+        if contents[evaluation, store, protocol] > 1:
+            title += f", data {data[:8] or 'without checksums'}"
+        tables.append(_table(title, block))
+    return tables
 
 
-def _table(evaluation: str, store: str, protocol: str, rows: list[Row]) -> Table:
+def _what(row: Row) -> tuple[str, str, str]:
+    return row.setting, row.features, row.stream
+
+
+def _table(title: str, rows: list[Row]) -> Table:
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.metrics))
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[tuple[str, str, str], int | None, str], list[Row]] = {}
+    epochs: dict[tuple[str, str, str], set[int | None]] = {}
+    configs: dict[tuple[str, str, str], set[str]] = {}
     for row in rows:
-        groups.setdefault((row.setting, row.features, row.stream), []).append(row)
-    labelled = any(row.setting for row in rows)
-    lines = []
-    for (setting, features, stream), group in groups.items():
+        groups.setdefault((_what(row), row.epoch, row.config), []).append(row)
+        epochs.setdefault(_what(row), set()).add(row.epoch)
+        configs.setdefault(_what(row), set()).add(row.config)
+    lines, settings = [], []
+    for what, epoch, config in groups:  # say what tells apart lines that would look the same
+        parts = [what[0]]
+        parts += [f"epoch {'?' if epoch is None else epoch}"] if len(epochs[what]) > 1 else []
+        parts += [f"config {config or '?'}"] if len(configs[what]) > 1 else []
+        settings.append(", ".join(part for part in parts if part))
+    labelled = any(settings)
+    for setting, ((what, _, _), group) in zip(settings, groups.items(), strict=True):
+        _, features, stream = what
         cells = [features, stream or "-", *([setting or "-"] if labelled else [])]
         for metric in metrics:
             values = [row.metrics[metric] for row in group if metric in row.metrics]
@@ -75,7 +99,7 @@ def _table(evaluation: str, store: str, protocol: str, rows: list[Row]) -> Table
         lines.append((*cells, str(len(group))))
     header = ("features", "stream", *(["setting"] if labelled else []))
     return Table(
-        f"{evaluation}, {store} {protocol} (%)",
+        title,
         (*header, *map(heading, metrics), "n"),
         tuple(lines),
     )

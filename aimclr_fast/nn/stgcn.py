@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from aimclr_fast.functional import eadm_pool, stgcn_block
 from aimclr_fast.layouts import Layout, get_layout
+from aimclr_fast.reference import eadm_pool as eadm_reference
+from aimclr_fast.reference import stgcn_block as block_reference
+from aimclr_fast.reference.stgcn_block import SumOverRanks
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
 STRIDED_BLOCKS = (4, 7)
@@ -44,7 +47,11 @@ class STGCNBlock(nn.Module):
 
     Attributes:
         backend: backend of `functional.stgcn_block`.
+        over_ranks: where set, training normalises by the batches of all processes, with the
+            reference's operations.
     """
+
+    over_ranks: SumOverRanks | None = None
 
     def __init__(
         self,
@@ -96,24 +103,48 @@ class STGCNBlock(nn.Module):
             running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
         spatial: Any = self.spatial.conv
         temporal: Any = self.temporal
-        y, statistics = stgcn_block(
-            x,
-            adjacency,
-            (spatial.weight, spatial.bias),
-            (temporal.weight, temporal.bias),
-            torch.stack([p for norm in norms for p in (norm.weight, norm.bias)]).unflatten(
-                0, (-1, 2)
-            ),
-            residual=residual,
-            running=running,
-            keep=self._draw_keep(x),
-            keep_prob=1.0 - self.dropout.p if self.training else 1.0,
-            stride=self.stride,
-            eps=self.spatial_norm.eps,
-            backend=self.backend,
-        )
+        affine = torch.stack([p for norm in norms for p in (norm.weight, norm.bias)])
+        keep, keep_prob = self._draw_keep(x), 1.0 - self.dropout.p if self.training else 1.0
+        eps, processes = self.spatial_norm.eps, 1
+        if self.training and self.over_ranks is not None:
+            processes = self.over_ranks.size
+            beside: Any = residual if isinstance(residual, tuple) else (None, None)
+            y, statistics = block_reference.stgcn_block(
+                x,
+                adjacency,
+                spatial.weight,
+                spatial.bias,
+                temporal.weight,
+                temporal.bias,
+                affine.unflatten(0, (-1, 2)),
+                beside[0],
+                beside[1],
+                None,
+                keep,
+                residual == "identity",
+                1.0 / keep_prob,
+                self.stride,
+                eps,
+                self.over_ranks,
+            )
+        else:
+            y, statistics = stgcn_block(
+                x,
+                adjacency,
+                (spatial.weight, spatial.bias),
+                (temporal.weight, temporal.bias),
+                affine.unflatten(0, (-1, 2)),
+                residual=residual,
+                running=running,
+                keep=keep,
+                keep_prob=keep_prob,
+                stride=self.stride,
+                eps=eps,
+                backend=self.backend,
+            )
         if self.training:
-            self._track(norms, statistics, x.numel() // x.shape[1], y.numel() // y.shape[1])
+            counts = (x.numel() // x.shape[1], y.numel() // y.shape[1])
+            self._track(norms, statistics, *(processes * count for count in counts))
         return y
 
     def _draw_keep(self, x: Tensor) -> Tensor | None:
@@ -203,6 +234,18 @@ class STGCN(nn.Module):
         for block in self.blocks:
             block.backend = name  # type: ignore[assignment]
 
+    @property
+    def over_ranks(self) -> SumOverRanks | None:
+        """Where set, training normalises by the batches of all processes; setting it sets that of
+        each block.
+        """
+        return self.blocks[0].over_ranks  # type: ignore[return-value]
+
+    @over_ranks.setter
+    def over_ranks(self, ranks: SumOverRanks | None) -> None:
+        for block in self.blocks:
+            block.over_ranks = ranks  # type: ignore[assignment]
+
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
             raise ValueError(
@@ -212,7 +255,7 @@ class STGCN(nn.Module):
         n, c, t, v, m = x.shape
         # The input is normalised over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
-        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        x = self._normalise_input(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
         device = x.device.type
         if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
             x = x.to(torch.get_autocast_dtype(device))
@@ -221,6 +264,20 @@ class STGCN(nn.Module):
         for block, importance in zip(self.blocks, self.edge_importance, strict=True):
             x = block(x, self.adjacency * importance)
         return x
+
+    def _normalise_input(self, x: Tensor) -> Tensor:
+        norm: Any = self.input_norm
+        over_ranks = self.over_ranks
+        if over_ranks is None or not self.training:
+            return norm(x)  # type: ignore[no-any-return]
+        affine = torch.stack([norm.weight, norm.bias])
+        y, statistics = block_reference.normalise(x[..., None], affine, None, norm.eps, over_ranks)
+        count = x.shape[0] * x.shape[2] * over_ranks.size
+        with torch.no_grad():
+            norm.running_mean.lerp_(statistics[0], norm.momentum)
+            norm.running_var.lerp_(statistics[1] * (count / max(count - 1, 1)), norm.momentum)
+            norm.num_batches_tracked.add_(1)
+        return y[..., 0]
 
 
 class SkeletonEncoder(nn.Module):
@@ -267,7 +324,11 @@ class SkeletonEncoder(nn.Module):
         self, x: Tensor, keep_prob: float, e_lambda: float = 1e-4, backend: str = "auto"
     ) -> tuple[Tensor, Tensor]:
         """Embeddings of the feature map and of its dropped copy, each [N, embedding]."""
-        pooled = eadm_pool(self.backbone(x), keep_prob, e_lambda, backend=backend)
+        features, over_ranks = self.backbone(x), self.backbone.over_ranks
+        if self.training and over_ranks is not None:  # the rescalings are those of all batches
+            pooled = eadm_reference.eadm_pool(features, keep_prob, e_lambda, over_ranks)
+        else:
+            pooled = eadm_pool(features, keep_prob, e_lambda, backend=backend)
         plain, dropped = (self.head(self._over_bodies(p, x)) for p in pooled)
         return plain, dropped
 

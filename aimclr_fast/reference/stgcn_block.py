@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class SumOverRanks(Protocol):
+    """Sums a tensor over the processes of a job, differentiably; `size` of them."""
+
+    size: int
+
+    def __call__(self, tensor: Tensor) -> Tensor: ...
 
 
 def spatial_convolution(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -20,19 +29,35 @@ def spatial_convolution(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tens
     return torch.einsum("bpctv,pvw->bctw", y, edges)
 
 
-def normalise(x: Tensor, norm: Tensor, running: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+def normalise(
+    x: Tensor,
+    norm: Tensor,
+    running: Tensor | None,
+    eps: float,
+    over_ranks: SumOverRanks | None = None,
+) -> tuple[Tensor, Tensor]:
     """Batch norm of [B, C, T, V] with norm [2, C] (weight, bias).
 
     Returns the normalised map and the statistics used, [2, C] (mean, biased variance): those of the
-    batch, or `running` where it is given.
+    batch, with `over_ranks` that of all processes, or `running` where it is given.
     """
     if running is not None:
         mean, variance = running
         return F.batch_norm(x, mean, variance, norm[0], norm[1], eps=eps), running
     # With momentum 1 batch norm leaves what it found, so that nobody reads the map again for it.
     dtype = torch.promote_types(x.dtype, torch.float32)
+    if over_ranks is not None:
+        count = x.numel() // x.shape[1] * over_ranks.size
+        wide = x.to(dtype)
+        mean = over_ranks(wide.sum((0, 2, 3))) / count
+        centred = wide - mean[:, None, None]
+        variance = over_ranks(centred.square().sum((0, 2, 3))) / count
+        factor = norm[0] * torch.rsqrt(variance + eps)
+        y = centred * factor[:, None, None] + norm[1][:, None, None]
+        return y.to(x.dtype), torch.stack((mean, variance)).detach()
     mean, unbiased = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device).unbind()
-    y = F.batch_norm(x, mean, unbiased, norm[0], norm[1], training=True, momentum=1.0, eps=eps)
+    scale, shift = norm.to(dtype)
+    y = F.batch_norm(x, mean, unbiased, scale, shift, training=True, momentum=1.0, eps=eps)
     count = x.numel() // x.shape[1]
     if not count:
         return y, torch.full((2, x.shape[1]), math.nan, dtype=dtype, device=x.device)
@@ -55,18 +80,21 @@ def stgcn_block(
     scale: float,
     stride: int,
     eps: float,
+    over_ranks: SumOverRanks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The block's output [B, C_out, ceil(T / stride), V] and the statistics its norms used.
 
     Norms, in this order, are the spatial, the temporal and, with a residual convolution, the
     residual one: `norms` [2 or 3, 2, C_out] holds (weight, bias), `running` and the statistics
-    (mean, biased variance). For the arguments see `aimclr_fast.functional.stgcn_block`.
+    (mean, biased variance). With `over_ranks` they normalise by the statistics of all processes'
+    batches, equally large. For the other arguments see `aimclr_fast.functional.stgcn_block`.
     """
     used: list[Tensor] = []
 
     def norm(y: Tensor) -> Tensor:
         i = len(used)
-        y, statistics = normalise(y, norms[i], None if running is None else running[i], eps)
+        fixed = None if running is None else running[i]
+        y, statistics = normalise(y, norms[i], fixed, eps, over_ranks)
         used.append(statistics)
         return y
 

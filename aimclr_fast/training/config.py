@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from aimclr_fast._schedule import SCHEDULES
 from aimclr_fast.functional import STREAMS, AugmentConfig
 from aimclr_fast.nn import METHODS, Parts
 from aimclr_fast.nn.aimclr import INITS
@@ -11,7 +12,7 @@ from aimclr_fast.nn.aimclr import INITS
 from .placement import PLACEMENTS
 from .precision import PRECISIONS
 
-SCHEDULES = ("step", "cosine")
+BATCH_STATISTICS = ("rank", "synchronised")
 # A slip of the finger beyond these would fill the memory before anyone is told.
 MOST_CHANNELS, MOST_TAPS = 8192, 999
 
@@ -91,7 +92,8 @@ class OptimConfig:
 
     Attributes:
         epochs: passes over the training samples.
-        batch_size: sequences per step; the last, incomplete batch of an epoch is dropped.
+        batch_size: sequences per step, over all processes; the last, incomplete batch of an epoch
+            is dropped.
         lr: base learning rate.
         momentum: of the optimiser.
         weight_decay: of the optimiser.
@@ -153,6 +155,10 @@ class TrainConfig:
         placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
             place), mmap (in the file, read one batch ahead), or auto for the first that is large
             enough.
+        batch_statistics: with several processes, what batch norm and energy-based dropping take for
+            the batch in training: rank (each process's share; the running statistics are the mean
+            over processes) or synchronised (the global batch, as one process would have it; with
+            the reference's slower blocks).
         precision: what the encoder computes in: fp32, tf32, bf16 (statistics and losses stay in
             float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.
         cuda_graph: on a GPU, launch each step as one CUDA graph.
@@ -180,6 +186,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     placement: str = "auto"
+    batch_statistics: str = "rank"
     precision: str = "auto"
     cuda_graph: bool = True
     backend: str = "auto"
@@ -258,6 +265,8 @@ class TrainConfig:
         require(self.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
         require(self.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
         require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+        known = ", ".join(BATCH_STATISTICS)
+        require(self.batch_statistics in BATCH_STATISTICS, "batch_statistics", f"one of {known}")
         require(self.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
         require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
         require(self.profile >= 0, "profile", "at least 0")

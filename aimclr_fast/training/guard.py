@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .progress import LOSSES
-
+LOSSES = ("loss", "info_nce", "d3m_extreme", "d3m_dropped")
 PARTS = (*LOSSES, "gradient")  # of a step that must be finite
 #: What a step reports, as one tensor: its losses, the norm of its gradient, the mean number of
 #: positives in a row of the loss, 1 if it was taken, and how many were skipped up to now, in all
@@ -21,25 +20,29 @@ class StepGuard:
     statistics of both encoders' batch norms as they were. The key encoder's weights do move, by
     its momentum towards the query encoder's, which are finite.
 
+    Attributes:
+        statistics: the running statistics of both encoders' batch norms.
+        skipped: steps that were skipped, in all and in a row.
+
     Args:
         model: whose running statistics are kept.
         device: of the model.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self._statistics = [
+        self.statistics = [
             buffer
             for name, buffer in model.named_buffers()
             if name.endswith(("running_mean", "running_var"))
         ]
-        self._sizes = [buffer.numel() for buffer in self._statistics]
+        self._sizes = [buffer.numel() for buffer in self.statistics]
         self.skipped = torch.zeros(2, dtype=torch.int64, device=device)  # in all, in a row
         self._last_step = torch.full((), -1, dtype=torch.int64, device=device)
         self._last_parts = torch.zeros(len(PARTS), dtype=torch.bool, device=device)
 
     def remember(self) -> Tensor:
         """The running statistics before a step."""
-        return torch.cat([buffer.flatten() for buffer in self._statistics])
+        return torch.cat([buffer.flatten() for buffer in self.statistics])
 
     def judge(self, losses: Tensor, gradient_norm: Tensor, step: int | Tensor) -> Tensor:
         """Whether all of LOSSES and the gradient are finite, as a boolean on the device."""
@@ -57,9 +60,9 @@ class StepGuard:
         kept = torch.where(fine, self.remember(), statistics)
         rows = [
             row.view_as(buffer)
-            for row, buffer in zip(kept.split(self._sizes), self._statistics, strict=True)
+            for row, buffer in zip(kept.split(self._sizes), self.statistics, strict=True)
         ]
-        torch._foreach_copy_(self._statistics, rows)
+        torch._foreach_copy_(self.statistics, rows)
 
     def last_skipped(self) -> tuple[int, list[str]]:
         """The step that was skipped last and the parts of it that were not finite; waits."""

@@ -14,6 +14,7 @@ from aimclr_fast.data import Store
 from aimclr_fast.functional import Views, skeleton_augment_streams
 
 from .config import TrainConfig
+from .distributed import Ranks
 from .graph import GraphedStep
 from .guard import REPORT
 from .placement import Batch, Placed, batches
@@ -25,13 +26,6 @@ READ_BACK = 0.25  # seconds between two readings of the losses: reading waits fo
 TAKEN = REPORT.index("taken")
 
 
-def pick_device(name: str) -> torch.device:
-    """`name` as a device; "auto" is a GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
 class Pretraining:
     """The state of a run and the step that moves it.
 
@@ -41,6 +35,7 @@ class Pretraining:
         placed: all sequences, where they are kept.
         train_index: samples to learn from.
         device: what trains.
+        ranks: the processes that train as one; each takes its share of every batch.
 
     Attributes:
         streams: models and optimisers by stream; they share the batches and the draws.
@@ -53,8 +48,10 @@ class Pretraining:
         placed: Placed,
         train_index: Tensor,
         device: torch.device,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
+        self.ranks = ranks or Ranks()
         self.device = device
         self.placed = placed
         self.train_index = train_index.cpu()
@@ -65,11 +62,14 @@ class Pretraining:
         # step can be one graph.
         self._lr = torch.zeros((), device=device)
         self.streams = {
-            stream: StreamTraining(config, store.layout, device, self.precision, self._lr)
+            stream: StreamTraining(
+                config, store.layout, device, self.precision, self._lr, self.ranks
+            )
             for stream in config.data.streams
         }
         self._step = torch.zeros((), dtype=torch.int64, device=device)
-        self._index = torch.zeros(config.optim.batch_size, dtype=torch.int64, device=device)
+        share = config.optim.batch_size // self.ranks.size
+        self._index = torch.zeros(share, dtype=torch.int64, device=device)
         self._rows: Tensor | None = None
         self._graphs: dict[int, GraphedStep] = {}
         self.use_graphs = config.cuda_graph
@@ -113,9 +113,10 @@ class Pretraining:
         return self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
 
     def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, in its order, from the `first` on."""
+        """This rank's share of the batches of one epoch, in its order, from the `first` on."""
         order = self.shuffled(epoch).split(self.config.optim.batch_size)
-        return batches(self.placed, list(order[first : self.steps_per_epoch]), self.device)
+        shares = [self.ranks.share(rows) for rows in order[first : self.steps_per_epoch]]
+        return batches(self.placed, shares, self.device)
 
     def samples_of(self, step: int) -> Tensor:
         """Indices [N] of the samples of any step."""
@@ -124,23 +125,33 @@ class Pretraining:
         return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
 
     def place_state(self) -> dict[str, Any]:
-        """What the loop must know to go on exactly, besides weights, optimisers and step."""
-        place: dict[str, Any] = {
-            "streams": {name: stream.place_state() for name, stream in self.streams.items()}
+        """What the loop must know to go on exactly, besides weights, optimisers and step.
+
+        All ranks call it at once: each has its own draws of dropout.
+        """
+        own: dict[str, Any] = {
+            "streams": {name: stream.place_state() for name, stream in self.streams.items()},
+            "torch_rng": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
-            place["cuda_rng"] = torch.cuda.get_rng_state(self.device)
-        return place
+            own["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        return {"ranks": self.ranks.collect(own)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of a run of the same configuration and data."""
-        place = state["place"]
+        places = state["place"]["ranks"]
+        as_many = len(places) == self.ranks.size
+        place = places[self.ranks.rank if as_many else 0]
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.resumed = True
         for name, stream in self.streams.items():
             models, optimizers = state["models"], state["optimizers"]
             stream.load_state(models[name], optimizers[name], place["streams"][name])
-        self.epoch, self.step = state["epoch"], state["step"]
-        self.resumed = True
-        torch.set_rng_state(state["torch_rng"])
+        if not as_many:
+            for stream in self.streams.values():
+                stream.seed_draws(self.step)
+            return
+        torch.set_rng_state(place["torch_rng"])
         if self.device.type == "cuda" and "cuda_rng" in place:
             torch.cuda.set_rng_state(place["cuda_rng"].cpu(), self.device)
 
@@ -182,8 +193,11 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def augment(self, batch: Batch, step: int | Tensor) -> dict[str, Views]:
-        """The views of a step's batch in each stream, from one read."""
+    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> dict[str, Views]:
+        """The views of a step's batch in each stream, from one read.
+
+        The batch's first row is at `offset` of the global batch.
+        """
         config = self.config
         views = skeleton_augment_streams(
             batch.data,
@@ -192,6 +206,7 @@ class Pretraining:
             config=config.augment,
             seed=config.seed,
             step=step,
+            offset=offset,
             streams=tuple(self.streams),
             backend=config.backend,
         )
@@ -199,7 +214,7 @@ class Pretraining:
 
     def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
         with section("augment"):
-            views = self.augment(batch, step)
+            views = self.augment(batch, step, self.ranks.rank * len(batch.index))
         return torch.stack(
             [stream.train_step(views[name], step, topk) for name, stream in self.streams.items()]
         )

@@ -44,7 +44,9 @@ class Batch:
     index: Tensor
 
 
-def place(positions: npt.NDArray[np.generic], device: torch.device, choice: str) -> Placed:
+def place(
+    positions: npt.NDArray[np.generic], device: torch.device, choice: str, processes: int = 1
+) -> Placed:
     """Keep the sequences in the memory that is fastest and large enough, or where it is said.
 
     Args:
@@ -52,6 +54,7 @@ def place(positions: npt.NDArray[np.generic], device: torch.device, choice: str)
         device: what trains.
         choice: "device"; "pinned" (host memory that the GPU reads in place); "mmap" (left in the
             file; the next batch is read while this one is trained on); "auto".
+        processes: on this machine, which share its memory, each with its sequences.
 
     Raises:
         PlacementError: pinned memory without a GPU, or more than the device has free.
@@ -60,7 +63,7 @@ def place(positions: npt.NDArray[np.generic], device: torch.device, choice: str)
     if device.type != "cuda":
         if choice == "pinned":
             raise PlacementError("pinned memory is read by a GPU, and this runs on the CPU")
-        free = _free_host_memory()
+        free = _free_host_memory() // processes
         if choice == "mmap" or (choice == "auto" and size > SHARE * free):
             return Placed(_mapped(positions), "mmap", _sizes(size, free, "memory"))
         return Placed(torch.from_numpy(np.array(positions)), "device", _sizes(size, free, "memory"))
@@ -77,7 +80,7 @@ def place(positions: npt.NDArray[np.generic], device: torch.device, choice: str)
         dtype = torch.float16 if halved else None
         empty = torch.empty(positions.shape, dtype=dtype or _dtype(positions), device=device)
         return Placed(_filled(empty, positions), "device", reason)
-    free = _free_host_memory()
+    free = _free_host_memory() // processes
     needed = 1 << (size - 1).bit_length()  # torch pins powers of two
     if choice == "pinned" or (choice == "auto" and needed <= SHARE * free):
         if needed > free:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import shlex
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,21 +14,23 @@ import torch
 from rich.console import Console
 
 import aimclr_fast
+from aimclr_fast._devices import usable_device
 from aimclr_fast.data import Store, resolve_store, split
 from aimclr_fast.nn import METHODS
 from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
 from aimclr_fast.ops._dispatch import BackendError, pick
 
-from .checkpoint import written_whole
+from .checkpoint import CheckpointError, written_whole
 from .config import ConfigError, TrainConfig
-from .loop import Pretraining, pick_device
+from .distributed import OtherRankError, RankLostError, Ranks, join
+from .loop import Pretraining
 from .metrics import MetricsLog
 from .monitor import Monitor
 from .placement import PlacementError, place
 from .profile import profile_steps
 from .progress import TrainProgress
 from .report import draw_curves, save_scores, score_table
-from .run import Run
+from .run import DivergedError, Run
 from .run_folder import BEST, data_identity, open_run
 from .signals import StoppedError
 
@@ -50,101 +52,145 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         StoreError: the data cannot be read.
         DivergedError: losses or gradients are no longer finite.
         StoppedError: Ctrl-C or SIGTERM, once the run is saved.
+        RankLostError: another of several processes has ended.
+        OtherRankError: another of several processes has met an error, and says so.
     """
-    store = resolve_store(config.data.store)
+    ranks = join(config.device)
+    if not ranks.first:
+        console = Console(quiet=True)
     try:
-        train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
-    except ValueError as error:
-        raise ConfigError(f"data.protocol: {error}") from error
-    config.validate(len(train_index))
-    frames = store.positions.shape[2]
-    if config.data.frame_step > max(1, frames // 2):
-        raise ConfigError(
-            f"data.frame_step is {config.data.frame_step}, but must leave two of {frames} frames"
-        )
-    device = _usable_device(config.device)
-    if device.type == "cpu" and config.precision in ("tf32", "bf16"):
-        raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
-    picked = _pick_backends(config, device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    data = data_identity(store, train_index)
+        path = _pretrain(config, config_text, console, ranks)
+    except (CheckpointError, DivergedError) as error:  # met by all, said by one
+        if not ranks.first:
+            raise OtherRankError(str(error)) from error
+        raise
+    ranks.close()
+    return path
+
+
+def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ranks) -> Path:
     say = functools.partial(console.print, highlight=False, soft_wrap=True)
-    with closing(open_run(config, data)) as folder:
-        for warning in folder.warnings:
-            say(f"warning: {warning}; the one before it is used")
-        try:
-            positions = store.positions[:, :, :: config.data.frame_step]
-            placed = place(positions, device, config.placement)
-        except PlacementError as error:
-            raise ConfigError(f"placement is {config.placement!r}: {error}") from error
-        training = Pretraining(config, store, placed, train_index, device)
-        if folder.state is None:
-            with written_whole(folder.path / "config.yaml") as temporary:
-                temporary.write_text(config_text, encoding="utf-8")
-            folder.describe(config, data, **_about(folder.path, store, device, picked))
-        else:
-            training.load_state(folder.state)
+    with ExitStack() as stack:
+        with ranks.together():
+            store = resolve_store(config.data.store)
+            try:
+                train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
+            except ValueError as error:
+                raise ConfigError(f"data.protocol: {error}") from error
+            config.validate(len(train_index))
+            frames, step = store.positions.shape[2], config.data.frame_step
+            if step > max(1, frames // 2):
+                wrong = f"data.frame_step is {step}, but must leave two of {frames} frames"
+                raise ConfigError(wrong)
+            _check_ranks(config, ranks)
+            device = _usable_device(config.device, ranks)
+            if device.type == "cpu" and config.precision in ("tf32", "bf16"):
+                raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
+            picked = _pick_backends(config, device)
+            if config.threads:
+                torch.set_num_threads(config.threads)
+            folder, data = None, {}
+            if ranks.first:
+                data = data_identity(store, train_index)
+                folder = stack.enter_context(closing(open_run(config, data)))
+                for warning in folder.warnings:
+                    say(f"warning: {warning}; the one before it is used")
+        path, state = ranks.from_first(folder and (folder.path, folder.state))
+        with ranks.together():
+            try:
+                positions = store.positions[:, :, :: config.data.frame_step]
+                placed = place(positions, device, config.placement, ranks.local_size)
+            except PlacementError as error:
+                raise ConfigError(f"placement is {config.placement!r}: {error}") from error
+            training = Pretraining(config, store, placed, train_index, device, ranks)
+            if state is not None:
+                training.load_state(state)
+            elif folder is not None:
+                folder.describe(config, data, **_about(path, store, device, picked, ranks))
+            # After run.json, by which a run that was killed here is known to be one.
+            if folder is not None and not (path / "config.yaml").exists():
+                with written_whole(path / "config.yaml") as temporary:
+                    temporary.write_text(config_text, encoding="utf-8")
         say(_opening(config, store, training, test_index))
         say(f"backends: {', '.join(f'{op} {backend}' for op, backend in picked.items())}")
-        if folder.state is not None:
-            say(f"going on in {folder.path} after step {training.step} (epoch {training.epoch})")
+        if state is not None:
+            say(f"going on in {path} after step {training.step} (epoch {training.epoch})")
 
         if config.profile:
-            console.print(profile_steps(training, config.profile, folder.path))
-            say(f"trace: {folder.path / 'trace.json'}")
-            return folder.path
+            console.print(profile_steps(training, config.profile, path))
+            say(f"trace: {path / 'trace.json'}")
+            return Path(path)
 
-        monitors = _monitors(config, store, placed.data, train_index, test_index)
+        monitors = _monitors(config, store, training, test_index)
         per_epoch = training.steps_per_epoch
         progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step)
-        with MetricsLog(folder.path, before=training.epoch) as log:
-            run = Run(training, folder, data, monitors, log, progress)
-            if folder.state is None:
+        log = None
+        if folder is not None:
+            log = stack.enter_context(MetricsLog(path, before=training.epoch))
+        run = Run(training, folder, state, data, monitors, log, progress)
+        try:
+            if state is None:
                 run.measure_start()
-            try:
-                run.train()
-            except StoppedError as stop:
-                command = f"{PROGRAM} --resume {shlex.quote(str(folder.path))}"
-                raise StoppedError(stop.signum, f"{stop}; go on with: {command}") from None
+            run.train()
+        except (StoppedError, RankLostError) as stop:
+            again = f"{_command(ranks)} --resume {shlex.quote(str(path))}"
+            stop.args = (f"{stop}; go on with: {again}",)
+            raise
 
         if run.rows:
             name = f"{store.path.name} {config.data.protocol}, {_streams(config)}"
             console.print(score_table(run.rows, f"{name}, test set"))
-        draw_curves(folder.path)
-        about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
-        save_scores(folder.path, run.rows, **about, seconds=round(run.seconds, 1))
-        say(_closing(folder.path, run))
-        return folder.path
+        if folder is not None:
+            draw_curves(path)
+            about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
+            save_scores(path, run.rows, **about, seconds=round(run.seconds, 1))
+        say(_closing(path, run))
+        return Path(path)
 
 
 def _monitors(
-    config: TrainConfig,
-    store: Store,
-    data: torch.Tensor,
-    train_index: torch.Tensor,
-    test_index: torch.Tensor,
+    config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
 ) -> dict[str, Monitor]:
     """One for each stream; none where the store has no labels to score against."""
     if store.labels is None:
         return {}
     labels = torch.from_numpy(np.array(store.labels))
-    size = config.monitor.batch_size
     return {
-        stream: Monitor(data, labels, train_index, test_index, stream=stream, batch_size=size)
+        stream: Monitor(
+            training.placed.data,
+            labels,
+            training.train_index,
+            test_index,
+            stream=stream,
+            batch_size=config.monitor.batch_size,
+            ranks=training.ranks,
+        )
         for stream in config.data.streams
     }
 
 
-def _usable_device(name: str) -> torch.device:
+def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
+    if config.optim.batch_size % ranks.size:
+        raise ConfigError(
+            f"optim.batch_size is {config.optim.batch_size}, but must be a multiple of the number "
+            f"of processes ({ranks.size})"
+        )
+    if ranks.size > 1 and config.profile:
+        raise ConfigError(f"profile is {config.profile}, but looks at one process alone")
+    if ranks.size > 1 and ":" in config.device:
+        raise ConfigError(
+            f"device is {config.device!r}, but each of {ranks.size} processes takes a GPU of its "
+            "own; leave it at 'auto' or 'cuda'"
+        )
+
+
+def _usable_device(name: str, ranks: Ranks) -> torch.device:
     try:
-        device = pick_device(name)
-        torch.zeros(1, device=device)
-        if device.index is not None:
-            torch.cuda.set_device(device)  # streams and graphs belong to the current one
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device is {name!r}, which cannot be used here: {reason}") from error
+        device = usable_device(name)
+        if device.type == "cuda" and ranks.size > 1:
+            device = usable_device(f"cuda:{ranks.local_rank}")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return device
 
 
@@ -165,7 +211,14 @@ def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
 def _opening(
     config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
 ) -> str:
-    layout, optim, placed = store.layout, config.optim, training.placed
+    layout, optim, placed, ranks = store.layout, config.optim, training.placed, training.ranks
+    each = ""
+    if ranks.size > 1:
+        shared = {"rank": "by each", "synchronised": "by all, with the reference's blocks"}
+        each = (
+            f"\n{ranks.size} processes with {optim.batch_size // ranks.size} sequences of each "
+            f"batch; batch statistics {shared[config.batch_statistics]}"
+        )
     encoders = [stream.model.query_encoder for stream in training.streams.values()]
     parameters = sum(p.numel() for p in encoders[0].parameters())
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
@@ -175,7 +228,7 @@ def _opening(
         f"{_streams(config)}{_method(config)}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {training.precision}, "
-        f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}"
+        f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}{each}"
     )
 
 
@@ -196,11 +249,12 @@ def _method(config: TrainConfig) -> str:
 
 
 def _about(
-    folder: Path, store: Store, device: torch.device, picked: dict[str, str]
+    folder: Path, store: Store, device: torch.device, picked: dict[str, str], ranks: Ranks
 ) -> dict[str, object]:
     """What run.json says besides configuration and data."""
     return {
-        "reproduce": _reproduce(folder),
+        "reproduce": _reproduce(folder, ranks),
+        "processes": ranks.size,
         "store": str(store.path.resolve()),
         "package": aimclr_fast.__version__,
         "torch": torch.__version__,
@@ -211,9 +265,15 @@ def _about(
     }
 
 
-def _reproduce(folder: Path) -> str:
+def _command(ranks: Ranks) -> str:
+    if ranks.size == 1:
+        return PROGRAM
+    return f"torchrun --nproc-per-node {ranks.local_size} -m aimclr_fast.train"
+
+
+def _reproduce(folder: Path, ranks: Ranks) -> str:
     config, output = (shlex.quote(str(p)) for p in (folder / "config.yaml", f"{folder}-again"))
-    return f"{PROGRAM} --config {config} --output {output}"
+    return f"{_command(ranks)} --config {config} --output {output}"
 
 
 def _closing(folder: Path, run: Run) -> str:
@@ -228,4 +288,5 @@ def _closing(folder: Path, run: Run) -> str:
     if run.best:
         places["best kNN"] = BEST
     listed = "\n".join(f"  {what:<12}{folder / name}" for what, name in places.items())
-    return f"run it again with: {_reproduce(folder)}\n{run.seconds:.0f} s in all; saved:\n{listed}"
+    again = _reproduce(folder, run.ranks)
+    return f"run it again with: {again}\n{run.seconds:.0f} s in all; saved:\n{listed}"

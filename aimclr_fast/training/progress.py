@@ -8,7 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-LOSSES = ("loss", "info_nce", "d3m_extreme", "d3m_dropped")
+from .guard import LOSSES
 
 
 def format_losses(numbers: dict[str, float]) -> str:

@@ -12,9 +12,9 @@ from rich.table import Table
 from aimclr_fast.functional import STREAMS
 
 from .checkpoint import written_whole
+from .guard import LOSSES
 from .metrics import read_metrics
 from .monitor import Scores
-from .progress import LOSSES
 
 LABELS = {
     "loss": "total",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +21,8 @@ from .schedule import learning_rate
 from .signals import StoppedError, StopSignals
 from .streams import by_stream
 
+AGREE = 10  # steps between two agreements of several processes to stop or to save
+
 
 class DivergedError(RuntimeError):
     """Losses or gradients are no longer finite."""
@@ -30,11 +32,12 @@ class Run:
     """Drives a `Pretraining` through its epochs.
 
     Args:
-        training: at the start, or loaded from `folder.state`.
-        folder: where checkpoints go.
+        training: at the start, or loaded from `state`.
+        folder: where checkpoints go; None on all ranks but the first, which writes.
+        state: the checkpoint to go on from, if any.
         data: identity of the data set, for checkpoints.
         monitors: score encoders, by stream; none without labels.
-        log: takes each epoch's numbers.
+        log: takes each epoch's numbers; None where `folder` is.
         progress: what a person sees.
 
     Attributes:
@@ -46,14 +49,16 @@ class Run:
     def __init__(
         self,
         training: Pretraining,
-        folder: RunFolder,
+        folder: RunFolder | None,
+        state: dict[str, Any] | None,
         data: dict[str, Any],
         monitors: Mapping[str, Monitor],
-        log: MetricsLog,
+        log: MetricsLog | None,
         progress: TrainProgress,
     ) -> None:
         self.training, self.folder, self.monitors = training, folder, monitors
         self.config: TrainConfig = training.config
+        self.ranks = training.ranks
         self._data, self._log, self._progress = data, log, progress
         self.rows: dict[str, Scores] = {}
         self.best: dict[str, Any] = {}
@@ -61,11 +66,11 @@ class Run:
         queue_size = self.config.model.queue_size
         self._watches = {stream: CollapseWatch(queue_size) for stream in training.streams}
         self._saved_at = time.perf_counter()
-        self._saved_step = -1 if folder.state is None else training.step
+        self._saved_step = -1 if state is None else training.step
         self._seconds_before, self._began = 0.0, time.perf_counter()
         self._told_graph = False
-        if folder.state is not None:
-            place = folder.state["place"]
+        if state is not None:
+            place = state["place"]
             self.rows = {name: Scores(**scores) for name, scores in place["rows"].items()}
             self.best = dict(place["best"])
             self._reader = LossReader(training.streams, place["losses"])
@@ -84,7 +89,7 @@ class Run:
         if self.config.monitor.raw_poses:
             self.rows["raw poses"] = next(iter(self.monitors.values())).score_raw_poses()
         scores = self._score("untrained encoder", linear=self.config.monitor.linear_probe)
-        self._log.write(0, {"epoch": 0, **by_stream(scores)})
+        self._write_log({"epoch": 0, **by_stream(scores)})
 
     def train(self) -> None:
         """Train to the last epoch.
@@ -95,7 +100,7 @@ class Run:
             CheckpointError: the last checkpoint cannot be written.
         """
         training = self.training
-        with self._progress, StopSignals() as signals:
+        with self._progress, StopSignals(alone=self.ranks.size == 1) as signals:
             while training.epoch < self.config.optim.epochs or training.resumed:
                 self._epoch(signals)
 
@@ -109,10 +114,11 @@ class Run:
             lr = learning_rate(config.optim, training.step - 1, training.steps_per_epoch)
             latest = self._reader.latest
             self._progress.step(training.step, None if latest is None else by_stream(latest), lr)
-            if signals.received is not None:
-                self._stop(signals.received)
-            if training.step_in_epoch < training.steps_per_epoch and self._due_in_epoch():
+            inside = training.step_in_epoch < training.steps_per_epoch
+            if inside and _due(config.save_steps, training.step):
                 self._save()
+            if self.ranks.size == 1 or training.step % AGREE == 0:
+                self._heed(signals, inside and self._due_in_seconds())
         state = self._reader.state
         numbers = self._reader.epoch_mean()
         self._reader.state = state  # the checkpoint of this epoch's end still needs it
@@ -121,12 +127,15 @@ class Run:
         self._say_graph()
         last = training.epoch == config.optim.epochs
         # Before scoring, so that nothing that goes wrong there can cost the weights.
-        if last or _due(config.save_every, training.epoch) or self._due_in_epoch():
+        due = _due(config.save_every, training.epoch) or _due(config.save_steps, training.step)
+        if last or due:
             self._save(must=last)
+        self._heed(signals, self._due_in_seconds())
         rate = (training.step - before) / seconds
         about = {"lr": self._lr(), "steps_per_second": rate}
         with signals.interruptible():
-            self._add_health(numbers)
+            if self.ranks.first:
+                self._add_health(numbers)
             about["memory_mb"] = memory_in_use(training.device) / 1e6
             if self.monitors and (last or _due(config.monitor.knn_every, training.epoch)):
                 linear = last and config.monitor.linear_probe
@@ -134,10 +143,13 @@ class Run:
                 self._keep_best(by_stream(scores))
                 for stream, found in scores.items():
                     numbers[stream] |= found
-        if signals.received is not None:
-            self._stop(signals.received)
-        self._log.write(training.step, {"epoch": training.epoch, **by_stream(numbers), **about})
+        self._heed(signals)
+        self._write_log({"epoch": training.epoch, **by_stream(numbers), **about})
         self._reader.state = None
+
+    def _write_log(self, numbers: dict[str, float]) -> None:
+        if self._log is not None:
+            self._log.write(self.training.step, numbers)
 
     def _lr(self) -> float:
         training = self.training
@@ -167,10 +179,9 @@ class Run:
         """Keep the best so far in best.pt."""
         name = "knn_20" if "knn_20" in numbers else "knn_1"
         if name in numbers and numbers[name] > self.best.get("score", -1.0):
-            try:
-                self._write(self.folder.path / BEST)
-            except OSError as error:
-                self._progress.say(f"warning: {BEST} not written ({error.strerror})")
+            failed = self._on_first(lambda folder, place: self._write(folder.path / BEST, place))
+            if failed:
+                self._progress.say(f"warning: {BEST} not written ({failed})")
             else:
                 epoch = self.training.epoch
                 self.best = {"name": name, "score": numbers[name], "epoch": epoch}
@@ -181,13 +192,32 @@ class Run:
 
     # --- Saving ----------------------------------------------------------------------------------
 
-    def _due_in_epoch(self) -> bool:
-        steps, seconds = self.config.save_steps, self.config.save_seconds
-        return _due(steps, self.training.step) or (
-            seconds > 0 and time.perf_counter() - self._saved_at > seconds
-        )
+    def _due_in_seconds(self) -> bool:
+        seconds = self.config.save_seconds
+        return seconds > 0 and time.perf_counter() - self._saved_at > seconds
 
-    def _write(self, path: Path) -> None:
+    def _heed(self, signals: StopSignals, due: bool = False) -> None:
+        """Stop if a signal has come to any rank; else save if it is time on any."""
+        stop, due = self.ranks.any(signals.received is not None, due)
+        if stop:
+            self._save(must=True)
+            signum = max(one or 0 for one in self.ranks.collect(signals.received))
+            raise StoppedError(signum, f"saved at step {self.training.step}")
+        if due:
+            self._save()
+
+    def _on_first(self, write: Callable[[RunFolder, dict[str, Any]], None]) -> str | None:
+        """Have the first rank write to its folder what all of them are at; returns what failed."""
+        place, failed = self.training.place_state(), None
+        try:
+            if self.folder is not None:
+                write(self.folder, place)
+        except OSError as error:
+            failed = error.strerror or str(error)
+        failure: str | None = self.ranks.from_first(failed)
+        return failure
+
+    def _write(self, path: Path, place: dict[str, Any]) -> None:
         training = self.training
         save_checkpoint(
             path,
@@ -199,7 +229,7 @@ class Run:
             step=training.step,
             data=self._data,
             place={
-                **training.place_state(),
+                **place,
                 "losses": self._reader.state,
                 "rows": {name: scores.as_dict() for name, scores in self.rows.items()},
                 "best": self.best,
@@ -214,19 +244,18 @@ class Run:
         streams = self.training.streams.values()
         if not must and any(int(stream.guard.skipped[1]) for stream in streams):
             return  # what has led to such a step may be no state to go back to
-        try:
-            self.folder.save(self._write, self.config.keep)
-            self._saved_step = self.training.step
-        except OSError as error:
-            message = f"checkpoint not written ({error.strerror}); the one before is untouched"
+        keep = self.config.keep
+        failed = self._on_first(
+            lambda folder, place: folder.save(lambda path: self._write(path, place), keep)
+        )
+        if failed:
+            message = f"checkpoint not written ({failed}); the one before is untouched"
             if must:
-                raise CheckpointError(f"{self.folder.path}: {message}") from error
+                raise CheckpointError(f"{self.folder and self.folder.path}: {message}")
             self._progress.say(f"warning: {message}, and training goes on")
+        else:
+            self._saved_step = self.training.step
         self._saved_at = time.perf_counter()
-
-    def _stop(self, signum: int) -> None:
-        self._save(must=True)
-        raise StoppedError(signum, f"saved at step {self.training.step}")
 
     # --- What is said ----------------------------------------------------------------------------
 

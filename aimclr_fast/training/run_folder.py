@@ -160,8 +160,9 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
     except BaseException:
         run.close()
         raise
-    for file in path.glob(".*.*.*"):  # what a process that was killed had half written
-        file.unlink()
+    for name in (ABOUT, "config.yaml", "metrics.jsonl", "best.pt", NEXT):
+        for file in path.glob(f".{name}.*"):  # what a process that was killed had half written
+            file.unlink()
     run.settle(config.keep)
     return run
 

@@ -29,12 +29,17 @@ class StopSignals:
     """Takes SIGINT and SIGTERM while it is active, as a context manager.
 
     A second signal has its usual effect: who cannot wait for the step to end presses Ctrl-C again.
+    Not so among several processes, where the launcher passes on what each has got already.
+
+    Args:
+        alone: whether this is the only process.
 
     Attributes:
         received: the signal that came, if any.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, alone: bool = True) -> None:
+        self._alone = alone
         self.received: int | None = None
         self._at_once = False
         self._usual: dict[int, object] = {}
@@ -60,13 +65,18 @@ class StopSignals:
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
-        self._restore()
-        if self._at_once:
-            raise _NowError
+        if self._alone:
+            self._restore()
+            if self._at_once:
+                raise _NowError
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, a signal ends the block at once: for what changes nothing that is saved."""
+        """Inside, a signal ends the block at once: for what is done again on resuming, and writes
+        files whole or not at all.
+
+        Among several processes it does not, for they must leave together.
+        """
         try:
             self._at_once = True
             yield

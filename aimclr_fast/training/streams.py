@@ -14,9 +14,9 @@ from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 
 from .config import TrainConfig
-from .guard import StepGuard
+from .distributed import Ranks, average_
+from .guard import LOSSES, StepGuard
 from .precision import autocast
-from .progress import LOSSES
 
 
 def build_model(config: TrainConfig, layout: Layout) -> AimCLR:
@@ -57,6 +57,7 @@ class StreamTraining:
         device: what trains.
         precision: what the encoder computes in.
         lr: learning rate on the device, read by the steps of a GPU.
+        ranks: the processes that train as one.
     """
 
     def __init__(
@@ -66,10 +67,15 @@ class StreamTraining:
         device: torch.device,
         precision: str,
         lr: Tensor,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self._config, self._device, self._precision = config, device, precision
         torch.manual_seed(config.seed)
-        self.model = build_model(config, layout).to(device)
+        self.model = build_model(config, layout).to(device)  # the same on all ranks
+        if ranks.size > 1 and config.batch_statistics == "synchronised":
+            for encoder in (self.model.query_encoder, self.model.key_encoder):
+                encoder.backbone.over_ranks = ranks
         self.optimizer = torch.optim.SGD(
             self.model.query_encoder.parameters(),
             lr=lr if device.type == "cuda" else config.optim.lr,
@@ -87,10 +93,19 @@ class StreamTraining:
         # another.
         alone = len(config.data.streams) == 1 or device.type != "cpu"
         self._draws = None if alone else torch.get_rng_state()
+        if not ranks.first:
+            self.seed_draws(0)
+
+    def seed_draws(self, step: int) -> None:
+        """Begin draws of dropout that no other rank has."""
+        place = step * self._ranks.size + self._ranks.rank
+        torch.manual_seed((self._config.seed * 1_000_003 + place) % 2**63)
+        if self._draws is not None:
+            self._draws = torch.get_rng_state()
 
     def place_state(self) -> dict[str, Any]:
         """What the stream must know to go on exactly, besides weights and optimiser."""
-        place: dict[str, Any] = {"skipped": self.guard.skipped.clone()}
+        place: dict[str, Any] = {"skipped": self.guard.skipped.to("cpu", copy=True)}
         if self._draws is not None:
             place["draws"] = self._draws
         return place
@@ -121,6 +136,13 @@ class StreamTraining:
             self.optimizer.zero_grad(set_to_none=True)
             output.loss.backward()
         losses = torch.stack([getattr(output, name).detach() for name in LOSSES])
+        positives, keys = _positives(output.neighbors), output.keys
+        if self._ranks.size > 1:
+            with section("messages"):
+                parameters = self.model.query_encoder.parameters()
+                gradients = [p.grad for p in parameters if p.grad is not None]
+                average_(self._ranks, (gradients, self.guard.statistics, [losses, positives]))
+                keys = self._ranks.gather(keys)
         with section("optimiser"):
             norm = self._gradient_norm()
             fine = self.guard.judge(losses, norm, step)
@@ -130,10 +152,10 @@ class StreamTraining:
             elif fine:
                 self.optimizer.step()
             self.guard.restore(statistics, fine)
-            self.model.enqueue(output.keys, fine)
+            self.model.enqueue(keys, fine)
         if self._draws is not None:
             self._draws = torch.get_rng_state()
-        counts = torch.stack([norm, _positives(output.neighbors), fine, *self.guard.skipped])
+        counts = torch.stack([norm, positives, fine, *self.guard.skipped])
         return torch.cat([losses, counts.to(losses.dtype)])
 
     def _gradient_norm(self) -> Tensor:

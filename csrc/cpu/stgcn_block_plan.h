@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <type_traits>
 
 #include "cpu/parallel.h"
 #include "cpu/stgcn_block.h"

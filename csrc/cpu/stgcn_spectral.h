@@ -20,7 +20,7 @@
 
 namespace aimclr::cpu::stgcn {
 
-inline constexpr Index kMostPairs = 33;  // of frequencies: up to 128 frames and taps
+inline constexpr Index kMostPairs = 33;  // of frequencies: lengths up to 130
 
 // Frequencies k and length / 2 - k have the same waves, but for the sign at odd positions.
 constexpr Index spectral_pairs(Index length) {

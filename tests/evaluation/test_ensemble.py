@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from aimclr_fast.evaluation.ensemble import PUBLISHED, EnsembleConfig, fuse, search_weights
-from aimclr_fast.evaluation.fusion import check_ensemble
+from aimclr_fast.evaluation.fusion import check_ensemble, fuse_subjects
 from aimclr_fast.evaluation.heads import LinearConfig
+from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.problem import EvaluationError, Features
+from aimclr_fast.evaluation.protocols import Subject
 
 
 def test_published_weights():
@@ -29,9 +31,51 @@ def test_searched_weights_follow_the_better_stream_of_the_training_folds():
     }
     rows = torch.arange(60)
     folds = [(rows[rows % 3 != part], rows[rows % 3 == part]) for part in range(3)]
-    weights = search_weights(streams, folds, LinearConfig(epochs=5, lr=0.5), seed=0)
+    recipes = dict.fromkeys(streams, LinearConfig(epochs=5, lr=0.5))
+    weights = search_weights(streams, folds, recipes, seed=0)
     assert weights["joint"] > weights["bone"]
     assert sum(weights.values()) == pytest.approx(1)
+
+
+class TwoStreams:
+    """A problem whose joint stream is good but hardly varies, and whose bone stream is so-so."""
+
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(80) % 4
+        noise = torch.randn(2, 80, 4, generator=generator)
+        clear = 5 + 1e-3 * (torch.eye(4)[labels] + 0.2 * noise[0])
+        vague = torch.eye(4)[labels] + noise[1]
+        self.streams = {
+            name: Features(x[:60], labels[:60], x[60:], labels[60:], 4)
+            for name, x in (("joint", clear), ("bone", vague))
+        }
+
+    def features(self, encoder, stream):
+        return self.streams[stream]
+
+    def folds(self):
+        rows = torch.arange(60)
+        return [(rows[rows % 5 != part], rows[rows % 5 == part]) for part in range(5)]
+
+
+def searched(features, own=None):
+    config = EnsembleConfig(weights="searched", linear=LinearConfig(epochs=5, lr=0.1))
+    subjects = [Subject(features, None, stream, own) for stream in ("joint", "bone")]
+    return fuse_subjects([TwoStreams()] * 2, subjects, config, seed=0)[1].details
+
+
+def test_weights_are_searched_on_the_classifiers_that_are_fused():
+    weights = searched("untrained")["weights"]  # which `linear` standardises, at its best rate
+    assert weights["joint"] > weights["bone"]
+
+
+def test_encoders_that_saw_all_labels_get_published_weights():
+    logits = torch.eye(4)[torch.arange(60, 80) % 4]
+    own = Outcome({}, {"best_epoch": 1}, logits=logits, best_logits=logits)
+    details = searched("supervised", own)
+    assert details["weights"] == {"joint": 0.6, "bone": 0.6}
+    assert details["weights_from"].startswith("published: their encoders learned from every")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from aimclr_fast.evaluation.finetune import FinetuneConfig
+from aimclr_fast.evaluation.protocols import config_checksum
 from aimclr_fast.evaluation.results import (
     ResultsError,
     Row,
@@ -85,6 +87,51 @@ def test_tables_keep_evaluations_and_settings_apart():
     assert [t.header[-2] for t in tables] == ["top-1 best", "kNN-1"]
     (table,) = make_tables([ROW, replace(SECOND, setting="lr=1")])
     assert [row[2] for row in table.rows] == ["-", "lr=1"]
+
+
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [
+        ({"epoch": 80}, ["epoch 40", "epoch 80"]),
+        ({"config": "1a2b3c4d"}, ["config ?", "config 1a2b3c4d"]),
+        ({"epoch": 80, "config": "1a"}, ["epoch 40, config ?", "epoch 80, config 1a"]),
+    ],
+)
+def test_other_epochs_and_configurations_are_not_averaged(change, settings):
+    (table,) = make_tables([ROW, replace(SECOND, **change), UNTRAINED])
+    assert [row[2] for row in table.rows] == [*settings, "-"]
+    assert [row[-1] for row in table.rows] == ["1", "1", "1"]
+
+
+def test_other_data_of_the_same_name_are_another_table():
+    titles = [t.title for t in make_tables([ROW, replace(SECOND, data_sha256="ab" * 32)])]
+    assert titles == [
+        "linear, my_set xsub (%), data without checksums",
+        "linear, my_set xsub (%), data abababab",
+    ]
+
+
+def test_configurations_differ_in_what_changes_the_encoder():
+    def checksum(run, features="pretrained", scratch=None):
+        return config_checksum(run, features, scratch or FinetuneConfig())
+
+    run = {"method": "aimclr", "seed": 0, "output": "a", "model": {"topk": 1, "channels": 16},
+           "data": {"store": "x/set", "stream": "joint", "frame_step": 2}}  # fmt: skip
+    same = run | {
+        "seed": 1,
+        "output": "b",
+        "data": run["data"] | {"store": "set", "stream": "bone"},
+    }
+    assert checksum(same) == checksum(run)
+    other = run | {"method": "skeletonclr"}
+    assert checksum(other) != checksum(run)
+    assert checksum(run | {"model": {"topk": 2, "channels": 16}}) != checksum(run)
+    assert checksum(other, "untrained") == checksum(run, "untrained")
+    wide = run | {"model": {"topk": 1, "channels": 32}}
+    assert checksum(wide, "untrained") != checksum(run, "untrained")
+    assert checksum(wide, "raw poses") == checksum(run, "raw poses")
+    longer = FinetuneConfig(epochs=99)
+    assert checksum(run, "supervised", longer) != checksum(run, "supervised")
 
 
 def test_a_stores_checksum_covers_its_files():

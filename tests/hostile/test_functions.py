@@ -43,6 +43,7 @@ def test_each_call_is_computed_or_refused_clearly():
 def test_the_property_catches(spoil, found):
     code = (
         f"import ctypes, runpy, sys; from aimclr_fast import functional\n{spoil}\n"
+        f"sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
         f"sys.argv = ['functions.py', 'eadm_pool', '--examples', '30']\n"
         f"from inspect import isfunction\n"
         f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"

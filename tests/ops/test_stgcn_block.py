@@ -47,8 +47,8 @@ CASES = [
     Case(2, 128, 128, 15, 17),  # wide enough to be convolved over frequencies, as many above
     Case(1, 128, 128, 9, 5, taps=3, training=False),
     Case(9, 32, 32, 10, 5, taps=7),  # several groups of samples
-    Case(1, 32, 32, 121, 3, training=False),  # the most frequencies, and more frames than that
-    Case(1, 32, 32, 129, 3),
+    Case(1, 32, 32, 126, 3, training=False),  # the most frequencies, and a frame more
+    Case(1, 32, 32, 127, 3),
     Case(2, 5, 7, 4, 3, stride=2, residual="convolution"),  # channels that fill no vector
     Case(2, 7, 7, 3, 1, training=False),
 ]
@@ -324,3 +324,14 @@ def test_choice_of_a_backend():
     with pytest.raises(BackendError, match="no half-precision kernels"):
         stgcn_block(**arguments, backend="cpp")
     assert [backend.name for backend in op.BACKENDS] == ["cpp", "reference", "triton"]
+
+
+def test_reference_with_every_argument_in_bfloat16():
+    case = CASES[1]
+    exact = make(case, torch.float32)
+    half = converted(exact, torch.bfloat16)
+    y, statistics = stgcn_block(**half, backend="reference")
+    wanted, wanted_statistics = stgcn_block(**converted(half, torch.float32), backend="reference")
+    assert y.dtype == torch.bfloat16
+    assert_near(y, wanted, dtype=torch.bfloat16)
+    assert_near(statistics, wanted_statistics, dtype=torch.bfloat16)

@@ -151,6 +151,7 @@ def test_bad_values_are_named(group, field, value):
 )
 def test_switches_change_the_parts_of_a_method(method, switches, parts):
     config = load("ui_prmd")
+    config.optim.mining_epoch = 1
     config.method, config.model = method, replace(config.model, **switches)
     config.validate(1000)
     assert config.parts == parts

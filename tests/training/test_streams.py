@@ -32,10 +32,12 @@ def untrained(stream: str, dropout: float, device: torch.device = CPU) -> Pretra
     return Pretraining(config, store, placed, torch.arange(20), device)
 
 
-def trained(stream: str, dropout: float, device: torch.device = CPU) -> Pretraining:
-    """Two epochs of three steps, the second one mining."""
+def trained(
+    stream: str, dropout: float, device: torch.device = CPU, epochs: int = 2
+) -> Pretraining:
+    """Epochs of three steps, all but the first one mining."""
     training = untrained(stream, dropout, device)
-    for _ in range(2):
+    for _ in range(epochs):
         for losses in training.train_epoch():
             assert losses.shape == (len(training.streams), len(REPORT))
     return training
@@ -94,10 +96,12 @@ def test_streams_resume_exactly(tmp_path):
 @pytest.mark.cuda
 def test_streams_are_one_graph_on_a_gpu():
     device = torch.device("cuda")
-    together = trained("joint,bone", 0.0, device)
+    together = trained("joint,bone", 0.0, device, epochs=4)
     assert together.graph_why_not is None
+    (graph,) = together._graphs.values()  # of the nine steps that mine
+    assert graph._captured is not None
     for stream in ("joint", "bone"):
-        alone = trained(stream, 0.0, device)
+        alone = trained(stream, 0.0, device, epochs=4)
         for ours, expected in zip(states(together, stream), states(alone, stream), strict=True):
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 

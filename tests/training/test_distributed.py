@@ -1,0 +1,79 @@
+"""Several processes train as one; a process that is gone, or a mistake, ends all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aimclr_fast.reference import eadm_pool, stgcn_block
+from aimclr_fast.training.distributed import Ranks, join
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/check_distributed.py"
+
+
+def test_two_processes_are_one():
+    """The script that compares up to four processes over 100 steps, with two over three steps."""
+    options = ("--processes", "2", "--steps", "3", "--epochs", "3")
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), *options],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    for statistics in ("synchronised", "frozen"):
+        assert f"2 processes, {statistics} statistics, 3 steps" in result.stdout
+    assert "resumed with 1: exit codes [0]" in result.stdout
+
+
+def test_one_process_alone_says_nothing_to_anyone(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    ranks, rows = join("cpu"), torch.randn(6, 2)
+    assert (ranks.rank, ranks.size, ranks.first) == (0, 1, True)
+    assert torch.equal(ranks.share(rows), rows)
+    assert torch.equal(ranks.gather(rows), rows)
+    assert torch.equal(ranks.mean_(rows.clone()), rows)
+    assert ranks.collect(3) == [3]
+    assert ranks.from_first(3) == 3
+    assert ranks.any(True, False) == (True, False)
+    with pytest.raises(ValueError, match="mine"), ranks.together():
+        raise ValueError("mine")
+
+
+class Twice:
+    """Stands for two processes with the same rows."""
+
+    size = 2
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        return 2 * tensor
+
+
+def test_statistics_over_ranks_are_those_of_all_rows():
+    """Two ranks with the same rows have the statistics of either."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    norm = torch.randn(2, 4, generator=generator, dtype=torch.float64)
+    alone, over_ranks = (stgcn_block.normalise(x, norm, None, 1e-5, o) for o in (None, Twice()))
+    for mine, theirs in zip(alone, over_ranks, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    weight = torch.randn(alone[0].shape, generator=generator, dtype=torch.float64)
+    expected, actual = (torch.autograd.grad((y[0] * weight).sum(), x) for y in (alone, over_ranks))
+    torch.testing.assert_close(actual, expected)
+    for mine, theirs in zip(
+        *(eadm_pool.eadm_pool(x, over_ranks=o) for o in (None, Twice())), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_shares_are_the_whole():
+    rows = torch.arange(12)
+    ranks = [Ranks() for _ in range(3)]
+    for rank, one in enumerate(ranks):
+        one.rank, one.size = rank, 3
+    assert torch.equal(torch.cat([one.share(rows) for one in ranks]), rows)
