@@ -27,10 +27,22 @@ def read_file(path: str | Path, map_location: str = "cpu") -> Any:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        state = torch.load(path, map_location=map_location, weights_only=True)
+        _check_sizes(state)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+    return state
+
+
+def _check_sizes(value: object) -> None:
+    """Refuse tensors that claim more elements than the file holds, by strides of 0."""
+    if isinstance(value, Tensor):
+        if value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"a tensor of shape {list(value.shape)} is not stored as such")
+    elif isinstance(value, Mapping | list | tuple | set):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            _check_sizes(item)
 
 
 def check_format(path: str | Path, state: Any) -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast, get_args, get_type_hints
 
 import jsonargparse
 import yaml
 
 CONFIGS = Path(__file__).parent / "configs"
+MOST_VALUES = 10_000  # in a config
 
 
 class UserError(Exception):
@@ -52,10 +55,20 @@ def find_config(name: str) -> str:
 def _readable(file: str) -> str:
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OSError) as error:
         raise UserError(f"--config {file}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"--config {file}: holds no fields")
+    left = MOST_VALUES
+    waiting: list[object] = [content]
+    while waiting:  # aliases make a few lines stand for more values than memory holds
+        value = waiting.pop()
+        items = list(value.values()) if isinstance(value, dict) else value
+        if isinstance(items, list):
+            waiting += items
+            left -= len(items)
+        if left < 0:
+            raise UserError(f"--config {file}: stands for more than {MOST_VALUES} values")
     return file
 
 
@@ -76,6 +89,28 @@ def with_config_files(arguments: Sequence[str], default: str) -> list[str]:
             if argument == "--config":
                 named = pending = True
     return resolved if named else [f"--config={find_config(default)}", *resolved]
+
+
+def check_values(parsed: jsonargparse.Namespace, kind: type, prefix: str = "") -> None:
+    """Refuse what YAML can say and no field of the dataclass `kind` means: no value, a number that
+    is not finite or needs more than 64 bits, one value for a whole group.
+
+    Raises:
+        UserError: naming the field.
+    """
+    wanted = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        name, value, hint = prefix + field.name, parsed[field.name], wanted[field.name]
+        if dataclasses.is_dataclass(hint):
+            if not isinstance(value, jsonargparse.Namespace):
+                raise UserError(f"{name} is {value!r}, but must hold fields")
+            check_values(value, cast(type, hint), f"{name}.")
+        elif value is None and type(None) not in get_args(hint):
+            raise UserError(f"{name} has no value")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} is {value}, but must be finite")
+        elif isinstance(value, int) and not -(2**63) <= value < 2**64:
+            raise UserError(f"{name} is {value}, but must need no more than 64 bits")
 
 
 def run(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .cli import Parser, UserError, config_names, run, with_config_files
+from .cli import Parser, UserError, check_values, config_names, run, with_config_files
 from .data import StoreError
 from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> None:
     ]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
     parsed = command.parse_args(with_config_files(arguments, default))
+    check_values(parsed, TrainConfig)
     try:
         fields = vars(command.instantiate(parsed))
     except ValueError as error:  # a value that the field's own class refuses

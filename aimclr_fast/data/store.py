@@ -21,13 +21,11 @@ import hashlib
 import json
 import os
 import re
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -41,8 +39,6 @@ POSITIONS, COMPRESSED, SAMPLES, META = "positions.npy", "positions.npz", "sample
 #: Unit of length by dtype of the positions.
 UNITS = {"float32": "m", "float16": "m", "int16": "mm"}
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
-# What np.load and its archives raise on a file that is cut short or something else altogether.
-_UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, BadZipFile, zlib.error)
 
 
 class StoreError(ValueError):
@@ -253,8 +249,9 @@ def _read_positions(file: Path, shown: Path, mmap: bool) -> npt.NDArray[Any]:
         positions.flags.writeable = False
     except KeyError:
         raise StoreError(f"{shown}: has no array named positions") from None
-    except _UNREADABLE as error:
-        raise StoreError(f"{shown}: not a readable NumPy file: {error}") from error
+    except Exception as error:  # np.load and its archives let out whatever they stumble over
+        reason = str(error) or type(error).__name__
+        raise StoreError(f"{shown}: not a readable NumPy file: {reason}") from error
     return positions
 
 

@@ -53,14 +53,16 @@ def encoder_from(state: Mapping[str, Any], stream: str | None = None) -> LoadedE
             asked = f"no {stream} stream" if stream else "several streams, and none was named"
             raise CheckpointError(f"the checkpoint has {asked}; it holds {', '.join(streams)}")
         layout = layout_from_dict(state["layout"], source="the checkpoint's layout")
-        encoder = fresh_encoder(state["config"]["model"], layout)
+        with torch.device("meta"):  # no size in a file makes us allocate anything
+            encoder = fresh_encoder(state["config"]["model"], layout)
         prefix = "query_encoder."
         weights = {
             name.removeprefix(prefix): tensor
             for name, tensor in state["models"][stream].items()
             if name.startswith(prefix)
         }
-        encoder.load_state_dict(weights)
+        wide = {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
+        encoder.load_state_dict(wide, assign=True)
     except CheckpointError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:

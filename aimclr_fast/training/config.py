@@ -13,6 +13,8 @@ from .placement import PLACEMENTS
 from .precision import PRECISIONS
 
 BATCH_STATISTICS = ("rank", "synchronised")
+# A slip of the finger beyond these would fill the memory before anyone is told.
+MOST_CHANNELS, MOST_TAPS = 8192, 999
 
 
 class ConfigError(ValueError):
@@ -233,9 +235,10 @@ class TrainConfig:
         require(data.frame_step >= 1, "data.frame_step", "at least 1")
         require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
         require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
-        for name in ("model.channels", "model.features", "model.embedding", "optim.batch_size"):
-            group, attribute = name.split(".")
-            require(getattr(getattr(self, group), attribute) >= 1, name, "at least 1")
+        for name in ("channels", "features", "embedding"):
+            within = 1 <= getattr(model, name) <= MOST_CHANNELS
+            require(within, f"model.{name}", f"from 1 to {MOST_CHANNELS}")
+        require(optim.batch_size >= 1, "optim.batch_size", "at least 1")
         require(optim.epochs >= 1, "optim.epochs", "at least 1")
         require(optim.lr >= 0, "optim.lr", "at least 0")
         require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
@@ -246,12 +249,13 @@ class TrainConfig:
         require(0 <= model.momentum <= 1, "model.momentum", "in [0, 1]")
         require(model.temperature > 0, "model.temperature", "positive")
         require(0 < model.keep_prob <= 1, "model.keep_prob", "in (0, 1]")
-        require(model.temporal_kernel % 2 == 1, "model.temporal_kernel", "odd")
+        odd = model.temporal_kernel % 2 == 1 and 1 <= model.temporal_kernel <= MOST_TAPS
+        require(odd, "model.temporal_kernel", f"odd, from 1 to {MOST_TAPS}")
         require(model.topk >= 0, "model.topk", "at least 0")
         require(
-            model.queue_size >= max(optim.batch_size, model.topk, 1),
+            max(optim.batch_size, model.topk, 1) <= model.queue_size < 2**31,
             "model.queue_size",
-            f"at least the batch size ({optim.batch_size}) and topk ({model.topk})",
+            f"below 2^31 and at least the batch size ({optim.batch_size}) and topk ({model.topk})",
         )
         require(
             optim.batch_size <= train_samples,
