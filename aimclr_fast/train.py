@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> None:
 
 def _config_of_resumed(arguments: list[str]) -> str | None:
     """config.yaml of the run that --resume names, if it names a folder."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in pairwise([*arguments, ""]):
         name, equals, value = argument.partition("=")
         folder = value if equals else following
         if name == "--resume" and folder not in ("", "auto", "null"):

@@ -299,7 +299,7 @@ def endless():
 )
 def test_what_has_no_checksum_is_damaged(tmp_path, odd):
     torch.save({"format": 3, **odd}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=r"x.pt: damaged"):
+    with pytest.raises(CheckpointError, match=r"x.pt: (damaged|not a readable)"):
         load_encoder(tmp_path / "x.pt")
 
 

@@ -265,3 +265,11 @@ def test_the_cpu_trains_in_float32(tiny, monkeypatch, capsys):
     assert ended.value.code == 2
     assert "precision is 'bf16', but the CPU trains in fp32" in capsys.readouterr().err
     assert not (tiny / "half").exists()
+
+
+def test_no_arguments_mean_the_default_recipe(monkeypatch):
+    started = []
+    monkeypatch.setattr("aimclr_fast.train.pretrain", lambda config, *_: started.append(config))
+    command_line([])
+    assert started[0].data.store == "ui_prmd"
+    assert started[0].model.queue_size == 960

@@ -78,10 +78,11 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             except ValueError as error:
                 raise ConfigError(f"data.protocol: {error}") from error
             config.validate(len(train_index))
-            frames, step = store.positions.shape[2], config.data.frame_step
-            if step > max(1, frames // 2):
-                wrong = f"data.frame_step is {step}, but must leave two of {frames} frames"
-                raise ConfigError(wrong)
+            frames, frame_step = store.positions.shape[2], config.data.frame_step
+            if frame_step > max(1, frames // 2):
+                raise ConfigError(
+                    f"data.frame_step is {frame_step}, but must leave two of {frames} frames"
+                )
             _check_ranks(config, ranks)
             device = _usable_device(config.device, ranks)
             if device.type == "cpu" and config.precision in ("tf32", "bf16"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from arguments import FUNCTIONS, arguments_of
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
 from aimclr_fast import functional
@@ -131,12 +131,13 @@ def _strides(value: torch.Tensor) -> Any:
     return list(value.stride()) if value.layout == torch.strided else value.layout
 
 
-def run(name: str, examples: int, seed: int) -> None:
+def run(name: str, examples: int, seed: int, shrink: bool) -> None:
     @seeded(seed)
     @settings(
         max_examples=examples,
         deadline=None,
         database=None,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
@@ -159,13 +160,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="default: all")
     parser.add_argument("--examples", type=int, default=100, help="calls of each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shrink", action="store_true", help="look for a smaller call that fails")
     options = parser.parse_args()
     faulthandler.enable()
     torch.set_num_threads(2)
     failed = 0
     for name in options.names or FUNCTIONS:
         try:
-            run(name, options.examples, options.seed)
+            run(name, options.examples, options.seed, options.shrink)
         except Exception:
             failed += 1
             traceback.print_exc(limit=3)

@@ -12,7 +12,7 @@ import pytest
 
 PROGRAM = Path(__file__).with_name("functions.py")
 #: Calls of each function; scripts/sanitize.sh and a long run by hand ask for more.
-EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES") or 60)
+EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES") or 40)
 
 
 def hostile(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -34,7 +34,6 @@ def test_each_call_is_computed_or_refused_clearly():
     ("spoil", "found"),
     [
         ("functional.eadm_pool = lambda **_: ctypes.string_at(0)", "Segmentation fault"),
-        ("functional.eadm_pool = lambda **_: 1 / 0", "ZeroDivisionError"),
         ("real = functional.eadm_pool;"
          "functional.eadm_pool = lambda x, backend, **o:"
          " [y + (backend == 'auto') for y in real(x, backend=backend, **o)]", "not close"),
