@@ -339,6 +339,10 @@ def _check(inputs: Inputs, settings: Settings) -> None:
     if settings.stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {settings.stride}")
     shorter = -(-frames // settings.stride)
+    if inputs.running is None and batch * shorter * joints == 1:
+        raise ValueError(
+            f"x must have several values per channel to take statistics of, got {list(x.shape)}"
+        )
     count = 2
     if inputs.residual_weight is not None:
         count = 3
