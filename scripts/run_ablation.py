@@ -35,6 +35,13 @@ LEFT_OUT = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--mining-epoch",
+        type=int,
+        default=45,
+        help="first epoch with mining, where a row mines (%(default)s: the default recipe's last "
+        "fifth, which by itself does not mine)",
+    )
     parser.add_argument("--leave-one-out", action="store_true", help="also without each one part")
     parser.add_argument("--csv", type=Path, help="where to save every run's numbers")
     parser.add_argument("arguments", nargs="*", help="for the training command, after --")
@@ -46,7 +53,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in options.seeds:
             for number, (name, switches) in enumerate(rows.items()):
-                arguments = [*options.arguments, *switches.split()]
+                mining = f"--optim.mining_epoch={options.mining_epoch}"
+                arguments = [mining, *options.arguments, *switches.split()]
                 print(f"\n== {name}, seed {seed}", flush=True)
                 run = train(seed, arguments, Path(folder, f"row{number}-seed{seed}"))
                 if not run[0]:

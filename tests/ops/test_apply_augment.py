@@ -216,9 +216,9 @@ def test_empty_batches(run):
 
 def test_a_bad_setting_is_named():
     x = make_x(2, 12, 22, 1)
-    with pytest.raises(ValueError, match="blur_taps must be odd and positive, got 4"):
+    with pytest.raises(ValueError, match=r"blur_taps must be odd, .*got 4"):
         apply(CPP, x, AugmentParams(), blur_taps=4)
-    with pytest.raises(ValueError, match="crop_ratio must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="crop_ratio must lie in"):
         apply(CPP, x, AugmentParams(), crop_ratio=0)
     with pytest.raises(ValueError, match="crop_start is out of range"):
         torch.ops.aimclr_fast.apply_augment(*arguments(CPP, x, crop_start=torch.tensor([0, 5])))
