@@ -32,8 +32,6 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export PYTHONPATH=$scratch OMP_NUM_THREADS=${OMP_NUM_THREADS:-2} PYTHONDONTWRITEBYTECODE=1
 export HOSTILE_EXAMPLES=${EXAMPLES:-}
 [[ $# -gt 0 ]] || set -- tests/ops tests/native tests/hostile
-LD_PRELOAD=$libraries python - <<'PY'
-from aimclr_fast import native
-print("testing", native.load().__file__)
-PY
+# -P: not the checkout's package, which has another library.
+LD_PRELOAD=$libraries python -P -c 'from aimclr_fast import native; print(native.load().__file__)'
 LD_PRELOAD=$libraries pytest -q -p no:cacheprovider -m "not cuda" "$@"
