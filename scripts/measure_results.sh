@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
-# Measures docs/results.md: runs of several methods and seeds, then the protocols on each of them.
+# Measures docs/results.md: the ablation and three streams over seeds, then the protocols on them.
 #
-#     scripts/measure_results.sh STORE OUT [TRAIN ARGUMENTS...]
+#     scripts/measure_results.sh STORE OUT MINING_EPOCH [TRAIN ARGUMENTS...]
 #
-# STORE is ui_prmd or a folder; runs and results.csv come to OUT. SEEDS (default "0 1 2").
+# STORE is ui_prmd or a folder; runs and csv files come to OUT, and what is there is not run again.
+# MINING_EPOCH is when the rows that mine begin to. SEEDS (default "0 1 2 3 4"), JOBS (default 1).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-store=$1 out=$2
-shift 2
-read -ra seeds <<<"${SEEDS:-0 1 2}"
+store=$1 out=$2 mining=$3
+shift 3
+read -ra seeds <<<"${SEEDS:-0 1 2 3 4}"
+runs=(--seeds "${seeds[@]}" --jobs "${JOBS:-1}")
+
+python "$here/run_ablation.py" "${runs[@]}" --runs "$out" --csv "$out/ablation.csv" \
+    --mining-epoch "$mining" -- --data "$store" "$@"
+for stream in motion bone; do
+    python "$here/run_seeds.py" "${runs[@]}" --runs "$out/$stream" --csv "$out/$stream.csv" -- \
+        --data "$store" --data.stream "$stream" --optim.mining_epoch "$mining" "$@"
+done
 
 evaluate() { # PROTOCOL NAME CHECKPOINTS AND OPTIONS...
     local protocol=$1 name=$2
@@ -17,16 +26,18 @@ evaluate() { # PROTOCOL NAME CHECKPOINTS AND OPTIONS...
         --output "$out/$name-$protocol" --csv "$out/results.csv"
 }
 
-for method in aimclr skeletonclr; do
-    python "$here/run_seeds.py" --seeds "${seeds[@]}" --runs "$out/$method" \
-        --csv "$out/$method.csv" -- --data "$store" --method "$method" "$@"
+rm -f "$out/results.csv"
+for method in skeletonclr nnm-aimclr; do
     checkpoints=("$out/$method"/seed*/checkpoint.pt)
     # What is not the encoder's own is measured once, beside AimCLR.
     baselines=()
-    [[ $method == aimclr ]] && baselines=(--baselines --scratch.epochs 10)
+    [[ $method == nnm-aimclr ]] && baselines=(--baselines)
     evaluate linear "$method" "${checkpoints[@]}" --sweep true --standardize true "${baselines[@]}"
-    evaluate semi "$method" "${checkpoints[@]}" --labels '[5%,10%]' --tune linear
+    evaluate semi "$method" "${checkpoints[@]}" --labels '[10%]' --tune linear
     evaluate retrieval "$method" "${checkpoints[@]}"
     evaluate cluster "$method" "${checkpoints[@]}"
+done
+for seed in "${seeds[@]}"; do
+    evaluate ensemble "three streams, seed $seed" "$out"/{nnm-aimclr,motion,bone}/"seed$seed/checkpoint.pt"
 done
 python -m aimclr_fast.evaluate table "$out/results.csv"

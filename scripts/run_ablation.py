@@ -2,19 +2,20 @@
 
     python scripts/run_ablation.py --seeds 0 1 2 3 4 --csv ablation.csv -- --threads 1
 
-Everything after -- goes to `python -m aimclr_fast.train`, before what a row asks for. The csv file
-grows with every finished run.
+Everything after -- goes to `python -m aimclr_fast.train`, before what a row asks for. Runs are kept
+and repeated as in run_seeds.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-from run_seeds import COLUMNS, Run, cells, lines, save, train
+from run_seeds import COLUMNS, Run, add_options, cells, lines, save, train_all
 
 # Each row adds a part to the one before.
 ROWS = {
@@ -32,9 +33,14 @@ LEFT_OUT = {
 }
 
 
+def folder_name(row: str) -> str:
+    """`+ EADM` is kept in eadm."""
+    return re.sub(r"[^a-z0-9]+", "-", row.lower()).strip("-")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    add_options(parser, [0, 1, 2, 3, 4])
     parser.add_argument(
         "--mining-epoch",
         type=int,
@@ -43,26 +49,27 @@ def main() -> None:
         "fifth, which by itself does not mine)",
     )
     parser.add_argument("--leave-one-out", action="store_true", help="also without each one part")
-    parser.add_argument("--csv", type=Path, help="where to save every run's numbers")
-    parser.add_argument("arguments", nargs="*", help="for the training command, after --")
     options = parser.parse_args()
 
     rows = ROWS | (LEFT_OUT if options.leave_one_out else {})
+    shared = [f"--optim.mining_epoch={options.mining_epoch}", *options.arguments]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = options.runs or Path(scratch)
+        names = [(seed, name) for seed in options.seeds for name in rows]
+        planned = [
+            (seed, [*shared, *rows[name].split()], folder / folder_name(name) / f"seed{seed}")
+            for seed, name in names
+        ]
+        finished = train_all(planned, options.jobs)
+    if not all(scores for scores, _ in finished):
+        sys.exit("the store has no labels: there is nothing to compare")
     runs: dict[str, list[Run]] = {name: [] for name in rows}
     saved: list[dict[str, object]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in options.seeds:
-            for number, (name, switches) in enumerate(rows.items()):
-                mining = f"--optim.mining_epoch={options.mining_epoch}"
-                arguments = [mining, *options.arguments, *switches.split()]
-                print(f"\n== {name}, seed {seed}", flush=True)
-                run = train(seed, arguments, Path(folder, f"row{number}-seed{seed}"))
-                if not run[0]:
-                    sys.exit("the store has no labels: there is nothing to compare")
-                runs[name].append(run)
-                saved += [{"method": name, **line} for line in lines(seed, run, arguments)]
-                if options.csv:
-                    save(options.csv, saved)
+    for (seed, name), (_, arguments, _), run in zip(names, planned, finished, strict=True):
+        runs[name].append(run)
+        saved += [{"method": name, **line} for line in lines(seed, run, arguments)]
+    if options.csv:
+        save(options.csv, saved)
 
     print(f"\n| method | {' | '.join(COLUMNS)} | seconds |\n|---|{'---:|' * (len(COLUMNS) + 1)}")
     # The same for every method: a seed's weights before training.

@@ -2,7 +2,8 @@
 
     python scripts/run_seeds.py --seeds 0 1 2 --csv results.csv -- --optim.epochs 20
 
-Everything after -- goes to `python -m aimclr_fast.train`.
+Everything after -- goes to `python -m aimclr_fast.train`. With --runs FOLDER the runs are kept, and
+started again none is repeated that is whole. Several at a time (--jobs) should have --threads 1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -30,10 +32,34 @@ Run = tuple[Scores, float]
 
 def train(seed: int, arguments: list[str], output: Path) -> Run:
     """Scores of one run by row and column, and its seconds."""
-    command = [sys.executable, "-m", "aimclr_fast.train", *arguments]
-    subprocess.run([*command, "--seed", str(seed), "--output", str(output)], check=True)
-    results = json.loads((output / "results.json").read_text())
+    command = [*arguments, "--seed", str(seed)]
+    finished, asked = output / "results.json", output / "arguments.json"
+    if finished.exists() and asked.exists():
+        if json.loads(asked.read_text()) != command:
+            sys.exit(
+                f"{output} holds a run with other arguments: remove it, or choose another folder"
+            )
+    else:
+        print(f"{output}: {' '.join(command)}", flush=True)
+        program = [sys.executable, "-m", "aimclr_fast.train", "--resume", "auto"]
+        subprocess.run([*program, *command, "--output", str(output)], check=True)
+        asked.write_text(json.dumps(command))
+    results = json.loads(finished.read_text())
     return results["scores"], results["seconds"]
+
+
+def train_all(runs: Sequence[tuple[int, list[str], Path]], jobs: int) -> list[Run]:
+    """`train` of each seed, arguments and output, `jobs` at a time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(lambda run: train(*run), runs))
+
+
+def add_options(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
+    parser.add_argument("--seeds", type=int, nargs="+", default=seeds)
+    parser.add_argument("--csv", type=Path, help="where to save every run's numbers")
+    parser.add_argument("--runs", type=Path, help="a folder to keep the runs in")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (%(default)s)")
+    parser.add_argument("arguments", nargs="*", help="for the training command, after --")
 
 
 def cells(runs: Sequence[Run], row: str) -> str:
@@ -73,15 +99,13 @@ def save(path: Path, rows: list[dict[str, object]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--csv", type=Path, help="where to save every run's numbers")
-    parser.add_argument("--runs", type=Path, help="a folder to keep the runs in")
-    parser.add_argument("arguments", nargs="*", help="for the training command, after --")
+    add_options(parser, [0, 1, 2])
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.runs or Path(scratch)
-        runs = [train(s, options.arguments, folder / f"seed{s}") for s in options.seeds]
+        planned = [(s, options.arguments, folder / f"seed{s}") for s in options.seeds]
+        runs = train_all(planned, options.jobs)
     print(f"\n| features | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
     for row in runs[0][0]:
         print(f"| {row} | {cells(runs, row)} |")

@@ -211,11 +211,20 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     x, _, _, ctx.backend = inputs
     _, _, bits, kept_joints, scale = output
     ctx.mark_non_differentiable(bits, kept_joints, scale)
+    ctx.set_materialize_grads(False)  # or zeros would be written for the bits
     ctx.save_for_backward(bits, kept_joints, scale)
     ctx.frames, ctx.channels_last, ctx.dtype = x.shape[2], is_channels_last(x), x.dtype
 
 
-def _gradient(ctx: Any, grad_pooled: Tensor, grad_drop: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradient(
+    ctx: Any, grad_pooled: Tensor | None, grad_drop: Tensor | None, *_: Any
+) -> tuple[Any, ...]:
+    given = grad_pooled if grad_pooled is not None else grad_drop
+    if given is None:
+        return (None,) * 4
+    grad_pooled, grad_drop = (
+        torch.zeros_like(given) if grad is None else grad for grad in (grad_pooled, grad_drop)
+    )
     dx = torch.ops.aimclr_fast.eadm_pool_backward(
         grad_pooled,
         grad_drop,

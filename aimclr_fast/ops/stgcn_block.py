@@ -246,11 +246,14 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     *arguments, ctx.backend = inputs
     ctx.settings = arguments[_TENSORS:]
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # or zeros would be written for each saved map
     ctx.save_for_backward(*arguments[:_TENSORS], *output)
 
 
 @once_differentiable
-def _gradient(ctx: Any, grad_y: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if grad_y is None:
+        return (None,) * (_ALL + 1)
     inputs, saved = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
     gradients = torch.ops.aimclr_fast.stgcn_block_backward(
         grad_y, *inputs, *ctx.settings, *saved, ctx.backend

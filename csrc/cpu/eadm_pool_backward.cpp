@@ -2,11 +2,8 @@
 
 #include "common/macros.h"
 #include "cpu/eadm_pool.h"
+#include "cpu/pages.h"
 #include "cpu/parallel.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 namespace aimclr::cpu {
 namespace {
@@ -85,23 +82,6 @@ AIMCLR_BACKWARD_SAMPLE(float)
 AIMCLR_BACKWARD_SAMPLE(double)
 AIMCLR_BACKWARD_SAMPLE(std::uint16_t)
 #undef AIMCLR_BACKWARD_SAMPLE
-
-// dx is large and new, and its first touch costs more than the writing: with 2 MiB pages half the
-// time. Advice alone: whatever comes of it, and whoever owns the pages, they hold the same values.
-void advise_huge_pages(void* data, std::int64_t bytes) {
-#if defined(MADV_HUGEPAGE)
-    constexpr std::uintptr_t kHuge = 1 << 21;
-    const auto address = reinterpret_cast<std::uintptr_t>(data);
-    const std::uintptr_t begin = (address + kHuge - 1) / kHuge * kHuge;
-    const std::uintptr_t end = (address + static_cast<std::uintptr_t>(bytes)) / kHuge * kHuge;
-    if (begin < end) {
-        static_cast<void>(madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE));
-    }
-#else
-    static_cast<void>(data);
-    static_cast<void>(bytes);
-#endif
-}
 
 }  // namespace
 

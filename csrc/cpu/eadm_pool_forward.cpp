@@ -53,6 +53,7 @@ AIMCLR_INLINE void forward_rows(const Forward<T>& call, std::int64_t sample, Scr
     const std::int64_t joint_stride = round_up(joints, kLanes / 2);
     R* row = scratch.take<R>(padded);
     R* attention = scratch.take<R>(padded);
+    R* inverses = scratch.take<R>(padded);
     R* kept_values = scratch.take<R>(padded + kLanes);
     R* joint_sums = scratch.take<R>(channels * joint_stride);
     auto* kept = scratch.take<std::uint8_t>(padded + kLanes);
@@ -60,9 +61,14 @@ AIMCLR_INLINE void forward_rows(const Forward<T>& call, std::int64_t sample, Scr
     std::fill(kept_values + padded, kept_values + padded + kLanes, R(0));
     std::fill(kept + padded, kept + padded + kLanes, std::uint8_t{0});
 
+    const std::int64_t map_bits = call.octets() * joints;
+    const std::uint8_t* bits_end = call.bits + (sample + 1) * channels * map_bits;
     for (std::int64_t c = 0; c < channels; ++c) {
         const std::int64_t map = sample * channels + c;
         const T* from = call.x + map * n;
+        for (std::int64_t i = 0; i < n; i += kLineBytes / static_cast<std::int64_t>(sizeof(T))) {
+            __builtin_prefetch(from + n + i);
+        }
         for (std::int64_t i = 0; i < n; ++i) {
             row[i] = widen(from[i]);
         }
@@ -73,26 +79,41 @@ AIMCLR_INLINE void forward_rows(const Forward<T>& call, std::int64_t sample, Scr
         const R squares = sum_of_powers<2>(row, padded, mean);
         const R variance = squares / static_cast<R>(std::max<std::int64_t>(n - 1, 1));
         const auto a = attention_of(mean, variance, call.e_lambda, call.logit_limit);
-        attend<0>(row, padded, &a.mean, &a.slope, &a.limit, attention, kept_values, kept);
+        if (c % 2) {
+            attend<0, Attend::kSecond>(row, padded, &a.mean, &a.slope, &a.limit, attention,
+                                       inverses, kept_values, kept);
+        } else if (c + 1 < channels) {
+            attend<0, Attend::kFirst>(row, padded, &a.mean, &a.slope, &a.limit, attention, inverses,
+                                      kept_values, kept);
+        } else {
+            attend<0, Attend::kAlone>(row, padded, &a.mean, &a.slope, &a.limit, attention, inverses,
+                                      kept_values, kept);
+        }
         sum_over_frames(kept_values, frames, joints, joint_sums + c * joint_stride);
-        pack_frames(kept, frames, joints, call.bits + map * call.octets() * joints);
+        pack_frames(kept, frames, joints, call.bits + map * map_bits, bits_end);
         call.pooled[map] = mean;
     }
 
     std::uint8_t* kept_joints = call.kept_joints + sample * joints;
+    R* factor = inverses;  // of each joint: 1 if it is kept
+    std::fill(factor, factor + joint_stride, R(0));
     for (std::int64_t v = 0; v < joints; ++v) {
         R sum = 0;
         for (std::int64_t t = 0; t < frames; ++t) {
             sum += attention[t * joints + v];
         }
         kept_joints[v] = keep_joint(call, sum);
+        factor[v] = kept_joints[v];
     }
     for (std::int64_t c = 0; c < channels; ++c) {
-        R sum = 0;
-        for (std::int64_t v = 0; v < joints; ++v) {
-            sum += kept_joints[v] ? joint_sums[c * joint_stride + v] : R(0);
+        constexpr std::int64_t kJoints = kLanes / 2;
+        R lanes[kJoints] = {};
+        for (std::int64_t first = 0; first < joint_stride; first += kJoints) {
+            for (std::int64_t j = 0; j < kJoints; ++j) {  // not finite only if the mean is not, too
+                lanes[j] += factor[first + j] * joint_sums[c * joint_stride + first + j];
+            }
         }
-        call.pooled_drop[sample * channels + c] = sum;
+        call.pooled_drop[sample * channels + c] = sum_of_lanes<kJoints>(lanes);
     }
 }
 
@@ -156,7 +177,8 @@ AIMCLR_INLINE void forward_columns(const Forward<T>& call, std::int64_t sample, 
             for (std::int64_t c = 0; c < channels; ++c) {
                 row[c] = widen(from[c]);
             }
-            attend<1>(row, padded, mean, slope, limit, attention, kept_values, kept);
+            attend<1, Attend::kAlone>(row, padded, mean, slope, limit, attention,
+                                      static_cast<R*>(nullptr), kept_values, kept);
             std::uint8_t* bits = sample_bits + (t / 8 * joints + v) * channels;
             const int place = static_cast<int>(t % 8);
             for (std::int64_t c = 0; c < channels; ++c) {
@@ -223,11 +245,11 @@ std::int64_t eadm_pool_scratch_bytes(std::int64_t channels, std::int64_t frames,
     const std::int64_t map = round_up(frames * joints, kLanes) + kLanes;
     const std::int64_t padded = round_up(channels, kLanes);
     const std::int64_t rows =
-        (3 * map + channels * round_up(joints, kLanes / 2)) * real_bytes + map;
+        (4 * map + channels * round_up(joints, kLanes / 2)) * real_bytes + map;
     const std::int64_t columns = padded * (7 * real_bytes + 8 + 1);
-    // The counts, five parts of reals or bytes, and their rounding up to 64 bytes. The backward
+    // The counts, six parts of reals or bytes, and their rounding up to 64 bytes. The backward
     // pass needs less: two reals a channel, a byte an element and a byte a joint.
-    return round_up(rows + columns, 64) + 6 * 64;
+    return round_up(rows + columns, 64) + 7 * 64;
 }
 
 template <typename T>

@@ -17,6 +17,7 @@ namespace aimclr::cpu {
 
 // Two vectors of the widest instruction set: enough independent sums to hide an addition's latency.
 constexpr std::int64_t kLanes = 32;
+constexpr std::int64_t kLineBytes = 64;
 
 AIMCLR_INLINE std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
@@ -138,8 +139,8 @@ AIMCLR_INLINE R sum_of_powers(const R* row, std::int64_t padded, R origin) {
 
 // --- Attention (equations 4 to 6) ----------------------------------------------------------------
 
-// 1 / (1 + exp(-y)) for y >= 0, to about 1e-7. NaN stays NaN.
-AIMCLR_INLINE float sigmoid(float y) {
+// 1 + exp(-y), the inverse of a sigmoid, for y >= 0 to about 1e-7. NaN stays NaN.
+AIMCLR_INLINE float inverse_sigmoid(float y) {
     // exp(-y) = 2^z. As z is negative, its bits grow as it falls: the larger of z and -126 is an
     // integer minimum, where a comparison of floats could be a branch, which only AVX-512
     // vectorises.
@@ -158,11 +159,11 @@ AIMCLR_INLINE float sigmoid(float y) {
     power = power * fraction + 1.0f;
     const std::uint32_t exponent = (bit_cast<std::uint32_t>(shifted) << 23) + 0x3F800000u;
     // The minimum may lose a NaN, and the last term brings it back.
-    return 1.0f / (1.0f + power * bit_cast<float>(exponent)) + 0.0f * y;
+    return (1.0f + power * bit_cast<float>(exponent)) + 0.0f * y;
 }
 
-AIMCLR_INLINE double sigmoid(double y) {
-    return 1.0 / (1.0 + std::exp(-y));
+AIMCLR_INLINE double inverse_sigmoid(double y) {
+    return 1.0 + std::exp(-y);
 }
 
 // The attention of one map of one channel, as sigmoid(slope * d + 1/2) of a squared distance d
@@ -178,18 +179,29 @@ AIMCLR_INLINE Attention<R> attention_of(R mean, R variance, R e_lambda, R logit_
     return {mean, R(1) / width, logit_limit * width};
 }
 
-// attention[i] += attention of value i; kept_values[i] (+)= the value if it is kept; kept[i] = 1 if
-// so. Statistics are one for the row (Stride 0) or one per lane (Stride 1).
-template <int Stride, typename R>
+// What a row does with its attentions: adds them to a sum, leaves their inverses for the row after
+// it, or adds those and its own. Two rows so share a division, the slowest instruction by far.
+enum class Attend { kAlone, kFirst, kSecond };
+
+// sums[i] += attention of value i, by way of inverses[i]; kept_values[i] (+)= the value if it is
+// kept; kept[i] = 1 if so. Statistics are one for the row (Stride 0) or one per lane (Stride 1).
+template <int Stride, Attend Part, typename R>
 AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n, const R* __restrict__ mean,
                           const R* __restrict__ slope, const R* __restrict__ limit,
-                          R* __restrict__ attention, R* __restrict__ kept_values,
-                          std::uint8_t* __restrict__ kept) {
+                          R* __restrict__ sums, R* __restrict__ inverses,
+                          R* __restrict__ kept_values, std::uint8_t* __restrict__ kept) {
     for (std::int64_t i = 0; i < n; ++i) {
         const R deviation = values[i] - mean[Stride * i];
         const R distance = deviation * deviation;
         const bool keep = distance < limit[Stride * i];
-        attention[i] += sigmoid(distance * slope[Stride * i] + R(0.5));
+        const R inverse = inverse_sigmoid(distance * slope[Stride * i] + R(0.5));
+        if constexpr (Part == Attend::kAlone) {
+            sums[i] += R(1) / inverse;
+        } else if constexpr (Part == Attend::kFirst) {
+            inverses[i] = inverse;
+        } else {  // 1 / a + 1 / b, both of 1 to 2
+            sums[i] += (inverses[i] + inverse) / (inverses[i] * inverse);
+        }
         const R value = keep ? values[i] : R(0);
         if constexpr (Stride == 0) {
             kept_values[i] = value;
@@ -220,8 +232,9 @@ AIMCLR_INLINE void sum_over_frames(const R* row, std::int64_t frames, std::int64
 }
 
 // bits[octet, v] of one channel from kept[t * joints + v] of 0 or 1, which has kLanes of slack.
+// Whole blocks are written up to `end`: what runs on past a channel is overwritten by the next one.
 AIMCLR_INLINE void pack_frames(const std::uint8_t* kept, std::int64_t frames, std::int64_t joints,
-                               std::uint8_t* bits) {
+                               std::uint8_t* bits, const std::uint8_t* end) {
     for (std::int64_t start = 0; start < frames; start += 8, bits += joints) {
         for (std::int64_t first = 0; first < joints; first += kLanes) {
             std::uint8_t packed[kLanes] = {};
@@ -230,8 +243,12 @@ AIMCLR_INLINE void pack_frames(const std::uint8_t* kept, std::int64_t frames, st
                     packed[j] = 2 * packed[j] + kept[t * joints + first + j];
                 }
             }
-            std::memcpy(bits + first, packed,
-                        static_cast<std::size_t>(std::min(kLanes, joints - first)));
+            if (end - (bits + first) >= kLanes) {
+                std::memcpy(bits + first, packed, kLanes);
+            } else {
+                std::memcpy(bits + first, packed,
+                            static_cast<std::size_t>(std::min(kLanes, joints - first)));
+            }
         }
     }
 }

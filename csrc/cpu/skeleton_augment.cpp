@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "cpu/pages.h"
 #include "cpu/skeleton_augment_view.h"
 
 namespace aimclr::cpu {
@@ -70,6 +71,12 @@ Status skeleton_augment(const DrawnCall& call, int threads) {
         return for_type<float, Half, BFloat16>(call.out_type, [&](auto written) {
             using In = typename decltype(stored)::Type;
             using Out = typename decltype(written)::Type;
+            const std::int64_t elements = call.samples * call.chain.shape.elements();
+            for (int stream = 0; stream < call.outputs.streams; ++stream) {
+                for (void* view : call.outputs.view[stream]) {
+                    advise_huge_pages(view, elements * static_cast<std::int64_t>(sizeof(Out)));
+                }
+            }
             return for_samples<float>(call.samples, call.chain, threads,
                                       [&](std::int64_t sample, Workspace<float>& workspace) {
                                           write_sample<In, Out>(call, sample, workspace);

@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "cpu/pages.h"
 #include "cpu/stgcn_block.h"
 
 namespace aimclr::cpu {
@@ -42,6 +43,8 @@ Status stgcn_block_backward(
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, arena);
     }
+    advise_huge_pages(workspace, arena.bytes());
+    advise_huge_pages(d_x, batch * in * frames * joints * static_cast<std::int64_t>(sizeof(T)));
     call.kernels = choose_kernels<T>(out, vector_bytes);
     call.grad_y = grad_y;
     call.x = x;

@@ -1,5 +1,6 @@
 #include <vector>
 
+#include "cpu/pages.h"
 #include "cpu/stgcn_block.h"
 #include "cpu/stgcn_block_plan.h"
 #include "cpu/stgcn_gemm.h"
@@ -321,6 +322,17 @@ Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weig
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, threads, arena);
+    }
+    const std::int64_t map = batch * plan.map() * static_cast<std::int64_t>(sizeof(T));
+    const std::int64_t short_map = batch * plan.short_map() * static_cast<std::int64_t>(sizeof(T));
+    advise_huge_pages(workspace, arena.bytes());
+    advise_huge_pages(y, short_map);
+    if (spatial) {
+        advise_huge_pages(spatial, map);
+        advise_huge_pages(temporal, short_map);
+    }
+    if (shortcut) {
+        advise_huge_pages(shortcut, short_map);
     }
     call.kernels = choose_kernels<T>(out, vector_bytes);
     call.x = x;
