@@ -49,7 +49,14 @@ struct Plan : StgcnShape {
     Index shares() const {
         const Index weights = out * (taps * out + inputs + (residual ? in : 0) + joints);
         const Index most = std::clamp<Index>((Index{4} << 20) / weights, 4, 32);
-        return std::min(batch, most);
+        if (!use_spectral()) {
+            return std::min(batch, most);
+        }
+        Index shares = 1;  // a power of two, so that shares are of whole groups of samples
+        while (2 * shares <= most && 2 * shares * kSpectralSamples <= batch) {
+            shares *= 2;
+        }
+        return std::max(shares, std::min<Index>(batch, 4));
     }
     Index first_sample(Index share) const {
         return batch * share / shares();
