@@ -43,13 +43,13 @@ from aimclr_fast.functional import (
 )
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.ops import skeleton_augment as op
-from aimclr_fast.ops._dispatch import REFERENCE
 
 LAYOUT = get_layout("ntu-rgb+d")
 SHAPE = (3, 50, 25, 2)
 SEQUENCES = 4096
 WORKERS = len(os.sched_getaffinity(0))
-BATCHES = 2 * WORKERS  # timed together: workers start and stop within
+BATCHES = 16  # of a data set that steps take in turn
+SAMPLES = 2048  # timed together, so that workers start and stop within
 CONFIG = AugmentConfig()
 SIZES = [{"N": n} for n in (32, 128, 512, 4096)]
 
@@ -61,8 +61,19 @@ class Inputs:
         self.case = case
         generator = case.generator()
         self.data = torch.randn(SEQUENCES, *SHAPE, device=case.device, generator=generator)
-        self.index = torch.randint(SEQUENCES, (case["N"],), device=case.device, generator=generator)
+        shape = (BATCHES, case["N"])
+        self.indices = torch.randint(SEQUENCES, shape, device=case.device, generator=generator)
         self.step = 0
+
+    @property
+    def index(self) -> torch.Tensor:
+        """Another batch at each step."""
+        return self.indices[self.step % BATCHES]
+
+
+def batches_of(case: Case) -> int:
+    """Batches that the baseline, the floor and this package make in a round on the CPU."""
+    return max(2 * WORKERS, SAMPLES // case["N"])
 
 
 def forward(
@@ -82,22 +93,23 @@ def forward(
     )
 
 
-def loading(inputs: Inputs) -> Callable[[], list[torch.Tensor]]:
-    """Takes the next batch of a DataLoader with WORKERS workers; BATCHES make an epoch."""
+def loading(inputs: Inputs, calls: int) -> Callable[[], list[torch.Tensor]]:
+    """Takes the next batch of a DataLoader with WORKERS workers; `calls` make an epoch."""
     case = inputs.case
     data = inputs.data.cpu().numpy()
-    loader = batches(AugmentedViews(data, LAYOUT, CONFIG), case["N"], WORKERS, BATCHES)
+    loader = batches(AugmentedViews(data, LAYOUT, CONFIG), case["N"], WORKERS, calls)
     return lambda: [view.to(case.device, case.dtype, non_blocking=True) for view in next(loader)]
 
 
 def baseline(inputs: Inputs) -> Step:
-    load = loading(inputs)
+    calls = batches_of(inputs.case)
+    load = loading(inputs, calls)
 
     def run() -> None:
-        for _ in range(BATCHES):
+        for _ in range(calls):
             load()
 
-    return Step(run, calls=BATCHES, host=True, workers=True)
+    return Step(run, calls=calls, host=True, workers=True)
 
 
 def pinned(inputs: Inputs) -> Step:
@@ -128,18 +140,14 @@ def tensor(inputs: Inputs) -> torch.Tensor:
     return inputs.index
 
 
-def steady(factory: Factory, samples: int) -> Factory:
-    """`factory`, with batches of that many samples timed together on the CPU.
-
-    The baseline runs for so long that its first milliseconds, with cold caches and cores, do not
-    count; nor should ours.
-    """
+def as_many(factory: Factory) -> Factory:
+    """`factory`, with as many batches timed together on the CPU as the baseline's."""
 
     def make(inputs: Inputs) -> Step:
         step = factory(inputs)
         if inputs.index.is_cuda:
             return step
-        calls = max(BATCHES, samples // inputs.case["N"])
+        calls = batches_of(inputs.case)
 
         def run() -> None:
             for _ in range(calls):
@@ -154,12 +162,13 @@ def providers() -> dict[str, Factory]:
     # The reference draws from tables that it makes on the host, so no graph can capture it.
     ours = backends(op.BACKENDS, tensor, forward, reference_graph=False)
     del ours[COMPILED]
-    ours = {
-        name: steady(factory, samples=0 if name == REFERENCE else 16384)
-        for name, factory in ours.items()
-    }
+    ours = {name: as_many(factory) for name, factory in ours.items()}
     slow = "linear in N, and takes seconds at this one"
-    found: dict[str, Any] = {BASELINE: capped(baseline, slow, moderate), **ours, FLOOR: floor}
+    found: dict[str, Any] = {
+        BASELINE: capped(baseline, slow, moderate),
+        **ours,
+        FLOOR: as_many(floor),
+    }
     found["reference"] = capped(
         ours["reference"], slow, lambda inputs: inputs.index.is_cuda or moderate(inputs)
     )
@@ -209,7 +218,8 @@ def streams_work(case: Case) -> Work:
 def streams_providers() -> dict[str, Factory]:
     ours = backends(op.BACKENDS, tensor, forward_streams, reference_graph=False)
     del ours[COMPILED]
-    return {**ours, "apart": apart}
+    ours["apart"] = apart
+    return {name: as_many(factory) for name, factory in ours.items()}
 
 
 STREAMS_BENCH = Bench(

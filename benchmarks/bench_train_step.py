@@ -1,6 +1,7 @@
 """A whole training step with mining, from the sequences to the updated queue.
 
-The baseline is fed by a DataLoader with a worker per core; this package by its own training loop.
+The baseline is fed by a DataLoader with a worker per core and reads its loss in each step, as
+training scripts do; this package runs its own training loop, which reads losses now and then.
 Published recipe: 16 channels, 256 features, K=32768, top-1. With bf16 both run their encoders
 under autocast. With S=3 joint, motion and bone stream are trained in one step; the baseline trains
 them one after the other. The limit is that of the encoder's products. `step.py` shows it by the
@@ -88,7 +89,7 @@ def package(inputs: Inputs) -> Step:
         for _ in range(WORKERS):  # as many as the baseline
             next(losses)
 
-    return Step(run, calls=WORKERS, host=True, warmup=5)  # captured by then, on a GPU
+    return Step(run, calls=WORKERS, host=True, warmup=-(-5 // WORKERS))  # then captured, on a GPU
 
 
 def work(case: Case) -> Work:

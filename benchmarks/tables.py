@@ -70,6 +70,8 @@ def times_table(rows: Rows) -> list[str]:
         times = [milliseconds(by.get(provider)) for provider in providers]
         timed = [row for row in by.values() if row["package"] == "1" and row["ms"]]
         best = min(timed, key=lambda row: float(row["ms"]), default=None)
+        if best is not None and best["baseline_ms"]:  # timed in turns with it
+            times[providers.index(BASELINE)] = f"{float(best['baseline_ms']):.3g}"
         if best is not None:
             place = providers.index(best["provider"])
             times[place] = f"**{times[place]}**"

@@ -7,7 +7,7 @@
 # MINING_EPOCH is when the rows that mine begin to. SEEDS (default "0 1 2 3 4"), JOBS (default 1).
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-store=$1 out=$2 mining=$3
+store=${1:?STORE} out=${2:?OUT} mining=${3:?MINING_EPOCH}
 shift 3
 read -ra seeds <<<"${SEEDS:-0 1 2 3 4}"
 runs=(--seeds "${seeds[@]}" --jobs "${JOBS:-1}")
@@ -22,13 +22,15 @@ done
 evaluate() { # PROTOCOL NAME CHECKPOINTS AND OPTIONS...
     local protocol=$1 name=$2
     shift 2
+    [[ ! -f $out/$name-$protocol/results.json ]] || return 0
+    rm -rf "${out:?}/$name-$protocol" # of an evaluation that was interrupted
     python -m aimclr_fast.evaluate "$protocol" "$@" --data "$store" --name "$name" \
         --output "$out/$name-$protocol" --csv "$out/results.csv"
 }
 
-rm -f "$out/results.csv"
 for method in skeletonclr nnm-aimclr; do
-    checkpoints=("$out/$method"/seed*/checkpoint.pt)
+    checkpoints=("${seeds[@]/#/$out/$method/seed}")
+    checkpoints=("${checkpoints[@]/%//checkpoint.pt}")
     # What is not the encoder's own is measured once, beside AimCLR.
     baselines=()
     [[ $method == nnm-aimclr ]] && baselines=(--baselines)

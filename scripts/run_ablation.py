@@ -11,11 +11,10 @@ from __future__ import annotations
 import argparse
 import re
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-from run_seeds import COLUMNS, Run, add_options, cells, lines, save, train_all
+from run_seeds import COLUMNS, Planned, Run, add_options, cells, save, train_all
 
 # Each row adds a part to the one before.
 ROWS = {
@@ -53,32 +52,36 @@ def main() -> None:
 
     rows = ROWS | (LEFT_OUT if options.leave_one_out else {})
     shared = [f"--optim.mining_epoch={options.mining_epoch}", *options.arguments]
+    names = [(seed, name) for seed in options.seeds for name in rows]
+    runs: dict[str, list[Run]] = {}
+
+    def done(finished: list[Run]) -> None:
+        runs.clear()
+        saved: list[dict[str, object]] = []
+        for (_, name), plan, run in zip(names, planned, finished, strict=False):
+            runs.setdefault(name, []).append(run)
+            saved += [{"method": name, **line} for line in plan.lines(run)]
+        if options.csv:
+            save(options.csv, saved)
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.runs or Path(scratch)
-        names = [(seed, name) for seed in options.seeds for name in rows]
         planned = [
-            (seed, [*shared, *rows[name].split()], folder / folder_name(name) / f"seed{seed}")
+            Planned(
+                seed, [*shared, *rows[name].split()], folder / folder_name(name) / f"seed{seed}"
+            )
             for seed, name in names
         ]
-        finished = train_all(planned, options.jobs)
-    if not all(scores for scores, _ in finished):
-        sys.exit("the store has no labels: there is nothing to compare")
-    runs: dict[str, list[Run]] = {name: [] for name in rows}
-    saved: list[dict[str, object]] = []
-    for (seed, name), (_, arguments, _), run in zip(names, planned, finished, strict=True):
-        runs[name].append(run)
-        saved += [{"method": name, **line} for line in lines(seed, run, arguments)]
-    if options.csv:
-        save(options.csv, saved)
+        train_all(planned, options.jobs, done)
 
     print(f"\n| method | {' | '.join(COLUMNS)} | seconds |\n|---|{'---:|' * (len(COLUMNS) + 1)}")
     # The same for every method: a seed's weights before training.
     (first, *_) = runs.values()
-    for row in first[0][0]:
+    for row in first[0].scores:
         if row != "pretrained encoder":
             print(f"| {row} | {cells(first, row)} | |")
     for name, found in runs.items():
-        seconds = statistics.median(seconds for _, seconds in found)
+        seconds = statistics.median(run.seconds for run in found)
         print(f"| {name} | {cells(found, 'pretrained encoder')} | {seconds:.0f} |")
     print(f"\n{len(options.seeds)} seeds: {', '.join(map(str, options.seeds))}")
 

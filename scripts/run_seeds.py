@@ -16,10 +16,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -27,31 +29,102 @@ from aimclr_fast.training.checkpoint import written_whole
 
 COLUMNS = ("knn_1", "knn_20", "linear")
 Scores = dict[str, dict[str, float]]
-Run = tuple[Scores, float]
 
 
-def train(seed: int, arguments: list[str], output: Path) -> Run:
-    """Scores of one run by row and column, and its seconds."""
-    command = [*arguments, "--seed", str(seed)]
-    finished, asked = output / "results.json", output / "arguments.json"
-    if finished.exists() and asked.exists():
-        if json.loads(asked.read_text()) != command:
-            sys.exit(
-                f"{output} holds a run with other arguments: remove it, or choose another folder"
-            )
-    else:
-        print(f"{output}: {' '.join(command)}", flush=True)
-        program = [sys.executable, "-m", "aimclr_fast.train", "--resume", "auto"]
-        subprocess.run([*program, *command, "--output", str(output)], check=True)
-        asked.write_text(json.dumps(command))
-    results = json.loads(finished.read_text())
-    return results["scores"], results["seconds"]
+class Run(NamedTuple):
+    """How a run ended."""
+
+    scores: Scores
+    seconds: float
+    about: dict[str, object]
 
 
-def train_all(runs: Sequence[tuple[int, list[str], Path]], jobs: int) -> list[Run]:
-    """`train` of each seed, arguments and output, `jobs` at a time."""
+class Planned(NamedTuple):
+    """A run, and the folder that it is or will be in."""
+
+    seed: int
+    arguments: list[str]
+    output: Path
+
+    @property
+    def command(self) -> list[str]:
+        return [*self.arguments, "--seed", str(self.seed)]
+
+    @property
+    def record(self) -> Path:
+        """Written when the run has ended: what it was asked, and what it ran on."""
+        return self.output / "recorded.json"
+
+    def recorded(self) -> dict[str, object] | None:
+        if not self.record.exists():
+            return None
+        about: dict[str, object] = json.loads(self.record.read_text())
+        return about
+
+    def train(self) -> Run:
+        """Scores by row and column, seconds, and what it ran on."""
+        about = self.recorded()
+        if about is None:
+            print(f"{self.output}: {' '.join(self.command)}", flush=True)
+            program = [sys.executable, "-m", "aimclr_fast.train", "--resume", "auto"]
+            ended = subprocess.run([*program, *self.command, "--output", str(self.output)])
+            if ended.returncode:
+                raise SystemExit(f"{self.output}: training ended with {ended.returncode}")
+            about = {
+                "command": self.command,
+                "date": date.today().isoformat(),
+                "torch": torch.__version__,
+                "device": "cuda" if torch.cuda.is_available() else f"{platform.machine()} CPU",
+            }
+            with written_whole(self.record) as temporary:
+                temporary.write_text(json.dumps(about))
+        results = json.loads((self.output / "results.json").read_text())
+        if not results["scores"]:
+            raise SystemExit("the store has no labels: there is nothing to compare")
+        return Run(results["scores"], results["seconds"], about)
+
+    def lines(self, run: Run) -> list[dict[str, object]]:
+        """One line of the csv file for each row of a run, with what it ran on."""
+        about: dict[str, object] = {"seconds": run.seconds, "arguments": " ".join(self.arguments)}
+        about |= {name: value for name, value in run.about.items() if name != "command"}
+        return [
+            {
+                "seed": self.seed,
+                "row": row,
+                **{name: round(values[name], 4) for name in COLUMNS},
+                **about,
+            }
+            for row, values in run.scores.items()
+        ]
+
+
+def train_all(planned: Sequence[Planned], jobs: int, done: Callable[[list[Run]], None]) -> None:
+    """Train each, `jobs` at a time; `done` is told the runs so far whenever one more has ended.
+
+    After a failure no other run is begun.
+    """
+    for run in planned:
+        about = run.recorded()
+        if about is not None and about["command"] != run.command:
+            sys.exit(f"{run.output} holds a run with other arguments: choose another folder")
+    stop = threading.Event()
+
+    def train(run: Planned) -> Run | None:
+        if stop.is_set():
+            return None
+        try:
+            return run.train()
+        except BaseException:
+            stop.set()
+            raise
+
+    finished: list[Run] = []
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(lambda run: train(*run), runs))
+        for future in [pool.submit(train, run) for run in planned]:
+            ended = future.result()
+            if ended is not None:  # those after a failure, which is raised before
+                finished.append(ended)
+                done(finished)
 
 
 def add_options(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
@@ -66,27 +139,10 @@ def cells(runs: Sequence[Run], row: str) -> str:
     """Mean and standard deviation of a row's columns over the runs, as cells of Markdown."""
     found = []
     for column in COLUMNS:
-        values = [100 * scores[row][column] for scores, _ in runs]
+        values = [100 * run.scores[row][column] for run in runs]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
         found.append(f"{statistics.mean(values):.1f}{spread}")
     return " | ".join(found)
-
-
-def lines(seed: int, run: Run, arguments: list[str]) -> list[dict[str, object]]:
-    """One line of the csv file for each row of a run, with what it ran on."""
-    scores, seconds = run
-    about = {
-        "seconds": seconds,
-        "arguments": " ".join(arguments),
-        "date": date.today().isoformat(),
-        "torch": torch.__version__,
-        "device": "cuda" if torch.cuda.is_available() else f"{platform.machine()} CPU",
-        "threads": torch.get_num_threads(),
-    }
-    return [
-        {"seed": seed, "row": row, **{name: round(values[name], 4) for name in COLUMNS}, **about}
-        for row, values in scores.items()
-    ]
 
 
 def save(path: Path, rows: list[dict[str, object]]) -> None:
@@ -102,17 +158,22 @@ def main() -> None:
     add_options(parser, [0, 1, 2])
     options = parser.parse_args()
 
+    runs: list[Run] = []
+
+    def done(finished: list[Run]) -> None:
+        runs[:] = finished
+        if options.csv:
+            pairs = zip(planned, finished, strict=False)
+            save(options.csv, [line for plan, run in pairs for line in plan.lines(run)])
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.runs or Path(scratch)
-        planned = [(s, options.arguments, folder / f"seed{s}") for s in options.seeds]
-        runs = train_all(planned, options.jobs)
+        planned = [Planned(s, options.arguments, folder / f"seed{s}") for s in options.seeds]
+        train_all(planned, options.jobs, done)
     print(f"\n| features | {' | '.join(COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
-    for row in runs[0][0]:
+    for row in runs[0].scores:
         print(f"| {row} | {cells(runs, row)} |")
-    print(f"\n{len(runs)} runs of {statistics.median(s for _, s in runs):.0f} s (median)")
-    if options.csv:
-        pairs = zip(options.seeds, runs, strict=True)
-        save(options.csv, [line for pair in pairs for line in lines(*pair, options.arguments)])
+    print(f"\n{len(runs)} runs of {statistics.median(r.seconds for r in runs):.0f} s (median)")
 
 
 if __name__ == "__main__":

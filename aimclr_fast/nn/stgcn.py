@@ -19,13 +19,14 @@ STRIDED_BLOCKS = (4, 7)
 
 
 def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> Tensor:
-    """Booleans that are false with probability `dropped`, to within 2^-17.
+    """Booleans that are false with probability `dropped`, to within 2^-16.
 
     Whole random words are drawn and taken apart, which is many times faster than `bernoulli_`: into
     bits for a half, the published probability; otherwise into bytes or pairs of them.
     """
     size = math.prod(shape)
-    bits = 1 if dropped == 0.5 else 8 if (dropped * 256).is_integer() else 16
+    whole = dropped < 1 and (dropped * 256).is_integer()
+    bits = 1 if dropped == 0.5 else 8 if whole else 16
     words = torch.empty(-(-size * bits // 64), dtype=torch.int64, device=device)
     words.random_(-(2**63), None)
     if bits == 1:  # each place of a byte gives words of eight booleans
@@ -33,8 +34,9 @@ def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> T
         keep = (words >> places).bitwise_and_(0x0101010101010101).flatten().view(torch.bool)
     elif bits == 8:
         keep = words.view(torch.uint8) >= int(dropped * 256)
-    else:
-        keep = words.view(torch.int16) >= round(dropped * 2**16) - 2**15
+    else:  # the largest that an int16 can be compared with drops all but 2^-16
+        least = round(dropped * 2**16) - 2**15
+        keep = words.view(torch.int16) >= min(least, 2**15 - 1)
     return keep[:size].view(shape)
 
 

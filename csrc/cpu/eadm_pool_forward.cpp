@@ -61,13 +61,17 @@ AIMCLR_INLINE void forward_rows(const Forward<T>& call, std::int64_t sample, Scr
     std::fill(kept_values + padded, kept_values + padded + kLanes, R(0));
     std::fill(kept + padded, kept + padded + kLanes, std::uint8_t{0});
 
+    constexpr std::int64_t item = sizeof(T);
+    const std::int64_t ahead = std::min(n, kPrefetchBytes / item);  // of the next map
     const std::int64_t map_bits = call.octets() * joints;
     const std::uint8_t* bits_end = call.bits + (sample + 1) * channels * map_bits;
     for (std::int64_t c = 0; c < channels; ++c) {
         const std::int64_t map = sample * channels + c;
         const T* from = call.x + map * n;
-        for (std::int64_t i = 0; i < n; i += kLineBytes / static_cast<std::int64_t>(sizeof(T))) {
-            __builtin_prefetch(from + n + i);
+        if (c + 1 < channels) {
+            for (std::int64_t i = 0; i < ahead; i += kLineBytes / item) {
+                __builtin_prefetch(from + n + i);
+            }
         }
         for (std::int64_t i = 0; i < n; ++i) {
             row[i] = widen(from[i]);
@@ -105,11 +109,13 @@ AIMCLR_INLINE void forward_rows(const Forward<T>& call, std::int64_t sample, Scr
         kept_joints[v] = keep_joint(call, sum);
         factor[v] = kept_joints[v];
     }
+    // Beyond the joints there are sums of the next frame's. A sum of finite values that is not
+    // finite itself makes 0 * inf: so is the map's mean then, but for magnitudes near the largest.
     for (std::int64_t c = 0; c < channels; ++c) {
         constexpr std::int64_t kJoints = kLanes / 2;
         R lanes[kJoints] = {};
         for (std::int64_t first = 0; first < joint_stride; first += kJoints) {
-            for (std::int64_t j = 0; j < kJoints; ++j) {  // not finite only if the mean is not, too
+            for (std::int64_t j = 0; j < kJoints; ++j) {
                 lanes[j] += factor[first + j] * joint_sums[c * joint_stride + first + j];
             }
         }

@@ -18,6 +18,7 @@ namespace aimclr::cpu {
 // Two vectors of the widest instruction set: enough independent sums to hide an addition's latency.
 constexpr std::int64_t kLanes = 32;
 constexpr std::int64_t kLineBytes = 64;
+constexpr std::int64_t kPrefetchBytes = 1 << 13;  // a part of the first-level cache
 
 AIMCLR_INLINE std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;

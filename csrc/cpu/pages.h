@@ -10,7 +10,9 @@
 namespace aimclr::cpu {
 
 // Asks for 2 MiB pages, with which new memory takes half the time to write. Advice alone: whatever
-// comes of it, and whoever owns the pages, they hold the same values.
+// comes of it, and whoever owns the pages, they hold the same values. Its price: the advice stays
+// with the range after the tensor, up to 2 MiB more may be resident, and the kernel may have to
+// move pages to find them.
 inline void advise_huge_pages(void* data, std::int64_t bytes) {
 #if defined(MADV_HUGEPAGE)
     constexpr std::uintptr_t kHuge = 1 << 21;

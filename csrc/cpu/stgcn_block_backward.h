@@ -42,8 +42,8 @@ struct Backward {
         }
         norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * out);
         inner = arena.take<T>(plan.batch * plan.map());
-        shares = arena.take<T>(plan.shares() * place.total);
-        edge_shares = arena.take<double>(plan.shares() * plan.parts * plan.joints * plan.joints);
+        shares = arena.take<T>(plan.shares * place.total);
+        edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
     }
 
     void prepare(const T* adjacency, const T* spatial_weight, const T* temporal_weight,
@@ -292,7 +292,7 @@ struct Backward {
         for (Index norm = 1; norm < plan.norms; ++norm) {
             reduce(norm);
         }
-        for_each(plan.shares(), threads, [&](Index share, Index worker) {
+        for_each(plan.shares, threads, [&](Index share, Index worker) {
             T* const sums = shares + share * place.total;
             std::fill_n(sums, place.total, T{0});
             const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
@@ -305,7 +305,7 @@ struct Backward {
             }
         });
         reduce(0);
-        for_each(plan.shares(), threads, [&](Index share, Index worker) {
+        for_each(plan.shares, threads, [&](Index share, Index worker) {
             double* const edges = edge_shares + share * graph.count;
             std::fill_n(edges, graph.count, 0.0);
             for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1); ++b) {
@@ -316,7 +316,7 @@ struct Backward {
         for_each((place.total + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
             const Index begin = slice * kSlice;
             const Index count = std::min(kSlice, place.total - begin);
-            for (Index share = 1; share < plan.shares(); ++share) {
+            for (Index share = 1; share < plan.shares; ++share) {
                 kernels.add({shares + share * place.total + begin, shares + begin, count});
             }
         });
@@ -358,7 +358,7 @@ struct Backward {
             T weight{0};
             for (Index edge = graph.first[group]; edge < graph.first[group + 1]; ++edge) {
                 double total = through;
-                for (Index share = 0; share < plan.shares(); ++share) {
+                for (Index share = 0; share < plan.shares; ++share) {
                     total += edge_shares[share * graph.count + edge];
                 }
                 d_adjacency[graph.place[edge]] = static_cast<T>(total);

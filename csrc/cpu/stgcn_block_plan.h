@@ -25,6 +25,10 @@ struct Plan : StgcnShape {
     Index wide_in;      // in, in whole vectors
     Index rows_pitch;   // of scratch rows of `out` channels: no multiple of a page's lines
     Index norms;
+    // Parts of the batch with weight gradients of their own, added up in order: many for many
+    // threads, few where weights are large.
+    Index shares;
+    Index share_samples;  // in each but the last; 0 if they are just as even as can be
 
     Plan(const StgcnShape& shape, bool residual_)
         : StgcnShape(shape),
@@ -35,7 +39,19 @@ struct Plan : StgcnShape {
           wide_inputs(round_up(inputs, kMaxLanes)),
           wide_in(round_up(in, kMaxLanes)),
           rows_pitch(out + (out % 64 == 0 ? kMaxLanes : 0)),
-          norms(residual_ ? 3 : 2) {}
+          norms(residual_ ? 3 : 2) {
+        const Index weights = out * (taps * out + inputs + (residual ? in : 0) + joints);
+        shares = std::min(batch, std::clamp<Index>((Index{4} << 20) / weights, 4, 32));
+        share_samples = 0;
+        // A group of a spectral convolution costs a pass over the weights: no share has half of
+        // one.
+        if (use_spectral() && batch >= 4 * kSpectralSamples) {
+            const Index groups = (batch + kSpectralSamples - 1) / kSpectralSamples;
+            const Index each = (groups + std::min(shares, groups) - 1) / std::min(shares, groups);
+            shares = (groups + each - 1) / each;
+            share_samples = each * kSpectralSamples;
+        }
+    }
 
     Index map() const {
         return frames * joints * out;
@@ -44,22 +60,8 @@ struct Plan : StgcnShape {
         return shorter * joints * out;
     }
 
-    // Parts of the batch with weight gradients of their own, added up in order: many for many
-    // threads, few where weights are large.
-    Index shares() const {
-        const Index weights = out * (taps * out + inputs + (residual ? in : 0) + joints);
-        const Index most = std::clamp<Index>((Index{4} << 20) / weights, 4, 32);
-        if (!use_spectral()) {
-            return std::min(batch, most);
-        }
-        Index shares = 1;  // a power of two, so that shares are of whole groups of samples
-        while (2 * shares <= most && 2 * shares * kSpectralSamples <= batch) {
-            shares *= 2;
-        }
-        return std::max(shares, std::min<Index>(batch, 4));
-    }
     Index first_sample(Index share) const {
-        return batch * share / shares();
+        return share_samples ? std::min(batch, share * share_samples) : batch * share / shares;
     }
 
     // Taps that reach frame `t` of the temporal convolution's output, and the first one's frame.

@@ -8,14 +8,14 @@ from aimclr_fast.nn.stgcn import STGCN, draw_keep
 DRAWS = 1 << 20
 
 
-@pytest.mark.parametrize("dropped", [0.5, 0.25, 0.3, 0.0, 1 / 256])
+@pytest.mark.parametrize("dropped", [0.5, 0.25, 0.3, 0.0, 1 / 256, 0.999999, 1.0])
 def test_draws_are_as_frequent_as_asked_for_and_independent(dropped):
     torch.manual_seed(0)
     keep = draw_keep((DRAWS,), dropped, torch.device("cpu"))
     assert keep.dtype == torch.bool
     spread = (dropped * (1 - dropped) / DRAWS) ** 0.5
     values = keep.double()
-    assert abs(values.mean() - (1 - dropped)) <= 5 * spread + 2**-17
+    assert abs(values.mean() - (1 - dropped)) <= 5 * spread + 2**-16
     # Neighbours, the bits of a byte, the bytes of a word, and the words that bits are spread over.
     for apart in (1, 2, 8, 16, 64, DRAWS // 8, DRAWS // 4):
         together = (values[apart:] * values[:-apart]).mean()
