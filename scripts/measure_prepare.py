@@ -1,4 +1,4 @@
-"""Measure reading and preparing NTU RGB+D files against a line-by-line reader, on one core.
+"""Measure reading and preparing NTU RGB+D files against a line-by-line reader.
 
     python scripts/measure_prepare.py FOLDER [--files 5688] [--csv results.csv]
 
@@ -7,7 +7,8 @@ embedded UI-PRMD, columns and digits as in NTU RGB+D) and measures, alternating,
 
 - one file: the line-by-line reader that published scripts use (ours, written for this), the NumPy
   reader, the compiled reader; each with and without preprocessing;
-- the whole command on half of the files and on all of them, to see that its cost is linear.
+- the whole command on half of the files and on all of them, to see that its cost is linear;
+- the whole command with other numbers of processes, in turns, each `--repeats` times.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for the files, 265 kB each")
     parser.add_argument("--files", type=int, default=NTU_60 // 10)
     parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="processes to try")
+    parser.add_argument("--repeats", type=int, default=3, help="of the whole command")
     parser.add_argument("--csv", type=Path, default=None)
     arguments = parser.parse_args()
     halves = [arguments.folder / half for half in ("first", "second")]
@@ -166,15 +168,21 @@ def main() -> None:
                 shutil.copyfile(files[index % DISTINCT], files[-1])
     rows = [(name, f"{ms:.3f} ms") for name, ms in measure_ways(files, arguments.rounds).items()]
     baseline = float(rows[3][1].split()[0])
-    for folder, count in (
-        (halves[0], len(files) - len(files) // 2),
-        (arguments.folder, len(files)),
-    ):
-        taken = measure_command(folder, arguments.folder / "store", arguments.jobs)
-        rate = count / taken
-        rows.append((f"command, {count} files, {arguments.jobs} jobs", f"{taken:.2f} s"))
-        rows.append((f"command, {count} files, {arguments.jobs} jobs: rate", f"{rate:.0f} files/s"))
-    rows.append((f"{NTU_60} files at that rate", f"{NTU_60 / rate:.0f} s"))
+    half = len(files) - len(files) // 2
+    taken: dict[tuple[int, int], list[float]] = {}
+    for _ in range(arguments.repeats):
+        for folder, count, jobs in (
+            (halves[0], half, 1),
+            *((arguments.folder, len(files), jobs) for jobs in arguments.jobs),
+        ):
+            seconds = measure_command(folder, arguments.folder / "store", jobs)
+            taken.setdefault((count, jobs), []).append(seconds)
+    for (count, jobs), times in taken.items():
+        median = statistics.median(times)
+        rows.append((f"command, {count} files, {jobs} jobs", f"{median:.2f} s"))
+        rows.append((f"command, {count} files, {jobs} jobs: rate", f"{count / median:.0f} files/s"))
+        if count == len(files):
+            rows.append((f"{NTU_60} files at that rate", f"{NTU_60 * median / count:.0f} s"))
     rows.append((f"{NTU_60} files line by line", f"{NTU_60 * baseline / 1e3:.0f} s"))
     for name, value in rows:
         print(f"{name:<45} {value}")

@@ -33,7 +33,7 @@ for method in skeletonclr nnm-aimclr; do
     checkpoints=("${checkpoints[@]/%//checkpoint.pt}")
     # What is not the encoder's own is measured once, beside AimCLR.
     baselines=()
-    [[ $method == nnm-aimclr ]] && baselines=(--baselines)
+    [[ $method == nnm-aimclr ]] && baselines=(--baselines --scratch.epochs 10)
     evaluate linear "$method" "${checkpoints[@]}" --sweep true --standardize true "${baselines[@]}"
     evaluate semi "$method" "${checkpoints[@]}" --labels '[10%]' --tune linear
     evaluate retrieval "$method" "${checkpoints[@]}"
