@@ -340,7 +340,7 @@ def stgcn_block(
             or [isinstance(t, Tensor) for t in pair] != [True] * 2
         ):
             raise TypeError(f"{name} must be a weight and a bias, got {type(pair).__name__}")
-    check_number("keep_prob", keep_prob)
+    keep_prob = check_number("keep_prob", keep_prob)
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
     beside_weight, beside_bias = (None, None) if isinstance(residual, str) else residual

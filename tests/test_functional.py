@@ -136,3 +136,12 @@ def test_backend_choice_and_its_reasons():
         choose("op", (fast, slow), "cuda", x)
     with pytest.raises(ValueError, match="this op has auto, cuda, reference"):
         choose("op", (fast, slow), "metal", x)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpp"])
+def test_numbers_may_be_integers_of_any_size(backend):
+    x = torch.randn(2, 3, 4, 5)
+    pooled, _ = eadm_pool(x, e_lambda=2**70, backend=backend)
+    torch.testing.assert_close(pooled, x.mean((2, 3)))
+    with pytest.raises(ValueError, match="e_lambda must be a number that a float can hold"):
+        eadm_pool(x, e_lambda=10**400, backend=backend)

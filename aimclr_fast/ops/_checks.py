@@ -26,10 +26,16 @@ def check_integer(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
 
 
-def check_number(name: str, value: Any) -> None:
-    """A real number, not a bool."""
+def check_number(name: str, value: Any) -> float:
+    """A real number, not a bool, as a float."""
     if isinstance(value, bool) or not isinstance(value, Real | torch.SymInt | torch.SymFloat):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if isinstance(value, Real):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{name} must be a number that a float can hold") from None
+    return value  # type: ignore[return-value]  # not known before the compiled function runs
 
 
 def check_shape(name: str, tensor: Tensor, *expected: int | str) -> None:

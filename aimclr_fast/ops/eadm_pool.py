@@ -273,8 +273,8 @@ def eadm_pool(
     check_dtype("x", x, *FLOATS)
     if x.shape[2] * x.shape[3] == 0:
         raise ValueError(f"x must have at least one frame and one joint, got {list(x.shape)}")
-    check_number("keep_prob", keep_prob)
-    check_number("e_lambda", e_lambda)
+    keep_prob = check_number("keep_prob", keep_prob)
+    e_lambda = check_number("e_lambda", e_lambda)
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
     if not 0.0 < e_lambda < math.inf:

@@ -237,7 +237,7 @@ def queue_contrast(
     check_same_device(**rows, queue=queue)
     if n == 0:
         raise ValueError("query has no rows, so the mean over rows is not defined")
-    check_number("temperature", temperature)
+    temperature = check_number("temperature", temperature)
     check_integer("topk", topk)
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature must be positive and finite, got {temperature}")

@@ -336,7 +336,6 @@ def _check(inputs: Inputs, settings: Settings) -> None:
     if inputs.temporal_weight.shape[2] % 2 == 0:
         raise ValueError(f"K must be odd, got temporal_weight {list(inputs.temporal_weight.shape)}")
     check_integer("stride", settings.stride)
-    check_number("eps", settings.eps)
     if not 0.0 < settings.eps < math.inf:
         raise ValueError(f"eps must be positive and finite, got {settings.eps}")
     if settings.stride not in (1, 2):
@@ -374,6 +373,7 @@ def _check(inputs: Inputs, settings: Settings) -> None:
 
 
 def stgcn_block(inputs: Inputs, settings: Settings, backend: str = "auto") -> tuple[Tensor, Tensor]:
+    settings = settings._replace(eps=check_number("eps", settings.eps))
     _check(inputs, settings)
     y, statistics = choose("stgcn_block", BACKENDS, backend, inputs.x)(inputs, settings)
     return y, statistics
