@@ -153,13 +153,17 @@ def linear_evaluation(
 def standardised(features: Features) -> Features:
     """Features with mean 0 and deviation 1 over the training samples in each dimension."""
     mean, deviation = _moments(features)
-    return features._replace(
-        train=(features.train - mean) / deviation, test=(features.test - mean) / deviation
-    )
+
+    def unit(plain: Tensor) -> Tensor:
+        return ((plain.double() - mean) / deviation).to(plain.dtype)
+
+    return features._replace(train=unit(features.train), test=unit(features.test))
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:
-    mean, deviation = features.train.mean(0), features.train.std(0, correction=0)
+    # In float64: a mean may be a thousand times the deviation, and its rounding then shows.
+    train = features.train.double()
+    mean, deviation = train.mean(0), train.std(0, correction=0)
     # A feature that hardly varies must not be blown up to matter as much as the others.
     return mean, deviation.clamp(min=max(1e-3 * float(deviation.max()), 1e-12))
 
@@ -167,8 +171,9 @@ def _moments(features: Features) -> tuple[Tensor, Tensor]:
 def _for_plain(head: Head, features: Features) -> Head:
     """A classifier of standardised features as one of the features themselves."""
     mean, deviation = _moments(features)
-    weight = head.weight / deviation
-    return Head(weight, head.bias - weight @ mean)
+    weight = head.weight.double() / deviation
+    bias = head.bias - weight @ mean
+    return Head(weight.to(head.weight.dtype), bias.to(head.bias.dtype))
 
 
 def held_out_accuracy(
