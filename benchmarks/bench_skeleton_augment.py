@@ -48,32 +48,25 @@ LAYOUT = get_layout("ntu-rgb+d")
 SHAPE = (3, 50, 25, 2)
 SEQUENCES = 4096
 WORKERS = len(os.sched_getaffinity(0))
-BATCHES = 16  # of a data set that steps take in turn
-SAMPLES = 2048  # timed together, so that workers start and stop within
 CONFIG = AugmentConfig()
 SIZES = [{"N": n} for n in (32, 128, 512, 4096)]
 
 
 class Inputs:
-    """A resident data set and the index of one batch."""
+    """A resident data set and the batches of an epoch."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
         generator = case.generator()
         self.data = torch.randn(SEQUENCES, *SHAPE, device=case.device, generator=generator)
-        shape = (BATCHES, case["N"])
-        self.indices = torch.randint(SEQUENCES, shape, device=case.device, generator=generator)
+        order = torch.randperm(SEQUENCES, device=case.device, generator=generator)
+        self.batches = order.split(case["N"])
         self.step = 0
 
     @property
     def index(self) -> torch.Tensor:
         """Another batch at each step."""
-        return self.indices[self.step % BATCHES]
-
-
-def batches_of(case: Case) -> int:
-    """Batches that the baseline, the floor and this package make in a round on the CPU."""
-    return max(2 * WORKERS, SAMPLES // case["N"])
+        return self.batches[self.step % len(self.batches)]
 
 
 def forward(
@@ -102,7 +95,7 @@ def loading(inputs: Inputs, calls: int) -> Callable[[], list[torch.Tensor]]:
 
 
 def baseline(inputs: Inputs) -> Step:
-    calls = batches_of(inputs.case)
+    calls = len(inputs.batches)
     load = loading(inputs, calls)
 
     def run() -> None:
@@ -141,13 +134,13 @@ def tensor(inputs: Inputs) -> torch.Tensor:
 
 
 def as_many(factory: Factory) -> Factory:
-    """`factory`, with as many batches timed together on the CPU as the baseline's."""
+    """`factory`, timed on the CPU over an epoch, as the baseline, whose workers work ahead within."""
 
     def make(inputs: Inputs) -> Step:
         step = factory(inputs)
         if inputs.index.is_cuda:
             return step
-        calls = batches_of(inputs.case)
+        calls = len(inputs.batches)
 
         def run() -> None:
             for _ in range(calls):
