@@ -134,7 +134,7 @@ def tensor(inputs: Inputs) -> torch.Tensor:
 
 
 def as_many(factory: Factory) -> Factory:
-    """`factory`, timed on the CPU over an epoch, as the baseline, whose workers work ahead within."""
+    """`factory`, timed on the CPU over an epoch, within which the baseline's workers work ahead."""
 
     def make(inputs: Inputs) -> Step:
         step = factory(inputs)
