@@ -19,13 +19,13 @@ for stream in motion bone; do
         --data "$store" --data.stream "$stream" --optim.mining_epoch "$mining" "$@"
 done
 
-evaluate() { # PROTOCOL NAME CHECKPOINTS AND OPTIONS...
-    local protocol=$1 name=$2
-    shift 2
-    [[ ! -f $out/$name-$protocol/results.json ]] || return 0
-    rm -rf "${out:?}/$name-$protocol" # of an evaluation that was interrupted
+evaluate() { # PROTOCOL NAME FOLDER CHECKPOINTS AND OPTIONS...
+    local protocol=$1 name=$2 folder=$out/$3-$1
+    shift 3
+    [[ ! -f $folder/results.json ]] || return 0
+    rm -rf "$folder" # of an evaluation that was interrupted
     python -m aimclr_fast.evaluate "$protocol" "$@" --data "$store" --name "$name" \
-        --output "$out/$name-$protocol" --csv "$out/results.csv"
+        --output "$folder" --csv "$out/results.csv"
 }
 
 for method in skeletonclr nnm-aimclr; do
@@ -34,12 +34,13 @@ for method in skeletonclr nnm-aimclr; do
     # What is not the encoder's own is measured once, beside AimCLR.
     baselines=()
     [[ $method == nnm-aimclr ]] && baselines=(--baselines --scratch.epochs 10)
-    evaluate linear "$method" "${checkpoints[@]}" --sweep true --standardize true "${baselines[@]}"
-    evaluate semi "$method" "${checkpoints[@]}" --labels '[10%]' --tune linear
-    evaluate retrieval "$method" "${checkpoints[@]}"
-    evaluate cluster "$method" "${checkpoints[@]}"
+    evaluate linear "$method" "$method" "${checkpoints[@]}" --sweep true --standardize true "${baselines[@]}"
+    evaluate semi "$method" "$method" "${checkpoints[@]}" --labels '[10%]' --tune linear
+    evaluate retrieval "$method" "$method" "${checkpoints[@]}"
+    evaluate cluster "$method" "$method" "${checkpoints[@]}"
 done
 for seed in "${seeds[@]}"; do
-    evaluate ensemble "three streams, seed $seed" "$out"/{nnm-aimclr,motion,bone}/"seed$seed/checkpoint.pt"
+    evaluate ensemble "three streams" "seed$seed" \
+        "$out"/{nnm-aimclr,motion,bone}/"seed$seed/checkpoint.pt"
 done
 python -m aimclr_fast.evaluate table "$out/results.csv"
