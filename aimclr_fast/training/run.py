@@ -131,8 +131,9 @@ class Run:
         if last or due:
             self._save(must=last)
         self._heed(signals, self._due_in_seconds())
-        rate = (training.step - before) / seconds
-        about = {"lr": self._lr(), "steps_per_second": rate}
+        about = {"lr": self._lr()}
+        if training.step > before:  # not resumed at the epoch's very end
+            about["steps_per_second"] = (training.step - before) / seconds
         with signals.interruptible():
             if self.ranks.first:
                 self._add_health(numbers)
