@@ -100,7 +100,7 @@ Status eadm_pool_backward(const Real<T>* grad_pooled, const Real<T>* grad_drop,
         return invalid_argument("eadm_pool: null pointer");
     }
     const std::int64_t n = frames * joints, octets = (frames + 7) / 8;
-    advise_huge_pages(dx, batch * channels * n * static_cast<std::int64_t>(sizeof(T)));
+    advise_huge_pages(dx, batch * channels * n);
     const std::int64_t stride = eadm_pool_scratch_bytes(channels, frames, joints, sizeof(Real<T>));
     const std::int64_t parts = std::clamp<std::int64_t>(batch, 1, threads);
 

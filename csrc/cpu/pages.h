@@ -12,19 +12,21 @@ namespace aimclr::cpu {
 // Asks for 2 MiB pages, with which new memory takes half the time to write. Advice alone: whatever
 // comes of it, and whoever owns the pages, they hold the same values. Its price: the advice stays
 // with the range after the tensor, up to 2 MiB more may be resident, and the kernel may have to
-// move pages to find them.
-inline void advise_huge_pages(void* data, std::int64_t bytes) {
+// move pages to find them. Nothing is asked for null.
+template <typename T>
+void advise_huge_pages(T* data, std::int64_t count) {
 #if defined(MADV_HUGEPAGE)
     constexpr std::uintptr_t kHuge = 1 << 21;
     const auto address = reinterpret_cast<std::uintptr_t>(data);
     const std::uintptr_t begin = (address + kHuge - 1) / kHuge * kHuge;
-    const std::uintptr_t end = (address + static_cast<std::uintptr_t>(bytes)) / kHuge * kHuge;
-    if (begin < end) {
+    const std::uintptr_t bytes = static_cast<std::uintptr_t>(count) * sizeof(T);
+    const std::uintptr_t end = (address + bytes) / kHuge * kHuge;
+    if (data != nullptr && begin < end) {
         static_cast<void>(madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE));
     }
 #else
     static_cast<void>(data);
-    static_cast<void>(bytes);
+    static_cast<void>(count);
 #endif
 }
 

@@ -74,7 +74,7 @@ Status skeleton_augment(const DrawnCall& call, int threads) {
             const std::int64_t elements = call.samples * call.chain.shape.elements();
             for (int stream = 0; stream < call.outputs.streams; ++stream) {
                 for (void* view : call.outputs.view[stream]) {
-                    advise_huge_pages(view, elements * static_cast<std::int64_t>(sizeof(Out)));
+                    advise_huge_pages(static_cast<Out*>(view), elements);
                 }
             }
             return for_samples<float>(call.samples, call.chain, threads,

@@ -43,8 +43,8 @@ Status stgcn_block_backward(
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, arena);
     }
-    advise_huge_pages(workspace, arena.bytes());
-    advise_huge_pages(d_x, batch * in * frames * joints * static_cast<std::int64_t>(sizeof(T)));
+    advise_huge_pages(static_cast<std::uint8_t*>(workspace), arena.bytes());
+    advise_huge_pages(d_x, batch * in * frames * joints);
     call.kernels = choose_kernels<T>(out, vector_bytes);
     call.grad_y = grad_y;
     call.x = x;

@@ -323,16 +323,10 @@ Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weig
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, threads, arena);
     }
-    const std::int64_t map = batch * plan.map() * static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t short_map = batch * plan.short_map() * static_cast<std::int64_t>(sizeof(T));
-    advise_huge_pages(workspace, arena.bytes());
-    advise_huge_pages(y, short_map);
-    if (spatial) {
-        advise_huge_pages(spatial, map);
-        advise_huge_pages(temporal, short_map);
-    }
-    if (shortcut) {
-        advise_huge_pages(shortcut, short_map);
+    advise_huge_pages(static_cast<std::uint8_t*>(workspace), arena.bytes());
+    advise_huge_pages(spatial, batch * plan.map());
+    for (T* map : {y, temporal, shortcut}) {
+        advise_huge_pages(map, batch * plan.short_map());
     }
     call.kernels = choose_kernels<T>(out, vector_bytes);
     call.x = x;
