@@ -91,6 +91,7 @@ def plan_ntu(
         citation=citation,
         left_out=left_out,
         notes=notes,
+        gaps="published",
     )
 
 
