@@ -128,6 +128,7 @@ def main(arguments: list[str]) -> None:
         up=given.up or "y",
         pose=given.pose,
         min_confidence=given.min_confidence,
+        gaps=given.gaps,
     )
     console = Console()
     plan = reader.plan(Path(given.source), options)

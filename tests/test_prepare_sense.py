@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.readers.recordings import GOLDEN, NTU_RAW, PKU_RAW, motion
+from data.readers.recordings import GOLDEN, NTU_RAW, PKU_RAW, motion, skeleton_text
 from encoders import checkpoint, save
 
 from aimclr_fast import load_encoder
@@ -139,6 +139,18 @@ def test_ntu_and_pku_have_the_published_rule(tmp_path, capsys, name, raw):
     }  # fmt: skip
     assert "filled" not in store.samples
     assert "the first frames, as many as have a first body" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rule", "frames"), [("auto", 40), ("fill", 60), ("keep", 60)])
+def test_followed_bodies_have_the_rule_too(tmp_path, rule, frames):
+    body = np.repeat(walk(), 2, axis=1)[:, :25]
+    seen = [[] if 20 <= t < 40 else [(7, body[t])] for t in range(FRAMES)]
+    (tmp_path / "S001C001P001R001A001.skeleton").write_bytes(skeleton_text(seen))
+    options = ["--bodies=follow", "--frames=original", f"--gaps={rule}"]
+    prepare("ntu60", tmp_path, tmp_path / "x", *options)
+    store = open_store(tmp_path / "x")
+    assert store.samples["frames"].tolist() == [frames]
+    assert store.positions.any(axis=(1, 3, 4)).sum() == (40 if rule == "keep" else frames)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
+from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, last_frame
 from aimclr_fast.data.measures import body_size, names_a_body
 from aimclr_fast.data.preprocessing import Preprocessing, resize_time
@@ -132,7 +133,7 @@ class Result:
     bodies: npt.NDArray[np.int64]
     left_out: list[Problem]
     gaps: list[Gaps]
-    report: sanity.Report
+    report: Report
 
 
 def make_recipe(

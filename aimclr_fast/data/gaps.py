@@ -91,7 +91,8 @@ def close(x: Array, rule: str) -> tuple[Array, Gaps]:
         return x[:, :length], Gaps(length)
     there = seen(x)
     if not there.any():
-        raise ValueError("nobody is in any frame")
+        others = ", and neither is any other" if x.shape[3] > 1 else ""
+        raise ValueError(f"body 0 is in no frame{others}")
     if rule == "keep":
         return x, Gaps(x.shape[1])
     occupied = np.flatnonzero(there.any(axis=1))

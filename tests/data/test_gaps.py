@@ -119,7 +119,7 @@ def test_published_counts_the_frames_with_body_0():
 
 @pytest.mark.parametrize("rule", ["fill", "keep"])
 def test_nobody(rule):
-    with pytest.raises(ValueError, match="nobody is in any frame"):
+    with pytest.raises(ValueError, match="body 0 is in no frame, and neither is any other"):
         close(np.zeros((3, 9, JOINTS, 2)), rule)
 
 

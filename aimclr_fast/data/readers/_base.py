@@ -92,6 +92,7 @@ class Options:
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
+        gaps: the rule for frames without a body, or "auto" for the data set's own.
     """
 
     bodies: str = "order"
@@ -104,6 +105,7 @@ class Options:
     up: str = "y"
     pose: str = "auto"
     min_confidence: float = 0.05
+    gaps: str = "auto"
 
 
 @dataclass
