@@ -73,8 +73,8 @@ def parser() -> Parser:
     add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
     add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
     add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
-    add("--unit", type=str, default=None, help="of lengths (folder, pyskl): m (default), cm or mm")
-    add("--up", type=str, default=None, help="axis that points up (folder, pyskl): y, -y or z")
+    add("--unit", type=str, default=None, help="of the source's lengths: m (default), cm or mm")
+    add("--up", type=str, default=None, help="axis that points up: y (default), -y or z")
     add("--pose", type=str, default="auto", help="auto, 2d or 3d (folder, pyskl)")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
@@ -117,6 +117,7 @@ def main(arguments: list[str]) -> None:
         reader = get_reader(given.dataset)
     except ValueError as error:
         raise UserError(str(error)) from error
+    unit, up = given.unit or "m", given.up or "y"
     options = Options(
         bodies=given.bodies,
         drop_spurious=given.drop_spurious,
@@ -124,17 +125,16 @@ def main(arguments: list[str]) -> None:
         missing=None if given.missing is None else Path(given.missing),
         labels=None if given.labels is None else Path(given.labels),
         layout=given.layout,
-        unit=given.unit or "m",
-        up=given.up or "y",
+        unit=unit,
+        up=up,
         pose=given.pose,
         min_confidence=given.min_confidence,
         gaps=given.gaps,
     )
     console = Console()
     plan = reader.plan(Path(given.source), options)
-    for flag, value in (("unit", given.unit), ("up", given.up)):
-        if value is not None and not plan.takes_unit:
-            plan.notes.append(f"--{flag} {value} has no effect on this source")
+    if not plan.rotate and (given.unit or given.up):
+        plan.notes.append("--unit and --up have no effect on 2D poses")
     recipe = make_recipe(
         plan,
         frames=frames or None,
@@ -142,6 +142,8 @@ def main(arguments: list[str]) -> None:
         rotate=given.rotate,
         gaps=given.gaps,
         spurious=given.drop_spurious,
+        unit=unit,
+        up=up,
     )
     for text in plan.notes:
         console.print(text, highlight=False, soft_wrap=True)

@@ -204,6 +204,17 @@ def test_zeros_after_the_last_frame_are_not_stretched(tmp_path, capsys):
     assert "in empty frames" not in capsys.readouterr().out
 
 
+def test_unit_and_axis_of_arrays(tmp_path, capsys):
+    last = official(tmp_path / "in", 50, 50)
+    for file in (tmp_path / "in").glob("*.npy"):
+        x = np.load(file)
+        np.save(file, np.stack([x[:, 0], -x[:, 2], x[:, 1]], axis=1) * 1000)
+    arguments = ["official", tmp_path / "in", tmp_path / "x"]
+    assert "--unit mm" in fails(capsys, *arguments)
+    prepare(*arguments, "--unit=mm", "--up=z")
+    np.testing.assert_allclose(open_store(tmp_path / "x").positions[-1], last[-1], rtol=1e-5)
+
+
 def test_arrays_without_zeros_are_as_before(tmp_path):
     last = official(tmp_path / "in", 50, 50)
     prepare("official", tmp_path / "in", tmp_path / "x", "--frames=50")
@@ -250,7 +261,7 @@ def test_sizes_of_no_unit_and_of_no_body(tmp_path, capsys):
     (tmp_path / "2d").mkdir()
     np.save(tmp_path / "2d" / "a.npy", walk()[..., :2] * 1000)  # pixels have no unit
     prepare("folder", tmp_path / "2d", tmp_path / "y", "--layout=ui-prmd", "--unit=mm")
-    assert "--unit mm has no effect on this source" in capsys.readouterr().out
+    assert "--unit and --up have no effect on 2D poses" in capsys.readouterr().out
 
 
 def test_up_is_for_annotations_too(source, tmp_path, capsys):

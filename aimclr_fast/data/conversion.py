@@ -20,6 +20,7 @@ from aimclr_fast.data.gaps import Gaps, last_frame
 from aimclr_fast.data.measures import body_size, names_a_body
 from aimclr_fast.data.preprocessing import Preprocessing, resize_time
 from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
+from aimclr_fast.data.readers._base import in_metres
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
 from aimclr_fast.layouts import Layout
@@ -55,6 +56,8 @@ class Recipe:
         gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
         spurious: drop bodies that are nobody (:mod:`aimclr_fast.data.bodies`).
         ready: positions are preprocessed: resize them at most.
+        unit: of lengths, where reading does not apply it.
+        up: axis that points up, where reading does not turn it.
     """
 
     layout: Layout
@@ -65,6 +68,8 @@ class Recipe:
     gaps: str = "fill"
     spurious: bool = False
     ready: bool = False
+    unit: str = "m"
+    up: str = "y"
 
     @property
     def fills(self) -> bool:
@@ -81,6 +86,8 @@ class Recipe:
 
     def __call__(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], Gaps]:
         """Preprocess ``[3, T, V, M]``; ValueError where that cannot be done."""
+        if (self.unit, self.up) != ("m", "y"):
+            x = in_metres(x, self.unit, self.up)
         steps = self.preprocessing
         if steps is not None:
             if self.spurious:
@@ -138,7 +145,7 @@ class Result:
 
 def make_recipe(
     plan: Plan, *, frames: int | None = None, original: bool = False, rotate: str = "auto",
-    gaps: str = "auto", spurious: bool = False,
+    gaps: str = "auto", spurious: bool = False, unit: str = "m", up: str = "y",
 ) -> Recipe:  # fmt: skip
     """The published preprocessing of a plan's data set, but for what the user asked for.
 
@@ -151,12 +158,18 @@ def make_recipe(
         gaps: "auto" (published for NTU RGB+D and PKU-MMD, otherwise fill), or one of
             :data:`aimclr_fast.data.gaps.GAPS`.
         spurious: see :class:`Recipe`.
+        unit: of the source's lengths; 2D poses have none.
+        up: axis that points up in the source; turned up already in 2D poses.
     """
     exact = plan.exact if rotate == "auto" else rotate == "exact"
     turn = plan.rotate if rotate == "auto" else rotate != "none"
     length = None if original or (frames is None and plan.ready) else frames or 50
     rule = plan.gaps if gaps == "auto" else gaps
-    return Recipe(plan.layout, plan.bodies, length, exact, turn, rule, spurious, plan.ready)
+    if plan.in_metres or not plan.rotate:
+        unit, up = "m", "y"
+    return Recipe(
+        plan.layout, plan.bodies, length, exact, turn, rule, spurious, plan.ready, unit, up
+    )
 
 
 def _collect(
@@ -251,8 +264,8 @@ def convert(
         jobs: processes.
         fatal: stop at the first problem that the data set is not known for.
         overwrite: replace a store that is there.
-        unit: of the source's lengths, as the user said; None has sizes that no person has refused
-            after the first recordings, where the unit is the user's to say.
+        unit: of the source's lengths, as the user said; where that is None, sizes that no person
+            has are refused after the first recordings.
         progress: called with the number of units done so far.
 
     Raises:
@@ -270,7 +283,7 @@ def convert(
     ) as writer:
         for batch in batches(plan, recipe, jobs):
             note(left_out, batch.problems, fatal)
-            if plan.takes_unit and unit is None and batch.positions and not gaps:
+            if plan.rotate and unit is None and batch.positions and not gaps:
                 check_size(batch.positions, plan.layout)
             each = zip(batch.positions, batch.rows, batch.where, batch.gaps, strict=True)
             for positions, row, where, missing in each:

@@ -88,7 +88,7 @@ class Options:
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.
         layout: a built-in layout or a YAML file, for sequences that do not imply one.
-        unit: of lengths, "m", "cm" or "mm", in sources that may have any.
+        unit: of lengths, "m", "cm" or "mm".
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
@@ -126,7 +126,8 @@ class Plan:
         exact: turn each frame by its own angle, which suits people who face the camera.
         rotate: whether turning makes sense at all (not for 2D poses).
         gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
-        takes_unit: whether the unit of length and the axis that points up are the user's to say.
+        in_metres: whether reading applies the user's unit and axis that points up; where it does
+            not, conversion does, but to 2D poses, which have neither.
         ready: positions are preprocessed already.
         one_process: units must be read one after the other (one long file).
     """
@@ -144,20 +145,20 @@ class Plan:
     exact: bool = False
     rotate: bool = True
     gaps: str = "fill"
-    takes_unit: bool = False
+    in_metres: bool = False
     ready: bool = False
     one_process: bool = False
 
 
-def in_metres(x: Positions, options: Options) -> Positions:
-    """``x [3, ...]`` in metres with y up, of the user's unit and axis.
+def in_metres(x: Positions, unit: str, up: str) -> Positions:
+    """``x [3, ...]`` of another unit and axis that points up in metres, y up.
 
     Turned by a rotation, so that left stays left.
     """
-    x = x * UNITS[options.unit]
-    if options.up == "z":
+    x = x * UNITS[unit]
+    if up == "z":
         return np.stack([x[0], x[2], -x[1]])
-    return np.stack([x[0], -x[1], -x[2]]) if options.up == "-y" else x
+    return np.stack([x[0], -x[1], -x[2]]) if up == "-y" else x
 
 
 def check_positions(x: Positions, where: str) -> Positions:

@@ -107,7 +107,7 @@ def _plan(
         notes=notes,
         exact=True,
         rotate=not flat,
-        takes_unit=not flat,
+        in_metres=True,
     )
 
 
@@ -172,7 +172,7 @@ def read(
     elif array.shape[3] == 2:
         raise ReadError(where, "2D, while other sequences are 3D: prepare them apart")
     else:
-        positions = in_metres(array.transpose(3, 1, 2, 0), options)
+        positions = in_metres(array.transpose(3, 1, 2, 0), options.unit, options.up)
     positions = fit_bodies(positions, bodies)
     name = _name(entry)
     columns = dict(labels.rows[name]) if labels else {}

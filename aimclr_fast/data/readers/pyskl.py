@@ -25,7 +25,6 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
-    in_metres,
 )
 from aimclr_fast.data.readers._layouts import layout_for
 from aimclr_fast.data.readers._names import NTU
@@ -89,7 +88,6 @@ def plan(source: Path, options: Options) -> Plan:
         source="annotations in the format of pyskl and MMAction2",
         notes=[NOTE.format(confidence=options.min_confidence)] if flat else [],
         rotate=not flat,
-        takes_unit=not flat,
         one_process=True,
     )
 
@@ -162,7 +160,7 @@ def _recording(
             raise ReadError(where, "keypoint: a value is not finite")
         positions = lift(keypoint, score, options.min_confidence, where)
     else:
-        positions = in_metres(keypoint.transpose(3, 1, 2, 0).astype(np.float32), options)
+        positions = keypoint.transpose(3, 1, 2, 0).astype(np.float32)
     positions = fit_bodies(positions, bodies)
     columns: dict[str, int | str] = dict(columns_of(name) or {}) if ntu else {}
     columns["label"] = int(label)
