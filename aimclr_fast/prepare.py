@@ -219,7 +219,7 @@ def gaps_found(result: Result) -> list[str]:
         )
         lines.append(
             f"gaps: interpolated in {len(filled):,} samples, {frames:,} frames of a whole body and "
-            f"{joints:,} single joints (--gaps keep leaves them out)"
+            f"{joints:,} single joints (--gaps keep leaves them missing)"
         )
     if long := [index for index, gap in enumerate(gaps) if gap.longest > LONGEST]:
         longest = max(gaps[index].longest for index in long)

@@ -107,6 +107,18 @@ def test_no_frame_is_lost(source, tmp_path, capsys, kind):
     assert ("empty ends: 22 frames cut off 1 samples" in shown) == (kind is late)
 
 
+def test_2d_poses_about_a_joint_keep_it(tmp_path):
+    """As in 3D: (0, 0) in every frame is the origin, not a joint that was not found."""
+    flat = walk()[..., :2] * (300, -300)
+    corner = flat + 900  # as in an image: (0, 0) is far from the body
+    corner[:, 9] = 0
+    prepare(*as_folder(tmp_path, {"a": flat, "b": root_centred(flat), "corner": corner}))
+    store = open_store(tmp_path / "x")
+    np.testing.assert_allclose(store.positions[1], store.positions[0], atol=1e-4)
+    ends = store.positions[2, :2, :, 9, 0]  # in the middle of the body
+    assert np.linalg.norm(ends - store.positions[2, :2, :, :, 0].mean(axis=2), axis=0).max() < 0.2
+
+
 def test_gaps_can_be_kept_or_cut_as_published(source, tmp_path):
     arguments = source(away=away(walk()))
     prepare(*arguments, "--gaps=keep", "--frames=original")

@@ -327,6 +327,8 @@ def check_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout) -> 
         PrepareError: with the size, and the flag that says the unit.
     """
     sizes = np.concatenate([body_size(x[None]).ravel() for x in positions])
+    if not np.isfinite(sizes).any():
+        return
     size = float(np.nanmedian(sizes))
     least, most = IMPOSSIBLE if names_a_body(layout) else (0.0, IMPOSSIBLE[1])
     if not least <= size <= most:

@@ -104,9 +104,7 @@ def close(x: Array, rule: str) -> tuple[Array, Gaps]:
 def _fill(x: Array, there: Mask, cut: int) -> tuple[Array, Gaps]:
     """Interpolate the bodies and joints of ``x`` that are missing; ``there [T, M]``."""
     shown: Mask = np.asarray(x.any(axis=0))  # [T, V, M]
-    ever: Mask = np.asarray(
-        shown.any(axis=0)
-    )  # joints that are not at the origin all the time, [V, M]
+    ever: Mask = np.asarray(shown.any(axis=0))  # [V, M], False for the origin of coordinates
     nobody: Mask = np.asarray(~there.any(axis=1))
     whole = np.zeros_like(there)  # bodies to interpolate
     missing = there[:, None] & ~shown & ever  # joints to interpolate
