@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 #: Sequences that are looked at: evenly spread over a store that has more.
 SAMPLES = 2000
 #: Coordinates that are looked at, so that long recordings take no longer.
-VALUES = 60_000_000
+VALUES = 20_000_000
 _BLOCK = 2_000_000  # coordinates at a time
 _TOP = {"head", "nose", "neck", "eye", "ear", "shoulder", "shoulders", "collar", "clavicle"}
 _BOTTOM = {"hip", "hips", "pelvis", "knee", "ankle", "foot", "toe", "toes", "heel", "thigh", "shin"}

@@ -125,8 +125,9 @@ def height(case: Case) -> Iterator[Finding]:
 def up(case: Case) -> Iterator[Finding]:
     """Heads above feet, along y."""
     along = case.measures.up[np.isfinite(case.measures.up).all(axis=2)]
+    if not names_a_body(case.store.layout):
+        yield Finding("up", "not told: no joints of the layout are named as head and feet")
     if not len(along):
-        yield Finding("up", "not told: the layout's names say neither head nor feet")
         return
     share = (along > UPRIGHT).mean(axis=0)
     turned = (np.abs(along) > UPRIGHT).mean(axis=0)
@@ -244,6 +245,8 @@ def motion(case: Case) -> Iterator[Finding]:
     """Sequences in which somebody moves."""
     m = case.measures
     moved = np.fmax.reduce(m.moved, axis=1)
+    if not np.isfinite(moved).any():
+        return
     yield Finding("motion", f"{_usual(moved):.1%} of the body's size about the mean pose")
     still = (moved < STILL) & (m.empty < m.frames)
     if still.any():
@@ -298,7 +301,7 @@ def splits(case: Case) -> Iterator[Finding]:
     """Training and test samples of different people, and no sequence twice."""
     store, samples = case.store, case.store.samples
     _, same, count = np.unique(case.measures.content, return_inverse=True, return_counts=True)
-    copies = (count > 1)[same]
+    copies = (count > 1)[same] & (case.measures.empty < case.measures.frames)
     if copies.any():
         text = f"{case.some(copies)} are equal to others, number for number"
         yield Finding("splits", text, True, "leave the copies out")
@@ -311,16 +314,13 @@ def splits(case: Case) -> Iterator[Finding]:
         sizes = " and ".join(f"{len(part):,}" for part in parts)
         yield Finding("splits", f"{name}: {sizes} samples")
         yield from _shared(store, name, parts)
-        for first, second in combinations([set(same[_looked(case, part)]) for part in parts], 2):
+        sides = [set(same[copies & np.isin(case.measures.rows, part)]) for part in parts]
+        for first, second in combinations(sides, 2):
             if first & second:
                 text = (
                     f"protocol {name}: {len(first & second):,} sequences have a copy on each side"
                 )
                 yield Finding("splits", text, True, "leave the copies out")
-
-
-def _looked(case: Case, part: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    return np.isin(case.measures.rows, part)
 
 
 #: Protocols with one of these in their name or column test other things than other people.

@@ -267,6 +267,13 @@ def test_blocks_make_no_difference(embedded, monkeypatch):
     np.testing.assert_array_equal(whole.content, one.content)
 
 
+def test_nobody_anywhere(report):
+    found = report(np.zeros((50, 3, 9, 22, 2), dtype=np.float32))
+    assert [finding.check for finding in found.odd] == ["frames"]
+    assert "50 of 50 sequences (the first: s0) hold nobody" in str(found)
+    assert "nan" not in str(found)
+
+
 def test_a_report_is_kept_with_its_store(tmp_path, sound):
     store = write_store(tmp_path / "x", sound * 1000, {"name": [f"s{i}" for i in range(50)]},
                         layout=LAYOUT)  # fmt: skip
