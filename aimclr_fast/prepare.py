@@ -56,7 +56,7 @@ def parser() -> Parser:
         type=str,
         default="auto",
         help="frames without a body: fill (cut at the ends, interpolated inside), keep, or "
-        "published; auto: published for NTU RGB+D and PKU-MMD, fill for all others",
+        "published; auto: published for ntu60, ntu120, pku1 and pku2, fill for all others",
     )
     add(
         "--bodies",
@@ -133,6 +133,8 @@ def main(arguments: list[str]) -> None:
     )
     console = Console()
     plan = reader.plan(Path(given.source), options)
+    if plan.ready and given.gaps != "auto":
+        plan.notes.append("--gaps has no effect on sequences that others preprocessed")
     if not plan.rotate and (given.unit or given.up):
         plan.notes.append("--unit and --up have no effect on 2D poses")
     recipe = make_recipe(

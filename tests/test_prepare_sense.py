@@ -209,10 +209,12 @@ def test_zeros_after_the_last_frame_are_not_stretched(tmp_path, capsys):
     assert store.positions.any(axis=(1, 3, 4)).all()
     assert store.samples["frames"].tolist() == [40] * 6
     assert "in empty frames" not in capsys.readouterr().out
-    prepare("official", tmp_path / "in", tmp_path / "y")
+    prepare("official", tmp_path / "in", tmp_path / "y", "--gaps=fill")
+    assert "--gaps has no effect on sequences that others" in capsys.readouterr().out
     store = open_store(tmp_path / "y")
     assert store.positions.shape[2] == 150
     assert store.samples["frames"].tolist() == [40] * 6
+    command_line(["check", str(tmp_path / "y")])
     assert "in empty frames" not in capsys.readouterr().out
 
 
