@@ -13,8 +13,10 @@ from pathlib import Path
 def written_whole(path: Path) -> Iterator[Path]:
     """A temporary neighbour of `path` to write to; it takes the name only when all went well.
 
-    By then its content is on the disk: a crash of the machine leaves the old file or the new one.
+    Folders above it that are not there are made. When it takes the name its content is on the disk:
+    a crash of the machine leaves the old file or the new one.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)

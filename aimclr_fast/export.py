@@ -198,8 +198,6 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--out {out}: a {given.format} file ends in {SUFFIXES[given.format]}")
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
-    if not out.parent.is_dir():
-        raise UserError(f"{out}: no such folder to write to")
     try:
         encoder = load_encoder(
             source, head=given.head, stream=given.stream, layout=given.layout, device="cpu"

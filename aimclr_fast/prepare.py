@@ -24,6 +24,7 @@ from .data.conversion import (
     make_recipe,
     reasons,
 )
+from .data.gaps import GAPS, LONGEST
 from .data.readers import Options, Plan, ReadError, get_reader, reader_names
 from .data.readers._base import UNITS
 
@@ -34,7 +35,8 @@ def parser() -> Parser:
     formats = "\n".join(f"  {n:<10} {get_reader(n).SUMMARY}" for n in reader_names())
     command = Parser(
         prog=PROGRAM,
-        usage="%(prog)s DATASET SOURCE OUT [options]\n       %(prog)s inspect STORE [--out FOLDER]",
+        usage="%(prog)s DATASET SOURCE OUT [options]\n       %(prog)s check STORE\n"
+        "       %(prog)s inspect STORE [--out FOLDER]",
         description=f"Turn raw recordings into a store. DATASET is one of:\n\n{formats}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -50,6 +52,13 @@ def parser() -> Parser:
     )
     add("--rotate", type=str, default="auto", help=f"about y: {', '.join(ROTATIONS)}")
     add(
+        "--gaps",
+        type=str,
+        default="auto",
+        help="frames without a body: fill (cut at the ends, interpolated inside), keep, or "
+        "published; auto: published for ntu60, ntu120, pku1 and pku2, fill for all others",
+    )
+    add(
         "--bodies",
         type=str,
         default="order",
@@ -64,8 +73,8 @@ def parser() -> Parser:
     add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
     add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
     add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
-    add("--unit", type=str, default="m", help="of lengths (folder): m, cm or mm")
-    add("--up", type=str, default="y", help="axis that points up (folder): y, -y or z")
+    add("--unit", type=str, default=None, help="of the source's lengths: m (default), cm or mm")
+    add("--up", type=str, default=None, help="axis that points up: y (default), -y or z")
     add("--pose", type=str, default="auto", help="auto, 2d or 3d (folder, pyskl)")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
@@ -80,19 +89,21 @@ def parser() -> Parser:
 
 
 def main(arguments: list[str]) -> None:
-    if arguments[:1] == ["inspect"]:
-        inspect(arguments[1:])
+    command = {"inspect": inspect, "check": check}.get(arguments[0] if arguments else "")
+    if command is not None:
+        command(arguments[1:])
         return
     given = parser().parse_args(arguments)
     for field, allowed in {
         "rotate": ROTATIONS,
+        "gaps": ("auto", *GAPS),
         "bodies": ("order", "follow"),
         "unit": tuple(UNITS),
         "up": ("y", "-y", "z"),
         "pose": ("auto", "2d", "3d"),
         "on_error": ("skip", "fatal"),
     }.items():
-        if given[field] not in allowed:
+        if given[field] not in (None, *allowed):
             flag = field.replace("_", "-")
             raise UserError(f"--{flag} {given[field]}: choose from {', '.join(allowed)}")
     frames = _frames(given.frames)
@@ -106,6 +117,7 @@ def main(arguments: list[str]) -> None:
         reader = get_reader(given.dataset)
     except ValueError as error:
         raise UserError(str(error)) from error
+    unit, up = given.unit or "m", given.up or "y"
     options = Options(
         bodies=given.bodies,
         drop_spurious=given.drop_spurious,
@@ -113,19 +125,27 @@ def main(arguments: list[str]) -> None:
         missing=None if given.missing is None else Path(given.missing),
         labels=None if given.labels is None else Path(given.labels),
         layout=given.layout,
-        unit=given.unit,
-        up=given.up,
+        unit=unit,
+        up=up,
         pose=given.pose,
         min_confidence=given.min_confidence,
+        gaps=given.gaps,
     )
     console = Console()
     plan = reader.plan(Path(given.source), options)
+    if plan.ready and given.gaps != "auto":
+        plan.notes.append("--gaps has no effect on sequences that others preprocessed")
+    if not plan.rotate and (given.unit or given.up):
+        plan.notes.append("--unit and --up have no effect on 2D poses")
     recipe = make_recipe(
         plan,
         frames=frames or None,
         original=frames == 0,
         rotate=given.rotate,
+        gaps=given.gaps,
         spurious=given.drop_spurious,
+        unit=unit,
+        up=up,
     )
     for text in plan.notes:
         console.print(text, highlight=False, soft_wrap=True)
@@ -139,11 +159,16 @@ def main(arguments: list[str]) -> None:
             jobs=jobs,
             fatal=given.on_error == "fatal",
             overwrite=given.overwrite,
+            unit=given.unit,
             progress=bar.update,
         )
     seconds = time.perf_counter() - began
-    console.print(summary(result, plan, seconds), highlight=False, soft_wrap=True)
-    console.print(f"done to each: {describe(recipe)}", highlight=False, soft_wrap=True)
+    for text in (
+        summary(result, plan, seconds),
+        f"done to each: {describe(recipe)}",
+        str(result.report),
+    ):
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def _frames(text: str) -> int | None:
@@ -166,6 +191,7 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
         f"frames recorded: min {frames.min()}, median {int(np.median(frames))}, max {frames.max()}",
         "bodies: "
         + ", ".join(f"{n:,} samples with {m}" for m, n in enumerate(count.tolist()) if n),
+        *gaps_found(result),
     ]
     labels = result.store.labels
     if labels is not None:
@@ -181,6 +207,43 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
     rate = len(plan.units) / max(seconds, 1e-9)
     lines.append(f"{seconds:.1f} s, {rate:,.0f} units/s; written to {result.store.path}")
     return "\n".join(lines)
+
+
+def gaps_found(result: Result) -> list[str]:
+    """What was cut off and what was interpolated, a line each; nothing for whole recordings."""
+    gaps = result.gaps
+    lines = []
+    if cut := [gap.cut for gap in gaps if gap.cut]:
+        lines.append(f"empty ends: {sum(cut):,} frames cut off {len(cut):,} samples")
+    if filled := [gap for gap in gaps if gap.filled]:
+        frames, joints = (
+            sum(getattr(gap, part) for gap in filled) for part in ("frames", "joints")
+        )
+        lines.append(
+            f"gaps: interpolated in {len(filled):,} samples, {frames:,} frames of a whole body and "
+            f"{joints:,} single joints (--gaps keep leaves them missing)"
+        )
+    if long := [index for index, gap in enumerate(gaps) if gap.longest > LONGEST]:
+        longest = max(gaps[index].longest for index in long)
+        first = result.store.samples["name"][long[0]]
+        lines.append(
+            f"  gaps of more than {LONGEST} frames, where motion is invented: {len(long):,} "
+            f"samples (first: {first}), up to {longest} frames"
+        )
+    return lines
+
+
+def check(arguments: list[str]) -> None:
+    """Print whether a store makes sense."""
+    from .data.sanity import check_store
+
+    command = Parser(
+        prog=f"{PROGRAM} check",
+        description="Say whether what is in a store can be people in motion, soundly labelled and "
+        "split; each oddity with the flag that would mend it.",
+    )
+    command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
+    print(check_store(resolve_store(command.parse_args(arguments).store)))
 
 
 def inspect(arguments: list[str]) -> None:

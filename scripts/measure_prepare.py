@@ -187,6 +187,7 @@ def main() -> None:
     for name, value in rows:
         print(f"{name:<45} {value}")
     if arguments.csv:
+        arguments.csv.parent.mkdir(parents=True, exist_ok=True)
         with arguments.csv.open("w", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows([("what", "value"), *rows])
 

@@ -76,7 +76,7 @@ def fit_bodies(x: Array, bodies: int) -> Array:
     return np.pad(x, [(0, 0)] * 3 + [(0, bodies - x.shape[3])])
 
 
-def keep_best(x: Array, bodies: int, *, spurious: bool = False) -> Array:
+def keep_best(x: Array, bodies: int, *, spurious: bool = False, cut: bool = True) -> Array:
     """The ``bodies`` that matter most, in front; frames without the first of them cut off.
 
     A body matters by the frames it is seen in times how much it moves.
@@ -85,6 +85,7 @@ def keep_best(x: Array, bodies: int, *, spurious: bool = False) -> Array:
         x: ``[3, T, V, M]``.
         bodies: how many to keep; zeros are added where there are fewer.
         spurious: drop bodies that :func:`is_spurious`, but never the last one.
+        cut: whether frames without the first body are cut off.
     """
     present = seen(x)
     weight = present.sum(axis=0) * (motion(x) + 1e-6)
@@ -95,7 +96,7 @@ def keep_best(x: Array, bodies: int, *, spurious: bool = False) -> Array:
         good = [body for body in order if not is_spurious(x[..., [body]])[0]]
         order = np.array(good or order[:1], dtype=np.intp)
     kept = fit_bodies(x[..., order], bodies)
-    return np.asarray(kept[:, seen(kept)[:, 0]])
+    return np.asarray(kept[:, seen(kept)[:, 0]] if cut else kept)
 
 
 def is_spurious(x: Array) -> npt.NDArray[np.bool_]:

@@ -14,9 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data import bodies as tracking
-from aimclr_fast.data import preprocessing
-from aimclr_fast.data.preprocessing import Preprocessing, count_frames, resize_time
+from aimclr_fast.data import preprocessing, sanity
+from aimclr_fast.data.findings import Report
+from aimclr_fast.data.gaps import Gaps, last_frame
+from aimclr_fast.data.measures import body_size, names_a_body
+from aimclr_fast.data.preprocessing import Preprocessing, resize_time
 from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
+from aimclr_fast.data.readers._base import in_metres
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
 from aimclr_fast.layouts import Layout
@@ -24,6 +28,13 @@ from aimclr_fast.layouts import Layout
 #: File in a store that lists everything left out of it, with file and line.
 LEFT_OUT = "left_out.csv"
 ROTATIONS = ("auto", *preprocessing.ROTATIONS)
+#: A person's size in metres that is refused at once unless the user gave the unit.
+IMPOSSIBLE = (0.1, 10.0)
+_GAPS = {
+    "published": "the first frames, as many as have a first body",
+    "fill": "empty ends cut and gaps interpolated",
+    "keep": "empty frames kept",
+}
 _CHUNK = 32  # units a worker takes at once
 _BATCH = 64  # recordings written at once
 
@@ -42,8 +53,11 @@ class Recipe:
         frames: length of each sample; None keeps its own.
         exact: see :func:`aimclr_fast.data.preprocessing.rotate_about_y`.
         rotate: whether to turn it about y.
+        gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
         spurious: drop bodies that are nobody (:mod:`aimclr_fast.data.bodies`).
         ready: positions are preprocessed: resize them at most.
+        unit: of lengths, where reading does not apply it.
+        up: axis that points up, where reading does not turn it.
     """
 
     layout: Layout
@@ -51,8 +65,16 @@ class Recipe:
     frames: int | None = 50
     exact: bool = False
     rotate: bool = True
+    gaps: str = "fill"
     spurious: bool = False
     ready: bool = False
+    unit: str = "m"
+    up: str = "y"
+
+    @property
+    def fills(self) -> bool:
+        """Whether gaps are interpolated."""
+        return self.gaps == "fill" and not self.ready
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -60,18 +82,23 @@ class Recipe:
         if self.ready:
             return None
         rotate = "none" if not self.rotate else "exact" if self.exact else "published"
-        return Preprocessing(self.frames, rotate)
+        return Preprocessing(self.frames, rotate, self.gaps)
 
-    def __call__(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def __call__(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], Gaps]:
         """Preprocess ``[3, T, V, M]``; ValueError where that cannot be done."""
+        if (self.unit, self.up) != ("m", "y"):
+            x = in_metres(x, self.unit, self.up)
         steps = self.preprocessing
-        if steps is None:
-            if self.frames in (None, x.shape[1]):
-                return x.astype(np.float32)
-            return resize_time(x, self.frames or x.shape[1]).astype(np.float32)
-        if self.spurious:
-            x = tracking.keep_best(x, self.bodies, spurious=True)
-        return steps(x, self.layout)
+        if steps is not None:
+            if self.spurious:
+                cut = self.gaps == "published"
+                x = tracking.keep_best(x, self.bodies, spurious=True, cut=cut)
+            return steps.counted(x, self.layout)
+        # Zeros after the last frame that holds anything fill the array up; they are no motion.
+        length = last_frame(x) or x.shape[1]
+        if self.frames is not None:
+            x = resize_time(x[:, :length], self.frames)
+        return x.astype(np.float32), Gaps(length)
 
 
 @dataclass
@@ -82,6 +109,7 @@ class Batch:
         positions: of each sample, ``[3, T, V, M]``.
         rows: its cells of samples.csv.
         where: its file.
+        gaps: what was missing in it.
         problems: what was left out.
         units: how many units are done.
     """
@@ -89,6 +117,7 @@ class Batch:
     positions: list[npt.NDArray[np.float32]] = field(default_factory=list)
     rows: list[dict[str, int | str]] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
+    gaps: list[Gaps] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     units: int = 0
 
@@ -102,17 +131,21 @@ class Result:
         frames: recorded frames of each sample, ``[S]``.
         bodies: bodies seen in each sample, ``[S]``.
         left_out: everything that is not in the store.
+        gaps: what was missing in each sample.
+        report: whether the store makes sense; kept in it, too.
     """
 
     store: Store
     frames: npt.NDArray[np.int64]
     bodies: npt.NDArray[np.int64]
     left_out: list[Problem]
+    gaps: list[Gaps]
+    report: Report
 
 
 def make_recipe(
     plan: Plan, *, frames: int | None = None, original: bool = False, rotate: str = "auto",
-    spurious: bool = False,
+    gaps: str = "auto", spurious: bool = False, unit: str = "m", up: str = "y",
 ) -> Recipe:  # fmt: skip
     """The published preprocessing of a plan's data set, but for what the user asked for.
 
@@ -122,12 +155,21 @@ def make_recipe(
         original: keep each sample's own length.
         rotate: "auto" (published for NTU RGB+D and PKU-MMD, exact for people who face the camera,
             none for 2D poses), "published", "exact" or "none".
+        gaps: "auto" (published for NTU RGB+D and PKU-MMD, otherwise fill), or one of
+            :data:`aimclr_fast.data.gaps.GAPS`.
         spurious: see :class:`Recipe`.
+        unit: of the source's lengths; 2D poses have none.
+        up: axis that points up in the source; turned up already in 2D poses.
     """
     exact = plan.exact if rotate == "auto" else rotate == "exact"
     turn = plan.rotate if rotate == "auto" else rotate != "none"
     length = None if original or (frames is None and plan.ready) else frames or 50
-    return Recipe(plan.layout, plan.bodies, length, exact, turn, spurious, plan.ready)
+    rule = plan.gaps if gaps == "auto" else gaps
+    if plan.in_metres or not plan.rotate:
+        unit, up = "m", "y"
+    return Recipe(
+        plan.layout, plan.bodies, length, exact, turn, rule, spurious, plan.ready, unit, up
+    )
 
 
 def _collect(
@@ -156,7 +198,7 @@ def _collect(
 def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
     x = found.positions
     try:
-        positions = recipe(x)
+        positions, gaps = recipe(x)
     except ValueError as error:
         batch.problems.append(Problem(found.where, str(error)))
         return
@@ -164,9 +206,12 @@ def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
         batch.problems.append(Problem(found.where, "values are too large to be preprocessed"))
         return
     batch.positions.append(positions)
-    frames = x.shape[1] if recipe.ready else count_frames(x)
+    batch.gaps.append(gaps)
     seen = int(positions.any(axis=(0, 1, 2)).sum())
-    batch.rows.append({"name": found.name, **found.columns, "frames": frames, "bodies": seen})
+    row = {"name": found.name, **found.columns, "frames": gaps.length, "bodies": seen}
+    if recipe.fills:
+        row["filled"] = gaps.filled
+    batch.rows.append(row)
     batch.where.append(found.where)
 
 
@@ -207,6 +252,7 @@ def convert(
     jobs: int = 1,
     fatal: bool = False,
     overwrite: bool = False,
+    unit: str | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Result:
     """Make the store of a plan.
@@ -218,16 +264,18 @@ def convert(
         jobs: processes.
         fatal: stop at the first problem that the data set is not known for.
         overwrite: replace a store that is there.
+        unit: of the source's lengths, as the user said; where that is None, sizes that no person
+            has are refused after the first recordings.
         progress: called with the number of units done so far.
 
     Raises:
-        PrepareError: nothing is left, or ``fatal``.
+        PrepareError: nothing is left, bodies have an impossible size, or ``fatal``.
         StoreError: the store cannot be written.
     """
     left_out: list[Problem] = []
     note(left_out, plan.left_out, fatal)
     seen: dict[str, str] = {}
-    frames: list[int] = []
+    gaps: list[Gaps] = []
     bodies: list[int] = []
     done = 0
     with StoreWriter(
@@ -235,7 +283,10 @@ def convert(
     ) as writer:
         for batch in batches(plan, recipe, jobs):
             note(left_out, batch.problems, fatal)
-            for positions, row, where in zip(batch.positions, batch.rows, batch.where, strict=True):
+            if plan.rotate and unit is None and batch.positions and not gaps:
+                check_size(batch.positions, plan.layout)
+            each = zip(batch.positions, batch.rows, batch.where, batch.gaps, strict=True)
+            for positions, row, where, missing in each:
                 name = str(row["name"])
                 if name in seen:
                     note(
@@ -246,7 +297,7 @@ def convert(
                     continue
                 seen[name] = where
                 writer.append(positions[None], [row])
-                frames.append(int(row["frames"]))
+                gaps.append(missing)
                 bodies.append(int(row["bodies"]))
             done += batch.units
             progress(done)
@@ -263,7 +314,30 @@ def convert(
             preprocessing=recipe.preprocessing,
             citation=plan.citation,
         )
-    return Result(store, np.array(frames), np.array(bodies), left_out)
+    report = sanity.check_store(store)
+    sanity.keep(store, report)
+    frames = np.array([missing.length for missing in gaps])
+    return Result(store, frames, np.array(bodies), left_out, gaps, report)
+
+
+def check_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout) -> None:
+    """Refuse recordings ``[3, T, V, M]`` in which bodies are of no size that a body can have.
+
+    Raises:
+        PrepareError: with the size, and the flag that says the unit.
+    """
+    sizes = np.concatenate([body_size(x[None]).ravel() for x in positions])
+    if not np.isfinite(sizes).any():
+        return
+    size = float(np.nanmedian(sizes))
+    least, most = IMPOSSIBLE if names_a_body(layout) else (0.0, IMPOSSIBLE[1])
+    if not least <= size <= most:
+        unit = sanity.likely_unit(size)
+        mend = f"lengths look like {unit}: --unit {unit}" if unit else "say their unit with --unit"
+        raise PrepareError(
+            f"bodies are {sanity.metres(size)} tall in the first {len(positions)} recordings; "
+            f"{mend} (--unit m keeps them as they are)"
+        )
 
 
 def note(left_out: list[Problem], problems: Iterable[Problem], fatal: bool) -> None:
@@ -278,9 +352,9 @@ def describe(recipe: Recipe) -> str:
     """What was done, in words for meta.json."""
     if recipe.ready:
         return "taken as preprocessed by others"
-    parts = [f"centred on {recipe.layout.joints[recipe.layout.centre]} in each frame"]
-    if recipe.spurious:
-        parts.insert(0, "spurious bodies dropped")
+    parts = ["spurious bodies dropped"] if recipe.spurious else []
+    parts.append(_GAPS[recipe.gaps])
+    parts.append(f"centred on {recipe.layout.joints[recipe.layout.centre]} in each frame")
     parts.append(f"{recipe.frames} frames" if recipe.frames else "recorded frames kept")
     if recipe.rotate and recipe.layout.shoulders is not None:
         parts.append(f"shoulders turned onto x ({'exact' if recipe.exact else 'published'})")

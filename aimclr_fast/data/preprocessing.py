@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
+
+__all__ = [
+    "ROTATIONS", "Preprocessing", "centre", "count_frames", "preprocess", "resize_time",
+    "rotate_about_y",
+]  # fmt: skip
 
 Array = npt.NDArray[Any]
 #: How bodies may be turned about y: see :func:`rotate_about_y`.
@@ -29,6 +35,8 @@ class Preprocessing:
     Attributes:
         frames: length that time was resized to; None where each sequence kept its own.
         rotate: one of ROTATIONS.
+        gaps: one of :data:`aimclr_fast.data.gaps.GAPS`. Left out, and in files of older versions,
+            which do not say: "published" with the published rotation, otherwise "fill".
 
     Raises:
         ValueError: a field is of the wrong type or has a value that cannot work.
@@ -36,18 +44,23 @@ class Preprocessing:
 
     frames: int | None = 50
     rotate: str = "published"
+    gaps: str = ""
 
     def __post_init__(self) -> None:
         if self.frames is not None and (type(self.frames) is not int or self.frames < 1):
             raise ValueError(f"frames must be a count or null, got {self.frames!r}")
         if self.rotate not in ROTATIONS:
             raise ValueError(f"rotate must be one of {', '.join(ROTATIONS)}, got {self.rotate!r}")
+        if self.gaps == "":
+            object.__setattr__(self, "gaps", "published" if self.rotate == "published" else "fill")
+        if self.gaps not in GAPS:
+            raise ValueError(f"gaps must be one of {', '.join(GAPS)}, got {self.gaps!r}")
 
     @classmethod
     def from_dict(cls, fields: Any) -> Preprocessing:
         """The inverse of `to_dict`, for fields read from a file."""
-        if not isinstance(fields, Mapping) or set(fields) != {"frames", "rotate"}:
-            raise ValueError(f"expected the fields frames and rotate, got {fields!r}")
+        if not isinstance(fields, Mapping) or set(fields) - {"gaps"} != {"frames", "rotate"}:
+            raise ValueError(f"expected the fields frames, rotate and gaps, got {fields!r}")
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,23 +69,24 @@ class Preprocessing:
 
     def __call__(self, x: Array, layout: Layout) -> npt.NDArray[np.float32]:
         """One recorded sequence ``[3, T, V, M]`` as the store holds it; see :func:`preprocess`."""
-        return preprocess(
-            x,
-            layout,
-            frames=self.frames,
-            exact=self.rotate == "exact",
-            rotate=self.rotate != "none",
-        )
+        return self.counted(x, layout)[0]
 
-
-def count_frames(x: Array) -> int:
-    """Number of frames in which body 0's joint 0 is not at the origin (where it was not seen).
-
-    Args:
-        x: ``[3, T, V, M]``, before centring.
-    """
-    _check(x, 4)
-    return int(x[:, :, 0, 0].any(axis=0).sum())
+    def counted(self, x: Array, layout: Layout) -> tuple[npt.NDArray[np.float32], Gaps]:
+        """As a call, with what was missing and what became of it."""
+        _check(x, 4)
+        if x.shape[_V] != layout.num_joints:
+            raise ValueError(
+                f"{x.shape[_V]} joints, but layout {layout.name!r} has {layout.num_joints}"
+            )
+        if not np.isfinite(x).all():
+            raise ValueError("positions must be finite")
+        x, gaps = close(x, self.gaps)
+        x = centre(x, layout.centre)
+        if self.frames is not None:
+            x = resize_time(x, self.frames)
+        if self.rotate != "none" and layout.shoulders is not None:
+            x = rotate_about_y(x, layout.shoulders, exact=self.rotate == "exact")
+        return x.astype(np.float32), gaps
 
 
 def centre(x: Array, joint: int) -> Array:
@@ -154,43 +168,36 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
 
 
 def preprocess(
-    x: Array, layout: Layout, *, frames: int | None = 50, exact: bool = False, rotate: bool = True
+    x: Array,
+    layout: Layout,
+    *,
+    frames: int | None = 50,
+    exact: bool = False,
+    rotate: bool = True,
+    gaps: str = "published",
 ) -> npt.NDArray[np.float32]:
     """Apply the published preprocessing to one recorded sequence.
 
-    Centre on ``layout.centre``; keep the first L frames, L = :func:`count_frames`; resize to
-    ``frames``; rotate about y (skipped where the layout names no shoulders).
+    Cut and fill as ``gaps`` says; centre on ``layout.centre``; resize to ``frames``; rotate about y
+    (skipped where the layout names no shoulders).
 
     Args:
         x: ``[3, T, V, M]`` positions in metres, y up; zeros where a body was not seen.
         layout: the skeleton, with V joints.
-        frames: length of the result; None keeps the L frames as they are.
+        frames: length of the result; None keeps the frames as they are.
         exact: see :func:`rotate_about_y`.
         rotate: whether to rotate at all.
+        gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
 
     Returns:
         float32 ``[3, frames, V, M]``.
 
     Raises:
-        ValueError: wrong shape or number of joints, a value that is not finite, or body 0 is in no
-            frame.
+        ValueError: wrong shape or number of joints, a value that is not finite, or nobody is in
+            any frame (for published gaps: body 0).
     """
-    _check(x, 4)
-    if x.shape[_V] != layout.num_joints:
-        raise ValueError(
-            f"{x.shape[_V]} joints, but layout {layout.name!r} has {layout.num_joints}"
-        )
-    if not np.isfinite(x).all():
-        raise ValueError("positions must be finite")
-    length = count_frames(x)
-    if length == 0:
-        raise ValueError("body 0 is in no frame")
-    x = centre(x[:, :length], layout.centre)
-    if frames is not None:
-        x = resize_time(x, frames)
-    if rotate and layout.shoulders is not None:
-        x = rotate_about_y(x, layout.shoulders, exact=exact)
-    return x.astype(np.float32)
+    how = "none" if not rotate else "exact" if exact else "published"
+    return Preprocessing(frames, how, gaps)(x, layout)
 
 
 def _check(x: Array, ndim: int | None = None) -> None:

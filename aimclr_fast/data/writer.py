@@ -50,7 +50,7 @@ def write_store(
     """Write a store and open it.
 
     Args:
-        path: the folder to make; its parent must exist.
+        path: the folder to make; folders above it that are not there are made, too.
         positions: ``[S, 3, T, V, M]``: float16, float32 or float64 (kept as float32) in metres, or
             int16 in millimetres. May be memory-mapped.
         samples: the columns of samples.csv, S cells each: ``name``, and any of ``label``,
@@ -104,10 +104,10 @@ def write_store(
 
 
 def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """The absolute path of a store to be made.
+    """The absolute path of a store to be made; makes the folder that it will be in.
 
     Raises:
-        StoreError: it exists and may not be replaced, or there is no folder to make it in.
+        StoreError: it exists and may not be replaced, or there cannot be a folder to make it in.
     """
     target = Path(path).absolute()
     if os.path.lexists(target):
@@ -115,8 +115,10 @@ def check_target(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
             raise StoreError(f"{path}: exists already (overwrite=True replaces a store)")
         if target.is_symlink() or not (target / META).is_file():
             raise StoreError(f"{path}: is not a store, and is not replaced")
-    if not target.parent.is_dir():
-        raise StoreError(f"{path}: no such folder to make it in: {target.parent}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot make {target.parent}: {error.strerror}") from error
     return target
 
 

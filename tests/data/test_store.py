@@ -196,9 +196,11 @@ def test_nothing_is_left_behind(tmp_path, changes, message):
     assert os.listdir(tmp_path) == []
 
 
-def test_the_parent_folder_must_exist(tmp_path):
-    with pytest.raises(StoreError, match="no such folder to make it in"):
-        make(tmp_path / "no" / "set")
+def test_parent_folders_are_made(tmp_path):
+    assert len(make(tmp_path / "not" / "yet" / "set")) == 4
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot make .*file"):
+        make(tmp_path / "file" / "set")
 
 
 # ---------------------------------------------------------------- broken stores

@@ -88,10 +88,11 @@ class Options:
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.
         layout: a built-in layout or a YAML file, for sequences that do not imply one.
-        unit: of their lengths, "m", "cm" or "mm".
+        unit: of lengths, "m", "cm" or "mm".
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
+        gaps: the rule for frames without a body, or "auto" for the data set's own.
     """
 
     bodies: str = "order"
@@ -104,6 +105,7 @@ class Options:
     up: str = "y"
     pose: str = "auto"
     min_confidence: float = 0.05
+    gaps: str = "auto"
 
 
 @dataclass
@@ -123,6 +125,9 @@ class Plan:
         notes: what the user should know about how the source was understood.
         exact: turn each frame by its own angle, which suits people who face the camera.
         rotate: whether turning makes sense at all (not for 2D poses).
+        gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
+        in_metres: whether reading applies the user's unit and axis that points up; where it does
+            not, conversion does, but to 2D poses, which have neither.
         ready: positions are preprocessed already.
         one_process: units must be read one after the other (one long file).
     """
@@ -139,8 +144,21 @@ class Plan:
     notes: list[str] = field(default_factory=list)
     exact: bool = False
     rotate: bool = True
+    gaps: str = "fill"
+    in_metres: bool = False
     ready: bool = False
     one_process: bool = False
+
+
+def in_metres(x: Positions, unit: str, up: str) -> Positions:
+    """``x [3, ...]`` of another unit and axis that points up in metres, y up.
+
+    Turned by a rotation, so that left stays left.
+    """
+    x = x * UNITS[unit]
+    if up == "z":
+        return np.stack([x[0], x[2], -x[1]])
+    return np.stack([x[0], -x[1], -x[2]]) if up == "-y" else x
 
 
 def check_positions(x: Positions, where: str) -> Positions:

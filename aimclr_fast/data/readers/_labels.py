@@ -11,7 +11,7 @@ from aimclr_fast.data.readers._files import Entry, read_text
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _ENDINGS = (".npy", ".npz", ".csv")
-_RESERVED = ("frames", "bodies")  # the store's own columns
+_RESERVED = ("frames", "bodies", "filled")  # the store's own columns
 MAX_CLASSES = 1_000_000
 
 

@@ -84,6 +84,7 @@ def plan_ntu(
             bodies=bodies,
             follow=options.bodies == "follow" or options.drop_spurious,
             spurious=options.drop_spurious,
+            cut=options.gaps in ("auto", "published"),
         ),
         classes=NTU[:actions],
         protocols=protocols,
@@ -91,6 +92,7 @@ def plan_ntu(
         citation=citation,
         left_out=left_out,
         notes=notes,
+        gaps="published",
     )
 
 
@@ -115,7 +117,9 @@ def find_missing(lists: Iterable[Entry], given: Path | None) -> tuple[set[str], 
     return names, notes
 
 
-def read_ntu(entry: Entry, *, bodies: int, follow: bool, spurious: bool = False) -> Readings:
+def read_ntu(
+    entry: Entry, *, bodies: int, follow: bool, spurious: bool = False, cut: bool = True
+) -> Readings:
     """Read one ``.skeleton`` file."""
     layout = get_layout(LAYOUT)
     found = read_skeleton(entry.read(), layout.num_joints, entry.shown)
@@ -123,7 +127,9 @@ def read_ntu(entry: Entry, *, bodies: int, follow: bool, spurious: bool = False)
     if follow and len(found.frame):
         candidates = tracking.candidates(bodies, len(np.unique(found.ident)))
         slot = tracking.follow(found.frame, found.ident, bodies)
-        positions = tracking.keep_best(found.place(slot, candidates), bodies, spurious=spurious)
+        positions = tracking.keep_best(
+            found.place(slot, candidates), bodies, spurious=spurious, cut=cut
+        )
     else:
         positions = found.in_order(bodies)
     columns = columns_of(entry.stem)

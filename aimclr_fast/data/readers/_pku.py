@@ -83,6 +83,7 @@ def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
         citation=CITATION,
         left_out=left_out,
         notes=notes,
+        gaps="published",
     )
 
 

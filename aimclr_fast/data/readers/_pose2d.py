@@ -33,7 +33,8 @@ def lift(
 
     Args:
         pose: ``[M, T, V, 2]`` in pixels or any unit, y down.
-        confidence: ``[M, T, V]``, or None: then a joint at (0, 0) was not seen.
+        confidence: ``[M, T, V]``, or None: then a joint at (0, 0) was not seen, unless it always
+            is and that is a place within the body: the origin of coordinates.
         min_confidence: joints at or below it were not seen.
         where: what errors name.
 
@@ -44,7 +45,7 @@ def lift(
         ReadError: no joint was seen at all.
     """
     xy = pose.astype(np.float64)
-    shown = xy.any(axis=-1) if confidence is None else confidence > min_confidence
+    shown = _not_at_origin(xy) if confidence is None else confidence > min_confidence
     seen: npt.NDArray[np.bool_] = np.asarray(shown)  # [M, T, V]
     if not seen.any():
         raise ReadError(where, "no joint was seen in any frame")
@@ -63,6 +64,19 @@ def lift(
     flat[flat == 0] = 1e-9
     out[:2] = np.where(present[..., None, None], flat, 0.0).transpose(3, 1, 2, 0)
     return out
+
+
+def _not_at_origin(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Joints ``[M, T, V]`` of ``xy [M, T, V, 2]`` that were seen, where no confidence says so."""
+    seen: npt.NDArray[np.bool_] = np.asarray(xy.any(axis=-1))
+    for body, shown in zip(xy, seen, strict=True):
+        present, never = shown.any(axis=1), ~shown.any(axis=0)
+        others = body[present][:, ~never]
+        if never.any() and others.size:
+            inside = (others.min(axis=1) < 0) & (others.max(axis=1) > 0)
+            if inside.all(axis=1).mean() > 0.5:
+                shown[np.ix_(present, never)] = True
+    return seen
 
 
 def _fill(xy: npt.NDArray[np.float64], seen: npt.NDArray[Any], present: npt.NDArray[Any]) -> None:

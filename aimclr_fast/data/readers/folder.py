@@ -20,7 +20,6 @@ import numpy.typing as npt
 from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._arrays import UNREADABLE, members, parse_npy, read_header
 from aimclr_fast.data.readers._base import (
-    UNITS,
     Options,
     Plan,
     Problem,
@@ -28,6 +27,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    in_metres,
 )
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, list_entries
 from aimclr_fast.data.readers._labels import Labels, read_labels
@@ -107,6 +107,7 @@ def _plan(
         notes=notes,
         exact=True,
         rotate=not flat,
+        in_metres=True,
     )
 
 
@@ -171,18 +172,11 @@ def read(
     elif array.shape[3] == 2:
         raise ReadError(where, "2D, while other sequences are 3D: prepare them apart")
     else:
-        positions = _upright(array.transpose(3, 1, 2, 0) * UNITS[options.unit], options.up)
+        positions = in_metres(array.transpose(3, 1, 2, 0), options.unit, options.up)
     positions = fit_bodies(positions, bodies)
     name = _name(entry)
     columns = dict(labels.rows[name]) if labels else {}
     yield Recording(name, check_positions(positions, where), columns, where)
-
-
-def _upright(x: npt.NDArray[Any], up: str) -> npt.NDArray[Any]:
-    """Turn ``x [3, ...]`` so that y points up, by a rotation (left stays left)."""
-    if up == "z":
-        return np.stack([x[0], x[2], -x[1]])
-    return np.stack([x[0], -x[1], -x[2]]) if up == "-y" else x
 
 
 def _load(entry: Entry, layout: Layout) -> npt.NDArray[np.float64]:

@@ -1,0 +1,347 @@
+"""A check of sense: can what is in a store be people in motion, labelled and split soundly?
+
+Each check is a function that looks at a :class:`Case` and yields :class:`Finding`: what was seen,
+and, where that is odd, the flag of ``prepare`` that would mend it. ``@check`` lists it; there is
+nothing else to edit. Thresholds are facts about bodies, with room: in UI-PRMD, UTD-MHAD, KARD,
+MSR-Action3D and Bandai-Namco's motion (6,868 sequences of Kinects and of a motion capture studio)
+they find three recordings that are gaps for the most part, and nothing else; in the same data in
+another unit, turned, or with joints exchanged, they find that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast._files import written_whole
+from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
+from aimclr_fast.data.measures import Array, measure, names_a_body
+from aimclr_fast.data.protocols import get_protocol
+from aimclr_fast.data.store import Store
+
+#: File in a store that keeps what was found when it was made.
+CHECK = "check.json"
+#: Longest side of the box around a person in metres: a child that crouches, arms raised.
+SIZE = (0.3, 2.6)
+#: The same for a skeleton whose joints' names are not those of a whole body: a hand, a horse.
+ANY_SIZE = (0.03, 6.0)
+#: Upright: within 60 degrees of y.
+UPRIGHT = 0.5
+#: Deviation of a bone's length over time, as a share of its body's size, of the worst bone. Sensors
+#: reach 0.025 in the median sequence, and 0.1 in the worst.
+CHANGE, WORST_CHANGE = 0.08, 0.15
+#: How many times as long a bone may be as its mirror image; 1.06 was the most seen. Not asked of
+#: bones that differ by less than a fiftieth of the body.
+UNEVEN, UNEVEN_2D = 1.25, 1.5
+#: A bone longer than this share of its body; a spine in one piece has a third.
+LONG = 0.42
+#: A body that stays this close to its mean pose, as a share of its size; breathing is 0.01.
+STILL = 0.002
+#: Share of frames that are copies of the one before.
+FROZEN = 0.5
+
+
+def check_store(store: Store) -> Report:
+    """Look at a store, at evenly spread sequences of a large one; takes seconds."""
+    with np.errstate(all="ignore"):  # what is not finite is a finding
+        case = Case(store, measure(store))
+        findings = tuple(finding for each in CHECKS.values() for finding in each(case))
+    return Report(len(case.measures.rows), len(store), findings)
+
+
+def keep(store: Store, report: Report) -> None:
+    """Put a report into its store."""
+    with written_whole(store.path / CHECK) as file:
+        text = json.dumps(asdict(report), indent=1, ensure_ascii=False)
+        file.write_text(text + "\n", encoding="utf-8")
+
+
+def likely_unit(size: float) -> str | None:
+    """The unit in which a person of ``size`` metres would have been read as metres, if any."""
+    for unit, scale in (("mm", 0.001), ("cm", 0.01)):
+        if SIZE[0] <= size * scale <= SIZE[1]:
+            return unit
+    return None
+
+
+def metres(size: float) -> str:
+    """A length for people to read."""
+    return f"{size:,.0f} m" if size >= 10 else f"{size:.3g} m"
+
+
+def _usual(values: Array) -> float:
+    """Median of what was seen, NaN for nothing."""
+    values = values[np.isfinite(values)]
+    return float(np.median(values)) if len(values) else float("nan")
+
+
+@check
+def values(case: Case) -> Iterator[Finding]:
+    """Numbers that can be computed with."""
+    odd = ~case.measures.finite
+    if odd.any():
+        text = f"{case.some(odd)} have values that are not finite"
+        yield Finding("values", text, True, "prepare the source again")
+
+
+@check
+def height(case: Case) -> Iterator[Finding]:
+    """Bodies as large as people are."""
+    if case.flat:
+        yield Finding("height", "2D poses, brought to a person's size")
+        return
+    size = case.measures.size
+    seen = size[np.isfinite(size)]
+    if not len(seen):
+        return
+    low, high = SIZE if names_a_body(case.store.layout) else ANY_SIZE
+    middle, (least, most) = _usual(size), np.percentile(seen, [5, 95])
+    text = f"longest side of a body {metres(middle)}, of 90 % {metres(least)} to {metres(most)}"
+    yield Finding("height", text)
+    if not low <= middle <= high:
+        unit = likely_unit(middle)
+        mend = f"--unit {unit}" if unit else "--unit m, cm or mm, another than before"
+        yield Finding("height", f"bodies are {metres(middle)} tall", True, mend)
+        return
+    odd = np.asarray(((size < low) | (size > high)).any(axis=1))
+    if odd.any():
+        worst = size[odd]
+        worst = worst[(worst < low) | (worst > high)]
+        yield Finding(
+            "height",
+            f"in {case.some(odd)} a body is {metres(_usual(worst))} tall",
+            True,
+            "recordings in another unit, prepared apart with --unit; or --drop-spurious",
+        )
+
+
+@check
+def up(case: Case) -> Iterator[Finding]:
+    """Heads above feet, along y."""
+    along = case.measures.up[np.isfinite(case.measures.up).all(axis=2)]
+    if not names_a_body(case.store.layout):
+        yield Finding("up", "not told: no joints of the layout are named as head and feet")
+    if not len(along):
+        return
+    share = (along > UPRIGHT).mean(axis=0)
+    turned = (np.abs(along) > UPRIGHT).mean(axis=0)
+    yield Finding("up", f"y, in {share[1]:.0%} of the bodies")
+    if share[1] >= 0.5:
+        return
+    if (along[:, 1] < -UPRIGHT).mean() >= 0.5:
+        mend = "turn y around in the recordings" if case.flat else "--up=-y, or --up y after -y"
+        yield Finding("up", "bodies are upside down, their heads towards -y", True, mend)
+    elif turned[2] >= 0.5:
+        mend = "--up z, or --up y after z"
+        yield Finding("up", "bodies lie along z", True, mend)
+    elif turned[0] >= 0.5:
+        mend = "turn the recordings, so that y or z points up"
+        yield Finding("up", "bodies lie along x", True, mend)
+    else:
+        mend = "--up, or another --layout: heads and feet may be other joints"
+        yield Finding("up", "bodies have no direction in common from feet to head", True, mend)
+
+
+@check
+def bones(case: Case) -> Iterator[Finding]:
+    """Bones that keep their length, as long as their mirror images."""
+    store, m = case.store, case.measures
+    if not store.layout.edges:
+        return
+    size, joints = np.where(m.size > 0, m.size, np.nan)[..., None], store.layout.joints
+    called = [f"{joints[a]} to {joints[b]}" for a, b in store.layout.edges]
+    wrong = "another --layout: these joints are not in its order"
+    flat = m.bones.reshape(-1, len(called)) / size.reshape(-1, 1)
+    if not np.isfinite(flat).any():
+        return
+    usual = np.nanmedian(flat, axis=0)  # of each bone, as a share of its body
+    long = int(usual.argmax())
+    if usual[long] > LONG and names_a_body(store.layout):
+        text = f"the bone from {called[long]} is {usual[long]:.0%} of the body's size"
+        yield Finding("bones", text, True, wrong)
+    ratio, pair = _uneven(store, usual)
+    if ratio > (UNEVEN_2D if case.flat else UNEVEN):
+        text = f"the bone from {called[pair[0]]} is {ratio:.1f} times as long as from"
+        yield Finding("bones", f"{text} {called[pair[1]]}, its mirror image", True, wrong)
+    if (usual < 1e-6).any():
+        both = ", ".join(called[bone] for bone in np.flatnonzero(usual < 1e-6)[:3])
+        text = f"joints are in one place all the time: {both}"
+        yield Finding("bones", text, True, "a --layout without one of them")
+    if case.flat:
+        return
+    change = m.change / size  # [n, M, E]
+    each = np.fmax.reduce(np.fmax.reduce(change, axis=2), axis=1)  # the worst bone of each sequence
+    middle = _usual(each)
+    worst = called[int(np.nanmedian(change.reshape(-1, len(called)), axis=0).argmax())]
+    yield Finding("bones", f"lengths change over time by {middle:.1%} of the body's size")
+    if middle > CHANGE:
+        text = f"bones change their length by {middle:.0%} of the body's size, {worst} most"
+        yield Finding("bones", text, True, f"--gaps fill; or {wrong}")
+    elif (each > WORST_CHANGE).any():
+        text = f"in {case.some(each > WORST_CHANGE)} a bone changes its length by more than"
+        mend = "joints are lost or jump: --gaps fill interpolates those that are zero"
+        yield Finding("bones", f"{text} {WORST_CHANGE:.0%} of the body's size", True, mend)
+
+
+def _uneven(store: Store, usual: Array) -> tuple[float, tuple[int, int]]:
+    """How many times as long one bone is as its mirror image, the most, and the two."""
+    edges, swap = list(store.layout.edges), store.layout.swap
+    most, pair = 1.0, (0, 0)
+    for bone, (a, b) in enumerate(edges):
+        mirrored = (swap[a], swap[b])
+        if mirrored == (a, b) or mirrored not in edges:
+            continue
+        other = edges.index(mirrored)
+        apart = usual[bone] - usual[other]
+        if apart > 0.02 and usual[bone] / max(usual[other], 1e-6) > most:
+            most, pair = float(usual[bone] / max(usual[other], 1e-6)), (bone, other)
+    return most, pair
+
+
+@check
+def frames(case: Case) -> Iterator[Finding]:
+    """Frames with somebody in them."""
+    m, samples = case.measures, case.store.samples
+    text = f"{m.empty.sum() / m.frames.sum():.1%} hold nobody"
+    filled, length = samples.get("filled"), samples.get("frames")
+    if filled is not None and length is not None and "i" == filled.dtype.kind == length.dtype.kind:
+        text += f", {filled.sum() / max(length.sum(), 1):.1%} are interpolated"
+        most = filled > 0.5 * length
+        if most.any():
+            first = samples["name"][int(np.flatnonzero(most)[0])]
+            yield Finding(
+                "frames",
+                f"in {most.sum():,} sequences (the first: {first}) something is interpolated in "
+                "more than half of the frames",
+                True,
+                "leave them out, or --gaps keep",
+            )
+    yield Finding("frames", text)
+    nobody = m.empty == m.frames
+    if nobody.any():
+        text = f"{case.some(nobody)} hold nobody at all"
+        yield Finding("frames", text, True, "leave them out")
+    gaps = (m.empty > 0) & ~nobody
+    ends = gaps & (m.tail > 0.5 * m.empty)
+    again = "prepare the source again" if case.ready else "--gaps fill"
+    if ends.any():
+        share = (m.tail / m.frames)[ends].mean()
+        text = f"{case.some(ends)} end in empty frames, {share:.0%} of their length"
+        yield Finding("frames", text, True, again)
+    if (gaps & ~ends).any():
+        share = (m.empty / m.frames)[gaps & ~ends].mean()
+        text = f"{case.some(gaps & ~ends)} have empty frames, {share:.0%} of their length"
+        yield Finding("frames", text, True, again)
+
+
+@check
+def motion(case: Case) -> Iterator[Finding]:
+    """Sequences in which somebody moves."""
+    m = case.measures
+    moved = np.fmax.reduce(m.moved, axis=1)
+    if not np.isfinite(moved).any():
+        return
+    yield Finding("motion", f"{_usual(moved):.1%} of the body's size about the mean pose")
+    still = (moved < STILL) & (m.empty < m.frames)
+    if still.any():
+        text = f"{case.some(still)} stand still"
+        yield Finding("motion", text, True, "look at the recordings and leave them out")
+    frozen = (m.repeated > FROZEN) & ~still
+    if frozen.any():
+        text = f"in {case.some(frozen)} most frames are copies of the one before"
+        mend = "the sensor stood still, or few frames were recorded: leave them out"
+        yield Finding("motion", text, True, mend)
+
+
+@check
+def bodies(case: Case) -> Iterator[Finding]:
+    """Bodies that are somebody."""
+    seen = np.asarray(np.isfinite(case.measures.size).any(axis=0))
+    if not seen.all() and seen.any():
+        last = int(np.flatnonzero(seen)[-1]) + 1
+        absent = ", ".join(str(body + 1) for body in np.flatnonzero(~seen))
+        mend = f"--max-bodies {last}" if last < len(seen) else ""
+        text = f"body {absent} of {len(seen)} is in no sequence"
+        yield Finding("bodies", text, True, mend)
+
+
+@check
+def labels(case: Case) -> Iterator[Finding]:
+    """Classes to tell apart, each with samples."""
+    found = case.store.labels
+    if found is None:
+        yield Finding("labels", "none")
+        return
+    classes, count = np.unique(found, return_counts=True)
+    text = f"{len(classes):,} classes, {count.min():,} to {count.max():,} samples each"
+    yield Finding("labels", text)
+    names = case.store.class_names
+    if len(classes) < len(names):
+        absent = len(names) - len(classes)
+        first = names[int(np.setdiff1d(np.arange(len(names)), classes)[0])]
+        text = f"{absent:,} of {len(names):,} classes have no sample (the first: {first})"
+        yield Finding("labels", text, True, "right for a part of a data set; else look at --labels")
+    if len(classes) == 1:
+        yield Finding("labels", "all samples are of one class", True, "look at --labels")
+    elif (count == 1).any():
+        label = int(classes[count == 1][0])
+        first = names[label] if names else str(label)
+        text = f"{(count == 1).sum():,} classes have a single sample (the first: {first})"
+        yield Finding("labels", text, True, "look at --labels")
+
+
+@check
+def splits(case: Case) -> Iterator[Finding]:
+    """Training and test samples of different people, and no sequence twice."""
+    store, samples = case.store, case.store.samples
+    _, same, count = np.unique(case.measures.content, return_inverse=True, return_counts=True)
+    copies = (count > 1)[same] & (case.measures.empty < case.measures.frames)
+    if copies.any():
+        text = f"{case.some(copies)} are equal to others, number for number"
+        yield Finding("splits", text, True, "leave the copies out")
+    for name in store.meta["protocols"]:
+        try:
+            parts = get_protocol(name, store)(samples)
+        except ValueError as error:
+            yield Finding("splits", f"protocol {name}: {error}", True)
+            continue
+        sizes = " and ".join(f"{len(part):,}" for part in parts)
+        yield Finding("splits", f"{name}: {sizes} samples")
+        yield from _shared(store, name, parts)
+        sides = [set(same[copies & np.isin(case.measures.rows, part)]) for part in parts]
+        for first, second in combinations(sides, 2):
+            if first & second:
+                text = (
+                    f"protocol {name}: {len(first & second):,} sequences have a copy on each side"
+                )
+                yield Finding("splits", text, True, "leave the copies out")
+
+
+#: Protocols with one of these in their name or column test other things than other people.
+_BY_DESIGN = ("view", "cam", "set", "fold", "session")
+
+
+def _shared(store: Store, name: str, parts: tuple[npt.NDArray[Any], ...]) -> Iterator[Finding]:
+    """Subjects and classes of a protocol's sides."""
+    samples, column = store.samples, get_protocol(name, store).column
+    words = f"{name} {column}".lower()
+    if "subject" in samples and not any(word in words for word in _BY_DESIGN):
+        for first, second in combinations([set(samples["subject"][part]) for part in parts], 2):
+            if first & second:
+                some = ", ".join(map(str, sorted(first & second)[:5]))
+                text = f"protocol {name}: {len(first & second):,} subjects are on both sides"
+                mend = "another protocol, such as odd-even, to know about new people"
+                yield Finding("splits", f"{text} ({some})", True, mend)
+    if store.labels is not None:
+        unseen = set(store.labels[parts[-1]].tolist()) - set(store.labels[parts[0]].tolist())
+        if unseen:
+            label = min(unseen)
+            called = store.class_names[label] if store.class_names else str(label)
+            text = f"protocol {name}: of the tested classes, {len(unseen):,} are never trained"
+            yield Finding("splits", f"{text} (the first: {called})", True, "look at the split")
