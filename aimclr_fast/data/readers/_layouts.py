@@ -25,6 +25,8 @@ _LEAST = 0.6
 #: ... and, where two layouts differ, below these shares of the other's bones. (Steadiness alone is
 #: the weaker sign: the way from head to hips hardly changes, that from neck to shoulders does.)
 _SHORTER, _STEADIER = 0.75, 0.5
+#: x or y beyond this beside a third coordinate within 0 to 1 are pixels.
+_PIXELS = 10.0
 #: Sequences and frames of each that are looked at.
 SEQUENCES, _FRAMES = 32, 64
 _ASK = "name their layout with --layout: {} or YAML".format(
@@ -77,11 +79,8 @@ def recognize(
     candidates = [one for one in LAYOUTS.values() if one.num_joints == joints]
     if given is None and not candidates:
         raise ReadError(where, f"{joints} joints: {_ASK}")
-    third = np.concatenate([pose[..., 2:].ravel() for pose in poses])
-    flat, notes = _flat(
-        [given] if given else candidates, options.pose, coordinates, is_score(third), scored, where,
-        trusted=known is not None,
-    )  # fmt: skip
+    flat, notes = _flat([given] if given else candidates, poses, options.pose, scored, where,
+                        trusted=known is not None)  # fmt: skip
     if given is None:
         if flat:
             poses = [pose[..., :2] for pose in poses]
@@ -122,27 +121,29 @@ def _named(given: str, joints: int, where: str) -> Layout:
 
 def _flat(
     layouts: Sequence[Layout],
+    poses: Sequence[npt.NDArray[Any]],
     pose: str,
-    coordinates: int,
-    third_is_score: bool,
     scored: bool,
     where: str,
     *,
     trusted: bool,
 ) -> tuple[bool, list[str]]:
     """Whether poses are 2D, and what to say about it."""
-    if coordinates == 2:
+    if poses[0].shape[2] == 2:
         if pose == "3d":
             raise ReadError(where, "--pose 3d: the poses have two coordinates")
         return True, []
-    if pose == "2d" and not third_is_score and not scored:
+    score = is_score(np.concatenate([part[..., 2].ravel() for part in poses]))
+    if pose == "2d" and not score and not scored:
         raise ReadError(
             where,
             f"--pose 2d: the third coordinate is not within 0 to {MAX_SCORE}, so it is no score",
         )
-    if pose != "auto" or not third_is_score or trusted:
+    if pose != "auto" or not score or trusted:
         return pose == "2d", []
-    if not any(layout.name in FLAT_LAYOUTS for layout in layouts):
+    # No body is so much wider than it is deep: x and y are pixels.
+    pixels = any((np.abs(part[..., :2]) > _PIXELS).any() for part in poses)
+    if not pixels and not all(layout.name in FLAT_LAYOUTS for layout in layouts):
         raise ReadError(
             where,
             "the third coordinate lies in 0 to 1 throughout: a score, or z? Say --pose 2d or "

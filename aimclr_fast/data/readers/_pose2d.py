@@ -71,6 +71,7 @@ def lift(
 
 def is_score(values: npt.NDArray[Any]) -> bool:
     """Whether a third coordinate can be a score: nowhere below 0 or far beyond 1, not all zero."""
+    values = values[np.isfinite(values)]
     return bool(values.size and values.min() >= 0 and 0 < values.max() <= MAX_SCORE)
 
 

@@ -33,7 +33,8 @@ def people():
     """Six people before a Kinect v2, each ``[T, 25, 3]``."""
     _, found = read_all("ntu120", NTU_RAW)
     bodies = [r.positions[..., 0].transpose(1, 2, 0) for r in found]
-    return [body[body.any(axis=(1, 2))] for body in bodies]
+    # 2 m farther away, for some are nearer than 1 m.
+    return [body[body.any(axis=(1, 2))] + [0, 0, 2] for body in bodies]
 
 
 def as_layout(body, name):
@@ -137,20 +138,25 @@ def with_score(poses, rng):
     return [np.concatenate([p[..., :2], rng.uniform(0.3, 1, (*p.shape[:2], 1))], 2) for p in poses]
 
 
-def test_a_third_coordinate_within_0_and_1_is_a_score(people):
-    poses = with_score([as_layout(b, "openpose-25") for b in people], np.random.default_rng(0))
+@pytest.mark.parametrize(("name", "scale"), [("openpose-25", 300), ("coco", 300), ("openpose", 1)])
+def test_a_third_coordinate_within_0_and_1_is_a_score(people, name, scale):
+    poses = [as_layout(body, name) * scale for body in people]
+    poses = with_score(poses, np.random.default_rng(0))
     skeleton = recognize(poses, Options(), "here")
-    assert (skeleton.layout.name, skeleton.flat) == ("openpose-25", True)
+    assert (skeleton.layout.name, skeleton.flat) == (name, True)
     assert "is taken as a score (--pose 3d: as z)" in skeleton.notes[0]
-    assert not recognize(poses, Options(pose="3d", layout="openpose-25"), "here").flat
+    assert not recognize(poses, Options(pose="3d", layout=name), "here").flat
 
 
-def test_a_third_coordinate_within_0_and_1_where_no_estimator_has_the_layout(people):
-    poses = with_score([as_layout(body, "nw-ucla") for body in people], np.random.default_rng(0))
-    with pytest.raises(ReadError, match="a score, or z. Say --pose 2d or --pose 3d"):
+@pytest.mark.parametrize("name", ["nw-ucla", "ntu-rgb+d", "openpose-25", "h36m"])
+def test_a_third_coordinate_within_0_and_1_that_may_be_z_is_asked_about(people, name):
+    poses = with_score([as_layout(body, name) for body in people], np.random.default_rng(0))
+    with pytest.raises(ReadError, match=r"a score, or z\? Say --pose 2d or --pose 3d"):
         recognize(poses, Options(), "here")
-    assert recognize(poses, Options(pose="2d"), "here").layout.name == "nw-ucla"
-    assert recognize(poses, Options(pose="3d", layout="nw-ucla"), "here").flat is False
+    assert recognize(poses, Options(pose="2d"), "here").layout.name == name
+    assert recognize(poses, Options(pose="3d", layout=name), "here").flat is False
+    # Unless the source can only be of one layout, which is 3D.
+    assert recognize(poses, Options(), "here", known=name).flat is False
 
 
 def test_pose_flags_that_the_poses_contradict(people):
