@@ -90,17 +90,20 @@ def plan(source: Path, options: Options) -> Plan:
         usual=LAYOUT if joints == 25 else None,
     )
     benchmarks = list(dict.fromkeys(file.benchmark for file in files))
-    protocols = {
-        name: sides_rule(name, {file.side for file in files if file.benchmark == name})
-        for name in benchmarks
-    }
+    protocols: dict[str, Any] = {}
+    for name in benchmarks:
+        sides = {file.side for file in files if file.benchmark == name}
+        if {"train", "test"} <= sides:
+            protocols[name] = sides_rule(name, sides)
+        else:
+            notes.append(f"{name} makes no protocol: it has nothing but {', '.join(sides)}")
     numbering = number_classes([found.label for found in samples.values()])
     if ntu:
         columns = {name: columns_of(name) or {} for name in samples}
         actions = [(found.label, int(columns[n]["label"]) + 1) for n, found in samples.items()]
         numbering = name_ntu_classes(numbering, actions)
         large = any(int(row["setup"]) > 17 or int(row["label"]) >= 60 for row in columns.values())
-        protocols |= NTU120_PROTOCOLS if large else NTU60_PROTOCOLS
+        protocols = {**(NTU120_PROTOCOLS if large else NTU60_PROTOCOLS), **protocols}
     classes = numbering.names
     if pku and classes is None and max(numbering.classes) < len(PKU):
         classes = PKU
@@ -138,7 +141,7 @@ def _open(source: Path) -> list[_File]:
         assert match is not None
         benchmark = path.parent.name if path.parent != root or len(paths) > 3 else "split"
         benchmark = re.sub(r"\W", "_", benchmark)
-        if benchmark in ("name", "label"):
+        if benchmark in ("name", "label", "frames", "bodies"):
             benchmark += "_"
         array = open_mapped(path)
         if array.ndim != 5 or array.shape[1] not in (2, 3) or not array.size:
@@ -148,6 +151,13 @@ def _open(source: Path) -> list[_File]:
         if files and files[0].array.shape[1:] != array.shape[1:]:
             shapes = [list(one.shape[1:]) for one in (array, files[0].array)]
             raise ReadError(str(path), f"[C, T, V, M] is {shapes[0]}, before {shapes[1]}")
+        twin = [
+            f.path.name for f in files if (f.path.parent, f.side) == (path.parent, match["side"])
+        ]
+        if twin:
+            raise ReadError(
+                str(path), f"holds the {match['side']} side as {twin[0]} does: keep one"
+            )
         names, labels = _labels(path.with_name(f"{match['side']}_label.pkl"), len(array))
         files.append(_File(path, benchmark, match["side"], array, names, labels))
     # Where there is no test side, the validation side is what the benchmark tests on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -28,8 +29,8 @@ def body():
     return whole.transpose(1, 2, 0) + np.float32([0, 0, 2])
 
 
-def write(file, annotations, lists=None):
-    data = annotations if lists is None else {"split": lists, "annotations": annotations}
+def write(file, annotations, lists=MappingProxyType({})):
+    data = annotations if lists is None else {"split": dict(lists), "annotations": annotations}
     file.write_bytes(pickle.dumps(data))
     return file
 
@@ -103,7 +104,7 @@ def test_no_protocol_is_said(tmp_path, body, lists):
 
 
 def test_a_list_of_annotations_will_do(tmp_path, body):
-    plan, found = read_all("pyskl", write(tmp_path / "x.pkl", labelled(body, [6, 24])))
+    plan, found = read_all("pyskl", write(tmp_path / "x.pkl", labelled(body, [6, 24]), lists=None))
     assert (plan.classes[6], plan.classes[24]) == ("throw", "reach into pocket")
     assert [r.columns["label"] for r in found] == [6, 24]
     assert not plan.protocols
@@ -299,6 +300,28 @@ def test_a_sample_that_trains_and_tests_or_changes_its_label(tmp_path, body):
         write_arrays(tmp_path / "b" / name, {"train": x, "val": x}, labels={"train": labels})
     with pytest.raises(ReadError, match=r"train1 has label 2, in .*xsub.* 1"):
         read_all("official", tmp_path / "b")
+
+
+def test_the_files_own_sides_go_before_the_published_rule(tmp_path, body):
+    x = [padded(body, 20, 20)]
+    names = {side: [ntu_name(i, 1)] for i, side in enumerate(("train", "val", "test"))}
+    labels = {side: [0] for side in names}
+    source = write_arrays(tmp_path / "in" / "xsub", dict.fromkeys(names, x), names, labels)
+    prepare("official", source.parent, tmp_path / "x")
+    store = open_store(tmp_path / "x")
+    named = store.samples["name"][validation(store, "xsub")].tolist()
+    assert named == names["val"]
+    assert store.meta["protocols"]["xview"]["column"] == "camera"
+
+
+def test_one_side_alone_and_one_side_twice(tmp_path, body):
+    source = write_arrays(tmp_path, {"train": [padded(body, 20, 20)]})
+    plan, _ = read_all("official", source)
+    assert not plan.protocols
+    assert any("split makes no protocol: it has nothing but train" in n for n in plan.notes)
+    np.save(source / "train_data.npy", np.load(source / "train_position.npy"))
+    with pytest.raises(ReadError, match=r"holds the train side as train_data\.npy does: keep one"):
+        read_all("official", source)
 
 
 def test_arrays_of_a_subset_numbered_anew(tmp_path, body):
