@@ -80,13 +80,13 @@ def plan(source: Path, options: Options) -> Plan:
     """Join the benchmarks of a folder into one list of samples."""
     files = _open(source)
     samples, left_out, notes = _join(files)
-    frames, joints, bodies = files[0].array.shape[2:]
+    coordinates, frames, joints, bodies = files[0].array.shape[1:]
     ntu, pku = (all(map(test, samples)) for test in (columns_of, _PKU.fullmatch))
     skeleton = recognize(
         _some_poses(files),
         options,
         "these arrays",
-        known=LAYOUT if (ntu or pku) and joints == 25 else None,
+        known=LAYOUT if (ntu or pku) and (joints, coordinates) == (25, 3) else None,
         usual=LAYOUT if joints == 25 else None,
     )
     benchmarks = list(dict.fromkeys(file.benchmark for file in files))
@@ -96,7 +96,7 @@ def plan(source: Path, options: Options) -> Plan:
         if {"train", "test"} <= sides:
             protocols[name] = sides_rule(name, sides)
         else:
-            notes.append(f"{name} makes no protocol: it has nothing but {', '.join(sides)}")
+            notes.append(f"{name} makes no protocol: it has nothing but {', '.join(sorted(sides))}")
     numbering = number_classes([found.label for found in samples.values()])
     if ntu:
         columns = {name: columns_of(name) or {} for name in samples}
@@ -119,9 +119,7 @@ def plan(source: Path, options: Options) -> Plan:
         read=functools.partial(read, flat=skeleton.flat, min_confidence=options.min_confidence),
         classes=classes,
         protocols=protocols,
-        source="the AimCLR authors' processed arrays"
-        if not skeleton.flat
-        else "arrays of 2D poses",
+        source="arrays of 2D poses" if skeleton.flat else "the AimCLR authors' processed arrays",
         left_out=left_out,
         notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(protocols)],
         rotate=not skeleton.flat,

@@ -77,7 +77,7 @@ def plan(source: Path, options: Options) -> Plan:
     if not poses:
         raise ReadError(where, "no annotation has a keypoint array [M, T, V, C]")
     named = [entry for entry in entries if isinstance(entry, dict)]
-    names = {entry.get("frame_dir") for entry in named}
+    names = [entry.get("frame_dir") for entry in named]
     ntu = all(isinstance(name, str) and columns_of(name) for name in names)
     numbering = _classes(named, ntu)
     protocols, notes = _protocols(split, {name for name in names if isinstance(name, str)}, where)

@@ -159,6 +159,7 @@ def test_pyskl_in_two_dimensions(tmp_path):
     [
         ("text", "no keypoint array"),
         (annotation("", 0, np.ones((1, 5, 25, 3))), "frame_dir"),
+        (annotation(["x"], 0, np.ones((1, 5, 25, 3))), "frame_dir"),
         (annotation("x", -1, np.ones((1, 5, 25, 3))), "label"),
         (annotation("x", None, np.ones((1, 5, 25, 3))), "label"),
         (annotation("x", 0, np.ones((1, 5, 24, 3))), r"expected \[M, T, 25"),
