@@ -1,19 +1,21 @@
 """Skeleton layouts: joint names, the tree of edges, the centre and the left-right swap.
 
 A layout is all the package knows about a skeleton; nothing else assumes a number of joints. The
-ones in :data:`LAYOUTS` are built in; :func:`get_layout` also reads one from a YAML file::
+ones in :data:`LAYOUTS` are built in, a file each in ``skeletons/``; :func:`get_layout` also reads
+one from any other YAML file::
 
     name: hand-3
     joints: [wrist, left_tip, right_tip]      # or a count: 3
     edges: [[left_tip, wrist], [right_tip, wrist]]   # joint -> next joint towards the centre
     centre: wrist
-    swap: [[left_tip, right_tip]]   # pairs, or the whole permutation: [0, 2, 1]
+    swap: names   # left_tip and right_tip; or pairs: [[1, 2]], or the permutation: [0, 2, 1]
     shoulders: [left_tip, right_tip]   # optional: left, right; preprocessing turns them onto x
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +29,7 @@ import yaml
 
 STRATEGIES = ("uniform", "distance", "spatial")
 _MAX_JOINTS = 1000  # a typo must not cost minutes
+_SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 _FIELDS = ("name", "joints", "edges", "centre", "swap", "shoulders")
 
 
@@ -206,9 +209,11 @@ def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
         return joint(value[0], field), joint(value[1], field)
 
     for field in ("edges", "swap"):
-        if not _is_list(data[field]):
+        if not _is_list(data[field]) and (field, data[field]) != ("swap", "names"):
             raise ValueError(f"{source}: {field}: expected a list, got {data[field]!r}")
-    if all(_is_list(item) for item in data["swap"]):
+    if data["swap"] == "names":
+        swap = [joint(_mirrored(str(name)), "swap") for name in joints]
+    elif all(_is_list(item) for item in data["swap"]):
         swap = list(range(len(joints)))
         for item in data["swap"]:
             left, right = pair(item, "swap")
@@ -264,83 +269,15 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
 
 
-def _built_in(
-    name: str, joints: str, edges: str, centre: int, shoulders: tuple[int, int]
-) -> Layout:
-    """A layout from compact text; the swap follows from the joints' left_ and right_ names."""
-    names = joints.split()
-    other = {"left": "right", "right": "left"}
-    swap = []
-    for joint in names:
-        side, _, rest = joint.partition("_")
-        swap.append(names.index(f"{other[side]}_{rest}" if side in other else joint))
-    pairs = tuple((int(a), int(b)) for a, b in (edge.split("-") for edge in edges.split()))
-    return Layout(name, tuple(names), pairs, centre, tuple(swap), shoulders)
+def _mirrored(name: str) -> str:
+    """A joint's name on the other side: ``left_knee`` for ``right_knee``."""
+    return _SIDE.sub(lambda word: "right" if word[0] == "left" else "left", name)
 
 
-_KINECT_LIMBS = """
-left_shoulder left_elbow left_wrist left_hand right_shoulder right_elbow right_wrist right_hand
-left_hip left_knee left_ankle left_foot right_hip right_knee right_ankle right_foot"""
+def _read_built_in() -> dict[str, Layout]:
+    files = (Path(__file__).parent / "skeletons").glob("*.yaml")
+    return {file.stem: layout_from_yaml(file) for file in sorted(files, key=lambda file: file.stem)}
 
-#: The built-in layouts, by name.
-LAYOUTS: Mapping[str, Layout] = MappingProxyType(
-    {
-        layout.name: layout
-        for layout in (
-            _built_in(  # Kinect v2; NTU RGB+D and PKU-MMD
-                "ntu-rgb+d",
-                "spine_base spine_mid neck head" + _KINECT_LIMBS + " spine_shoulder "
-                "left_hand_tip left_thumb right_hand_tip right_thumb",
-                "0-1 1-20 2-20 3-2 4-20 5-4 6-5 7-6 8-20 9-8 10-9 11-10 12-0 13-12 14-13 15-14 "
-                "16-0 17-16 18-17 19-18 21-22 22-7 23-24 24-11",
-                centre=20,
-                shoulders=(4, 8),
-            ),
-            _built_in(
-                "openpose",
-                "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow "
-                "left_wrist right_hip right_knee right_ankle left_hip left_knee left_ankle "
-                "right_eye left_eye right_ear left_ear",
-                "4-3 3-2 7-6 6-5 13-12 12-11 10-9 9-8 11-5 8-2 5-1 2-1 0-1 15-0 14-0 17-15 16-14",
-                centre=1,
-                shoulders=(5, 2),
-            ),
-            _built_in(
-                "nw-ucla",
-                "hip_centre spine shoulder_centre head" + _KINECT_LIMBS,
-                "0-1 1-2 3-2 4-2 5-4 6-5 7-6 8-2 9-8 10-9 11-10 12-0 13-12 14-13 15-14 16-0 17-16 "
-                "18-17 19-18",
-                centre=2,
-                shoulders=(4, 8),
-            ),
-            _built_in(  # Kinect v1 in the order of UTD-MHAD
-                "kinect-v1",
-                "head shoulder_centre spine hip_centre" + _KINECT_LIMBS,
-                "0-1 2-1 3-2 4-1 5-4 6-5 7-6 8-1 9-8 10-9 11-10 12-3 13-12 14-13 15-14 16-3 17-16 "
-                "18-17 19-18",
-                centre=1,
-                shoulders=(4, 8),
-            ),
-            _built_in(
-                "ui-prmd",
-                "waist spine chest neck head head_tip left_collar left_upper_arm left_forearm "
-                "left_hand right_collar right_upper_arm right_forearm right_hand left_upper_leg "
-                "left_lower_leg left_foot left_toes right_upper_leg right_lower_leg right_foot "
-                "right_toes",
-                "0-1 1-2 3-2 4-3 5-4 6-2 7-6 8-7 9-8 10-2 11-10 12-11 13-12 14-0 15-14 16-15 17-16 "
-                "18-0 19-18 20-19 21-20",
-                centre=2,
-                shoulders=(7, 11),
-            ),
-            _built_in(
-                "coco",
-                "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder "
-                "left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
-                "right_knee left_ankle right_ankle",
-                "15-13 13-11 16-14 14-12 11-5 12-6 9-7 7-5 10-8 8-6 5-0 6-0 1-0 3-1 2-0 4-2",
-                centre=0,
-                shoulders=(5, 6),
-            ),
-        )
-    }
-)
+
+#: The built-in layouts, by name: one YAML file each.
+LAYOUTS: Mapping[str, Layout] = MappingProxyType(_read_built_in())

@@ -27,6 +27,7 @@ from .data.conversion import (
 from .data.gaps import GAPS, LONGEST
 from .data.readers import Options, Plan, ReadError, get_reader, reader_names
 from .data.readers._base import UNITS
+from .layouts import get_layout
 
 PROGRAM = "python -m aimclr_fast.prepare"
 
@@ -75,7 +76,7 @@ def parser() -> Parser:
     add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
     add("--unit", type=str, default=None, help="of the source's lengths: m (default), cm or mm")
     add("--up", type=str, default=None, help="axis that points up: y (default), -y or z")
-    add("--pose", type=str, default="auto", help="auto, 2d or 3d (folder, pyskl)")
+    add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
     add(
@@ -133,6 +134,7 @@ def main(arguments: list[str]) -> None:
     )
     console = Console()
     plan = reader.plan(Path(given.source), options)
+    check_taken(plan, options, given.dataset)
     if plan.ready and given.gaps != "auto":
         plan.notes.append("--gaps has no effect on sequences that others preprocessed")
     if not plan.rotate and (given.unit or given.up):
@@ -169,6 +171,20 @@ def main(arguments: list[str]) -> None:
         str(result.report),
     ):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def check_taken(plan: Plan, options: Options, dataset: str) -> None:
+    """Refuse flags that a data set's reader has no use for, rather than pass them over."""
+    if options.pose != "auto" and (options.pose == "2d") == plan.rotate:
+        raise UserError(f"--pose {options.pose}: {dataset} holds {'3D' if plan.rotate else '2D'}")
+    if options.layout is None:
+        return
+    try:
+        same = get_layout(options.layout) == plan.layout
+    except (ValueError, OSError) as error:
+        raise UserError(f"--layout {options.layout}: {error}") from error
+    if not same:
+        raise UserError(f"--layout {options.layout}: {dataset} is recorded in {plan.layout.name}")
 
 
 def _frames(text: str) -> int | None:

@@ -79,7 +79,11 @@ def place(tmp_path_factory):
     positions = np.array(full.positions)[rows][:, :, ::5]
     samples = {name: full.samples[name][rows] for name in ("name", "label", "subject")}
     classes = full.class_names[:CLASSES]
-    write_store(folder / "store", positions, samples, layout=full.layout, classes=classes)
+    three = {"column": "subject", "train": [1, 2], "val": [3], "test": [4]}
+    write_store(
+        folder / "store", positions, samples, layout=full.layout, classes=classes,
+        protocols={"three": three},
+    )  # fmt: skip
     write_store(folder / "blind", positions, {"name": samples["name"]}, layout=full.layout)
     kinect = np.random.default_rng(0).normal(size=(48, 3, 10, 20, 1))
     write_store(folder / "other", kinect, samples, layout="kinect-v1", classes=classes)
@@ -96,8 +100,8 @@ def place(tmp_path_factory):
 def run(place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
 
-    def command(protocol, *arguments, data="store", labels=None):
-        options = ["--data", data, "--protocol", "odd-even", "--output", str(tmp_path / "out")]
+    def command(protocol, *arguments, data="store", labels=None, rule="odd-even"):
+        options = ["--data", data, "--protocol", rule, "--output", str(tmp_path / "out")]
         options += ["--csv", str(tmp_path / "results.csv"), "--threads", "1"]
         options += [*QUICK.get(protocol, []), *(["--labels", labels] if labels else [])]
         command_line([protocol, *arguments, *options])
@@ -169,6 +173,52 @@ def test_transfer_says_what_it_did_with_the_joints(run, capsys):
     assert "18 of 22 joints matched by name" in capsys.readouterr().out
     assert "neck at chest" in results["notes"][0]
     assert {"knn_1", "linear_top1_last"} <= results["rows"][0]["metrics"].keys()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "metric"),
+    [
+        ("knn", "knn_chosen"),
+        ("linear", "top1_chosen"),
+        ("finetune", "top1_chosen"),
+        ("semi", "top1_chosen"),
+        ("transfer", "linear_top1_chosen"),
+        ("ensemble", "top1_chosen"),
+    ],
+)
+def test_choosing_on_validation_samples(run, protocol, metric, capsys):
+    rows = run(protocol, "three.pt", "--choose", "val", rule="three")["rows"]
+    assert all(metric in row["metrics"] for row in rows)
+    assert not any("best" in name for row in rows for name in row["metrics"])
+    assert all("chosen on val" in row["setting"] for row in rows)
+    assert "chosen" in capsys.readouterr().out
+
+
+def test_searched_weights_and_rates_on_validation_samples(run):
+    options = ["--choose", "val", "--weights", "searched", "--linear.sweep", "true"]
+    details = run("ensemble", "three.pt", *options, rule="three")["rows"][-1]["details"]
+    assert details["weights_from"] == "searched on validation samples; no test sample was used"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "choose", "message"),
+    [
+        (
+            "linear",
+            "val",
+            "choose val: protocol odd-even has no validation samples (protocol three",
+        ),
+        ("retrieval", "val", "choose val: retrieval chooses nothing"),
+        ("cluster", "val", "choose val: cluster chooses nothing"),
+        ("linear", "train", "choose is 'train', but must be test or val"),
+    ],
+)
+def test_choices_that_cannot_be_made(run, tmp_path, capsys, protocol, choose, message):
+    with pytest.raises(SystemExit) as caught:
+        run(protocol, "joint.pt", "--choose", choose)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_searched_weights_say_so(run):

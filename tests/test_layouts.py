@@ -45,28 +45,121 @@ def test_unknown_strategy():
         get_layout("coco").adjacency("spiral")
 
 
-@pytest.mark.parametrize(
-    ("name", "joints", "centre"),
-    [
-        ("ntu-rgb+d", 25, 20),
-        ("openpose", 18, 1),
-        ("nw-ucla", 20, 2),
-        ("kinect-v1", 20, 1),
-        ("ui-prmd", 22, 2),
-        ("coco", 17, 0),
-    ],
-)
-def test_built_in_layouts(name, joints, centre):
+JOINTS = {
+    "coco": 17, "h36m": 17, "hand-21": 21, "kinect-v1": 20, "mediapipe": 33, "ntu-rgb+d": 25,
+    "nw-ucla": 20, "openni": 15, "openpose": 18, "openpose-25": 25, "smpl-22": 22, "smpl-24": 24,
+    "ui-prmd": 22,
+}  # fmt: skip
+CENTRES = {
+    "coco": "nose", "h36m": "thorax", "hand-21": "wrist", "kinect-v1": "shoulder_centre",
+    "mediapipe": "nose", "ntu-rgb+d": "spine_shoulder", "nw-ucla": "shoulder_centre",
+    "openni": "neck", "openpose": "neck", "openpose-25": "neck", "smpl-22": "spine3",
+    "smpl-24": "spine3", "ui-prmd": "chest",
+}  # fmt: skip
+MIRROR = {"left": "right", "right": "left"}
+
+
+def test_the_built_in_layouts_are_those_of_these_tests():
+    assert {name: layout.num_joints for name, layout in LAYOUTS.items()} == JOINTS
+    assert {name: layout.joints[layout.centre] for name, layout in LAYOUTS.items()} == CENTRES
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_built_in_layouts(name):
     layout = get_layout(name)
-    assert (layout.name, layout.num_joints, layout.centre) == (name, joints, centre)
-    assert LAYOUTS.keys() >= {name}
+    assert layout.name == name
+    # The swap exchanges left and right by name, and nothing else.
+    for joint, other in enumerate(layout.swap):
+        words = [MIRROR.get(word, word) for word in layout.joints[joint].split("_")]
+        assert layout.joints[other] == "_".join(words)
     # Left-right symmetric: swapped bones are bones, and the shoulders are each other's mirror.
     edges = set(layout.edges)
     assert {(layout.swap[a], layout.swap[b]) for a, b in edges} == edges
+    assert layout.swap[layout.centre] == layout.centre
+    # Each joint reaches the centre along its parents.
+    for joint in range(layout.num_joints):
+        for _ in range(layout.num_joints):
+            joint = layout.parents[joint]
+        assert joint == layout.centre
+    if name == "hand-21":
+        assert layout.shoulders is None
+        assert layout.swap == tuple(range(21))
+        return
     left, right = layout.shoulders
     assert layout.swap[left] == right
     assert layout.joints[left].startswith("left")
-    assert layout.swap[layout.centre] == layout.centre
+
+
+def bones(layout):
+    return {frozenset(edge) for edge in get_layout(layout).edges}
+
+
+def pairs(text):
+    return {frozenset(map(int, pair.split("-"))) for pair in text.split()}
+
+
+def tree(parents):
+    return {frozenset(pair) for pair in enumerate(parents) if pair[1] >= 0}
+
+
+SMPL_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        # Parents of SMPL's kinematic tree; its first 22 joints are SMPL-H's body.
+        ("smpl-24", tree(SMPL_PARENTS)),
+        ("smpl-22", tree(SMPL_PARENTS[:22])),
+        # Parents of Human3.6M's 17 joints.
+        ("h36m", tree([-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15])),
+        # OpenPose's part pairs of BODY_25, without those that only its heat maps use.
+        (
+            "openpose-25",
+            pairs(
+                "1-8 1-2 1-5 2-3 3-4 5-6 6-7 8-9 9-10 10-11 8-12 12-13 13-14 1-0 0-15 15-17 0-16 "
+                "16-18 14-19 19-20 14-21 11-22 22-23 11-24"
+            ),
+        ),
+        (
+            "hand-21",
+            pairs(
+                "0-1 1-2 2-3 3-4 0-5 5-6 6-7 7-8 0-9 9-10 10-11 11-12 0-13 13-14 14-15 15-16 0-17 "
+                "17-18 18-19 19-20"
+            ),
+        ),
+        ("openni", pairs("0-1 1-2 1-3 3-4 4-5 1-6 6-7 7-8 2-9 9-10 10-11 2-12 12-13 13-14")),
+    ],
+)
+def test_bones_are_those_of_the_format(name, expected):
+    assert bones(name) == expected
+
+
+def test_mediapipe_bones_are_connections_and_hold_face_and_body_together():
+    # MediaPipe's pose connections; it joins neither face nor mouth to the shoulders.
+    connections = pairs(
+        "0-1 1-2 2-3 3-7 0-4 4-5 5-6 6-8 9-10 11-12 11-13 13-15 15-17 15-19 15-21 17-19 12-14 "
+        "14-16 16-18 16-20 16-22 18-20 11-23 12-24 23-24 23-25 24-26 25-27 26-28 27-29 28-30 29-31 "
+        "30-32 27-31 28-32"
+    )
+    assert bones("mediapipe") - connections == pairs("0-9 0-10 0-11 0-12")
+
+
+@pytest.mark.parametrize(
+    ("name", "joints"),
+    [
+        ("openpose-25", {8: "mid_hip", 15: "right_eye", 19: "left_big_toe", 24: "right_heel"}),
+        ("h36m", {1: "right_hip", 4: "left_hip", 10: "head", 11: "left_shoulder"}),
+        ("smpl-22", {1: "left_hip", 15: "head", 16: "left_shoulder", 21: "right_wrist"}),
+        ("smpl-24", {10: "left_foot", 13: "left_collar", 22: "left_hand"}),
+        ("mediapipe", {1: "left_eye_inner", 11: "left_shoulder", 23: "left_hip", 29: "left_heel"}),
+        ("hand-21", {4: "thumb_tip", 5: "index_mcp", 20: "pinky_tip"}),
+        ("openni", {2: "torso", 3: "left_shoulder", 14: "right_foot"}),
+    ],
+)
+def test_joints_are_in_the_order_of_the_format(name, joints):
+    names = get_layout(name).joints
+    assert {index: names[index] for index in joints} == joints
 
 
 def test_ntu_swap_and_parents_are_the_published_ones():
@@ -106,7 +199,7 @@ def test_get_layout_returns_a_layout_as_it_is():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'smpl'.*ntu-rgb\+d.*coco.*\.yaml"):
+    with pytest.raises(ValueError, match=r"'smpl'.*coco.*smpl-22.*\.yaml"):
         get_layout("smpl")
 
 
@@ -130,6 +223,16 @@ def test_yaml_by_name_and_by_index_give_the_same(tmp_path):
     assert by_name == by_index
     assert by_name.swap == (0, 2, 1)
     assert by_name.parents == (0, 0, 0)
+
+
+def test_yaml_swap_by_the_joints_names(tmp_path):
+    assert layout_from_yaml(write(tmp_path / "a.yaml", swap="names")).swap == (0, 2, 1)
+    joints, edges = ["wrist", "tip_left", "tip_right"], [[1, 0], [2, 0]]
+    changes = {"joints": joints, "edges": edges, "shoulders": "gone", "swap": "names"}
+    assert layout_from_yaml(write(tmp_path / "a.yaml", **changes)).swap == (0, 2, 1)
+    changes["joints"] = ["wrist", "upright", "left_tip"]  # the right one is missing
+    with pytest.raises(ValueError, match="swap: 'right_tip' is neither"):
+        layout_from_yaml(write(tmp_path / "a.yaml", **changes))
 
 
 def test_yaml_with_a_count_of_joints(tmp_path):
@@ -181,6 +284,8 @@ def test_yaml_with_a_count_of_joints(tmp_path):
         ({"centre": "elbow"}, "centre: 'elbow' is neither"),
         ({"centre": -1}, "centre: -1 is neither"),
         ({"swap": 3}, "swap: expected a list"),
+        ({"swap": "sides"}, "swap: expected a list"),
+        ({"edges": "names"}, "edges: expected a list"),
         ({"swap": [0, 2]}, "swap: must list"),
         ({"swap": [1, 2, 0]}, "swap: must be its own inverse"),
         ({"swap": [["left_tip", "right_tip", "wrist"]]}, "swap: expected a pair"),

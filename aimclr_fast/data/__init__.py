@@ -2,7 +2,7 @@
 
 from aimclr_fast.data.embedded import DEFAULT, EMBEDDED, open_embedded, resolve_store
 from aimclr_fast.data.preprocessing import preprocess
-from aimclr_fast.data.protocols import Protocol, get_protocol, split
+from aimclr_fast.data.protocols import Protocol, get_protocol, split, validation
 from aimclr_fast.data.store import Store, StoreError, open_store
 from aimclr_fast.data.writer import write_store
 
@@ -18,5 +18,6 @@ __all__ = [
     "preprocess",
     "resolve_store",
     "split",
+    "validation",
     "write_store",
 ]

@@ -35,16 +35,17 @@ def card(store: Store) -> str:
                 f"{column} recorded: min {cells.min()}, median {middle}, max {cells.max()}"
             )
     if store.labels is not None:
-        count = np.bincount(store.labels)
-        present = count[count > 0]
+        _, present = np.unique(store.labels, return_counts=True)
         lines.append(
             f"samples per class: min {present.min()}, median {int(np.median(present))}, "
             f"max {present.max()}; {len(present)} classes have samples"
         )
     for name in meta["protocols"]:
         try:
-            train, test = get_protocol(name, store)(samples)
-            lines.append(f"protocol {name}: {len(train):,} train, {len(test):,} test")
+            rule = get_protocol(name, store)
+            (train, test), val = rule(samples), rule.validation(samples)
+            held = "" if val is None else f", {len(val):,} val"
+            lines.append(f"protocol {name}: {len(train):,} train{held}, {len(test):,} test")
         except ValueError as error:
             lines.append(f"protocol {name}: {error}")
     return "\n".join(lines)
@@ -104,12 +105,16 @@ def _histograms(store: Store, file: Path) -> None:
     )
     top = axes[0, 0]
     if store.labels is not None:
-        count = np.bincount(store.labels, minlength=len(store.class_names))
-        top.bar(np.arange(len(count)), count, color=_LEFT)
+        classes, count = np.unique(store.labels, return_counts=True)
+        top.bar(classes, count, color=_LEFT)
         top.set_xlabel("class")
         if 0 < len(store.class_names) <= 30:
             top.set_xticks(
-                np.arange(len(count)), store.class_names, rotation=60, ha="right", fontsize=7
+                np.arange(len(store.class_names)),
+                store.class_names,
+                rotation=60,
+                ha="right",
+                fontsize=7,
             )
     else:
         top.text(0.5, 0.5, "no labels", ha="center", va="center")

@@ -1,10 +1,14 @@
-"""Protocols: which samples of a data set train, and which test.
+"""Protocols: which samples of a data set train, which validate, and which test.
 
 A protocol is a rule over one column of samples.csv, declared in meta.json under ``protocols``::
 
     "xsub":  {"column": "subject", "train": [1, 3, 5, 7, 9]}            the others test
     "xset":  {"column": "setup", "train": "even"}                       or "odd"
-    "split": {"column": "split", "train": ["train"], "test": ["val"]}   any others are left out
+    "split": {"column": "split", "train": ["train"], "test": ["test"], "val": ["val"]}
+
+Samples with any other value are left out. Where a rule has no ``test``, every sample that neither
+trains nor validates tests. ``val`` is for choosing (an epoch, a learning rate); it is never
+trained on, and no result is measured on it.
 
 ``all`` (every sample trains and tests) and ``odd-even`` (odd subjects train, even ones test) need
 no declaration.
@@ -12,6 +16,7 @@ no declaration.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -57,13 +62,15 @@ class Protocol:
         name: what it is called.
         column: the column it looks at.
         train: values of the column that train, or "odd", "even" or "all".
-        test: likewise for testing; None takes every sample that does not train.
+        test: likewise for testing; None takes every sample that neither trains nor validates.
+        val: values that validate; None where the data set has no validation samples.
     """
 
     name: str
     column: str
     train: tuple[Any, ...] | str
     test: tuple[Any, ...] | str | None = None
+    val: tuple[Any, ...] | None = None
 
     def __call__(self, samples: Samples) -> Split:
         """Split the samples.
@@ -77,20 +84,40 @@ class Protocol:
         Raises:
             ValueError: the column is missing or has the wrong type, or one side is empty.
         """
-        if self.column not in samples:
-            have = ", ".join(samples)
-            raise ValueError(
-                f"protocol {self.name!r} needs column {self.column!r}; samples.csv has {have}"
-            )
-        values = samples[self.column]
+        values = self._column(samples)
         train = self._select(values, self.train)
-        test = ~train if self.test is None else self._select(values, self.test)
+        if self.test is not None:
+            test = self._select(values, self.test)
+        else:
+            test = ~train if self.val is None else ~(train | self._select(values, self.val))
         for side, chosen in (("training", train), ("test", test)):
             if not chosen.any():
                 raise ValueError(
                     f"protocol {self.name!r}: no {side} samples (column {self.column!r})"
                 )
         return np.flatnonzero(train), np.flatnonzero(test)
+
+    def validation(self, samples: Samples) -> npt.NDArray[np.int64] | None:
+        """Increasing indices of the validation samples, or None where there are none.
+
+        Raises:
+            ValueError: as for a call, or a sample would validate and also train or test.
+        """
+        if self.val is None:
+            return None
+        found = np.flatnonzero(self._select(self._column(samples), self.val))
+        for part, used in zip(("train", "test"), self(samples), strict=True):
+            if np.isin(found, used).any():
+                raise ValueError(f"protocol {self.name!r}: some samples would {part} and validate")
+        return found if len(found) else None
+
+    def _column(self, samples: Samples) -> npt.NDArray[Any]:
+        if self.column not in samples:
+            have = ", ".join(samples)
+            raise ValueError(
+                f"protocol {self.name!r} needs column {self.column!r}; samples.csv has {have}"
+            )
+        return samples[self.column]
 
     def _select(self, values: npt.NDArray[Any], which: tuple[Any, ...] | str) -> npt.NDArray[Any]:
         if which == "all":
@@ -126,11 +153,28 @@ def split(store: Store, protocol: str) -> Split:
     return get_protocol(protocol, store)(store.samples)
 
 
+def validation(store: Store, protocol: str) -> npt.NDArray[np.int64] | None:
+    """Validation indices of a store under one of its protocols, for choosing (an epoch, a rate).
+
+    Args:
+        store: an open store.
+        protocol: a name, as for :func:`split`.
+
+    Returns:
+        Increasing int64 indices, none of them in either part of :func:`split`, or None where the
+        protocol has no validation samples.
+
+    Raises:
+        ValueError: no such protocol, or its column is missing.
+    """
+    return get_protocol(protocol, store).validation(store.samples)
+
+
 def _parse(name: str, rule: Any, where: str) -> Protocol:
     rule = dict(rule) if isinstance(rule, Mapping) else {}
     if not {"column", "train"} <= rule.keys():
-        raise ValueError(f"{where}: a rule is an object with column, train and perhaps test")
-    unknown = rule.keys() - {"column", "train", "test"}
+        raise ValueError(f"{where}: a rule is an object with column, train, perhaps test and val")
+    unknown = rule.keys() - {"column", "train", "test", "val"}
     if unknown:
         raise ValueError(f"{where}: unknown field {', '.join(sorted(map(str, unknown)))}")
 
@@ -144,7 +188,13 @@ def _parse(name: str, rule: Any, where: str) -> Protocol:
 
     train = values("train")
     test = values("test") if rule.get("test") is not None else None
-    if isinstance(train, tuple) and isinstance(test, tuple) and set(train) & set(test):
-        both = sorted(map(str, set(train) & set(test)))
-        raise ValueError(f"{where}: {', '.join(both)} would both train and test")
-    return Protocol(name, str(rule["column"]), train, test)
+    val = values("val") if rule.get("val") is not None else None
+    if isinstance(val, str):
+        raise ValueError(f"{where}: val: expected a list of values, got {val!r}")
+    for (a, one), (b, other) in itertools.combinations(
+        (("train", train), ("test", test), ("validate", val)), 2
+    ):
+        if isinstance(one, tuple) and isinstance(other, tuple) and set(one) & set(other):
+            both = sorted(map(str, set(one) & set(other)))
+            raise ValueError(f"{where}: {', '.join(both)} would both {a} and {b}")
+    return Protocol(name, str(rule["column"]), train, test, val)

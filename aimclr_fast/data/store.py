@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aimclr_fast.data.classes import dense_classes
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 
@@ -80,13 +81,25 @@ class Store:
 
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
-        """Class of each sample ``[S]``, or None where samples.csv has no ``label``."""
-        return self.samples.get("label")
+        """Class of each sample ``[S]``, or None where samples.csv has no ``label``.
+
+        Ids in the ten thousands and beyond, where meta.json names no classes, are numbered anew
+        (:func:`aimclr_fast.data.classes.dense_classes`); ``samples["label"]`` still has them.
+        """
+        return self._classes[0]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by label; empty where there are none."""
+        return self._classes[1]
 
     @cached_property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, by label; empty where meta.json has none."""
-        return tuple(self.meta.get("classes") or ())
+    def _classes(self) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
+        labels, names = self.samples.get("label"), tuple(self.meta.get("classes") or ())
+        if labels is None or names:
+            return labels, names
+        labels, ids = dense_classes(labels)
+        return labels, ids or ()
 
     @cached_property
     def preprocessing(self) -> Preprocessing | None:
@@ -251,6 +264,8 @@ def _read_positions(file: Path, shown: Path, mmap: bool) -> npt.NDArray[Any]:
         raise StoreError(f"{shown}: has no array named positions") from None
     except Exception as error:  # np.load and its archives let out whatever they stumble over
         reason = str(error) or type(error).__name__
+        if "pickle" in reason:  # NumPy's advice to unpickle what it cannot read
+            reason = "damaged, or not an array of numbers"
         raise StoreError(f"{shown}: not a readable NumPy file: {reason}") from error
     return positions
 

@@ -45,9 +45,10 @@ def fused(
         assert outcome.logits is not None
         assert outcome.best_logits is not None
         last[stream], best[stream] = outcome.logits, outcome.best_logits
+    chosen = any("top1_chosen" in outcome.metrics for outcome in outcomes.values())
     metrics = {
         "top1_last": top(fuse(last, weights), labels),
-        "top1_best": top(fuse(best, weights), labels),
+        "top1_chosen" if chosen else "top1_best": top(fuse(best, weights), labels),
     }
     if len(next(iter(last.values()))[0]) > 5:
         metrics["top5_last"] = top(fuse(last, weights), labels, 5)
@@ -66,17 +67,18 @@ def search_weights(
     *,
     seed: int,
 ) -> dict[str, float]:
-    """Weights that classify held-out training samples best; no test sample is looked at.
+    """Weights that classify held-out samples best; no test sample is looked at.
 
     For each fold a classifier of each stream learns from the rest of the training samples, by that
     stream's recipe (its rate and standardisation; a sweep is over by now), and scores the fold.
-    Weights are multiples of 0.1 that sum to one. Ties go to the most even weights.
+    With validation samples it learns from all training samples, and scores those. Weights are
+    multiples of 0.1 that sum to one. Ties go to the most even weights.
     """
     held: dict[str, list[Tensor]] = {stream: [] for stream in streams}
     labels = []
-    for fit, out in folds:
-        for stream, features in streams.items():
-            part = features.rows(fit.to(features.train.device), out.to(features.train.device))
+    parts = {stream: features.held_out(folds) for stream, features in streams.items()}
+    for each in zip(*parts.values(), strict=True):
+        for stream, part in zip(parts, each, strict=True):
             if recipes[stream].standardize:
                 part = standardised(part)
             trained = train_heads(part, recipes[stream], seed=seed).pick(0)

@@ -14,7 +14,7 @@ from aimclr_fast.functional import AugmentConfig, AugmentParams, apply_augment, 
 from aimclr_fast.nn import SkeletonEncoder
 
 from .features import in_metres
-from .outcome import Outcome, classified
+from .outcome import Outcome, classified, top
 from .problem import Problem
 from .recipe import check_recipe
 
@@ -35,7 +35,7 @@ class FinetuneConfig:
         gamma: factor at each milestone.
         warmup_epochs: the rates climb linearly over these first epochs.
         augment: train on normal views (temporal crop and shear) instead of the plain sequences.
-        test_every: epochs between two measurements on the test samples.
+        test_every: epochs between two measurements on the test (and validation) samples.
     """
 
     epochs: int = 30
@@ -105,6 +105,7 @@ def finetune(
         steps_per_epoch = -(-len(train) // config.batch_size)
         test_labels = problem.labels[problem.test].to(device)
         accuracy = torch.full((config.epochs,), torch.nan)
+        choice = None if problem.val is None else accuracy.clone()
         best, logits, best_logits = -1.0, torch.zeros(0), torch.zeros(0)
         for epoch in range(config.epochs):
             model.train()
@@ -123,23 +124,27 @@ def finetune(
                 step += 1
             last = epoch + 1 == config.epochs
             if last or (epoch + 1) % config.test_every == 0:
-                logits = score_tests(problem, model, stream)
-                accuracy[epoch] = (logits.argmax(1) == test_labels).double().mean()
-                if accuracy[epoch] > best:
-                    best, best_logits = float(accuracy[epoch]), logits
+                logits = scores(problem, model, stream, problem.test)
+                accuracy[epoch] = worth = top(logits, test_labels)
+                if choice is not None and problem.val is not None:
+                    found = scores(problem, model, stream, problem.val)
+                    choice[epoch] = worth = top(found, problem.labels[problem.val])
+                if worth > best:
+                    best, best_logits = worth, logits
             if progress is not None:
                 progress(epoch + 1, float(total) / len(train))
     details = {"labelled": len(train)}
-    return classified(logits, best_logits, test_labels, accuracy, details=details), model.eval()
+    outcome = classified(logits, best_logits, test_labels, accuracy, choice, details=details)
+    return outcome, model.eval()
 
 
 @torch.no_grad()
-def score_tests(problem: Problem, model: SkeletonEncoder, stream: str) -> Tensor:
-    """Class logits [Q, C] of the test samples, not augmented, in eval mode."""
+def scores(problem: Problem, model: SkeletonEncoder, stream: str, index: Tensor) -> Tensor:
+    """Class logits [Q, C] of samples `index`, not augmented, in eval mode."""
     model.eval()
     rows = [
         model(_view(problem, batch, stream, seed=0, step=0, augment=False)).float()
-        for batch in problem.test.split(problem.batch_size)
+        for batch in index.split(problem.batch_size)
     ]
     return torch.cat(rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .ensemble import PUBLISHED, WEIGHTS, EnsembleConfig, fused, search_weights
-from .outcome import Outcome
+from .outcome import VALIDATION, Outcome
 from .problem import EvaluationError, Features, Problem
 from .protocols import Subject, linear
 
@@ -58,7 +58,8 @@ def fuse_subjects(
     if config.weights == "searched" and any(subject.own for subject in subjects):
         how = "published: their encoders learned from every training label, so none can be held out"
     elif config.weights == "searched":
-        folds = problems[0].folds()
+        validated = all(found.val is not None for found in features.values())
+        folds = [] if validated else problems[0].folds()
         recipes = {  # as `linear` trained what is fused
             stream: replace(
                 config.linear,
@@ -69,6 +70,7 @@ def fuse_subjects(
             for stream, outcome in own.items()
         }
         weights = search_weights(features, folds, recipes, seed=seed)
-        how = f"searched on {len(folds)} folds of the training samples; no test sample was used"
+        on = VALIDATION if validated else f"{len(folds)} folds of the training samples"
+        how = f"searched on {on}; no test sample was used"
     labels = next(iter(features.values())).test_labels
     return own, fused(own, weights, labels, how)

@@ -17,11 +17,9 @@ from torch import Tensor, nn
 
 from aimclr_fast._schedule import learning_rate
 
-from .outcome import Outcome, classified
-from .problem import Features
+from .outcome import VALIDATION, Outcome, classified
+from .problem import Features, Folds
 from .recipe import check_recipe
-
-Folds = list[tuple[Tensor, Tensor]]
 
 #: Learning rates of a sweep.
 SWEEP = tuple(float(f"{rate:.3g}") for rate in np.geomspace(0.01, 30, 20))
@@ -41,7 +39,8 @@ class LinearConfig:
         milestones: last epochs at the rate before; the next epoch has it times gamma.
         gamma: factor at each milestone.
         warmup_epochs: the rate climbs linearly over these first epochs.
-        sweep: try twenty learning rates at once and take the one that is best on training folds.
+        sweep: try twenty learning rates at once and take the one that is best on training folds,
+            or on validation samples (`choose`).
         standardize: give each feature mean 0 and deviation 1 over the training samples first. Not
             published; but the features of an untrained encoder hardly vary about their mean, and no
             learning rate gets far with them as they are.
@@ -79,18 +78,20 @@ class Trained(NamedTuple):
 
     Attributes:
         last: after the last epoch.
-        best: after the epoch that was best on the test samples.
+        best: after the epoch that was best on the validation samples, or else the test samples.
         accuracy: on the test samples after each epoch, [epochs, R].
+        choice: on the samples that the best epoch was chosen on, likewise.
     """
 
     last: Head
     best: Head
     accuracy: Tensor
+    choice: Tensor
 
     def pick(self, rate: int) -> Trained:
         """The head of one learning rate alone."""
         heads = (Head(head.weight[rate], head.bias[rate]) for head in (self.last, self.best))
-        return Trained(next(heads), next(heads), self.accuracy[:, rate])
+        return Trained(next(heads), next(heads), self.accuracy[:, rate], self.choice[:, rate])
 
 
 def linear_evaluation(
@@ -103,15 +104,16 @@ def linear_evaluation(
 ) -> Outcome:
     """Train a linear classifier as configured and score the test samples.
 
-    With a sweep, all its rates are tried on the training folds and then trained on all training
-    samples at once; the rate that was best on held-out training samples counts, and every rate's
-    test accuracy is in the details.
+    With a sweep, all its rates are tried on the training folds (or on the validation samples) and
+    then trained on all training samples at once; the rate that was best on held-out samples counts,
+    and every rate's test accuracy is in the details.
 
     Args:
         features: frozen features.
         config: the recipe.
         seed: of weights and shuffling.
-        folds: parts of the training samples (`Problem.folds`); needed for a sweep.
+        folds: parts of the training samples (`Problem.folds`); needed for a sweep where there are
+            no validation samples.
         sweep: learning rates of a sweep.
     """
     plain = features
@@ -121,14 +123,16 @@ def linear_evaluation(
     details: dict[str, object] = {"standardized": config.standardize}
     chosen = 0
     if config.sweep:
-        if folds is None:
+        if folds is None and features.val is None:
             raise ValueError("a sweep needs training folds")
         rates = sweep
-        held = held_out_accuracy(features, config, folds, rates, seed=seed)
+        held = held_out_accuracy(features, config, folds or [], rates, seed=seed)
         chosen = int(held.argmax())
     trained = train_heads(features, config, seed=seed, rates=rates)
     if config.sweep:
-        details["chosen_on"] = f"{len(folds or ())} training folds"
+        details["chosen_on"] = (
+            f"{len(folds or ())} training folds" if features.val is None else VALIDATION
+        )
         details["sweep"] = [
             {
                 "lr": rate,
@@ -145,6 +149,7 @@ def linear_evaluation(
         picked.best.logits(features.test),
         features.test_labels,
         picked.accuracy,
+        None if features.val is None else picked.choice,
         details={"lr": rates[chosen], **details},
         save={"weight": head.weight, "bias": head.bias},
     )
@@ -157,7 +162,8 @@ def standardised(features: Features) -> Features:
     def unit(plain: Tensor) -> Tensor:
         return ((plain.double() - mean) / deviation).to(plain.dtype)
 
-    return features._replace(train=unit(features.train), test=unit(features.test))
+    val = None if features.val is None else unit(features.val)
+    return features._replace(train=unit(features.train), test=unit(features.test), val=val)
 
 
 def _moments(features: Features) -> tuple[Tensor, Tensor]:
@@ -179,12 +185,11 @@ def _for_plain(head: Head, features: Features) -> Head:
 def held_out_accuracy(
     features: Features, config: LinearConfig, folds: Folds, rates: Sequence[float], *, seed: int
 ) -> Tensor:
-    """Accuracy [R] of each learning rate on the held-out samples of all folds together."""
-    right = torch.zeros(len(rates))
-    for fit, out in folds:
-        part = features.rows(fit.to(features.train.device), out.to(features.train.device))
-        right += train_heads(part, config, seed=seed, rates=rates).accuracy[-1] * len(out)
-    return right / sum(len(out) for _, out in folds)
+    """Accuracy [R] of each learning rate on all held-out samples together."""
+    right, parts = torch.zeros(len(rates)), features.held_out(folds)
+    for part in parts:
+        right += train_heads(part, config, seed=seed, rates=rates).accuracy[-1] * len(part.test)
+    return right / sum(len(part.test) for part in parts)
 
 
 def train_heads(
@@ -219,6 +224,7 @@ def train_heads(
     steps_per_epoch = -(-len(x) // config.batch_size)
     unit, step = replace(config, lr=1.0), 0
     best, accuracy = weight.clone(), torch.zeros(config.epochs, count)
+    choice = accuracy if features.val is None else torch.zeros_like(accuracy)
     for epoch in range(config.epochs):
         order = torch.randperm(len(x), generator=shuffle).to(device)
         for batch in order.split(config.batch_size):
@@ -232,11 +238,13 @@ def train_heads(
             momentum.mul_(config.momentum).add_(gradient)
             weight.sub_(relative * momentum * learning_rate(unit, step, steps_per_epoch))
             step += 1
-        accuracy[epoch] = _accuracy(weight, features, count)
-        better = accuracy[epoch] > accuracy[:epoch].amax(0) if epoch else torch.ones(count) > 0
+        accuracy[epoch] = _accuracy(weight, features.test, features.test_labels, count)
+        if features.val is not None and features.val_labels is not None:
+            choice[epoch] = _accuracy(weight, features.val, features.val_labels, count)
+        better = choice[epoch] > choice[:epoch].amax(0) if epoch else torch.ones(count) > 0
         rows_better = better.to(device).repeat_interleave(classes)
         best[rows_better] = weight[rows_better]
-    return Trained(_heads(weight, count), _heads(best, count), accuracy)
+    return Trained(_heads(weight, count), _heads(best, count), accuracy, choice)
 
 
 def _heads(weight: Tensor, count: int) -> Head:
@@ -244,14 +252,12 @@ def _heads(weight: Tensor, count: int) -> Head:
     return Head(weight[..., :-1].clone(), weight[..., -1].clone())
 
 
-def _accuracy(weight: Tensor, features: Features, count: int) -> Tensor:
-    """Share of test samples each head gets right, [R]; a diverged head gets none right."""
+def _accuracy(weight: Tensor, samples: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Share of samples [Q, F] each head gets right, [R]; a diverged head gets none right."""
     right = torch.zeros(count, dtype=torch.int64)
     block = max(1, 2**24 // len(weight))
-    for x, labels in zip(
-        features.test.split(block), features.test_labels.split(block), strict=True
-    ):
+    for x, target in zip(samples.split(block), labels.split(block), strict=True):
         logits = torch.addmm(weight[:, -1], x, weight[:, :-1].T).unflatten(1, (count, -1))
         value, predicted = logits.max(2)
-        right += ((predicted == labels[:, None]) & value.isfinite()).sum(0).cpu()
-    return right / max(len(features.test), 1)
+        right += ((predicted == target[:, None]) & value.isfinite()).sum(0).cpu()
+    return right / max(len(samples), 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,14 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
-from aimclr_fast.data import Store, get_protocol
+from aimclr_fast.data import Protocol, Store, get_protocol, validation
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
 
 from .features import encode, raw_poses
 
+#: (rows to learn from, rows held out) of the training samples.
+Folds: TypeAlias = list[tuple[Tensor, Tensor]]
 SHARE = 0.5  # of the free GPU memory that sequences may take
 
 
@@ -26,13 +28,29 @@ class EvaluationError(ValueError):
 
 
 class Features(NamedTuple):
-    """Vectors of the training samples [S, F] and the test samples [Q, F], and their classes."""
+    """Vectors of the training samples [S, F] and the test samples [Q, F], and their classes.
+
+    `val` are those of validation samples, where choices are to be made on them.
+    """
 
     train: Tensor
     train_labels: Tensor
     test: Tensor
     test_labels: Tensor
     num_classes: int
+    val: Tensor | None = None
+    val_labels: Tensor | None = None
+
+    def held_out(self, folds: Folds) -> list[Features]:
+        """What choices are made on: the validation samples, or else folds of the training samples.
+
+        Each is a problem of its own, whose test samples are no test samples.
+        """
+        if self.val is None or self.val_labels is None:
+            device = self.train.device
+            return [self.rows(fit.to(device), out.to(device)) for fit, out in folds]
+        part = self._replace(test=self.val, test_labels=self.val_labels)
+        return [part._replace(val=None, val_labels=None)]
 
     def rows(self, fit: Tensor, held: Tensor) -> Features:
         """A problem within the training samples: learn from rows `fit`, test on rows `held`."""
@@ -41,6 +59,8 @@ class Features(NamedTuple):
             train_labels=self.train_labels[fit],
             test=self.train[held],
             test_labels=self.train_labels[held],
+            val=None,
+            val_labels=None,
         )
 
 
@@ -59,6 +79,8 @@ class Problem:
         device: where encoders and classifiers run.
         batch_size: sequences encoded at once.
         backend: of the ops.
+        val: samples that choices are made on, or None: then the best epoch is chosen on the test
+            samples, and all else on folds of the training samples.
     """
 
     data: Tensor
@@ -71,29 +93,32 @@ class Problem:
     device: torch.device
     batch_size: int = 256
     backend: str = "auto"
+    val: Tensor | None = None
 
     def features(self, encoder: SkeletonEncoder | None, stream: str) -> Features:
-        """Frozen features of both sides; without an encoder, the raw poses."""
-        if encoder is None:
-            train, test = (raw_poses(self.data, i).to(self.device) for i in (self.train, self.test))
-        else:
+        """Frozen features of all sides; without an encoder, the raw poses."""
+        if encoder is not None:
             encoder.to(self.device)
             encoder.backend = self.backend
-            train, test = (
-                encode(
-                    encoder,
-                    self.data,
-                    index,
-                    stream=stream,
-                    batch_size=self.batch_size,
-                    backend=self.backend,
-                )
-                for index in (self.train, self.test)
-            )
-        labels = (self.labels[index].to(self.device) for index in (self.train, self.test))
-        return Features(train, next(labels), test, next(labels), len(self.classes))
 
-    def folds(self, count: int = 5) -> list[tuple[Tensor, Tensor]]:
+        def side(index: Tensor) -> tuple[Tensor, Tensor]:
+            labels = self.labels[index].to(self.device)
+            if encoder is None:
+                return raw_poses(self.data, index).to(self.device), labels
+            found = encode(
+                encoder,
+                self.data,
+                index,
+                stream=stream,
+                batch_size=self.batch_size,
+                backend=self.backend,
+            )
+            return found, labels
+
+        val = (None, None) if self.val is None else side(self.val)
+        return Features(*side(self.train), *side(self.test), len(self.classes), *val)
+
+    def folds(self, count: int = 5) -> Folds:
         """Parts the training samples: (rows to learn from, rows held out), rows of `train`.
 
         No subject (or whatever the protocol splits by) is on both sides where there are several.
@@ -126,6 +151,7 @@ def open_problem(
     device: torch.device | None = None,
     batch_size: int = 256,
     backend: str = "auto",
+    choose: str = "test",
 ) -> Problem:
     """The problem that a store and one of its protocols pose.
 
@@ -136,17 +162,22 @@ def open_problem(
         device: where encoders and classifiers run; the CPU by default.
         batch_size: sequences encoded at once.
         backend: of the ops.
+        choose: "val" for a problem with the protocol's validation samples.
 
     Raises:
-        EvaluationError: no such protocol, no labels, or only one class to learn.
+        EvaluationError: no such protocol, no labels, no validation samples to choose on, or only
+            one class to learn.
     """
     if store.labels is None:
         raise EvaluationError(f"{store.path}: has no labels to evaluate with")
     try:
         rule = get_protocol(protocol, store)
         train, test = map(torch.from_numpy, rule(store.samples))
+        val = rule.validation(store.samples) if choose == "val" else None
     except ValueError as error:
         raise EvaluationError(str(error)) from error
+    if choose == "val" and val is None:
+        raise EvaluationError(f"{store.path}: {_no_validation(store, rule)}")
     labels = torch.from_numpy(np.array(store.labels))
     if len(torch.unique(labels[train])) < 2:
         raise EvaluationError(
@@ -165,7 +196,19 @@ def open_problem(
         device,
         batch_size,
         backend,
+        None if val is None else torch.from_numpy(val),
     )
+
+
+def _no_validation(store: Store, rule: Protocol) -> str:
+    """What there is, where a protocol has no validation samples."""
+    others = [name for name in store.meta["protocols"] if validation(store, name) is not None]
+    if others:
+        there = f"protocol {', '.join(others)} has"
+    else:
+        cells = ", ".join(map(str, np.unique(store.samples[rule.column])[:10].tolist()))
+        there = f"no protocol of the store has; column {rule.column} holds {cells}"
+    return f"choose val: protocol {rule.name} has no validation samples ({there})"
 
 
 def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:

@@ -17,7 +17,7 @@ from .finetune import FinetuneConfig, finetune
 from .heads import SWEEP, LinearConfig, linear_evaluation
 from .knn import knn_accuracies
 from .models import LoadedEncoder, fresh_encoder
-from .outcome import Outcome
+from .outcome import VALIDATION, Outcome
 from .problem import EvaluationError, Features, Problem
 from .retrieval import RetrievalConfig, retrieve
 from .semi import TUNES, SemiConfig, draw_labelled, per_class
@@ -142,7 +142,7 @@ def evaluate(
         return
     features = problem.features(subject.encoder, subject.stream)
     if isinstance(config, KnnConfig):
-        yield Outcome(_knn(features, config.k, config.temperature))
+        yield Outcome(*_knn(features, config.k, config.temperature))
     elif isinstance(config, LinearConfig):
         yield subject.own or linear(problem, features, subject, config, seed=seed)
     elif isinstance(config, RetrievalConfig):
@@ -150,13 +150,13 @@ def evaluate(
     elif isinstance(config, ClusterConfig):
         yield cluster(features, config, seed=seed)
     elif isinstance(config, TransferConfig):
-        metrics = _knn(features, config.k, KnnConfig().temperature)
+        metrics, chosen = _knn(features, config.k, KnnConfig().temperature)
         parts = {"linear": linear(problem, features, subject, config.linear, seed=seed)}
         if subject.own:
             parts = {"supervised": subject.own}
         elif config.finetune and subject.encoder is not None:
             parts["finetune"] = _finetuned(problem, subject, config.tuning, seed=seed, say=say)
-        details = {name: dict(part.details) for name, part in parts.items()}
+        details = chosen | {name: dict(part.details) for name, part in parts.items()}
         for name, part in parts.items():
             metrics |= {f"{name}_{metric}": value for metric, value in part.metrics.items()}
         yield Outcome(metrics, details)
@@ -164,26 +164,37 @@ def evaluate(
         raise TypeError(f"no protocol takes a {type(config).__name__}")
 
 
-def _knn(features: Features, ks: list[int], temperature: float) -> dict[str, float]:
+def _knn(
+    features: Features, ks: list[int], temperature: float
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Accuracy for each k and, with validation samples, for the k that they choose; and details."""
     if not ks or temperature <= 0:
         raise EvaluationError(f"k is {ks} and temperature {temperature}: one or more, and positive")
     try:
         found = knn_accuracies(*features[:4], ks, temperature=temperature)
+        parts = [] if features.val is None else features.held_out([])
+        held = [knn_accuracies(*part[:4], ks, temperature=temperature) for part in parts]
     except ValueError as error:
         raise EvaluationError(str(error)) from error
-    return {f"knn_{k}": accuracy for k, accuracy in found.items()}
+    metrics, details = {f"knn_{k}": accuracy for k, accuracy in found.items()}, {}
+    for by_k in held:
+        k = max(by_k, key=by_k.__getitem__)  # of equals the first asked for
+        metrics["knn_chosen"] = found[k]
+        details = {"chosen_k": k, "k_chosen_on": VALIDATION, "validation_by_k": by_k}
+    return metrics, details
 
 
 def linear(
     problem: Problem, features: Features, subject: Subject, config: LinearConfig, *, seed: int
 ) -> Outcome:
     """Linear evaluation. The published learning rate was chosen for pretrained features; what they
-    are compared with gets its best: standardised, at the rate that is best on training folds.
+    are compared with gets its best: standardised, at the rate that is best on training folds
+    (or on validation samples).
     """
     rates = SWEEP
     if subject.features in (UNTRAINED, RAW):
         config, rates = replace(config, standardize=True, sweep=True), BASELINE_RATES
-    folds = problem.folds() if config.sweep else None
+    folds = problem.folds() if config.sweep and features.val is None else None
     return linear_evaluation(features, config, seed=seed, folds=folds, sweep=rates)
 
 

@@ -31,6 +31,10 @@ from .results import Row, append_results, data_checksum, save_results, versions
 from .tables import make_tables
 from .transfer import TransferConfig, check_layout, map_joints, mapped, parse_pairs
 
+CHOICES = ("test", "val")
+#: Evaluations that have no best epoch, no k and no rate.
+CHOOSE_NOTHING = ("retrieval", "cluster")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -40,6 +44,9 @@ class Options:
         data: folder of a store, or the name of an embedded one.
         protocol: which samples train and which test, as declared by the store.
         stream: of the checkpoint's encoders, joint, motion or bone; all takes each that it has.
+        choose: what the best epoch is chosen on: test, as published, or val, the split's validation
+            samples. With val, k, learning rates of a sweep and searched weights are chosen on them
+            too, instead of on folds of the training samples, and results are of the test samples.
         baselines: evaluate also what a pretrained encoder has to beat.
         name: what the pretrained encoder is called in results and tables.
         seed: of classifiers, draws and clusters.
@@ -56,6 +63,7 @@ class Options:
     data: str = "ui_prmd"
     protocol: str = "xsub"
     stream: str = "all"
+    choose: str = "test"
     baselines: bool = False
     name: str = "pretrained"
     seed: int = 0
@@ -129,6 +137,12 @@ class Session:
         self._began = time.perf_counter()
         self._problems: dict[int, Problem] = {}
         self._mapped: dict[tuple[Any, ...], Problem] = {}  # each is a copy of the data
+        if options.choose not in CHOICES:
+            raise EvaluationError(
+                f"choose is {options.choose!r}, but must be {' or '.join(CHOICES)}"
+            )
+        if options.choose == "val" and evaluation in CHOOSE_NOTHING:
+            raise EvaluationError(f"choose val: {evaluation} chooses nothing, so leave it out")
         if options.encode_batch < 1 or options.threads < 0:
             raise EvaluationError("encode_batch must be at least 1, and threads at least 0")
         if options.threads:
@@ -167,6 +181,7 @@ class Session:
                 device=self.device,
                 batch_size=self.options.encode_batch,
                 backend=self.options.backend,
+                choose=self.options.choose,
             )
         problem, layout = self._problems[step], source.loaded.layout
         if not isinstance(self.config, TransferConfig):
@@ -201,7 +216,8 @@ class Session:
         self, subject: Subject, outcome: Outcome, *sources: Source, beside: Source | None = None
     ) -> None:
         """Keep and print one row; a baseline has no source, but one that it stands beside."""
-        parts = (outcome.setting, differences(self.config))
+        chosen = "chosen on val" if self.options.choose == "val" else ""
+        parts = (outcome.setting, differences(self.config), chosen)
         row = Row(
             self.evaluation,
             self.store.path.name,

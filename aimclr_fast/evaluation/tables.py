@@ -12,6 +12,7 @@ from .results import Row
 HEADINGS = {
     "top1_last": "top-1 last",
     "top1_best": "top-1 best",
+    "top1_chosen": "top-1 chosen",
     "top5_last": "top-5 last",
     "nmi": "NMI",
     "ari": "ARI",

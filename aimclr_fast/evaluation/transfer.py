@@ -17,8 +17,9 @@ LEAST = 0.5  # of the encoder's joints that must be there
 # What layouts call the same place. Names of segments (an upper arm) mean the joint they start at.
 _TRUNK = {
     "waist": "spine_base", "hip_centre": "spine_base", "pelvis": "spine_base",
-    "spine": "spine_mid",
-    "chest": "spine_shoulder", "shoulder_centre": "spine_shoulder",
+    "mid_hip": "spine_base",
+    "spine": "spine_mid", "torso": "spine_mid",
+    "chest": "spine_shoulder", "shoulder_centre": "spine_shoulder", "thorax": "spine_shoulder",
 }  # fmt: skip
 _SEGMENTS = {
     "upper_arm": "shoulder", "forearm": "elbow", "hand": "wrist",

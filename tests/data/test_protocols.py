@@ -11,6 +11,7 @@ from aimclr_fast.data.protocols import (
     NTU120_PROTOCOLS,
     get_protocol,
     split,
+    validation,
 )
 
 SAMPLES = {
@@ -61,6 +62,29 @@ def test_splits(rules, name, train, test):
     assert result_test.tolist() == test
 
 
+@pytest.mark.parametrize("test", [["test"], None])
+def test_validation_samples_neither_train_nor_test(test):
+    rule = {"column": "part", "train": ["train"], "test": test, "val": ["val"]}
+    declared = store({"three": rule})
+    assert [part.tolist() for part in split(declared, "three")] == [[0, 3, 6, 9], [2, 5, 8, 11]]
+    found = validation(declared, "three")
+    assert found.dtype == np.int64
+    assert found.tolist() == [1, 4, 7, 10]
+
+
+def test_no_validation_samples_is_none():
+    absent = {"column": "part", "train": ["train"], "val": ["dev"]}
+    assert validation(store({"absent": absent}), "absent") is None
+    assert validation(store(NTU60_PROTOCOLS), "xsub") is None
+
+
+@pytest.mark.parametrize(("train", "part"), [("all", "train"), ("odd", "test")])
+def test_a_sample_cannot_validate_and_train_or_test(train, part):
+    rule = {"column": "setup", "train": train, "test": "all", "val": [2, 4]}
+    with pytest.raises(ValueError, match=f"some samples would {part} and validate"):
+        validation(store({"mine": rule}), "mine")
+
+
 def test_unknown_protocol_lists_those_there_are():
     with pytest.raises(ValueError, match=r"somewhere: unknown protocol 'xset'.*all.*xsub, xview"):
         get_protocol("xset", store(NTU60_PROTOCOLS))
@@ -89,7 +113,9 @@ def test_rules_that_do_not_fit_the_samples(rule, message):
     [
         ([1, 2], "a rule is an object"),
         ({"column": "subject"}, "a rule is an object"),
-        ({"column": "subject", "train": [1], "val": [2]}, "unknown field val"),
+        ({"column": "subject", "train": [1], "check": [2]}, "unknown field check"),
+        ({"column": "subject", "train": [1], "val": "odd"}, "val: expected a list"),
+        ({"column": "subject", "train": [1], "val": [1]}, "1 would both train and validate"),
         ({"column": "subject", "train": "most"}, "train: expected values"),
         ({"column": "subject", "train": [1], "test": [1.5]}, "test: expected values"),
         ({"column": "subject", "train": [1, 2], "test": [2, 3]}, "2 would both train and test"),

@@ -289,3 +289,17 @@ def test_links_and_pipes_in_the_place_of_files(folder, tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "pipe.pt")
     (folder / "meta.json").write_text(json.dumps([]))
+
+
+@pytest.mark.parametrize("how", ["objects", "text"])
+def test_a_damaged_store_is_not_answered_with_advice_to_unpickle(tmp_path, embedded, how):
+    write_store(
+        tmp_path / "x", embedded.positions[:2], {"name": ["a", "b"]}, layout=embedded.layout
+    )
+    if how == "objects":
+        np.save(tmp_path / "x" / "positions.npy", np.array([{}]), allow_pickle=True)
+    else:
+        (tmp_path / "x" / "positions.npy").write_bytes(b"no array " * 9)
+    with pytest.raises(StoreError, match=r"positions\.npy: .*damaged, or not an array") as caught:
+        open_store(tmp_path / "x", mmap=how == "text")
+    assert "pickle" not in str(caught.value)

@@ -28,6 +28,11 @@ def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtyp
     """
     try:
         version = npy.read_magic(stream)
+    except UNREADABLE:
+        raise ReadError(
+            where, "does not begin as a .npy file does: damaged, or of another format"
+        ) from None
+    try:
         if version == (1, 0):
             shape, fortran, dtype = npy.read_array_header_1_0(stream)
         else:
@@ -52,12 +57,22 @@ def parse_npy(data: bytes, where: str) -> npt.NDArray[Any]:
 
 def open_mapped(file: Path) -> npt.NDArray[Any]:
     """Map a .npy file; fails before reading where the header promises more than there is."""
+    where = str(file)
     try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)
+        with file.open("rb") as stream:
+            shape, dtype, _ = read_header(stream, where)
+            needs, has = stream.tell() + math.prod(shape) * dtype.itemsize, file.stat().st_size
+        if has < needs:
+            raise ReadError(
+                where,
+                f"not a readable .npy file: cut short, shape {list(shape)} of {dtype} takes "
+                f"{needs:,} bytes and the file has {has:,}",
+            )
+        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
     except UNREADABLE as error:
-        raise ReadError(str(file), f"not a readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise ReadError(str(file), "not a .npy array of numbers")
+        if isinstance(error, ReadError):
+            raise
+        raise ReadError(where, f"not a readable .npy file: {error}") from error
     return array
 
 

@@ -1,31 +1,225 @@
-"""Which layout a number of joints means, where a file does not say."""
+"""Which skeleton a source's poses are of, and whether they are 2D, where a file does not say.
+
+A number of joints is not enough: 25 joints are Kinect v2's or OpenPose's, and many formats have 17,
+20 or 22. A guess needs a second sign, from the poses themselves. Bones are *short*: they join
+neighboring joints, so that the bones of the right layout are much shorter than the way between any
+two joints; and in 3D they are *steady*: their lengths do not change as a person moves. A wrong
+layout's bones, which join a wrist with an ankle, are neither.
+"""
 
 from __future__ import annotations
 
-from aimclr_fast.data.readers._base import ReadError
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.data.readers._base import Options, ReadError
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, MAX_SCORE, NOTE, is_score
 from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
 
-#: The usual layout of pose files with so many joints.
-_USUAL = {17: "coco", 18: "openpose", 20: "nw-ucla", 22: "ui-prmd", 25: "ntu-rgb+d"}
+#: A layout's bones must be below this share of the mean over all pairs of joints, ...
+_LEAST = 0.6
+#: ... and, where two layouts differ, below these shares of the other's bones. (Steadiness alone is
+#: the weaker sign: the way from head to hips hardly changes, that from neck to shoulders does.)
+_SHORTER, _STEADIER = 0.75, 0.5
+#: x or y beyond this beside a third coordinate within 0 to 1 are pixels.
+_PIXELS = 10.0
+#: Sequences and frames of each that are looked at.
+SEQUENCES, _FRAMES = 32, 64
+_ASK = "name their layout with --layout: {} or YAML".format(
+    ", ".join(f"{layout.name} ({layout.num_joints})" for layout in LAYOUTS.values())
+)
 
 
-def layout_for(joints: int, given: str | None, where: str) -> Layout:
-    """The layout a user named, or the usual one for so many joints.
+@dataclass(frozen=True)
+class Skeleton:
+    """What poses are of.
+
+    Attributes:
+        layout: the joints.
+        flat: whether the poses are 2D, perhaps with a score as third coordinate.
+        notes: what was guessed, for the user.
+    """
+
+    layout: Layout
+    flat: bool
+    notes: list[str]
+
+
+def recognize(
+    poses: Sequence[npt.NDArray[Any]],
+    options: Options,
+    where: str,
+    *,
+    scored: bool = False,
+    known: str | None = None,
+    usual: str | None = None,
+) -> Skeleton:
+    """Say what the poses of a source are of, as the user told or as they show.
+
+    Args:
+        poses: some of them, each ``[T, V, C]``, C = 2 or 3; the joints that were not seen are 0.
+        options: ``layout`` and ``pose`` count.
+        where: what errors name.
+        scored: whether the source has scores beside the coordinates, as pose estimators give them.
+        known: the layout, where the source can only be of one.
+        usual: the layout of 3D poses that show none.
 
     Raises:
-        ReadError: the named one does not exist or has another number of joints, or none is usual.
+        ReadError: the named layout does not exist or does not fit, or there is no telling; names
+            the flag that settles it.
     """
-    if given is not None:
-        try:
-            layout = get_layout(given)
-        except (ValueError, OSError) as error:
-            raise ReadError(f"--layout {given}", str(error)) from error
-        if layout.num_joints != joints:
+    joints, coordinates = poses[0].shape[1:]
+    given = None if options.layout is None else _named(options.layout, joints, where)
+    if given is None and known is not None:
+        given = get_layout(known)
+    candidates = [one for one in LAYOUTS.values() if one.num_joints == joints]
+    if given is None and not candidates:
+        raise ReadError(where, f"{joints} joints: {_ASK}")
+    flat, notes = _flat([given] if given else candidates, poses, options.pose, scored, where,
+                        trusted=known is not None)  # fmt: skip
+    if given is None:
+        if flat:
+            poses = [pose[..., :2] for pose in poses]
+            estimators = [one for one in candidates if one.name in FLAT_LAYOUTS]
+            scored = scored or coordinates == 3
+            fallback = estimators[0] if scored and len(estimators) == 1 else None
+            reason = f"{joints} joints in 2D with a score"
+        else:
+            fallback = None if usual is None else get_layout(usual)
+            reason = "such sources have it"
+        shown = _guess(candidates, poses, joints, flat)
+        if shown is not None:
+            given, reason = shown
+        elif fallback is not None:
+            given = fallback
+        else:
+            could = " or ".join(one.name for one in candidates)
             raise ReadError(
-                where, f"{joints} joints, but layout {layout.name} has {layout.num_joints}"
+                where,
+                f"{joints} joints could be {could}, and the lengths of the bones do not show it: "
+                "name the layout with --layout",
             )
-        return layout
-    if joints not in _USUAL:
-        known = ", ".join(f"{name} ({LAYOUTS[name].num_joints})" for name in LAYOUTS)
-        raise ReadError(where, f"{joints} joints: name their layout with --layout: {known} or YAML")
-    return get_layout(_USUAL[joints])
+        notes.append(f"layout {given.name} is taken: {reason} (--layout says otherwise)")
+    if flat:
+        notes.append(NOTE.format(confidence=options.min_confidence))
+    return Skeleton(given, flat, notes)
+
+
+def _named(given: str, joints: int, where: str) -> Layout:
+    try:
+        layout = get_layout(given)
+    except (ValueError, OSError) as error:
+        raise ReadError(f"--layout {given}", str(error)) from error
+    if layout.num_joints != joints:
+        raise ReadError(where, f"{joints} joints, but layout {layout.name} has {layout.num_joints}")
+    return layout
+
+
+def _flat(
+    layouts: Sequence[Layout],
+    poses: Sequence[npt.NDArray[Any]],
+    pose: str,
+    scored: bool,
+    where: str,
+    *,
+    trusted: bool,
+) -> tuple[bool, list[str]]:
+    """Whether poses are 2D, and what to say about it."""
+    if poses[0].shape[2] == 2:
+        if pose == "3d":
+            raise ReadError(where, "--pose 3d: the poses have two coordinates")
+        return True, []
+    score = is_score(np.concatenate([part[..., 2].ravel() for part in poses]))
+    if pose == "2d" and not score and not scored:
+        raise ReadError(
+            where,
+            f"--pose 2d: the third coordinate is not within 0 to {MAX_SCORE}, so it is no score",
+        )
+    if pose != "auto" or not score or trusted:
+        return pose == "2d", []
+    # No body is so much wider than it is deep: x and y are pixels.
+    pixels = any((np.abs(part[..., :2]) > _PIXELS).any() for part in poses)
+    if not pixels and not all(layout.name in FLAT_LAYOUTS for layout in layouts):
+        raise ReadError(
+            where,
+            "the third coordinate lies in 0 to 1 throughout: a score, or z? Say --pose 2d or "
+            "--pose 3d",
+        )
+    return True, ["the third coordinate lies in 0 to 1 and is taken as a score (--pose 3d: as z)"]
+
+
+def _guess(
+    candidates: Sequence[Layout], poses: Sequence[npt.NDArray[Any]], joints: int, flat: bool
+) -> tuple[Layout, str] | None:
+    """The layout that the poses show, and how; None where they do not."""
+    length, change = _measure(poses, joints)
+    found = {"short": _best(candidates, length, _SHORTER)}
+    if not flat:
+        found["steady"] = _best(candidates, change, _STEADIER)
+    if len({one.name for one in found.values() if one is not None}) != 1:
+        return None
+    layout = next(one for one in found.values() if one is not None)
+    how = " and ".join(sign for sign, one in found.items() if one is not None)
+    others = ", ".join(one.name for one in candidates if one is not layout)
+    versus = f", those of {others} would not be" if others else ""
+    return layout, f"with {joints} joints, its bones are {how}{versus}"
+
+
+def _measure(
+    poses: Sequence[npt.NDArray[Any]], joints: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean distance of each pair of joints ``[V, V]`` and its relative change over the frames.
+
+    Both relative to the mean over all pairs.
+    """
+    one, other = np.triu_indices(joints, 1)
+    sums = np.zeros((3, len(one)))  # of distances, of changes, of sequences
+    for pose in poses:
+        x = pose[:: max(1, len(pose) // _FRAMES)].astype(np.float64)
+        shown: npt.NDArray[np.bool_] = np.asarray(x.any(axis=2) & np.isfinite(x).all(axis=2))
+        x = np.where(shown[..., None], x, 0.0)
+        both = shown[:, one] & shown[:, other]  # [T, pairs]
+        count = both.sum(axis=0)
+        apart = np.where(both, np.linalg.norm(x[:, one] - x[:, other], axis=2), 0.0)
+        mean = apart.sum(axis=0) / np.maximum(count, 1)
+        spread = np.sqrt(
+            (np.where(both, apart - mean, 0.0) ** 2).sum(axis=0) / np.maximum(count, 1)
+        )
+        used = (count > 1) & (mean > 0)
+        if used.any():
+            sums[0, used] += mean[used] / mean[used].mean()
+            sums[1, used] += spread[used] / mean[used]
+            sums[2, used] += 1
+    out = []
+    for total in sums[:2]:
+        value = np.divide(total, sums[2], out=np.full(len(one), np.nan), where=sums[2] > 0)
+        middle = np.nanmean(value) if sums[2].any() else 1.0
+        matrix = np.full((joints, joints), np.nan)
+        matrix[one, other] = matrix[other, one] = value / middle if middle > 0 else 1.0
+        out.append(matrix)
+    return out[0], out[1]
+
+
+def _best(
+    candidates: Sequence[Layout], pairs: npt.NDArray[np.float64], clear: float
+) -> Layout | None:
+    """The candidate whose bones have clearly the smallest values of ``pairs [V, V]``."""
+
+    def mean(bones: set[tuple[int, int]]) -> float:
+        values = np.array([pairs[bone] for bone in bones])
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else 1.0
+
+    sets = {one.name: {(min(e), max(e)) for e in one.edges} for one in candidates}
+    for one in candidates:
+        own = sets[one.name]
+        rivals = [sets[other.name] for other in candidates if other is not one]
+        if mean(own) < _LEAST and all(
+            mean(own - rival) < clear * mean(rival - own) for rival in rivals
+        ):
+            return one
+    return None

@@ -17,6 +17,10 @@ import numpy.typing as npt
 from aimclr_fast.data.readers._base import ReadError
 
 DIAGONAL = 1.8
+#: Layouts of pose estimators on images: three coordinates of theirs are x, y and a score.
+FLAT_LAYOUTS = ("coco", "openpose", "openpose-25")
+#: Scores lie in 0 to 1, but estimators overshoot a little.
+MAX_SCORE = 1.2
 NOTE = (
     "2D poses: x and y (turned up) with z = 0, scaled to a person's size, not rotated; joints of "
     "confidence {confidence} or less are interpolated over time"
@@ -77,6 +81,12 @@ def _not_at_origin(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
             if inside.all(axis=1).mean() > 0.5:
                 shown[np.ix_(present, never)] = True
     return seen
+
+
+def is_score(values: npt.NDArray[Any]) -> bool:
+    """Whether a third coordinate can be a score: nowhere below 0 or far beyond 1, not all zero."""
+    values = values[np.isfinite(values)]
+    return bool(values.size and values.min() >= 0 and 0 < values.max() <= MAX_SCORE)
 
 
 def _fill(xy: npt.NDArray[np.float64], seen: npt.NDArray[Any], present: npt.NDArray[Any]) -> None:

@@ -31,7 +31,8 @@ from aimclr_fast.data.readers._base import (
 )
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, list_entries
 from aimclr_fast.data.readers._labels import Labels, read_labels
-from aimclr_fast.data.readers._pose2d import NOTE, lift
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, NOTE, lift
+from aimclr_fast.data.readers._splits import column_rule
 from aimclr_fast.data.readers._text import first_line, read_table
 from aimclr_fast.layouts import Layout, get_layout
 
@@ -40,7 +41,6 @@ SUMMARY = (
 )
 LABEL_FILES = ("labels.csv", "samples.csv")
 _SUFFIXES = (".npy", ".npz", ".csv")
-_FLAT_LAYOUTS = ("openpose", "coco")
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -84,13 +84,16 @@ def _plan(
 ) -> Plan:
     peeked = [shape for entry in units if (shape := _peek(entry, layout)) is not None]
     flat = options.pose == "2d" or any(coordinates == 2 for _, coordinates in peeked)
-    if options.pose == "auto" and layout.name in _FLAT_LAYOUTS:
+    if options.pose == "auto" and layout.name in FLAT_LAYOUTS:
         flat = True
     bodies = options.max_bodies or max((bodies for bodies, _ in peeked), default=1)
-    columns = labels.columns if labels else ()
+    rule = None
     notes = [NOTE.format(confidence=options.min_confidence)] if flat else []
     if labels is None:
         notes.append("no labels.csv: the store is for pretraining, and has no label column")
+    elif "split" in labels.columns:
+        rule, said = column_rule("split", (str(row["split"]) for row in labels.rows.values()))
+        notes += said
     return Plan(
         layout=layout,
         bodies=bodies,
@@ -99,9 +102,7 @@ def _plan(
             read, layout=layout, bodies=bodies, labels=labels, options=options, flat=flat
         ),
         classes=labels.classes if labels else None,
-        protocols=(
-            {"split": {"column": "split", "train": ["train"]}} if "split" in columns else {}
-        ),
+        protocols={} if rule is None else {"split": rule},
         source="own recordings",
         left_out=left_out,
         notes=notes,

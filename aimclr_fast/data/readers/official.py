@@ -1,34 +1,42 @@
 """What AimCLR's authors hand out: ``train_position.npy`` and ``train_label.pkl``, ``val_...``.
 
 A folder per benchmark (xsub, xview, ...), or one of them. A sample that two benchmarks share is
-kept once, with its side in each. Positions ``[N, 3, T, V, M]`` are preprocessed already.
+kept once, with its side in each. Positions ``[N, 3, T, V, M]`` are preprocessed already. Arrays of
+2D poses, x and y and perhaps a score (ST-GCN's of Kinetics), are read as 2D poses are.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from aimclr_fast.data import safe_pickle
+from aimclr_fast.data.gaps import last_frame
 from aimclr_fast.data.protocols import NTU60_PROTOCOLS, NTU120_PROTOCOLS
 from aimclr_fast.data.readers._arrays import open_mapped
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
+    Positions,
     Problem,
     ReadError,
     Readings,
     Recording,
     check_positions,
 )
-from aimclr_fast.data.readers._layouts import layout_for
-from aimclr_fast.data.readers._names import NTU, PKU
-from aimclr_fast.data.readers._ntu import columns_of
+from aimclr_fast.data.readers._classes import as_label, name_ntu_classes, number_classes
+from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
+from aimclr_fast.data.readers._names import PKU
+from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
+from aimclr_fast.data.readers._pose2d import lift
+from aimclr_fast.data.readers._splits import say_validation, sides_rule
 
 SUMMARY = "processed by the authors' scripts: *_position.npy with *_label.pkl, per benchmark"
 _FILE = re.compile(r"(?P<side>train|val|test)_(position|data|data_joint)\.npy")
@@ -46,90 +54,174 @@ class Rows:
     columns: tuple[dict[str, int | str], ...]
 
 
+@dataclass(frozen=True)
+class _File:
+    """One array with its labels; ``side`` is "train", "val" or "test" of ``benchmark``."""
+
+    path: Path
+    benchmark: str
+    side: str
+    array: npt.NDArray[Any]
+    names: list[str]
+    labels: list[int]
+
+
 @dataclass
 class _Found:
-    file: Path
+    file: _File
     row: int
-    label: int
-    sides: dict[str, str]
+    sides: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def label(self) -> int:
+        return self.file.labels[self.row]
 
 
 def plan(source: Path, options: Options) -> Plan:
     """Join the benchmarks of a folder into one list of samples."""
-    root = source if source.is_dir() else source.parent
-    files = sorted(path for path in root.rglob("*.npy") if _FILE.fullmatch(path.name))
-    if not files:
-        raise ReadError(str(source), "holds no train_position.npy or the like")
-    samples: dict[str, _Found] = {}
-    left_out: list[Problem] = []
-    shape: tuple[int, ...] | None = None
-    benchmarks: list[str] = []
-    for file in files:
-        match = _FILE.fullmatch(file.name)
-        assert match is not None
-        benchmark = file.parent.name if file.parent != root or len(files) > 2 else "split"
-        benchmark = re.sub(r"\W", "_", benchmark)
-        if benchmark in ("name", "label"):
-            benchmark += "_"
-        if benchmark not in benchmarks:
-            benchmarks.append(benchmark)
-        array = open_mapped(file)
-        if array.ndim != 5 or array.shape[1] != 3 or not array.size:
-            raise ReadError(str(file), f"expected [N, 3, T, V, M], got shape {list(array.shape)}")
-        if shape is not None and shape != array.shape[2:]:
-            raise ReadError(
-                str(file), f"[T, V, M] is {list(array.shape[2:])}, before {list(shape)}"
-            )
-        shape = array.shape[2:]
-        names, labels = _labels(file.with_name(f"{match['side']}_label.pkl"), len(array))
-        side = "train" if match["side"] == "train" else "test"
-        for row, (name, label) in enumerate(zip(names, labels, strict=True)):
-            found = samples.setdefault(name, _Found(file, row, label, {}))
-            if benchmark in found.sides:
-                left_out.append(Problem(f"{file} row {row}", f"{name} is there twice"))
-            else:
-                found.sides[benchmark] = side
-    assert shape is not None
-    return _plan(samples, benchmarks, shape, left_out, options)
-
-
-def _plan(
-    samples: dict[str, _Found],
-    benchmarks: list[str],
-    shape: tuple[int, ...],
-    left_out: list[Problem],
-    options: Options,
-) -> Plan:
-    layout = layout_for(shape[1], options.layout, "these arrays")
-    ntu = all(columns_of(name) for name in samples)
-    classes: tuple[str, ...] | None = None
-    protocols: dict[str, Any] = {
-        b: {"column": b, "train": ["train"], "test": ["test"]} for b in benchmarks
-    }
+    files = _open(source)
+    samples, left_out, notes = _join(files)
+    coordinates, frames, joints, bodies = files[0].array.shape[1:]
+    ntu, pku = (all(map(test, samples)) for test in (columns_of, _PKU.fullmatch))
+    skeleton = recognize(
+        _some_poses(files),
+        options,
+        "these arrays",
+        known=LAYOUT if (ntu or pku) and (joints, coordinates) == (25, 3) else None,
+        usual=LAYOUT if joints == 25 else None,
+    )
+    benchmarks = list(dict.fromkeys(file.benchmark for file in files))
+    protocols: dict[str, Any] = {}
+    for name in benchmarks:
+        sides = {file.side for file in files if file.benchmark == name}
+        if {"train", "test"} <= sides:
+            protocols[name] = sides_rule(name, sides)
+        else:
+            notes.append(f"{name} makes no protocol: it has nothing but {', '.join(sorted(sides))}")
+    numbering = number_classes([found.label for found in samples.values()])
     if ntu:
-        large = max(found.label for found in samples.values()) >= 60
-        classes = NTU if large else NTU[:60]
-        protocols |= NTU120_PROTOCOLS if large else NTU60_PROTOCOLS
-    elif all(_PKU.fullmatch(name) for name in samples):
+        columns = {name: columns_of(name) or {} for name in samples}
+        actions = [(found.label, int(columns[n]["label"]) + 1) for n, found in samples.items()]
+        numbering = name_ntu_classes(numbering, actions)
+        large = any(int(row["setup"]) > 17 or int(row["label"]) >= 60 for row in columns.values())
+        protocols = {**(NTU120_PROTOCOLS if large else NTU60_PROTOCOLS), **protocols}
+    classes = numbering.names
+    if pku and classes is None and max(numbering.classes) < len(PKU):
         classes = PKU
+    if not skeleton.flat:
+        notes.append(
+            f"positions are taken as they are ({frames} frames): already preprocessed; frames of "
+            "zeros at the end are cut"
+        )
     return Plan(
-        layout=layout,
-        bodies=shape[2],
-        units=list(_units(samples, benchmarks)),
-        read=read,
+        layout=skeleton.layout,
+        bodies=bodies,
+        units=list(_units(samples, benchmarks, numbering.classes)),
+        read=functools.partial(read, flat=skeleton.flat, min_confidence=options.min_confidence),
         classes=classes,
         protocols=protocols,
-        source="the AimCLR authors' processed arrays",
+        source="arrays of 2D poses" if skeleton.flat else "the AimCLR authors' processed arrays",
         left_out=left_out,
-        notes=[f"positions are taken as they are ({shape[0]} frames): already preprocessed"],
-        ready=True,
+        notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(protocols)],
+        rotate=not skeleton.flat,
+        ready=not skeleton.flat,
     )
 
 
-def _units(samples: dict[str, _Found], benchmarks: list[str]) -> Iterator[Rows]:
+def _open(source: Path) -> list[_File]:
+    """The arrays of a folder with their labels, checked against each other."""
+    root = source if source.is_dir() else source.parent
+    paths = sorted(path for path in root.rglob("*.npy") if _FILE.fullmatch(path.name))
+    if not paths:
+        raise ReadError(str(source), "holds no train_position.npy or the like")
+    files: list[_File] = []
+    for path in paths:
+        match = _FILE.fullmatch(path.name)
+        assert match is not None
+        benchmark = path.parent.name if path.parent != root or len(paths) > 3 else "split"
+        benchmark = re.sub(r"\W", "_", benchmark)
+        if benchmark in ("name", "label", "frames", "bodies"):
+            benchmark += "_"
+        array = open_mapped(path)
+        if array.ndim != 5 or array.shape[1] not in (2, 3) or not array.size:
+            raise ReadError(
+                str(path), f"expected [N, 3 or 2, T, V, M], got shape {list(array.shape)}"
+            )
+        if files and files[0].array.shape[1:] != array.shape[1:]:
+            shapes = [list(one.shape[1:]) for one in (array, files[0].array)]
+            raise ReadError(str(path), f"[C, T, V, M] is {shapes[0]}, before {shapes[1]}")
+        twin = [
+            f.path.name for f in files if (f.path.parent, f.side) == (path.parent, match["side"])
+        ]
+        if twin:
+            raise ReadError(
+                str(path), f"holds the {match['side']} side as {twin[0]} does: keep one"
+            )
+        names, labels = _labels(path.with_name(f"{match['side']}_label.pkl"), len(array))
+        files.append(_File(path, benchmark, match["side"], array, names, labels))
+    # Where there is no test side, the validation side is what the benchmark tests on.
+    tested = {file.benchmark for file in files if file.side == "test"}
+    return [
+        replace(file, side="test") if file.side == "val" and file.benchmark not in tested else file
+        for file in files
+    ]
+
+
+def _join(files: Sequence[_File]) -> tuple[dict[str, _Found], list[Problem], list[str]]:
+    """Each sample once, by name; what is there twice; what to say about the names."""
+    files, notes = _tell_apart(files)
+    samples: dict[str, _Found] = {}
+    left_out: list[Problem] = []
+    for file in files:
+        for row, name in enumerate(file.names):
+            found = samples.setdefault(name, _Found(file, row))
+            where = f"{file.path} row {row}"
+            before = found.sides.get(file.benchmark)
+            if found.label != file.labels[row]:
+                raise ReadError(
+                    where,
+                    f"{name} has label {file.labels[row]}, in {found.file.path} {found.label}",
+                )
+            if before is None:
+                found.sides[file.benchmark] = file.side
+            elif before == file.side:
+                left_out.append(Problem(where, f"{name} is there twice"))
+            else:
+                raise ReadError(where, f"{name} is in {before} as well as in {file.side}")
+    return samples, left_out, notes
+
+
+def _tell_apart(files: Sequence[_File]) -> tuple[Sequence[_File], list[str]]:
+    """Names that are mere numbers, begun anew in each file, are told apart by their file."""
+    names = [name for file in files for name in file.names]
+    if len(set(names)) == len(names) or not all(map(str.isdecimal, names)):
+        return files, []
+    several = len({file.benchmark for file in files}) > 1
+    apart = []
+    for file in files:
+        prefix = f"{file.benchmark}_{file.side}" if several else file.side
+        apart.append(replace(file, names=[f"{prefix}_{name}" for name in file.names]))
+    note = f"names are numbered anew in each file: samples are called {apart[0].names[0]} and so on"
+    return apart, [note]
+
+
+def _some_poses(files: Sequence[_File]) -> list[npt.NDArray[Any]]:
+    """First bodies ``[T, V, C]`` of some samples."""
+    share = max(1, SEQUENCES // len(files))
+    rows = (
+        np.asarray(file.array[row])
+        for file in files
+        for row in range(0, len(file.array), -(-len(file.array) // share))
+    )
+    return [x[:, : last_frame(x), :, 0].transpose(1, 2, 0) for x in rows]
+
+
+def _units(
+    samples: dict[str, _Found], benchmarks: Sequence[str], classes: Mapping[int, int]
+) -> Iterator[Rows]:
     by_file: dict[Path, list[str]] = {}
     for name, found in samples.items():
-        by_file.setdefault(found.file, []).append(name)
+        by_file.setdefault(found.file.path, []).append(name)
     for file, names in by_file.items():
         for start in range(0, len(names), _ROWS):
             part = tuple(names[start : start + _ROWS])
@@ -137,7 +229,7 @@ def _units(samples: dict[str, _Found], benchmarks: list[str]) -> Iterator[Rows]:
             for name in part:
                 found = samples[name]
                 cells: dict[str, int | str] = dict(columns_of(name) or {})
-                cells["label"] = found.label
+                cells["label"] = classes[found.label]
                 # A benchmark may be called as a column of the names is: then the name's stays.
                 cells |= {b: found.sides.get(b, "none") for b in benchmarks if b not in cells}
                 columns.append(cells)
@@ -161,17 +253,28 @@ def _labels(file: Path, count: int) -> tuple[list[str], list[int]]:
     for row, (name, label) in enumerate(zip(names, labels, strict=True)):
         if not isinstance(name, str) or not name:
             raise ReadError(str(file), f"row {row}: name {name!r:.60} is not text")
-        if isinstance(label, bool) or not isinstance(label, int | np.integer) or label < 0:
+        if as_label(label) is None:
             raise ReadError(str(file), f"row {row}: label {label!r:.60} is not 0 or more")
     return [str(name).removesuffix(".skeleton") for name in names], [int(n) for n in labels]
 
 
-def read(rows: Rows) -> Readings:
+def read(rows: Rows, *, flat: bool, min_confidence: float) -> Readings:
     """Read some rows of a mapped file."""
     array = open_mapped(rows.file)
     for row, name, columns in zip(rows.rows, rows.names, rows.columns, strict=True):
         where = f"{rows.file} row {row}"
         try:
-            yield Recording(name, check_positions(np.array(array[row]), where), columns, where)
+            x = np.array(array[row])
+            positions = _in_plane(x, min_confidence, where) if flat else x
+            yield Recording(name, check_positions(positions, where), columns, where)
         except ReadError as error:
             yield Problem.of(error)
+
+
+def _in_plane(x: npt.NDArray[Any], min_confidence: float, where: str) -> Positions:
+    """2D poses ``[2 or 3, T, V, M]`` as positions; a third coordinate is a score."""
+    if not np.isfinite(x).all():
+        raise ReadError(where, "a value is not finite")
+    pose = x.transpose(3, 1, 2, 0)
+    score = pose[..., 2] if len(x) == 3 else None
+    return lift(pose[..., :2], score, min_confidence, where)

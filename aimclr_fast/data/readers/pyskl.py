@@ -1,13 +1,14 @@
 """Annotation pickles of pyskl and MMAction2, such as ``ntu60_3danno.pkl`` or ``ntu60_hrnet.pkl``.
 
 ``{"split": {"xsub_train": [names], ...}, "annotations": [{frame_dir, label, keypoint, ...}]}``,
-keypoint ``[M, T, V, C]``: three coordinates, or two with ``keypoint_score [M, T, V]``.
+keypoint ``[M, T, V, C]``: three coordinates, or two with ``keypoint_score [M, T, V]``. The list of
+annotations alone will do, too.
 """
 
 from __future__ import annotations
 
 import functools
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,23 +27,42 @@ from aimclr_fast.data.readers._base import (
     Recording,
     check_positions,
 )
-from aimclr_fast.data.readers._layouts import layout_for
-from aimclr_fast.data.readers._names import NTU
-from aimclr_fast.data.readers._ntu import columns_of
-from aimclr_fast.data.readers._pose2d import NOTE, lift
+from aimclr_fast.data.readers._classes import Numbering, as_label, name_ntu_classes, number_classes
+from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
+from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
+from aimclr_fast.data.readers._pose2d import lift
+from aimclr_fast.data.readers._splits import (
+    Sides,
+    check_sides,
+    pair_splits,
+    say_validation,
+    sides_rule,
+)
 
 SUMMARY = "pyskl or MMAction2 annotations: one .pkl file, 3D or 2D"
-_SIDE = re.compile(r"(?:(?P<protocol>\w+)_)?(?P<side>train|val|test)")
 
 
 @dataclass
 class Annotations:
-    """A pickle in memory: a pickle can only be read whole."""
+    """A pickle in memory: a pickle can only be read whole.
+
+    Attributes:
+        where: the file.
+        entries: the annotations.
+        protocols: side of each sample by protocol.
+        classes: the class of each label.
+        joints: joints of each pose.
+        flat: whether the poses are 2D.
+        ntu: whether all names are NTU RGB+D's.
+    """
 
     where: str
     entries: list[Any]
-    sides: dict[str, dict[str, str]]
+    protocols: dict[str, Sides]
+    classes: Mapping[int, int]
     joints: int
+    flat: bool
+    ntu: bool
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -50,46 +70,63 @@ def plan(source: Path, options: Options) -> Plan:
     where = str(source)
     if not source.is_file():
         raise ReadError(where, "expected one .pkl file")
+    entries, split = _load(source)
+    poses = [entry["keypoint"] for entry in entries if _has_keypoints(entry)]
+    poses = [pose for pose in poses if pose.size and pose.shape[3] in (2, 3)]
+    if not poses:
+        raise ReadError(where, "no annotation has a keypoint array [M, T, V, C]")
+    named = [entry for entry in entries if isinstance(entry, dict)]
+    names = [entry.get("frame_dir") for entry in named]
+    ntu = all(isinstance(name, str) and columns_of(name) for name in names)
+    numbering = _classes(named, ntu)
+    protocols, notes = _protocols(split, {name for name in names if isinstance(name, str)}, where)
+    shape = poses[0].shape
+    step = max(1, len(poses) // SEQUENCES)
+    skeleton = recognize(
+        # A first body that is not there tells nothing.
+        [pose[0] for pose in poses[::step] if pose.shape[2:] == shape[2:]],
+        options,
+        where,
+        scored=any("keypoint_score" in entry for entry in named),
+        known={(25, 3): LAYOUT, (17, 2): "coco"}.get(shape[2:]) if ntu else None,
+    )
+    bodies = options.max_bodies or min(max(len(pose) for pose in poses), 2)
+    annotations = Annotations(
+        where, entries, protocols, numbering.classes, shape[2], skeleton.flat, ntu
+    )
+    rules = {n: sides_rule(f"split_{n}", sides.values()) for n, sides in protocols.items()}
+    return Plan(
+        layout=skeleton.layout,
+        bodies=bodies,
+        units=range(len(entries)),
+        read=functools.partial(
+            read, annotations=annotations, bodies=bodies, min_confidence=options.min_confidence
+        ),
+        classes=numbering.names,
+        protocols=rules,
+        source="annotations in the format of pyskl and MMAction2",
+        notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(rules)],
+        rotate=not skeleton.flat,
+        one_process=True,
+    )
+
+
+def _load(source: Path) -> tuple[list[Any], Any]:
+    """The annotations, and the splits where there are any."""
+    where = str(source)
     try:
         data = safe_pickle.load(source)
     except safe_pickle.PickleError as error:
         raise ReadError(where, str(error)) from error
+    if isinstance(data, list | tuple) and any(isinstance(entry, dict) for entry in data):
+        return list(data), None
     if not isinstance(data, dict) or not isinstance(data.get("annotations"), list):
-        raise ReadError(where, "expected a dict with split and annotations")
-    entries = data["annotations"]
-    sides = _sides(data.get("split"), where)
-    shapes = [e["keypoint"].shape for e in entries if _has_keypoints(e)]
-    if not shapes:
-        raise ReadError(where, "no annotation has a keypoint array [M, T, V, C]")
-    joints = shapes[0][2]
-    layout = layout_for(joints, options.layout, where)
-    flat = shapes[0][3] == 2 or options.pose == "2d"
-    bodies = options.max_bodies or min(max(shape[0] for shape in shapes), 2)
-    names = [e.get("frame_dir") for e in entries if isinstance(e, dict)]
-    ntu = all(isinstance(n, str) and columns_of(n) for n in names)
-    labels = [e.get("label") for e in entries if isinstance(e, dict)]
-    highest = max((n for n in labels if isinstance(n, int)), default=0)
-    return Plan(
-        layout=layout,
-        bodies=bodies,
-        units=range(len(entries)),
-        read=functools.partial(
-            read,
-            annotations=Annotations(where, entries, sides, joints),
-            bodies=bodies,
-            options=options,
-            ntu=ntu,
-        ),
-        classes=(NTU if highest >= 60 else NTU[:60]) if ntu and highest < len(NTU) else None,
-        protocols={
-            name: {"column": f"split_{name}", "train": ["train"], "test": ["test"]}
-            for name in sides
-        },
-        source="annotations in the format of pyskl and MMAction2",
-        notes=[NOTE.format(confidence=options.min_confidence)] if flat else [],
-        rotate=not flat,
-        one_process=True,
-    )
+        raise ReadError(
+            where, "expected a list of annotations, or a dict with split and annotations"
+        )
+    if not isinstance(data.get("split"), dict | None):
+        raise ReadError(where, "split: expected a dict of lists of names")
+    return data["annotations"], data.get("split")
 
 
 def _has_keypoints(entry: Any) -> bool:
@@ -97,48 +134,46 @@ def _has_keypoints(entry: Any) -> bool:
     return isinstance(keypoint, np.ndarray) and keypoint.ndim == 4 and keypoint.dtype.kind in "fiu"
 
 
-def _sides(split: Any, where: str) -> dict[str, dict[str, str]]:
-    """``{protocol: {sample: side}}`` from ``{"xsub_train": [samples], "xsub_val": ...}``."""
-    if split is None:
-        return {}
-    if not isinstance(split, dict):
-        raise ReadError(where, "split: expected a dict of lists of names")
-    sides: dict[str, dict[str, str]] = {}
-    for key, names in split.items():
-        match = _SIDE.fullmatch(key) if isinstance(key, str) else None
-        if match is None:
-            continue  # not a side of a protocol, for instance a list of all samples
-        if not isinstance(names, list | tuple | set | np.ndarray):
-            raise ReadError(where, f"split {key}: expected a list of names")
-        side = "train" if match["side"] == "train" else "test"
-        into = sides.setdefault(match["protocol"] or "split", {})
-        into |= {str(name): side for name in names}
-    # A protocol with one side only cannot be one.
-    return {name: into for name, into in sides.items() if len(set(into.values())) == 2}
+def _classes(entries: list[dict[str, Any]], ntu: bool) -> Numbering:
+    labels = {
+        i: label for i, e in enumerate(entries) if (label := as_label(e.get("label"))) is not None
+    }
+    numbering = number_classes(list(labels.values()))
+    if not ntu:
+        return numbering
+    actions = {i: int((columns_of(entries[i]["frame_dir"]) or {})["label"]) + 1 for i in labels}
+    return name_ntu_classes(numbering, [(label, actions[i]) for i, label in labels.items()])
 
 
-def read(
-    index: int, *, annotations: Annotations, bodies: int, options: Options, ntu: bool
-) -> Readings:
+def _protocols(split: Any, names: set[str], where: str) -> tuple[dict[str, Sides], list[str]]:
+    """Sides of each protocol that the splits make, and what to say about them."""
+    protocols, notes = pair_splits(split or {}, where)
+    protocols, missing = check_sides(protocols, names)
+    if not protocols:
+        missing.append("no splits: the store has no protocol of the source's own")
+    return protocols, notes + missing
+
+
+def read(index: int, *, annotations: Annotations, bodies: int, min_confidence: float) -> Readings:
     """Make a recording of one annotation."""
     entry = annotations.entries[index]
     where = f"{annotations.where} annotation {index}"
     try:
-        yield _recording(entry, where, annotations, bodies, options, ntu)
+        yield _recording(entry, where, annotations, bodies, min_confidence)
     except ReadError as error:
         yield Problem.of(error)
 
 
 def _recording(
-    entry: Any, where: str, annotations: Annotations, bodies: int, options: Options, ntu: bool
+    entry: Any, where: str, annotations: Annotations, bodies: int, min_confidence: float
 ) -> Recording:
     if not _has_keypoints(entry):
         raise ReadError(where, "has no keypoint array [M, T, V, C]")
-    name, label, keypoint = entry.get("frame_dir"), entry.get("label"), entry["keypoint"]
+    name, label, keypoint = entry.get("frame_dir"), as_label(entry.get("label")), entry["keypoint"]
     if not isinstance(name, str) or not name:
         raise ReadError(where, f"frame_dir: {name!r:.60} is not a name")
-    if isinstance(label, bool) or not isinstance(label, int | np.integer) or not 0 <= label < 10**6:
-        raise ReadError(where, f"label: {label!r:.60} is not 0 or more")
+    if label is None:
+        raise ReadError(where, f"label: {entry.get('label')!r:.60} is not 0 or more")
     if keypoint.shape[2] != annotations.joints or keypoint.shape[3] not in (2, 3):
         shape = list(keypoint.shape)
         raise ReadError(
@@ -148,21 +183,24 @@ def _recording(
         raise ReadError(where, f"keypoint: empty, {list(keypoint.shape)}")
     keypoint = keypoint[:bodies]
     positions: Positions
-    if keypoint.shape[3] == 2 or options.pose == "2d":
+    if annotations.flat:
         score = entry.get("keypoint_score")
-        if keypoint.shape[3] == 3:
-            score, keypoint = keypoint[..., 2], keypoint[..., :2]
-        if score is not None:
+        if score is None and keypoint.shape[3] == 3:
+            score = keypoint[..., 2]
+        elif score is not None:
             score = score[:bodies] if isinstance(score, np.ndarray) else None
             if score is None or score.shape != keypoint.shape[:3]:
                 raise ReadError(where, "keypoint_score: does not fit keypoint")
+        keypoint = keypoint[..., :2]
         if not np.isfinite(keypoint).all():
             raise ReadError(where, "keypoint: a value is not finite")
-        positions = lift(keypoint, score, options.min_confidence, where)
+        positions = lift(keypoint, score, min_confidence, where)
+    elif keypoint.shape[3] == 2:
+        raise ReadError(where, "keypoint: 2D, while other annotations are 3D: prepare them apart")
     else:
         positions = keypoint.transpose(3, 1, 2, 0).astype(np.float32)
     positions = fit_bodies(positions, bodies)
-    columns: dict[str, int | str] = dict(columns_of(name) or {}) if ntu else {}
-    columns["label"] = int(label)
-    columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.sides.items()}
+    columns: dict[str, int | str] = dict(columns_of(name) or {}) if annotations.ntu else {}
+    columns["label"] = annotations.classes[label]
+    columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.protocols.items()}
     return Recording(name, check_positions(positions, where), columns, where)

@@ -26,30 +26,14 @@ from aimclr_fast.data.readers._base import (
 from aimclr_fast.data.readers._files import Entry, list_entries
 from aimclr_fast.data.readers._names import SBU
 from aimclr_fast.data.readers._text import read_table
-from aimclr_fast.layouts import layout_from_dict
+from aimclr_fast.layouts import get_layout
 
 SUMMARY = "SBU Kinect Interaction: the folder or zips of s01s02/01/001/skeleton_pos.txt"
 CITATION = (
     "K. Yun, J. Honorio, D. Chattopadhyay, T. L. Berg, D. Samaras. Two-person Interaction "
     "Detection Using Body-Pose Features and Multiple Instance Learning. CVPR Workshops 2012."
 )
-LAYOUT = layout_from_dict(
-    {
-        "name": "sbu",
-        "joints": [
-            "head", "neck", "torso", "left_shoulder", "left_elbow", "left_hand", "right_shoulder",
-            "right_elbow", "right_hand", "left_hip", "left_knee", "left_foot", "right_hip",
-            "right_knee", "right_foot",
-        ],
-        "edges": [
-            [0, 1], [2, 1], [3, 1], [4, 3], [5, 4], [6, 1], [7, 6], [8, 7], [9, 2], [10, 9],
-            [11, 10], [12, 2], [13, 12], [14, 13],
-        ],
-        "centre": "neck",
-        "swap": [[3, 6], [4, 7], [5, 8], [9, 12], [10, 13], [11, 14]],
-        "shoulders": ["left_shoulder", "right_shoulder"],
-    }
-)  # fmt: skip
+LAYOUT = get_layout("openni")
 #: The five folds of the data set's authors; each tests in turn.
 FOLDS = (
     ("s01s02", "s03s04", "s05s02", "s06s04"),

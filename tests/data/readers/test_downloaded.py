@@ -142,7 +142,7 @@ def test_pyskl_in_two_dimensions(tmp_path):
     )
     plan, found = read_all("pyskl", file)
     assert (plan.layout.name, plan.rotate) == ("coco", False)
-    assert "2D poses" in plan.notes[0]
+    assert "2D poses" in plan.notes[1]
     x = found[0].positions[..., 0]
     assert not x[2].any()
     assert np.abs(x).max() < 3  # metres, and the joint that was not seen is not at 9999
@@ -159,17 +159,21 @@ def test_pyskl_in_two_dimensions(tmp_path):
     [
         ("text", "no keypoint array"),
         (annotation("", 0, np.ones((1, 5, 25, 3))), "frame_dir"),
+        (annotation(["x"], 0, np.ones((1, 5, 25, 3))), "frame_dir"),
         (annotation("x", -1, np.ones((1, 5, 25, 3))), "label"),
         (annotation("x", None, np.ones((1, 5, 25, 3))), "label"),
         (annotation("x", 0, np.ones((1, 5, 24, 3))), r"expected \[M, T, 25"),
         (annotation("x", 0, np.ones((1, 0, 25, 3))), "empty"),
         (annotation("x", 0, np.full((1, 5, 25, 3), np.nan)), "not finite"),
-        (annotation("x", 0, np.ones((1, 5, 25, 2)), keypoint_score=np.ones((1, 4, 25))), "score"),
+        (
+            annotation("x", 0, np.ones((1, 5, 25, 2)), keypoint_score=np.ones((1, 4, 25))),
+            "2D, while",
+        ),
     ],
 )
 def test_damaged_annotations(tmp_path, entry, reason):
     write_pyskl(tmp_path / "x.pkl", [annotation("good", 0, motion(0, 25, 5)[None]), entry])
-    _, found = read_all("pyskl", tmp_path / "x.pkl")
+    _, found = read_all("pyskl", tmp_path / "x.pkl", layout="ntu-rgb+d")
     assert found[0].name == "good"
     assert len(found) == 2
     import re
@@ -181,7 +185,8 @@ def test_damaged_annotations(tmp_path, entry, reason):
     ("data", "reason"),
     [
         (Evil(), "builtins.print"),
-        ([], "expected a dict"),
+        ([], "expected a list of annotations, or a dict"),
+        (["text"], "expected a list of annotations, or a dict"),
         ({"annotations": []}, "no annotation has"),
         ({"annotations": [annotation("x", 0, np.ones((1, 5, 11, 3)))]}, "11 joints: name"),
         ({"annotations": [annotation("x", 0, np.ones((1, 5, 25, 3)))], "split": 3}, "split"),
