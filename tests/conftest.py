@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ if not torch.cuda.is_available():
 # Tests are small: a second thread costs more than it gives, above all under pytest-xdist.
 torch.set_num_threads(1)
 
+# What a file with tests marked `cuda` holds: the mark, or parameters that carry it.
+HAS_CUDA_TESTS = re.compile(r"\bmark\.cuda\b|^from emulation import", re.MULTILINE)
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -40,3 +43,13 @@ def golden() -> type[Golden]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For `-m "cuda ..."`, import only files with such tests: a machine that measures may lack
+    what the others need.
+    """
+    wanted = config.getoption("markexpr").startswith("cuda")
+    if not wanted or collection_path.is_dir() or collection_path.suffix != ".py":
+        return None
+    return None if HAS_CUDA_TESTS.search(collection_path.read_text(encoding="utf-8")) else True

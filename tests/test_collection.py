@@ -1,0 +1,54 @@
+"""Tests for a GPU are found on machines that have torch and pytest, but not all that users have."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# What parses commands, writes other formats and builds packages: no kernel needs it.
+ABSENT = (
+    *("jsonargparse", "docstring_parser", "typeshed_client"),
+    *("safetensors", "onnx", "onnxscript", "onnxruntime", "build"),
+)
+# A plugin, so that it is there before any conftest.py.
+BLOCK = f"""\
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {ABSENT!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def collected(expression: str, *options: str, **env: str) -> list[str]:
+    """Names of the tests that `-m expression` finds in tests and benchmarks."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
+    done = subprocess.run(
+        [*command, "-m", expression, *options, "tests", "benchmarks"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if "XDIST" not in name} | env,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.findall(r"^\S+::.*$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_gpu_tests_need_few_packages(tmp_path):
+    (tmp_path / "absent_packages.py").write_text(BLOCK)
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    found = collected("cuda", "-p", "absent_packages", PYTHONPATH=path)
+    # By this expression conftest.py does not know that files without such tests can be left out.
+    assert found == collected("not not cuda")
+    assert len(found) > 500
