@@ -34,7 +34,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -92,13 +92,17 @@ def task(name: str, seconds: float, *arguments: str) -> Part:
     return Part(name, seconds, ("benchmarks/gpu_tasks.py", *arguments))
 
 
-def first_run(out: Path, commands: bool) -> list[Part]:
-    """The parts of a first run, what matters most first."""
-    csv = out / "gpu.csv"
+def without_commands(part: Part) -> tuple[str, ...]:
+    """A part's arguments, less the tests that call command lines."""
+    return tuple("cuda and not commands" if each == "cuda" else each for each in part.arguments)
+
+
+def first_run(csv: Path) -> list[Part]:
+    """The parts of a first run, what matters most first; figures go to `csv`."""
+    out = str(csv.parent)
     ops = ("eadm_pool", "queue_contrast", "skeleton_augment")
     # The reference of skeleton_augment takes long, and says little.
     here = f"{PUBLISHED} and not compiled and not (skeleton_augment and reference)"
-    marked = "cuda" if commands else "cuda and not commands"
     workers = str(max(2, min(8, (os.cpu_count() or 2) // 2)))
     return [
         task("environment", 25, "environment"),
@@ -106,19 +110,18 @@ def first_run(out: Path, commands: bool) -> list[Part]:
         Part("launches", 35, pytest("-v", "tests/test_launches.py")),
         Part("smoke", 40, pytest("-v", "-m", "cuda and smoke", "tests")),
         bench("step", 75, ["train_step"], "bf16 and N128 and S1", csv),
-        task("profile-default", 25, "profile", "default", str(out)),
-        task("profile-triton", 25, "profile", "triton", str(out)),
+        task("profile-default", 25, "profile", "default", out),
+        task("profile-triton", 25, "profile", "triton", out),
         bench("ops-bf16", 45, ops, f"bf16 and {here}", csv),
         bench("ops-fp32", 40, ops, f"fp32 and {here}", csv),
         bench("encoder", 25, ["stgcn_block"], "not compiled", csv),
-        Part("tests", 75, pytest("-q", "-m", marked, "-n", workers, "--dist", "loadfile", "tests")),
+        Part("tests", 75, pytest("-q", "-m", "cuda", "-n", workers, "--dist", "loadfile", "tests")),
         sanitizer("memcheck", 90),
     ]
 
 
-def second_run(out: Path, commands: bool) -> list[Part]:
+def second_run(csv: Path) -> list[Part]:
     """What a first run leaves out, compilation last."""
-    csv = out / "gpu_second.csv"
     ops = ("eadm_pool", "queue_contrast", "skeleton_augment")
     compiled = ("stgcn_block", "eadm_pool", "queue_contrast")
     return [
@@ -266,9 +269,14 @@ def main() -> int:
     out = Path(os.environ.get("OUT") or ROOT / "benchmarks" / "results" / "gpu").resolve()
     python = os.environ.get("PYTHON") or sys.executable
     second = os.environ.get("SECOND", "") not in ("", "0")
+    csv = out / ("gpu_second.csv" if second else "gpu.csv")
+    plan = (second_run if second else first_run)(csv)
+    parts = chosen(plan, os.environ.get("PARTS", ""))
     out.mkdir(parents=True, exist_ok=True)
     for name in ("log.txt", "running.log", "status.txt", "profile.txt"):
         (out / name).unlink(missing_ok=True)
+    if csv.exists():  # benchmarks leave out what is in there
+        csv.replace(csv.with_stem(f"{csv.stem}_before"))
     packages = Path(tempfile.mkdtemp())
     env = os.environ | {
         "AIMCLR_EXPECT_GPU": "1",  # what finds none fails, and is not skipped
@@ -285,17 +293,16 @@ def main() -> int:
             said = install(Path(wheels), packages, python)
             check.failed |= said != "ok"
             check.note(f"{'wheels':<16} {said}")
-        commands = can_import(PARSERS, python, env)
-        if not commands:
+        if not can_import(PARSERS, python, env):
             check.note(f"no tests of commands: one of {', '.join(PARSERS)} is missing")
-        plan = (second_run if second else first_run)(out, commands)
-        for part in chosen(plan, os.environ.get("PARTS", "")):
+            parts = [replace(part, arguments=without_commands(part)) for part in parts]
+        for part in parts:
             check.run(part)
     finally:
         shutil.rmtree(packages, ignore_errors=True)
         for left in out.glob("*.tmp"):  # of a process that was killed while it wrote
             left.unlink()
-        show(out / ("gpu_second.csv" if second else "gpu.csv"))
+        show(csv)
         print("\n" + "\n".join(check.lines), flush=True)
     return int(check.failed)
 

@@ -52,3 +52,13 @@ def test_gpu_tests_need_few_packages(tmp_path):
     # By this expression conftest.py does not know that files without such tests can be left out.
     assert found == collected("not not cuda")
     assert len(found) > 500
+
+
+@pytest.mark.slow
+def test_smoke_tests_cover_each_op_and_a_captured_step():
+    found = collected("cuda and smoke")
+    assert 10 <= len(found) <= 30
+    ops = {path.stem for path in (ROOT / "aimclr_fast" / "ops").glob("[!_]*.py")}
+    files = {name.partition("::")[0] for name in found}
+    assert all(any(f"test_{op}" in file for file in files) for op in ops)
+    assert any("test_steps_are_captured" in name for name in found)

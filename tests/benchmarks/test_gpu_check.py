@@ -111,7 +111,7 @@ def test_parts_that_use_all_their_time_leave_their_figures(start, tmp_path):
     said, _ = run.communicate()
     assert time.monotonic() - began < budget + 2
     assert run.returncode == 1, said
-    plan = gpu_check.first_run(tmp_path, True)
+    plan = gpu_check.first_run(tmp_path / "gpu.csv")
     assert list(statuses(tmp_path)) == [part.name for part in plan]
     assert all("FAILED: out of time" in note for note in statuses(tmp_path).values())
     measured = [part for part in plan if "--results" in part.arguments]
@@ -151,6 +151,20 @@ def test_a_part_that_is_not_there_is_refused(start):
     assert "PARTS: there is no stepp; choose from: environment build" in said
 
 
+def test_commands_are_tested_where_they_can_be(tmp_path):
+    (tests,) = gpu_check.chosen(gpu_check.first_run(tmp_path / "gpu.csv"), "tests")
+    assert tests.arguments[tests.arguments.index("-m", 1) + 1] == "cuda"
+    fewer = gpu_check.without_commands(tests)
+    assert fewer[fewer.index("-m", 1) + 1] == "cuda and not commands"
+
+
+def test_figures_of_an_earlier_run_are_kept_apart(start, tmp_path):
+    for _ in range(2):
+        start(585, STUB_QUICK="bench_", PARTS="step").communicate()
+        assert rows(tmp_path) == ["train_step"]
+    assert (tmp_path / OUT / "gpu_before.csv").exists()
+
+
 def test_wheels_are_for_the_run_alone(tmp_path):
     said = gpu_check.install(tmp_path, tmp_path / "into", sys.executable)
     assert said == f"FAILED: no wheels in {tmp_path}"
@@ -160,23 +174,22 @@ def test_wheels_are_for_the_run_alone(tmp_path):
 
 @pytest.mark.parametrize("plan", [gpu_check.first_run, gpu_check.second_run])
 def test_limits_fit_the_whole(plan, tmp_path):
-    parts = plan(tmp_path, False)
+    parts = plan(tmp_path / "gpu.csv")
     assert sum(part.seconds for part in parts) <= gpu_check.WHOLE - 10
     assert {part.name: part.seconds for part in parts}.get("memcheck", 90) >= 90
     for part in parts:
-        assert "not commands" in " ".join(part.arguments) or part.name != "tests"
         for argument in part.arguments:
             if re.match(r"(tests|benchmarks)\b", argument):
                 assert (ROOT / argument).exists(), argument
 
 
 def test_a_first_run_begins_with_what_matters_most(tmp_path):
-    names = [part.name for part in gpu_check.first_run(tmp_path, True)]
+    names = [part.name for part in gpu_check.first_run(tmp_path / "gpu.csv")]
     headline = ["environment", "build", "launches", "smoke", "step"]
     profiles = ["profile-default", "profile-triton"]
     rest = ["ops-bf16", "ops-fp32", "encoder", "tests", "memcheck"]
     assert names == headline + profiles + rest
-    assert gpu_check.second_run(tmp_path, True)[-1].name == "compiled"
+    assert gpu_check.second_run(tmp_path / "gpu.csv")[-1].name == "compiled"
 
 
 BENCHES = [
@@ -215,7 +228,7 @@ def test_the_step_is_timed_with_each_encoder():
 
 @pytest.mark.slow
 def test_parts_choose_the_cases_they_are_named_for(tmp_path):
-    plan = {part.name: part for part in gpu_check.first_run(tmp_path, True)}
+    plan = {part.name: part for part in gpu_check.first_run(tmp_path / "gpu.csv")}
     ours = {
         "N128": ("baseline", "reference", "cpp", "triton", "floor"),
         "N128-K32768-topk1": ("baseline", "reference", "cpp", "triton", "attention", "floor"),

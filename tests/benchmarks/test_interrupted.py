@@ -1,4 +1,4 @@
-"""A benchmark that fails, ends its process or loses the GPU costs no figure, and is not repeated."""
+"""A benchmark that fails, ends its process or loses the GPU costs no figure, and runs once."""
 
 from __future__ import annotations
 
