@@ -51,7 +51,8 @@ def environment() -> bool:
     if not torch.cuda.is_available():
         print("torch sees no CUDA device")
         return False
-    print(torch.cuda.get_device_properties(0))
+    about = torch.cuda.get_device_properties(0)
+    print(f"{about.multi_processor_count} multiprocessors, {about.total_memory >> 20} MB")
     return True
 
 
