@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         refuse = pytest.fail if os.environ.get("AIMCLR_EXPECT_GPU") else pytest.skip
         refuse("needs a CUDA device")
+
+
+_gpu_lost = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """See whether a failure has cost this process the GPU: every later test would fail, too."""
+    global _gpu_lost
+    report = yield
+    if report.failed and torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            _gpu_lost = True
+    return report
+
+
+@pytest.hookimpl(trylast=True)  # the failure is reported
+def pytest_runtest_logfinish() -> None:
+    """End such a process where pytest-xdist replaces it."""
+    if _gpu_lost and "PYTEST_XDIST_WORKER" in os.environ:
+        os._exit(70)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

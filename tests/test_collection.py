@@ -62,3 +62,45 @@ def test_smoke_tests_cover_each_op_and_a_captured_step():
     files = {name.partition("::")[0] for name in found}
     assert all(any(f"test_{op}" in file for file in files) for op in ops)
     assert any("test_steps_are_captured" in name for name in found)
+
+
+# The first test costs its process the GPU; the others fail if they run in that process.
+LOST = """\
+import os, torch, pytest
+
+def test_loses_it():
+    def synchronize():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
+    assert False, "the kernel went wrong"
+
+@pytest.mark.parametrize("n", range(3))
+def test_has_it(n):
+    assert not torch.cuda.is_initialized()
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_lost_the_gpu_is_replaced(tmp_path):
+    (tmp_path / "test_lost.py").write_text(LOST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests"), env.get("PYTHONPATH")]))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "conftest",
+        "-n",
+        "1",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "the kernel went wrong" in done.stdout
+    assert "3 passed" in done.stdout

@@ -87,7 +87,7 @@ def test_a_process_that_lost_the_gpu_ends(conftest, monkeypatch):
     conftest.leave_if_lost("cpu")
     with pytest.raises(pytest.exit.Exception, match="illegal memory access") as ended:
         conftest.leave_if_lost("cuda")
-    assert ended.value.returncode == importlib.import_module("gpu_check").GPU_LOST
+    assert ended.value.returncode not in importlib.import_module("gpu_check").PYTEST_CODES
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     conftest.leave_if_lost("cuda")
 
