@@ -111,11 +111,12 @@ def first_run(csv: Path) -> list[Part]:
     # The reference of skeleton_augment takes long, and says little.
     here = f"{PUBLISHED} and not compiled and not (skeleton_augment and reference)"
     workers = max(2, min(8, (os.cpu_count() or 2) // 2))
+    few = min(4, workers)  # each takes seconds to start
     return [
         task("environment", 25, "environment"),
         task("build", 70, "build"),
-        tests("launches", 35, workers, "-v", "tests/test_launches.py"),
-        tests("smoke", 40, workers, "-v", "-m", "cuda and smoke", "tests"),
+        tests("launches", 35, few, "-v", "tests/test_launches.py"),
+        tests("smoke", 40, few, "-v", "-m", "cuda and smoke", "tests"),
         bench("step", 75, ["train_step"], "bf16 and N128 and S1", csv),
         task("profile-default", 25, "profile", "default", out),
         task("profile-triton", 25, "profile", "triton", out),
