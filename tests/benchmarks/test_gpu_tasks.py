@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 
+import bench_train_step
 import gpu_tasks
+import measure
 import pytest
 import torch
 from harness import cases
@@ -28,6 +30,13 @@ def test_profiles_are_added_to_one_file(tmp_path):
 def test_a_step_needs_no_augmentation():
     """So that Triton's kernels can be compiled while the library is built."""
     gpu_tasks.step_without_library("reference", CASE)
+
+
+@pytest.mark.parametrize("encoder", [None, "cpp"])
+def test_memory_of_a_step_is_that_of_an_eager_one(encoder):
+    step = bench_train_step.package(bench_train_step.Inputs(CASE), encoder)
+    assert step.eager is not None
+    assert measure.extra_bytes(step, "cpu") > 0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
