@@ -60,7 +60,7 @@ def work(case: Case) -> Work:
 BENCH = Bench(
     op="all_ops",
     cases=cases([{"N": 32, **SIZES}, {"N": 128, **SIZES}], "cpu", "fp32")
-    + cases([{"N": n, **SIZES} for n in (32, 128, 512)], "cuda", "fp32", "bf16"),
+    + cases([{"N": n, **SIZES} for n in (128, 32, 512)], "cuda", "bf16", "fp32"),
     inputs=Inputs,
     work=work,
     providers={BASELINE: baseline, "package": package},

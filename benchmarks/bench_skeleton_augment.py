@@ -49,7 +49,7 @@ SHAPE = (3, 50, 25, 2)
 SEQUENCES = 4096
 WORKERS = len(os.sched_getaffinity(0))
 CONFIG = AugmentConfig()
-SIZES = [{"N": n} for n in (32, 128, 512, 4096)]
+SIZES = [{"N": n} for n in (128, 32, 512, 4096)]
 
 
 class Inputs:
@@ -172,7 +172,7 @@ def providers() -> dict[str, Factory]:
 
 BENCH = Bench(
     op="skeleton_augment",
-    cases=cases(SIZES, "cpu", "fp32") + cases(SIZES, "cuda", "fp32", "bf16"),
+    cases=cases(SIZES, "cpu", "fp32") + cases(SIZES, "cuda", "bf16", "fp32"),
     inputs=Inputs,
     work=work,
     providers=providers(),
@@ -217,7 +217,7 @@ def streams_providers() -> dict[str, Factory]:
 
 STREAMS_BENCH = Bench(
     op="skeleton_augment_streams",
-    cases=cases([{"N": 128}], "cpu", "fp32") + cases([{"N": 128}], "cuda", "fp32", "bf16"),
+    cases=cases([{"N": 128}], "cpu", "fp32") + cases([{"N": 128}], "cuda", "bf16", "fp32"),
     inputs=Inputs,
     work=streams_work,
     providers=streams_providers(),

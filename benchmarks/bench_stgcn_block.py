@@ -72,7 +72,7 @@ def work(case: Case) -> Work:
 OURS = compiled_once(backends(op.BACKENDS, lambda inputs: inputs.x, forward, backward), {"N": 128})
 BENCH = Bench(
     op="stgcn_block",
-    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "fp32", "tf32", "bf16"),
+    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "bf16", "fp32", "tf32"),
     inputs=Inputs,
     work=work,
     providers={BASELINE: baseline, **OURS},

@@ -3,14 +3,16 @@
 The baseline is fed by a DataLoader with a worker per core and reads its loss in each step, as
 training scripts do; this package runs its own training loop, which reads losses now and then.
 Published recipe: 16 channels, 256 features, K=32768, top-1. With bf16 both run their encoders
-under autocast. With S=3 joint, motion and bone stream are trained in one step; the baseline trains
-them one after the other. The limit is that of the encoder's products. `step.py` shows it by the
-sequence.
+under autocast. `triton` is this package with the encoder's blocks in Triton. With S=3 joint, motion
+and bone stream are trained in one step; the baseline trains them one after the other. The limit is
+that of the encoder's products. `step.py` shows it by the sequence.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,9 +25,11 @@ from bench_skeleton_augment import LAYOUT, SHAPE, WORKERS
 from bench_stgcn_block import forward_flop
 from harness import BASELINE, Bench, Case, cases
 from limits import Work
-from measure import Step
+from measure import Step, Unavailable
 
 from aimclr_fast.functional import STREAMS
+from aimclr_fast.ops import stgcn_block
+from aimclr_fast.ops._dispatch import explain
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place
@@ -33,7 +37,7 @@ from aimclr_fast.training.placement import place
 SEQUENCES = 1024
 TOPK = 1
 CPU_SIZES = [{"N": 16, "S": 1}, {"N": 16, "S": 3}]  # the baseline takes over a second a step
-GPU_SIZES = [{"N": n, "S": 1} for n in (32, 128, 512, 1024)] + [{"N": 128, "S": 3}]
+GPU_SIZES = [{"N": n, "S": 1} for n in (128, 32, 512, 1024)] + [{"N": 128, "S": 3}]
 
 
 class Inputs:
@@ -66,7 +70,8 @@ def baseline(inputs: Inputs) -> Step:
     return Step(run, calls=WORKERS, host=True, workers=True)
 
 
-def package(inputs: Inputs) -> Step:
+def pretraining(inputs: Inputs, encoder_backend: str | None = None) -> Pretraining:
+    """This package's training loop, on sequences that are on the device."""
     case = inputs.case
     device = torch.device(case.device)
     config = TrainConfig(
@@ -74,10 +79,20 @@ def package(inputs: Inputs) -> Step:
         model=ModelConfig(topk=TOPK),
         optim=OptimConfig(batch_size=case["N"], mining_epoch=1),
         precision=case.precision,
+        encoder_backend=encoder_backend,
     )
     store: Any = SimpleNamespace(layout=LAYOUT)  # all that the loop asks of a store
     placed = place(inputs.data, device, "auto")
-    training = Pretraining(config, store, placed, torch.arange(SEQUENCES), device)
+    return Pretraining(config, store, placed, torch.arange(SEQUENCES), device)
+
+
+def package(inputs: Inputs, encoder_backend: str | None = None) -> Step:
+    if encoder_backend is not None:
+        where = torch.empty(0, device=inputs.case.device)
+        reason = explain(stgcn_block.BACKENDS, where)[encoder_backend]
+        if reason is not None:
+            raise Unavailable(reason)
+    training = pretraining(inputs, encoder_backend)
 
     def steps() -> Iterator[object]:
         while True:
@@ -89,7 +104,15 @@ def package(inputs: Inputs) -> Step:
         for _ in range(WORKERS):  # as many as the baseline
             next(losses)
 
-    return Step(run, calls=WORKERS, host=True, warmup=-(-5 // WORKERS))  # then captured, on a GPU
+    def eager() -> None:
+        if training.graph_why_not is not None:
+            warnings.warn(f"no CUDA graph: {training.graph_why_not}", stacklevel=1)
+        training.use_graphs = False
+        next(losses)
+        training.use_graphs = True
+
+    warmup = -(-5 // WORKERS)  # on a GPU it is captured then
+    return Step(run, calls=WORKERS, host=True, warmup=warmup, eager=eager)
 
 
 def work(case: Case) -> Work:
@@ -102,11 +125,15 @@ def work(case: Case) -> Work:
 
 BENCH = Bench(
     op="train_step",
-    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "fp32", "tf32", "bf16"),
+    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "bf16", "fp32", "tf32"),
     inputs=Inputs,
     work=work,
-    providers={BASELINE: baseline, "package": package},
-    package=("package",),
+    providers={
+        "package": package,
+        "triton": partial(package, encoder_backend="triton"),
+        BASELINE: baseline,
+    },
+    package=("package", "triton"),
 )
 
 

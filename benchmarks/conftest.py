@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -25,7 +27,9 @@ from measure import (
 )
 from results import Row
 
-ROWS = pytest.StashKey[list[Row]]()
+ROWS = pytest.StashKey[dict[tuple[str, ...], Row]]()
+BEFORE = pytest.StashKey[set[tuple[str, ...]]]()
+GPU_LOST = 70  # exit code: an error that this process cannot use the GPU after
 Compare = Callable[[Bench, Case, str], None]
 
 
@@ -34,27 +38,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", metavar="NAME", help="write benchmarks/results/NAME.csv")
     group.addoption("--results-dir", default=results.FOLDER, type=results.Path)
     group.addoption(
+        "--add",
+        action="store_true",
+        help="keep what the results have, and run only the cases that they lack",
+    )
+    group.addoption(
         "--budget", type=float, default=2.0, help="seconds to time a provider (%default)"
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[ROWS] = []
+    config.stash[ROWS] = {}
+    path = results_file(config)
+    there = results.read(path) if config.getoption("--add") and path and path.exists() else []
+    config.stash[BEFORE] = {results.key(row) for row in there}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+        refuse = pytest.fail if os.environ.get("AIMCLR_EXPECT_GPU") else pytest.skip
+        refuse("needs a CUDA device")
+
+
+def results_file(config: pytest.Config) -> results.Path | None:
+    name = config.getoption("--results")
+    return config.getoption("--results-dir") / f"{name}.csv" if name else None
 
 
 def keep(config: pytest.Config, row: Row) -> None:
-    """Add a row and write all so far, so that a run that is cut off leaves what it measured."""
-    rows, name = config.stash[ROWS], config.getoption("--results")
-    rows.append(row)
-    if name:
-        devices = sorted({each.device for each in rows})
+    """Add a row, or replace it, and write all, so that a run that is cut off leaves what it has."""
+    rows, path = config.stash[ROWS], results_file(config)
+    rows[results.key(vars(row))] = row
+    if path:
+        devices = sorted({each.device for each in rows.values()})
         limits_of = [limit for device in devices for limit in limit_rows(device)]
-        results.write(config.getoption("--results-dir") / f"{name}.csv", limits_of + rows)
+        write = results.add if config.getoption("--add") else results.write
+        write(path, [*limits_of, *rows.values()])
 
 
 def limit_rows(device: str) -> list[Row]:
@@ -72,8 +91,6 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
     """Times a provider of a case in turns with the baseline, and keeps a row of it."""
 
     def run(bench: Bench, case: Case, provider: str) -> None:
-        limits.measure(case.device)  # before, as it sets precisions, too
-        limits.set_precision(case.precision)
         benchmark.group = f"{bench.op} {case}"
         row = Row(
             bench.op,
@@ -83,28 +100,54 @@ def compare(benchmark: Any, request: pytest.FixtureRequest) -> Compare:
             provider,
             package=int(provider in bench.package),
         )
-        budget = request.config.getoption("--budget")
+        config = request.config
+        if results.key(vars(row)) in config.stash[BEFORE]:
+            pytest.skip("in the results already")
         try:
-            row = timed(benchmark, bench, case, provider, row, budget)
+            limits.measure(case.device)  # before, as it sets precisions, too
+            limits.set_precision(case.precision)
+            row = timed(benchmark, bench, case, provider, row, config)
         except Unavailable as reason:
             pytest.skip(str(reason))
         except torch.OutOfMemoryError:
-            keep(request.config, replace(row, status="out of memory"))
+            keep(config, replace(row, status="out of memory"))
             pytest.skip("out of memory")
+        except Exception:
+            leave_if_lost(case.device)
+            keep(config, replace(row, status="failed"))
+            raise
         finally:
             limits.set_precision("fp32")
             gc.collect()
-            if case.device == "cuda":
-                torch.cuda.empty_cache()
+        if case.device == "cuda":
+            torch.cuda.empty_cache()
         benchmark.extra_info.update(results.asdict(row))
-        keep(request.config, row)
+        keep(config, row)
 
     return run
 
 
-def timed(benchmark: Any, bench: Bench, case: Case, provider: str, row: Row, budget: float) -> Row:
+def leave_if_lost(device: str) -> None:
+    """End the session if no later case can run either, so that another one can begin at once."""
+    if device == "cuda":
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            pytest.exit(f"{traceback.format_exc()}the GPU is lost to this process", GPU_LOST)
+
+
+def timed(
+    benchmark: Any,
+    bench: Bench,
+    case: Case,
+    provider: str,
+    row: Row,
+    config: pytest.Config,
+) -> Row:
+    budget = config.getoption("--budget")
     inputs = bench.inputs(case)
     step = bench.step(provider, case, inputs)
+    keep(config, replace(row, status=results.BEGUN))
     run = warmed_up(step, case.device)
     partner = baseline_of(bench, case, provider, inputs)
     beside = synchronised(partner, case.device) if partner else None

@@ -10,12 +10,12 @@ import pytest
 import torch
 from limits import DTYPES, Work
 from measure import Step, Unavailable
+from results import BASELINE as BASELINE
+from results import FLOOR as FLOOR
 
 from aimclr_fast.ops._dispatch import REFERENCE, Backend, explain
 
-BASELINE = "baseline"
 COMPILED = "compiled"
-FLOOR = "floor"  # the copy or matrix product that no implementation can do without
 
 Factory = Callable[[Any], Step]
 
@@ -58,7 +58,11 @@ class Bench:
     package: tuple[str, ...] = field(default=())  # the providers that are this package's
 
     def parametrize(self) -> pytest.MarkDecorator:
-        """Providers of a case follow each other."""
+        """Providers of a case follow each other, but what is compiled comes after all others, since
+        compiling takes longer than timing.
+        """
+        pairs = [(case, provider) for case in self.cases for provider in self.providers]
+        pairs.sort(key=lambda pair: pair[1] == COMPILED)
         return pytest.mark.parametrize(
             ("case", "provider"),
             [
@@ -68,8 +72,7 @@ class Bench:
                     id=f"{case}-{provider}",
                     marks=[pytest.mark.cuda] if case.device == "cuda" else [],
                 )
-                for case in self.cases
-                for provider in self.providers
+                for case, provider in pairs
             ],
         )
 

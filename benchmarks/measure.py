@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from limits import events
 
 from aimclr_fast.training.graph import capture
 
@@ -34,6 +35,7 @@ class Step:
         host: works on the host, too, so that only wall time counts.
         workers: has worker processes, whose memory cannot be seen from here.
         warmup: runs before it is as fast as it gets.
+        eager: does the same work without a graph of its own, whose memory torch does not count.
     """
 
     run: Callable[[], object]
@@ -42,6 +44,7 @@ class Step:
     host: bool = False
     workers: bool = False
     warmup: int = 1
+    eager: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,8 @@ def gpu_timings(steps: Sequence[Step], budget: float) -> list[Timing]:
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(rounds):
         for run, into in zip(runs, times, strict=True):
-            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             flush.zero_()
-            before.record()
-            run()
-            after.record()
-            after.synchronize()
-            into.append(before.elapsed_time(after) / 1e3)
+            into.append(events(run))
     return [
         Timing.of(into, step.calls, "graph" if replay else "events")
         for into, step, replay in zip(times, steps, replays, strict=True)
@@ -136,16 +134,16 @@ def extra_bytes(step: Step, device: str) -> int | None:
     """Memory that a step needs beyond what was there before, at its peak.
 
     On a GPU what torch allocates. On the CPU the growth of the process's resident memory, whoever
-    allocated it; None where Linux does not tell, or where
-    workers allocate.
+    allocated it; None where Linux does not tell, or where workers allocate.
     """
+    run = step.eager or step.run
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        step.run()
+        run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     if step.workers:
@@ -155,7 +153,7 @@ def extra_bytes(step: Step, device: str) -> int | None:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before = _status("VmRSS")
-        step.run()
+        run()
         return max(0, _status("VmHWM") - before)
     except (OSError, AttributeError):
         return None

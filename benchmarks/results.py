@@ -16,11 +16,12 @@ from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
-import numpy
-import torch
-
 FOLDER = Path(__file__).parent / "results"
+BASELINE = "baseline"
+FLOOR = "floor"  # the copy or matrix product that no implementation can do without
 LIMITS = "limits"  # the op of rows that hold the hardware's limits
+BEGUN = "did not finish"  # the status of a case while it runs, and of one that ended the process
+KEY = ("op", "device", "precision", "case", "provider")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Row:
         case: sizes.
         provider: who computed it.
         package: 1 where that is this package.
-        status: "ok", or what went wrong.
+        status: "ok", or what went wrong; BEGUN while it runs.
         ms: milliseconds, on a GPU by its own clock where `how` is not "wall".
         low_ms, high_ms: quartiles.
         how: "wall", "graph" (replayed) or "events" (launched).
@@ -86,6 +87,9 @@ class Machine:
 
 @lru_cache
 def this_machine() -> Machine:
+    import numpy  # here, since what joins files and makes tables needs neither
+    import torch
+
     return Machine(
         cpu=_cpu_name(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else "",
@@ -101,11 +105,32 @@ def this_machine() -> Machine:
 
 def write(path: Path, rows: Iterable[Row]) -> None:
     """All rows of a run as one CSV file, whole or not at all."""
-    machine = asdict(this_machine())
-    _write_rows(path, ({k: _cell(v) for k, v in (asdict(r) | machine).items()} for r in rows))
+    write_cells(path, map(cells, rows))
 
 
-def _write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+def add(path: Path, rows: Iterable[Row]) -> None:
+    """Put rows into a file that may have some, in place of those for the same thing.
+
+    Of a limit, the first row is kept: each process of a run measures it.
+    """
+    found = {key(row): row for row in (read(path) if path.exists() else ())}
+    for row in map(cells, rows):
+        if row["op"] != LIMITS or key(row) not in found:
+            found[key(row)] = row
+    write_cells(path, found.values())
+
+
+def cells(row: Row) -> dict[str, str]:
+    """A row and its machine as they are written."""
+    return {name: _cell(value) for name, value in (asdict(row) | asdict(this_machine())).items()}
+
+
+def key(row: Mapping[str, str]) -> tuple[str, ...]:
+    """What a row is for."""
+    return tuple(row[name] for name in KEY)
+
+
+def write_cells(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -122,17 +147,20 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def join(paths: Iterable[Path], into: Path) -> None:
-    """Several files as one; of rows for the same thing, such as a limit, the first is kept."""
+    """Several files as one; of rows for the same thing, such as a limit, the first that was timed
+    is kept.
+    """
     found: dict[tuple[str, ...], dict[str, str]] = {}
-    for path in paths:
-        for row in read(path):
-            key = tuple(row[name] for name in ("op", "device", "precision", "case", "provider"))
-            found.setdefault(key, row)
-    _write_rows(into, found.values())
+    for row in (row for path in paths for row in read(path)):
+        if key(row) not in found or (row["ms"] and not found[key(row)]["ms"]):
+            found[key(row)] = row
+    write_cells(into, found.values())
 
 
-def _cell(value: object) -> object:
-    return f"{value:.5g}" if isinstance(value, float) else value
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _cpu_name() -> str:

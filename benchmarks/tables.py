@@ -17,8 +17,7 @@ import sys
 from pathlib import Path
 
 import results
-from harness import BASELINE, FLOOR
-from results import LIMITS
+from results import BASELINE, FLOOR, LIMITS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "baseline" / "README.md"]
@@ -60,6 +59,7 @@ def times_table(rows: Rows) -> list[str]:
     providers = ordered(row["provider"] for row in rows)
     precisions = ordered(row["precision"] for row in rows)
     keys = ordered((row["precision"], row["case"]) for row in rows)
+    keys.sort(key=lambda key: (precisions.index(key[0]), batch_size(key[1])))
     compared = any(row["package"] == "1" for row in rows)
     header = ["case", *providers]
     if compared:
@@ -141,10 +141,16 @@ def markdown(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def batch_size(case: str) -> int:
+    """The number after N, by which cases are sorted: they are measured in another order."""
+    found = re.match(r"N(\d+)", case)
+    return int(found[1]) if found else 0
+
+
 def ordered(values) -> list:
-    """Each once, in the order of appearance; the floor last."""
-    seen = list(dict.fromkeys(values))
-    return [v for v in seen if v != FLOOR] + [v for v in seen if v == FLOOR]
+    """Each once, in the order of appearance; the baseline first and the floor last."""
+    places = {BASELINE: 0, FLOOR: 2}
+    return sorted(dict.fromkeys(values), key=lambda value: places.get(value, 1))
 
 
 def show(name: str) -> None:

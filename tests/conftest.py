@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ if not torch.cuda.is_available():
 # Tests are small: a second thread costs more than it gives, above all under pytest-xdist.
 torch.set_num_threads(1)
 
+# What a file with tests marked `cuda` holds: the mark, or parameters that carry it.
+HAS_CUDA_TESTS = re.compile(r"\bmark\.cuda\b|^from emulation import", re.MULTILINE)
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -39,4 +43,60 @@ def golden() -> type[Golden]:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
+        refuse = pytest.fail if os.environ.get("AIMCLR_EXPECT_GPU") else pytest.skip
+        refuse("needs a CUDA device")
+
+
+_gpu_lost = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """See whether a failure has cost this process the GPU: every later test would fail, too."""
+    global _gpu_lost
+    report = yield
+    if report.failed and torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            _gpu_lost = True
+    return report
+
+
+@pytest.hookimpl(trylast=True)  # the failure is reported
+def pytest_runtest_logfinish() -> None:
+    """End such a process where pytest-xdist replaces it."""
+    if _gpu_lost and "PYTEST_XDIST_WORKER" in os.environ:
+        os._exit(70)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For `-m "cuda ..."`, import only files with such tests: a machine that measures may lack
+    what the others need.
+    """
+    wanted = config.getoption("markexpr").startswith("cuda")
+    if not wanted or collection_path.is_dir() or collection_path.suffix != ".py":
+        return None
+    return None if HAS_CUDA_TESTS.search(collection_path.read_text(encoding="utf-8")) else True
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--few",
+        type=int,
+        metavar="N",
+        help="run each test with at most N of its parameters, spread over them",
+    )
+
+
+@pytest.hookimpl(trylast=True)  # of those that -m and -k leave
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    few = config.getoption("few")
+    if not few:
+        return
+    functions: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    kept = {id(of[place * len(of) // few]) for of in functions.values() for place in range(few)}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
+    items[:] = [item for item in items if id(item) in kept]

@@ -1,35 +1,24 @@
 """The evaluation command, end to end on a small store, and its errors."""
-# ruff: noqa: E402
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
-import numpy as np
 import pytest
 import torch
-
-for library in ("jsonargparse", "rich", "sklearn", "scipy", "matplotlib"):
-    pytest.importorskip(library, reason="machines that measure have torch alone")
-
 from rich.console import Console
+from small_data import CLASSES, write_evaluated
 
-from aimclr_fast.data import open_embedded, resolve_store, write_store
+from aimclr_fast.data import resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluate import command_line
 from aimclr_fast.evaluation.head_file import read_head
-from aimclr_fast.evaluation.models import encoder_from, fresh_encoder
+from aimclr_fast.evaluation.models import encoder_from
 from aimclr_fast.evaluation.problem import open_problem
 from aimclr_fast.evaluation.results import read_results
 from aimclr_fast.evaluation.session import Options, Session, open_sources
 from aimclr_fast.evaluation.transfer import TransferConfig
-from aimclr_fast.layouts import get_layout
-from aimclr_fast.nn import AimCLR
-from aimclr_fast.training.checkpoint import save_checkpoint
-from aimclr_fast.training.config import DataConfig, ModelConfig, TrainConfig
 
-CLASSES = 4
 # Two epochs of everything: what is measured is tested elsewhere.
 QUICK = {
     "linear": ["--epochs", "2"],
@@ -42,57 +31,11 @@ QUICK = {
 }
 
 
-def save_model(path, streams, *, layout="ui-prmd", seed=0):
-    config = TrainConfig(
-        data=DataConfig(frame_step=2, stream=streams[0]),
-        model=ModelConfig(channels=4, features=8, embedding=4, queue_size=8),
-        seed=seed,
-    )
-    models = {}
-    for place, stream in enumerate(streams):
-        made = fresh_encoder(dataclasses.asdict(config.model), get_layout(layout), seed=place + 1)
-        models[stream] = AimCLR(made, embedding=4, queue_size=8)
-    save_checkpoint(
-        path,
-        models=models,
-        optimizers={},
-        config=config,
-        layout=get_layout(layout).to_dict(),
-        epoch=3,
-        step=9,
-    )
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """Stores of a few sequences, with and without labels, and checkpoints."""
     folder = tmp_path_factory.mktemp("evaluate")
-    full = open_embedded("ui_prmd")
-    subject, label = full.samples["subject"], full.samples["label"]
-    rows = np.concatenate(
-        [
-            np.flatnonzero((subject == s) & (label == c))[:3]
-            for s in range(1, 5)
-            for c in range(CLASSES)
-        ]
-    )
-    positions = np.array(full.positions)[rows][:, :, ::5]
-    samples = {name: full.samples[name][rows] for name in ("name", "label", "subject")}
-    classes = full.class_names[:CLASSES]
-    three = {"column": "subject", "train": [1, 2], "val": [3], "test": [4]}
-    write_store(
-        folder / "store", positions, samples, layout=full.layout, classes=classes,
-        protocols={"three": three},
-    )  # fmt: skip
-    write_store(folder / "blind", positions, {"name": samples["name"]}, layout=full.layout)
-    kinect = np.random.default_rng(0).normal(size=(48, 3, 10, 20, 1))
-    write_store(folder / "other", kinect, samples, layout="kinect-v1", classes=classes)
-    save_model(folder / "joint.pt", ["joint"])
-    save_model(folder / "joint1.pt", ["joint"], seed=1)
-    save_model(folder / "bone.pt", ["bone"])
-    save_model(folder / "three.pt", ["joint", "motion", "bone"])
-    save_model(folder / "coco.pt", ["joint"], layout="coco")
-    torch.save({"weights": 1}, folder / "odd.pt")
+    write_evaluated(folder)
     return folder
 
 
@@ -277,12 +220,6 @@ def test_table_of_several_runs(run, tmp_path, capsys):
     assert " ± " in shown
     command_line(["table", str(tmp_path / "out" / "results.json"), "--format", "latex"])
     assert r"\bottomrule" in capsys.readouterr().out
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("protocol", ["knn", "linear", "finetune", "semi", "retrieval", "figures"])
-def test_on_a_gpu(run, protocol):
-    assert run(protocol, "joint.pt", "--device", "cuda")["device"] == "cuda"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,78 @@ def test_readme_is_up_to_date():
     command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+STEP = {"op": "train_step", "device": "cuda", "precision": "bf16"}
+GPU_ROWS = [
+    Row("limits", "cuda", "", "copy", "torch", rate=4.3e12),
+    Row("limits", "cuda", "bf16", "matmul", "torch", rate=7.9e14),
+    Row(**STEP, case="N128-S1", provider="package", package=1, ms=25.0, baseline_ms=60.0,
+        speedup=2.4, share=0.05, extra_mb=2500.0, how="wall"),
+    Row(**STEP, case="N128-S1", provider="triton", package=1, ms=12.5, baseline_ms=61.0,
+        speedup=4.88, share=0.1, extra_mb=900.0, how="wall"),
+    Row(**STEP, case="N128-S1", provider="baseline", ms=60.5, extra_mb=4200.0, how="wall"),
+    Row(**STEP, case="N32-S1", provider="package", package=1, ms=9.0),
+    Row(**STEP, case="N1024-S1", provider="package", package=1, status="out of memory"),
+    Row(**STEP, case="N1024-S1", provider="triton", package=1, status=results.BEGUN),
+    Row(**{**STEP, "precision": "fp32"}, case="N128-S1", provider="package", package=1, ms=50.0),
+]  # fmt: skip
+GPU_MACHINE = results.Machine(
+    cpu="Some Xeon, 16 cores",
+    gpu="NVIDIA H100",
+    threads=16,
+    python="3.12.3",
+    torch="2.11.0+cu130",
+    triton="3.6.0",
+    numpy="2.5.2",
+    commit="abc1234",
+    date="2026-12-01",
+)
+
+
+def test_a_gpu_run_of_several_processes_fills_its_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "this_machine", lambda: GPU_MACHINE)
+    path = tmp_path / "gpu.csv"
+    results.add(path, [*GPU_ROWS[:2], replace(GPU_ROWS[2], ms=None, status=results.BEGUN)])
+    results.add(path, [replace(GPU_ROWS[0], rate=1.0), *GPU_ROWS[2:]])
+    rows = results.read(path)
+    assert len(rows) == len(GPU_ROWS)
+    assert rows[0]["rate"] == "4.3e+12"  # each process measures it; the first stays
+    assert (rows[2]["ms"], rows[2]["status"]) == ("25", "ok")
+    assert {row["gpu"] for row in rows} == {"NVIDIA H100"}
+
+    page = "".join(
+        f"<!-- table:gpu/{name} -->\n<!-- /table -->\n"
+        for name in ("limits", "train_step:bf16", "train_step:fp32")
+    )
+    text = tables.render(page, tmp_path)
+    assert "| cuda: copy, read + written | 4,300 GB/s |" in text
+    assert "| cuda: matrix product, bf16 | 790 TFLOP/s |" in text
+    assert (
+        "| case | baseline | package | triton | speed-up | of the limit | extra memory |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| N32, S1 |  | **9** |  |  |  |  |\n"
+        "| N128, S1 | 61 | 25 | **12.5** | 4.88× | 10 % | 4.2 GB → 900 MB |\n"
+        "| N1024, S1 |  | out of memory | did not finish |  |  |  |\n"
+    ) in text
+    machine = "NVIDIA H100, Some Xeon, 16 cores; torch 2.11.0+cu130, Triton 3.6.0, Python 3.12.3"
+    assert f"milliseconds on {machine}, commit abc1234, 2026-12-01." in text
+    assert tables.render(text, tmp_path) == text
+
+
+def test_of_joined_runs_what_was_timed_is_kept(tmp_path):
+    failed = replace(GPU_ROWS[2], ms=None, status=results.BEGUN)
+    results.write(tmp_path / "gpu.csv", [GPU_ROWS[0], failed])
+    results.write(tmp_path / "gpu_second.csv", [replace(GPU_ROWS[0], rate=1.0), GPU_ROWS[2]])
+    results.join(sorted(tmp_path.glob("*.csv")), tmp_path / "all.csv")
+    limit, step = results.read(tmp_path / "all.csv")
+    assert (limit["rate"], step["ms"]) == ("4.3e+12", "25")
+
+
+def test_tables_need_no_torch():
+    """So that they are made at once after a run, and where only the results are."""
+    code = "import sys; sys.modules.update(torch=None, numpy=None); import tables"
+    folder = ROOT / "benchmarks"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          cwd=folder, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr

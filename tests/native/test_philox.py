@@ -21,6 +21,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("backend", "device"), COMPILED)
+@pytest.mark.smoke
 def test_known_answer(backend, device):
     counter = torch.tensor([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], device=device)
     out = philox4x32(counter, KEY, backend)

@@ -104,6 +104,7 @@ def test_settings_of_the_chain(runner, crop_ratio, taps, normalize):  # noqa: F8
 
 
 @on_runners
+@pytest.mark.smoke
 def test_the_authors_numbers(runner, golden):  # noqa: F811
     g = golden("augment")
     params = AugmentParams(

@@ -144,6 +144,7 @@ def test_the_cases_drop_some_joints_and_some_elements():
 
 
 @pytest.mark.parametrize("keep_prob", [0.7, 0.9])
+@pytest.mark.smoke
 def test_values_and_gradient_are_the_authors(place, keep_prob, golden):
     backend, device = place
     g = golden("eadm")

@@ -199,6 +199,7 @@ def test_the_real_size(dtype, memory_format):
 
 
 @pytest.mark.cuda
+@pytest.mark.smoke
 def test_runs_on_the_current_stream_and_in_a_graph():
     torch.manual_seed(0)
     x = torch.randn(4, 32, 13, 25, device="cuda", requires_grad=True)

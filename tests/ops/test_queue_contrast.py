@@ -219,6 +219,7 @@ def test_real_sizes(dtype, precision, n, k, d, topk):
 
 
 @pytest.mark.parametrize("topk", [0, 1, 5])
+@pytest.mark.smoke
 def test_the_authors_numbers(exact, golden, topk):
     g = golden("contrast").tree(f"topk{topk}/")
     inputs = Inputs(*(g[name] for name in (*ROWS, "key", "queue"))).to(exact.device)

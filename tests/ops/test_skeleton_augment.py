@@ -353,6 +353,7 @@ def test_sequences_that_do_not_fit_shared_memory(shape):
 
 
 @pytest.mark.cuda
+@pytest.mark.smoke
 def test_runs_on_the_current_stream_and_in_a_graph():
     data, index = make_data(50, 25, 2).cuda(), make_index(128).cuda()
     arguments = {"layout": "ntu-rgb+d", "config": MIXED, "seed": 1, "backend": "cuda"}

@@ -78,6 +78,7 @@ def test_equals_the_reference_in_float64(case, device):
     ids=str,
     indirect=["device"],
 )
+@pytest.mark.smoke
 def test_half_precision_errs_no_more_than_the_reference(dtype, device):
     """Rounded maps turn the sign of some elements at a ReLU: each differs by more than rounding."""
     case = Case(2, 16, 24, 5, 20, taps=5, residual="convolution")

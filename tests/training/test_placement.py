@@ -135,6 +135,7 @@ def test_host_memory_trains_like_the_gpus_own(store, where):
 
 
 @pytest.mark.cuda
+@pytest.mark.smoke
 def test_a_graphed_step_is_the_same_step(store):
     device = torch.device("cuda")
     runs = [
@@ -144,6 +145,7 @@ def test_a_graphed_step_is_the_same_step(store):
 
 
 @pytest.mark.cuda
+@pytest.mark.smoke
 def test_steps_are_captured(store):
     device = torch.device("cuda")
     config = TrainConfig(

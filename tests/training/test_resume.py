@@ -10,14 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
+from small_data import SPOILED, write_tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from aimclr_fast.data import open_embedded, write_store
-from aimclr_fast.data.store import sha256
 from aimclr_fast.train import command_line
 from aimclr_fast.training import pretrain, run_folder
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
@@ -35,36 +33,11 @@ save_every: 1
 threads: 1
 """
 STEPS = 2 * 3
-SPOILT = 1
 MACHINE = {"steps_per_second", "memory_mb"}
 
 
 class KilledError(BaseException):
     """Stands for SIGKILL: nothing gets to save."""
-
-
-def write_tiny(folder: Path, spoil: bool = False) -> None:
-    full = open_embedded("ui_prmd")
-    rows = np.arange(0, len(full), 41)
-    positions = np.array(full.positions)[rows][:, :, ::6].astype(np.float32) / 1000
-    write_store(
-        folder,
-        positions,
-        {name: column[rows] for name, column in full.samples.items()},
-        layout=full.layout,
-        classes=full.class_names,
-        protocols={},
-        source="test",
-        licence="test",
-        citation="test",
-    )
-    if spoil:  # a training sample, seen once an epoch; the writer itself refuses such values
-        file, meta = folder / "positions.npy", folder / "meta.json"
-        positions[SPOILT, 0, 0, 0, 0] = np.nan
-        np.save(file, positions)
-        about = json.loads(meta.read_text())
-        about["checksums"][file.name] = sha256(file)
-        meta.write_text(json.dumps(about))
 
 
 @pytest.fixture(scope="module")
@@ -308,20 +281,7 @@ def test_a_sample_that_is_not_finite_is_skipped_or_named(tiny, capsys):
     options = ("--config", "tiny.yaml", "--data.store", "spoilt", "--max_skipped", "1")
     error = refused(capsys, *options, "--output", "named")
     assert "since their info_nce, d3m_extreme, d3m_dropped, gradient became nan or inf" in error
-    assert f"samples {SPOILT} hold coordinates that are not finite" in error
-
-
-@pytest.mark.cuda
-@pytest.mark.parametrize("graph", ["true", "false"])
-def test_a_gpu_skips_on_its_own(tiny, graph):
-    options = ("--data.store", "spoilt", "--device", "cuda", "--optim.epochs", "6")
-    train(f"gpu-{graph}", *options, "--cuda_graph", graph)
-    skipped = int(read_metrics(Path(f"gpu-{graph}"))[-1]["skipped"])
-    assert 2 <= skipped <= 6  # an epoch leaves some samples out
-    state = load_checkpoint(f"gpu-{graph}/checkpoint.pt")
-    tensors = state["models"]["joint"].values()
-    assert all(tensor.isfinite().all() for tensor in tensors)
-    assert int(state["models"]["joint"]["queue_ptr"]) == (6 * 3 - skipped) * 8 % 32
+    assert f"samples {SPOILED} hold coordinates that are not finite" in error
 
 
 def without_none(fields):

@@ -1,0 +1,48 @@
+"""Protocols on a GPU, called as functions: what parses commands need not be installed there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from small_data import write_evaluated
+
+from aimclr_fast.evaluation.figures import FigureConfig
+from aimclr_fast.evaluation.gallery import draw_figures
+from aimclr_fast.evaluation.protocols import CONFIGS
+from aimclr_fast.evaluation.run import evaluate_checkpoints
+from aimclr_fast.evaluation.session import Options
+
+
+def quick(protocol: str) -> Any:
+    """A configuration of few epochs and draws."""
+    if protocol == "figures":
+        default = FigureConfig()
+        linear = replace(default.linear, epochs=2)
+        return replace(default, linear=linear, labels=[2, 4], draws=1, samples=20)
+    config = CONFIGS[protocol]()
+    if protocol == "knn":
+        return replace(config, k=[1, 3])
+    if protocol == "semi":
+        tuning = replace(config.finetune, epochs=1)
+        return replace(config, labels=[2], draws=2, finetune=tuning)
+    return replace(config, epochs=1) if hasattr(config, "epochs") else config
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("protocol", ["knn", "linear", "finetune", "semi", "retrieval", "figures"])
+def test_protocols(protocol, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_evaluated(tmp_path)
+    options = Options(
+        data="store", protocol="odd-even", device="cuda", output="out", csv="results.csv", threads=1
+    )
+    console = Console(quiet=True)
+    if protocol == "figures":
+        draw_figures(["joint.pt"], options, quick(protocol), console)
+    else:
+        evaluate_checkpoints(protocol, ["joint.pt"], options, quick(protocol), console)
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["device"] == "cuda"
