@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,11 @@ def read_file(path: str | Path, map_location: str = "cpu") -> Any:
         _check_sizes(state)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if object_ := re.search(r"GLOBAL (\S+)", str(error)):
+            reason = (
+                f"it holds {object_[1]}, and only tensors and plain containers are read, since "
+                "others can run code; have the state dict saved by itself"
+            )
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
     return state
 
