@@ -161,7 +161,8 @@ _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 @contextmanager
 def _sizes_free() -> Iterator[None]:
     """Let what is traced hold where a size is one: of a few frames, strides leave one."""
-    with tracing.patch(backed_size_oblivious=True) if FREE else nullcontext():
+    patch: Any = getattr(tracing, "patch", None)
+    with patch(backed_size_oblivious=True) if FREE else nullcontext():
         yield
 
 

@@ -195,7 +195,7 @@ def _words(prefix: str) -> set[str]:
 
 def _prefixes(state: Mapping[str, Any]) -> list[str]:
     """What stands before the names of each encoder, key encoders' too; "" for a bare one."""
-    found = {}
+    found: dict[str, None] = {}
     for name in state:
         match = _INSIDE.search(name)
         if match and match[1].startswith(_ANCHOR):
