@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
 import logging
 import sys
 import warnings
@@ -125,7 +126,9 @@ def _torch(model: EmbeddingModel, file: Path) -> Run:
     example, dynamic = _example(model)
     with _sizes_free():
         program = torch.export.export(model, example, dynamic_shapes=dynamic)
-    torch.export.save(program, file, extra_files={"aimclr_fast.json": describe(model)})
+    memory = io.BytesIO()  # torch's own writer answers a full disk with an abort
+    torch.export.save(program, memory, extra_files={"aimclr_fast.json": describe(model)})
+    file.write_bytes(memory.getbuffer())
     again = torch.export.load(file).module()
     return lambda x: _as_list(again(x))
 

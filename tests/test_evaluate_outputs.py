@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
+import signal
 import tempfile
 
 import numpy as np
 import pytest
+import torch
 
 for library in ("jsonargparse", "rich", "sklearn", "scipy", "matplotlib"):
     pytest.importorskip(library, reason="machines that measure have torch alone")
@@ -17,6 +21,7 @@ from rich.console import Console
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.evaluate import command_line
 from aimclr_fast.evaluation import session
+from aimclr_fast.evaluation.head_file import save_head
 from aimclr_fast.evaluation.problem import Problem
 from aimclr_fast.evaluation.protocols import KnnConfig
 from aimclr_fast.evaluation.results import read_results, save_results
@@ -111,6 +116,24 @@ def test_a_csv_that_was_changed_meanwhile_is_named(place, tmp_path, monkeypatch,
     assert f"not written: {csv}: has other columns" in error
     assert f"the numbers are in {tmp_path / 'out' / 'results.json'}" in error
     assert len(read_results([tmp_path / "out" / "results.json"])) == 1
+
+
+def test_a_full_disk_does_not_end_the_process(tmp_path):
+    """As torch's own writer of files does."""
+
+    def write():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+        tensors = {"weight": torch.zeros(9, 99), "bias": torch.zeros(9)}
+        about = {"stream": "joint", "checkpoint_sha256": ""}
+        with pytest.raises(OSError, match="File too large"):
+            save_head(tmp_path / "head.pt", tensors, ["c"] * 9, **about)
+
+    process = multiprocessing.get_context("fork").Process(target=write)
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_classifier_that_cannot_be_saved_costs_no_number(place, tmp_path, monkeypatch, capsys):

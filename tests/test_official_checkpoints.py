@@ -58,6 +58,7 @@ NAMINGS = {
         {"joint": "encoder_q_j", "motion": "encoder_q_m", "bone": "encoder_q_b"},
         {"joint": "encoder_k_j", "motion": "encoder_k_m", "bone": "encoder_k_b"},
     ),
+    "a key's word around": (named("target.encoder_q_{}", None), named("target.encoder_k_{}", None)),
     "words": (named("student.{}", None), named("teacher.{}", None)),
 }
 WRAPPINGS = {
@@ -79,8 +80,10 @@ def weight_of(encoder):
     return encoder.model.encoder.backbone.state_dict()["blocks.3.temporal.weight"]
 
 
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
-@pytest.mark.parametrize("naming", NAMINGS)
+@pytest.mark.parametrize(
+    ("naming", "wrapping"),
+    [*((naming, "as it is") for naming in NAMINGS), *(("suffix", one) for one in WRAPPINGS)],
+)
 def test_each_stream_has_its_own_weights(tmp_path, states, naming, wrapping):
     torch.save(WRAPPINGS[wrapping](several(states, *NAMINGS[naming])), tmp_path / "x.pt")
     for stream, own in zip(STREAMS, states, strict=True):

@@ -92,6 +92,7 @@ _STREAM_WORDS = {
     **dict.fromkeys(("motion", "velocity", "m"), "motion"),
     **dict.fromkeys(("bone", "b"), "bone"),
 }
+_QUERY_WORDS = {"q", "query"}
 _KEY_WORDS = {"k", "key", "momentum", "ema", "teacher", "target"}
 
 
@@ -138,7 +139,11 @@ def official_encoder(state: Mapping[str, Any], stream: str | None = None) -> Off
         )
     names = _unwrapped(next(iter(found.values()))) if found else {}
     prefixes = _prefixes(names)
-    queries = [prefix for prefix in prefixes if not _words(prefix) & _KEY_WORDS]
+    queries = [
+        prefix
+        for prefix in prefixes
+        if _words(prefix) & _QUERY_WORDS or not _words(prefix) & _KEY_WORDS
+    ]
     if not queries:
         have = prefixes or list(state)[:3]
         listed = ", ".join(str(name).rstrip(".") for name in have) or "nothing"

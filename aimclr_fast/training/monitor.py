@@ -84,17 +84,17 @@ class Monitor:
         """KNN accuracy on the samples of the selection, all its folds together."""
         if self.selection is None:
             return None
+        k, index = self.selection.k, self.selection.validation
         labels = self._train_labels.to(train.device)
-        parts = [
-            (train[fit], labels[fit], train[held], labels[held])
-            for fit, held in self.selection.folds
-        ]
-        if self.selection.validation is not None:
-            index = self.selection.validation
+        if index is not None:
             answers = self._labels[index].to(train.device)
-            parts.append((train, labels, self._encode(encoder, index), answers))
-        right = sum(self._right(*part, self.selection.k) for part in parts)
-        return right / sum(len(queries) for _, _, queries, _ in parts)
+            queries = self._encode(encoder, index)
+            return self._right(train, labels, queries, answers, k) / len(index)
+        right = sum(
+            self._right(train[fit], labels[fit], train[held], labels[held], k)
+            for fit, held in self.selection.folds
+        )
+        return right / len(train)  # each is held out once
 
     def _right(
         self, train: Tensor, train_labels: Tensor, queries: Tensor, answers: Tensor, k: int
