@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
-from ._files import check_folder, written_whole
+from ._files import written_whole
 from .cli import Parser, UserError, run
 from .encoder import CheckpointError, Encoder, describe, load_encoder, write_safetensors
 from .evaluation.embedding import EmbeddingModel
@@ -59,8 +59,10 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
 
     Raises:
         ExportError: outputs differ by more than rounding, or this torch cannot export the encoder.
-        UserError: a package that the format needs is not installed.
+        UserError: a package that the format needs is not installed, or `file` is a folder.
     """
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder")
     for package in NEEDS[form]:
         try:
             importlib.import_module(package)
@@ -235,9 +237,6 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
     if not out.parent.is_dir():
         raise UserError(f"{out}: no such folder to write to")
-    if out.is_dir():
-        raise UserError(f"{out}: is a folder")
-    check_folder(out.parent)
     try:
         encoder = load_encoder(
             source, head=given.head, stream=given.stream, layout=given.layout, device="cpu"

@@ -128,7 +128,7 @@ def test_what_an_exporter_raises_is_one_line(folder, capsys, monkeypatch, fault,
 
 
 def test_where_a_file_cannot_be_written_is_known_before(folder, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "load_encoder", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setitem(module._WRITERS, "safetensors", lambda *_: pytest.fail("too late"))
     (tmp_path / "x.safetensors").mkdir()
     options = ("--overwrite", "--out", tmp_path / "x.safetensors")
     assert "x.safetensors: is a folder" in fails(capsys, folder / "bone.pt", *options)
@@ -137,9 +137,9 @@ def test_where_a_file_cannot_be_written_is_known_before(folder, capsys, monkeypa
     def closed(**_):
         raise full
 
-    monkeypatch.setattr(_files.tempfile, "TemporaryFile", closed)
+    monkeypatch.setattr(_files.tempfile, "mkstemp", closed)
     error = fails(capsys, folder / "bone.pt", "--out", tmp_path / "y.safetensors")
-    assert f"Read-only file system: '{tmp_path}'" in error
+    assert "Read-only file system" in error
 
 
 def test_an_exported_encoder_takes_sequences_again(folder, store):

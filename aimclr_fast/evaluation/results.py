@@ -145,7 +145,9 @@ def append_results(path: Path, rows: Iterable[Row], date: str) -> None:
             found = file.readline().decode()
             _check_header(path, found)
             end = file.seek(0, io.SEEK_END)
-            left = memoryview(f"{'' if found else HEADER}{text.getvalue()}".encode())
+            lines = f"{'' if found else HEADER}{text.getvalue()}"
+            # A checkpoint's path need not be UTF-8.
+            left = memoryview(lines.encode("utf-8", "backslashreplace"))
             try:
                 while left:
                     left = left[file.write(left) :]

@@ -127,6 +127,12 @@ def test_a_full_disk_leaves_no_half_line(tmp_path):
     assert file.read_bytes() == before
 
 
+def test_a_path_that_is_not_utf8_costs_no_row(tmp_path):
+    append_results(tmp_path / "results.csv", [replace(ROW, checkpoint="a\udce9.pt")], "today")
+    (row,) = read_results([tmp_path / "results.csv"])
+    assert row.checkpoint == r"a\udce9.pt"
+
+
 def test_whether_rows_can_be_added_is_known_before(tmp_path):
     file = tmp_path / "new" / "results.csv"
     check_results_csv(file)
