@@ -30,7 +30,6 @@ import torch._dynamo  # optimisers import it; here once for all processes
 from torch import Tensor
 
 from aimclr_fast.data import open_embedded, open_store, write_store
-from aimclr_fast.evaluation.problem import training_folds
 from aimclr_fast.functional import Views
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
@@ -41,7 +40,6 @@ from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.monitor import Monitor
 from aimclr_fast.training.placement import Batch, place
-from aimclr_fast.training.selection import Selection
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -125,17 +123,14 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
             if training.step == steps:
                 break
     state = copy.deepcopy(training.streams["joint"].model.state_dict())
-    labels = torch.from_numpy(np.array(store.labels)) % 4  # few classes, so that some are right
-    folds = training_folds(labels[samples[::2]].numpy(), None)
     scores = Monitor(
         placed.data,
-        labels,
+        torch.from_numpy(np.array(store.labels)) % 4,  # few classes, so that some are right
         samples[::2],
         samples[1::2],
         stream="joint",
         batch_size=8,
         ranks=ranks,
-        selection=Selection(None, tuple(folds), 1, "folds"),
     ).score(training.streams["joint"].model.query_encoder.float())
     every_rank = ranks.collect(digest([state, training.streams["joint"].optimizer.state_dict()]))
     if ranks.first:
