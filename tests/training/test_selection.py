@@ -13,6 +13,7 @@ from aimclr_fast.evaluation.features import encode
 from aimclr_fast.evaluation.knn import knn_accuracy
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.training.distributed import Ranks
 from aimclr_fast.training.monitor import Monitor
 from aimclr_fast.training.selection import open_selection
 
@@ -108,3 +109,32 @@ def test_no_test_sample_has_a_part_in_the_score(tmp_path, monkeypatch, validates
         ]  # fmt: skip
         by_hand = sum(right) / len(train)
     assert scores[0].selection == pytest.approx(by_hand)
+
+
+class Part(Ranks):
+    """One of several processes, which hears of no other."""
+
+    def __init__(self, rank, size):
+        super().__init__()
+        self.rank, self.size = rank, size
+
+    def collect(self, value):
+        return [value]
+
+
+def test_several_processes_ask_each_sample_once():
+    store = open_embedded()
+    train, selection = opened(store, "xsub")
+    features = torch.randn(len(train), 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.from_numpy(np.array(store.labels))
+
+    def score(rank, size):
+        monitor = Monitor(
+            torch.zeros(0), labels, train, train, stream="joint", batch_size=1,
+            ranks=Part(rank, size), selection=selection,
+        )  # fmt: skip
+        return monitor._select(None, features)
+
+    parts = [score(rank, 3) for rank in range(3)]
+    assert all(parts)
+    assert sum(parts) == pytest.approx(score(0, 1))
