@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ._files import written_whole
 
 FORMAT = 3
 
@@ -31,6 +35,11 @@ def read_file(path: str | Path, map_location: str = "cpu") -> Any:
         _check_sizes(state)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if object_ := re.search(r"GLOBAL (\S+)", str(error)):
+            reason = (
+                f"it holds {object_[1]}, and only tensors and plain containers are read, since "
+                "others can run code; have the state dict saved by itself"
+            )
         raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
     return state
 
@@ -43,6 +52,19 @@ def _check_sizes(value: object) -> None:
     elif isinstance(value, Mapping | list | tuple | set):
         for item in value.values() if isinstance(value, Mapping) else value:
             _check_sizes(item)
+
+
+def write_file(path: Path, content: object) -> None:
+    """Write what `read_file` reads; the file appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    # By way of memory: torch's own writer answers a full disk with an abort.
+    memory = io.BytesIO()
+    torch.save(content, memory)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(memory.getbuffer())
 
 
 def check_format(path: str | Path, state: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .evaluation.head_file import read_head
 from .evaluation.models import encoder_from
 from .layouts import Layout, get_layout, layout_from_dict
 from .nn import SkeletonEncoder
-from .nn.official import QUERY, build_encoder, encoder_from_official, is_linear
+from .nn.official import build_encoder, holds_encoders, official_encoder
 
 __all__ = ["CheckpointError", "Classified", "Encoder", "Preprocessing", "Traits", "load_encoder"]
 
@@ -46,15 +46,16 @@ def load_encoder(
     """A frozen encoder, ready for recorded sequences.
 
     The file is a checkpoint of training, what `python -m aimclr_fast.export --format safetensors`
-    made of one, or a checkpoint that the authors of AimCLR released (pretraining or linear
-    evaluation). It is read without running code from it.
+    made of one, or a checkpoint with the names that the authors of AimCLR gave (pretraining or
+    linear evaluation; also of several streams, under `DataParallel` or `torch.compile`, or within
+    another dict). It is read without running code from it.
 
     Args:
         path: the file.
         head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
             linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
-        stream: which encoder of a checkpoint with several. The authors' files do not say theirs:
-            "joint" where it is left out.
+        stream: which encoder of a checkpoint with several. The authors' files of one encoder do not
+            say theirs: "joint" where it is left out.
         layout: skeleton of one of the authors' files; left out, the built-in layout that has the
             graph in the file. Other files carry theirs.
         preprocessing: instead of what the file says was done to the training data; the authors'
@@ -108,11 +109,25 @@ def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[Skelet
         _check_stream(stream, traits.stream)
         return build_encoder(weights, own), traits
     state = read_file(file)
-    if isinstance(state, dict) and any(str(name).startswith(QUERY) for name in state):
+    if holds_encoders(state):
         return _official(state, stream, layout)
+    if not (isinstance(state, dict) and "format" in state):
+        raise CheckpointError(_of_neither(state))
     loaded = encoder_from(check_format(file, state), stream)
     _check_layout(layout, loaded.layout)
     return _without_head(loaded.encoder), _traits_of(state, loaded.config, loaded.stream)
+
+
+def _of_neither(state: Any) -> str:
+    """Says what is in a file that is no checkpoint of ours nor has the authors' names."""
+    content = type(state).__name__
+    if isinstance(state, dict):
+        some = ", ".join(map(str, list(state)[:5])) or "nothing"
+        content = some + (f" and {len(state) - 5} more" if len(state) > 5 else "")
+    return (
+        f"not a checkpoint of aimclr_fast (format {FORMAT}), nor one with the names of the AimCLR "
+        f"authors (encoder_q.st_gcn_networks...); it holds {content}"
+    )
 
 
 def _with_head(
@@ -130,11 +145,12 @@ def _official(
     state: Mapping[str, Any], stream: str | None, layout: Layout | None
 ) -> tuple[SkeletonEncoder, Traits]:
     try:
-        encoder = build_encoder(encoder_from_official(state), layout)
+        found = official_encoder(state, stream)
+        encoder = build_encoder(found.weights, layout)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
-    traits = Traits(stream=stream or "joint")
-    if not is_linear(state):
+    traits = Traits(stream=found.stream or stream or "joint")
+    if not found.is_linear:
         return _without_head(encoder), traits
     count = int(encoder.head.out_features)  # type: ignore[arg-type]
     numbers = tuple(map(str, range(count)))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import copy
 import importlib
+import io
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.fx.experimental import _config as tracing
 
 from ._files import written_whole
 from .cli import Parser, UserError, run
@@ -25,6 +27,7 @@ PROGRAM = "python -m aimclr_fast.export"
 INPUT, OUTPUTS = "positions", ("features", "probabilities")
 TOLERANCE = 1e-3  # of the largest value: others add up in another order; an error is far larger
 MOST_FRAMES = 100_000  # of one sequence, in a graph
+FREE = hasattr(tracing, "backed_size_oblivious")  # torch 2.7 and later
 #: What each format's file is called, and what writing and checking it needs.
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -49,15 +52,17 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
         form: "safetensors" (the weights, and what `load_encoder` needs to read them back), "onnx"
             or "torch" (a `torch.export` program that runs without this package). The last two map
             preprocessed positions [N, 3, T, V, M] to features [N, F] and, with a classifier, class
-            probabilities [N, K], for any N and T.
+            probabilities [N, K], for any N and any T above the frame step.
 
     Returns:
         The largest difference of an output, relative to the largest value.
 
     Raises:
-        ExportError: outputs differ by more than rounding.
-        UserError: a package that the format needs is not installed.
+        ExportError: outputs differ by more than rounding, or this torch cannot export the encoder.
+        UserError: a package that the format needs is not installed, or `file` is a folder.
     """
+    if file.is_dir():
+        raise UserError(f"{file}: is a folder")
     for package in NEEDS[form]:
         try:
             importlib.import_module(package)
@@ -69,9 +74,21 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
     model = copy.deepcopy(encoder.model)
     model.backend = model.encoder.backend = "reference"
     with written_whole(file) as temporary:
-        with quiet():
+        with quiet(), _told(f"torch {torch.__version__} cannot write it as {form}"):
             run = _WRITERS[form](model, temporary)
         return _difference(run, model)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Exporters and runtimes raise whatever they stumble over."""
+    try:
+        yield
+    except OSError:
+        raise  # of the disk
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ExportError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
 def _difference(run: Run, model: EmbeddingModel) -> float:
@@ -79,13 +96,15 @@ def _difference(run: Run, model: EmbeddingModel) -> float:
     traits = model.traits
     joints = model.encoder.backbone.layout.num_joints
     largest = 0.0
-    for batch, frames in ((1, traits.frames), (5, traits.frames), (3, 2 * traits.frames + 1)):
+    own, least = traits.frames, traits.frame_step + 1
+    for batch, frames in ((1, own), (5, own), (3, 2 * own + 1), (2, least), (1, least)):
         shape = (batch, 3, frames, joints, traits.bodies)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(batch)) * 0.3
         with torch.inference_mode():
             expected = model(x)
         wanted = [expected] if isinstance(expected, Tensor) else list(expected)
-        found = run(x)
+        with _told(f"the file does not run for input {list(shape)}"):
+            found = run(x)
         if [list(f.shape) for f in found] != [list(w.shape) for w in wanted]:
             raise ExportError(f"outputs differ in shape for input {list(shape)}")
         for f, w in zip(found, wanted, strict=True):
@@ -107,8 +126,11 @@ def _safetensors(model: EmbeddingModel, file: Path) -> Run:
 
 def _torch(model: EmbeddingModel, file: Path) -> Run:
     example, dynamic = _example(model)
-    program = torch.export.export(model, example, dynamic_shapes=dynamic)
-    torch.export.save(program, file, extra_files={"aimclr_fast.json": describe(model)})
+    with _sizes_free():
+        program = torch.export.export(model, example, dynamic_shapes=dynamic)
+    memory = io.BytesIO()  # torch's own writer answers a full disk with an abort
+    torch.export.save(program, memory, extra_files={"aimclr_fast.json": describe(model)})
+    file.write_bytes(memory.getbuffer())
     again = torch.export.load(file).module()
     return lambda x: _as_list(again(x))
 
@@ -117,15 +139,16 @@ def _onnx(model: EmbeddingModel, file: Path) -> Run:
     import onnxruntime
 
     example, dynamic = _example(model)
-    program = torch.onnx.export(
-        model,
-        example,
-        dynamo=True,
-        verbose=False,
-        input_names=[INPUT],
-        output_names=OUTPUTS[: 2 if model.traits.class_names else 1],
-        dynamic_shapes=dynamic,
-    )
+    with _sizes_free():
+        program = torch.onnx.export(
+            model,
+            example,
+            dynamo=True,
+            verbose=False,
+            input_names=[INPUT],
+            output_names=OUTPUTS[: 2 if model.traits.class_names else 1],
+            dynamic_shapes=dynamic,
+        )
     assert program is not None
     program.model.metadata_props["aimclr_fast"] = describe(model)
     program.save(file, external_data=False)
@@ -140,14 +163,28 @@ def _onnx(model: EmbeddingModel, file: Path) -> Run:
 _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 
 
+@contextmanager
+def _sizes_free() -> Iterator[None]:
+    """Let what is traced hold where a size is one: of a few frames, strides leave one."""
+    patch: Any = getattr(tracing, "patch", None)
+    with patch(backed_size_oblivious=True) if FREE else nullcontext():
+        yield
+
+
 def _example(model: EmbeddingModel) -> tuple[tuple[Tensor], dict[str, Any]]:
-    """What tracing needs: an input, and the axes that may have any size."""
+    """What tracing needs: an input, and the axes that may have any size.
+
+    The input may be longer than the store's sequences: it has to have two frames left after all
+    strides, so that nothing in it is a special case.
+    """
     traits = model.traits
-    shortest = 8 * traits.frame_step  # two strides must leave more than one frame
-    axes = {0: torch.export.Dim("batch")}
-    if traits.frames >= shortest:
-        axes[2] = torch.export.Dim("frames", min=shortest, max=MOST_FRAMES)
-    shape = (2, 3, traits.frames, model.encoder.backbone.layout.num_joints, traits.bodies)
+    long = 8 * traits.frame_step
+    axes = {
+        0: torch.export.Dim("batch"),
+        2: torch.export.Dim("frames", min=traits.frame_step + 1 if FREE else long, max=MOST_FRAMES),
+    }
+    frames = max(traits.frames, long)
+    shape = (2, 3, frames, model.encoder.backbone.layout.num_joints, traits.bodies)
     return (torch.zeros(shape),), {INPUT: axes}
 
 

@@ -11,8 +11,8 @@ import torch
 from encoders import authors_state, checkpoint, save, save_head_of
 from tolerances import assert_near
 
+from aimclr_fast import _files, load_encoder
 from aimclr_fast import export as module
-from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded
 from aimclr_fast.encoder import CheckpointError
 from aimclr_fast.export import SUFFIXES, command_line
@@ -93,6 +93,53 @@ def test_a_file_computes_the_same(folder, capsys, form, name):
             assert_near(torch.as_tensor(f), w, gradient=True)
     traits = json.loads(described)["traits"]
     assert traits == encoder.traits.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("form", "frames", "step", "stream"),
+    [("onnx", 16, 3, "motion"), ("torch", 2, 1, "bone")],
+)
+def test_stores_of_a_few_frames(tmp_path, store, form, frames, step, stream):
+    """Strides leave one frame of them; the graph holds for these lengths and for longer ones."""
+    state = checkpoint(store, stream=stream, frame_step=step)
+    state["data"] = store.traits() | {"frames": frames}
+    source, file = save(state, tmp_path / "x.pt"), tmp_path / f"x{SUFFIXES[form]}"
+    command_line([str(source), "--format", form])
+    encoder = load_encoder(source)
+    for batch, length in ((1, step + 1), (3, step + 1), (2, frames), (2, 4 * step), (1, 50)):
+        x = torch.randn(batch, 3, length, encoder.layout.num_joints, 1) * 0.3
+        (found, *_), _ = RUNS[form](file, x)
+        assert_near(torch.as_tensor(found), encoder.model(x), gradient=True)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("Guard failed:\nlong"), AssertionError()])
+@pytest.mark.parametrize("place", ["writing", "running"])
+def test_what_an_exporter_raises_is_one_line(folder, capsys, monkeypatch, fault, place):
+    def fail(*_):
+        raise fault
+
+    written = fail if place == "writing" else lambda *_: fail
+    monkeypatch.setitem(module._WRITERS, "safetensors", written)
+    error = fails(capsys, folder / "bone.pt", "--out", folder / "z.safetensors")
+    says = {"writing": "cannot write it as safetensors: ", "running": "the file does not run for "}
+    assert says[place] in error
+    assert type(fault).__name__ in error
+    assert not list(folder.glob("*z.safetensors*"))
+
+
+def test_where_a_file_cannot_be_written_is_known_before(folder, capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(module._WRITERS, "safetensors", lambda *_: pytest.fail("too late"))
+    (tmp_path / "x.safetensors").mkdir()
+    options = ("--overwrite", "--out", tmp_path / "x.safetensors")
+    assert "x.safetensors: is a folder" in fails(capsys, folder / "bone.pt", *options)
+    full = OSError(30, "Read-only file system")
+
+    def closed(**_):
+        raise full
+
+    monkeypatch.setattr(_files.tempfile, "mkstemp", closed)
+    error = fails(capsys, folder / "bone.pt", "--out", tmp_path / "y.safetensors")
+    assert "Read-only file system" in error
 
 
 def test_an_exported_encoder_takes_sequences_again(folder, store):

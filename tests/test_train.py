@@ -15,8 +15,9 @@ from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.evaluation.features import encode
 from aimclr_fast.train import command_line
-from aimclr_fast.training.checkpoint import load_checkpoint
+from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
+from aimclr_fast.training.monitor import Monitor, Scores
 
 TINY = """\
 data: {store: STORE, protocol: odd-even, stream: joint}
@@ -97,7 +98,7 @@ def test_saves_all_it_says(finished, tiny):
     assert "knn_1" not in metrics[1]
     assert {"knn_1", "knn_20"} <= metrics[2].keys()
     scores = json.loads((run / "results.json").read_text())["scores"]
-    assert scores["pretrained encoder"].keys() == {"knn_1", "knn_20", "linear"}
+    assert scores["pretrained encoder"].keys() == {"knn_1", "knn_20", "linear", "selection"}
     assert any((run / "tensorboard").iterdir())
     state = load_checkpoint(run / "checkpoint.pt")
     assert (state["epoch"], state["step"]) == (3, 18)
@@ -112,6 +113,44 @@ def test_the_same_seed_gives_the_same_weights_from_the_saved_config(finished, ti
     first, second = (load_checkpoint(tiny / run / "checkpoint.pt") for run in ("run", "again"))
     for name, tensor in first["models"]["joint"].items():
         assert torch.equal(tensor, second["models"]["joint"][name]), name
+
+
+def scored(monkeypatch, chosen_by, on_test):
+    """Let the encoders score these after each epoch, the untrained one first."""
+    numbers = iter(zip(chosen_by, on_test, strict=True))
+
+    def score(*_, **__):
+        selection, test = next(numbers)
+        return Scores(knn_1=test, knn_20=test, selection=selection)
+
+    monkeypatch.setattr(Monitor, "score", score)
+
+
+def test_best_is_not_chosen_on_test_samples(tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    scored(monkeypatch, (0.9, 0.2, 0.7, 0.5), (0.1, 0.8, 0.3, 0.9))
+    options = ("--monitor.knn_every", "1", *QUICK, "--save_every", "1", "--keep", "3")
+    command_line(["--config", "tiny.yaml", "--output", "chosen", *options])
+    assert load_checkpoint("chosen/best.pt")["epoch"] == 2
+    best = json.loads((tiny / "chosen/results.json").read_text())["best"]
+    on = "the training samples, in 5 folds that part the subjects"
+    assert best == {"name": "knn_20", "on": on, "score": 0.7, "epoch": 2}
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"best.pt: epoch 2, chosen by kNN-20 (70.0 %) on {on}" in out
+    assert "epoch 2: kNN-1 30.0 % kNN-20 30.0 % on test samples" in out
+
+    # What an earlier version chose on test samples is not compared with.
+    state = load_checkpoint("chosen/previous-2.pt")
+    assert state["epoch"] == 1
+    state["place"]["best"] = {"name": "knn_20", "score": 0.99, "epoch": 1}
+    for row in state["place"]["rows"].values():
+        row.pop("selection", None)
+    for file in (tiny / "chosen").glob("previous-*.pt"):
+        file.unlink()
+    torch.save({**state, "sha256": digest(state)}, "chosen/checkpoint.pt")
+    scored(monkeypatch, (0.4, 0.3, 0.2), (0.1, 0.2, 0.3))
+    command_line(["--config", "tiny.yaml", "--output", "chosen", *options, "--resume", "auto"])
+    assert load_checkpoint("chosen/best.pt")["epoch"] == 1
 
 
 def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tiny, monkeypatch, capsys):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from aimclr_fast._locks import HELD, FileLock, LockedError
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import POSITIONS, SAMPLES, Store, StoreError, open_store
 from aimclr_fast.data.writer import check_target, make_meta, seal
 from aimclr_fast.layouts import Layout
 
 _SPOOL, _LOCK = "positions.spool", ".lock"
+_LOCK_FILES = (_LOCK, _LOCK + HELD)
 _COPY = 256  # samples padded at a time
 
 
@@ -60,6 +61,7 @@ class StoreWriter:
         self.layout, self.bodies, self.frames = layout, bodies, frames
         self._columns: tuple[str, ...] | None = None
         self._lengths: list[int] = []
+        self._finished = False
         self._folder = self._target.parent / f".{self._target.name}.preparing"
         self._lock = _claim(self._folder, self.shown)
         self._data: IO[bytes] = (self._folder / (_SPOOL if frames is None else POSITIONS)).open(
@@ -82,9 +84,9 @@ class StoreWriter:
     ) -> None:
         self._data.close()
         self._samples.close()
-        # After finish() there is no such folder: it has become the store.
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os.close(self._lock)
+        if not self._finished:  # else it has become the store, and there may be another's by now
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -160,8 +162,10 @@ class StoreWriter:
             citation=citation,
             preprocessing=preprocessing,
         )
-        (self._folder / _LOCK).unlink()
         seal(self._folder, self._target, self.shown, meta)
+        self._finished = True
+        for name in _LOCK_FILES:  # held to the last: checksums of large stores take a while
+            (self._target / name).unlink(missing_ok=True)
         return open_store(self.shown)
 
     def _write_header(self, stream: IO[bytes], count: int, frames: int) -> int:
@@ -192,16 +196,14 @@ class StoreWriter:
         return longest
 
 
-def _claim(folder: Path, shown: Path) -> int:
+def _claim(folder: Path, shown: Path) -> FileLock:
     """Make the hidden folder, or take it over from a run that is no more; returns its lock."""
     folder.mkdir(exist_ok=True)
-    lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise StoreError(f"{shown}: another run is writing it") from None
+        lock = FileLock(folder / _LOCK)
+    except LockedError as error:
+        raise StoreError(f"{shown}: another run is writing it ({error})") from None
     for file in folder.iterdir():
-        if file.name != _LOCK:
+        if file.name not in _LOCK_FILES:
             shutil.rmtree(file) if file.is_dir() else file.unlink()
     return lock

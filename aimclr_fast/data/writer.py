@@ -153,7 +153,8 @@ def seal(temporary: Path, target: Path, shown: Path, meta: dict[str, Any]) -> No
     """Write meta.json with checksums, check the folder as a reader would, rename it to ``target``.
 
     Args:
-        temporary: holds all other files of the store, on the same file system.
+        temporary: holds all other files of the store, on the same file system; hidden ones, such
+            as locks, are not part of it.
         target: the final folder; a store that is there is replaced.
         shown: what errors call the target.
         meta: see :func:`make_meta`.
@@ -162,7 +163,9 @@ def seal(temporary: Path, target: Path, shown: Path, meta: dict[str, Any]) -> No
         StoreError: the files do not make a valid store.
     """
     meta["checksums"] = {
-        file.name: sha256(file) for file in sorted(temporary.iterdir()) if file.name != META
+        file.name: sha256(file)
+        for file in sorted(temporary.iterdir())
+        if file.name != META and not file.name.startswith(".")
     }
     text = json.dumps(meta, indent=1, ensure_ascii=False)
     (temporary / META).write_text(text + "\n", encoding="utf-8")

@@ -46,13 +46,13 @@ def draw_figures(
         raise EvaluationError(
             "draws, queries and neighbors must be at least 1, and samples at least 10"
         )
-    session = Session("figures", options, config, console)
+    session = Session("figures", options, config, console, csv=False)
     sources = open_sources(paths, options.stream)
     problems = [session.problem(source) for source in sources]
-    session.folder.mkdir(parents=True, exist_ok=True)
+    session.make_folder()
     for source, problem in zip(sources, problems, strict=True):
         _figures_of(session, source, problem, config)
-    session.finish(csv=False)
+    session.finish()
 
 
 def _figures_of(session: Session, source: Source, problem: Problem, config: FigureConfig) -> None:

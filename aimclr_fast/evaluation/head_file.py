@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from aimclr_fast._checkpoint import CheckpointError, read_file
-from aimclr_fast._files import written_whole
+from aimclr_fast._checkpoint import CheckpointError, read_file, write_file
 
 FORMAT = "linear head 1"
 
@@ -31,6 +29,9 @@ def save_head(
         classes: K names.
         stream: of the encoder.
         checkpoint_sha256: of the encoder's file.
+
+    Raises:
+        OSError: it cannot be written.
     """
     content = {
         "format": FORMAT,
@@ -39,8 +40,7 @@ def save_head(
         "checkpoint_sha256": checkpoint_sha256,
         **{name: tensor.cpu() for name, tensor in tensors.items()},
     }
-    with written_whole(path) as temporary:
-        torch.save(content, temporary)
+    write_file(path, content)
 
 
 def read_head(

@@ -127,20 +127,12 @@ class Problem:
             EvaluationError: fewer than two samples of some class.
         """
         labels, groups = self.labels[self.train].numpy(), self.groups[self.train.numpy()]
-        several = len(np.unique(groups))
-        grouped = 1 < several < len(labels)
-        smallest = int(np.bincount(labels)[np.unique(labels)].min())
-        count = min(count, several if grouped else smallest)
-        if count < 2:
+        grouped = 1 < len(np.unique(groups)) < len(labels)
+        alone = not grouped and np.bincount(labels)[np.unique(labels)].min() < 2
+        parts = [] if alone else training_folds(labels, groups if grouped else None, count)
+        if not parts:
             raise EvaluationError("training folds need two or more samples of each class")
-        splitter = StratifiedGroupKFold if grouped else StratifiedKFold
-        with warnings.catch_warnings():
-            # A class may lie within one subject: that fold then tests what it has.
-            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-            parts = list(
-                splitter(count, shuffle=True, random_state=0).split(labels, labels, groups)
-            )
-        return [(torch.from_numpy(fit), torch.from_numpy(held)) for fit, held in parts]
+        return parts
 
 
 def open_problem(
@@ -220,3 +212,29 @@ def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda" and data.nbytes < SHARE * torch.cuda.mem_get_info(device)[0]:
         return data.to(device)
     return data
+
+
+def training_folds(
+    labels: npt.NDArray[Any], groups: npt.NDArray[Any] | None, count: int = 5
+) -> list[tuple[Tensor, Tensor]]:
+    """Part samples into folds with about the same classes each.
+
+    Args:
+        labels: classes [S].
+        groups: [S], no value of which is on both sides; None where there are none.
+        count: folds, at most.
+
+    Returns:
+        (rows to learn from, rows held out) of each; none where there is nothing to part.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    several = len(np.unique(groups)) if groups is not None else counts.max()
+    count = min(count, int(several), int(counts.max()))
+    if count < 2:
+        return []
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    with warnings.catch_warnings():
+        # A class may lie within one subject: that fold then tests what it has.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = splitter(count, shuffle=True, random_state=0).split(labels, labels, groups)
+        return [(torch.from_numpy(fit), torch.from_numpy(held)) for fit, held in parts]

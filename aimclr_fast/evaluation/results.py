@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import importlib.metadata
 import io
@@ -16,7 +15,8 @@ from typing import Any
 
 import torch
 
-from aimclr_fast._files import written_whole
+from aimclr_fast._files import check_folder, written_whole
+from aimclr_fast._locks import FileLock, LockedError
 
 PACKAGES = ("aimclr_fast", "torch", "numpy", "scikit-learn", "scipy")
 
@@ -75,6 +75,8 @@ class Row:
 IDENTITY = tuple(f.name for f in fields(Row) if f.name not in ("metrics", "details"))
 #: One line of results.csv is one metric of one row.
 COLUMNS = ("date", *IDENTITY, "metric", "value")
+HEADER = ",".join(COLUMNS) + "\n"
+_PATIENCE = 30.0  # seconds to wait for another run that adds to the same file
 
 
 def data_checksum(meta: Mapping[str, Any]) -> str:
@@ -107,11 +109,27 @@ def save_results(folder: Path, rows: Sequence[Row], about: Mapping[str, Any]) ->
     return path
 
 
+def check_results_csv(path: Path) -> None:
+    """Find out, before anything is measured, whether `append_results` can add to a file.
+
+    Raises:
+        ResultsError: the file has other columns, or cannot be written to.
+    """
+    try:
+        if not path.exists():
+            check_folder(path.parent)
+            return
+        with path.open("r+", encoding="utf-8", newline="") as file:
+            _check_header(path, file.readline())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: {_reason(error, path)}") from error
+
+
 def append_results(path: Path, rows: Iterable[Row], date: str) -> None:
     """Add rows to a results.csv; it is made, with a header, where there is none.
 
     Raises:
-        ResultsError: the file has other columns, or cannot be written to.
+        ResultsError: the file has other columns, or cannot be written to; nothing was added.
     """
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -120,18 +138,36 @@ def append_results(path: Path, rows: Iterable[Row], date: str) -> None:
         for metric, value in row.metrics.items():
             cells = ["" if own[name] is None else own[name] for name in IDENTITY]
             writer.writerow([date, *cells, metric, f"{value:.6f}"])
-    header = ",".join(COLUMNS) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8", newline="") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # other runs may add to it
-            file.seek(0)
-            found = file.readline()
-            if found not in ("", header):
-                raise ResultsError(f"{path}: has other columns than a results.csv of this version")
-            file.write(text.getvalue() if found else header + text.getvalue())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: {error}") from error
+        # Other runs may add to it, each for a moment.
+        with FileLock(path, wait=_PATIENCE), path.open("rb+", buffering=0) as file:
+            found = file.readline().decode()
+            _check_header(path, found)
+            end = file.seek(0, io.SEEK_END)
+            lines = f"{'' if found else HEADER}{text.getvalue()}"
+            # A checkpoint's path need not be UTF-8.
+            left = memoryview(lines.encode("utf-8", "backslashreplace"))
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:  # a full disk: no half line
+                file.truncate(end)
+                raise
+    except (OSError, UnicodeDecodeError, LockedError) as error:
+        raise ResultsError(f"{path}: {_reason(error, path)}") from error
+
+
+def _check_header(path: Path, found: str) -> None:
+    if found not in ("", HEADER):
+        raise ResultsError(f"{path}: has other columns than a results.csv of this version")
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    elsewhere = error.filename not in (None, str(path), path)
+    return f"{error.strerror}: {error.filename}" if elsewhere else error.strerror
 
 
 def read_results(paths: Iterable[Path]) -> list[Row]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +19,7 @@ from rich.console import Console
 
 from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
 from aimclr_fast._devices import usable_device
+from aimclr_fast._files import check_folder
 from aimclr_fast.data import Store, resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
@@ -27,7 +30,15 @@ from .models import LoadedEncoder, encoder_from, streams_of
 from .outcome import Outcome
 from .problem import EvaluationError, Problem, open_problem
 from .protocols import Subject, config_checksum, differences
-from .results import Row, append_results, data_checksum, save_results, versions
+from .results import (
+    ResultsError,
+    Row,
+    append_results,
+    check_results_csv,
+    data_checksum,
+    save_results,
+    versions,
+)
 from .tables import make_tables
 from .transfer import TransferConfig, check_layout, map_joints, mapped, parse_pairs
 
@@ -119,13 +130,17 @@ class Session:
         options: what every evaluation takes.
         config: the protocol's own configuration.
         console: where progress and tables go.
+        csv: whether the rows are also for `options.csv`.
 
     Raises:
         EvaluationError: device or output folder cannot be used.
+        ResultsError: results.csv cannot be added to.
         StoreError: no such store.
     """
 
-    def __init__(self, evaluation: str, options: Options, config: Any, console: Console) -> None:
+    def __init__(
+        self, evaluation: str, options: Options, config: Any, console: Console, *, csv: bool = True
+    ) -> None:
         self.evaluation, self.options, self.config, self.console = (
             evaluation,
             options,
@@ -134,6 +149,9 @@ class Session:
         )
         self.rows: list[Row] = []
         self.notes: list[str] = []
+        self._csv = Path(options.csv) if csv else None
+        self._made = False
+        self._failed: list[str] = []  # what could not be saved
         self._began = time.perf_counter()
         self._problems: dict[int, Problem] = {}
         self._mapped: dict[tuple[Any, ...], Problem] = {}  # each is a copy of the data
@@ -161,9 +179,28 @@ class Session:
             raise EvaluationError(
                 f"output {self.folder} exists and is not an empty folder; name another"
             )
+        try:
+            check_folder(self.folder)
+        except OSError as error:
+            raise EvaluationError(
+                f"output {self.folder} cannot be written: {error.strerror}: {error.filename}"
+            ) from error
+        if self._csv is not None:
+            check_results_csv(self._csv)
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
+
+    def make_folder(self) -> Path:
+        """Make the folder for results; a name by time may be another evaluation's by now."""
+        if not self._made:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=self.options.output is not None)
+            except FileExistsError:
+                self.folder = self.folder.with_name(f"{self.folder.name}-{os.getpid()}")
+                self.folder.mkdir()
+            self._made = True
+        return self.folder
 
     def problem(self, source: Source) -> Problem:
         """The data as this encoder takes them.
@@ -201,16 +238,20 @@ class Session:
         """Save the classifier of a linear evaluation, and say in its details where."""
         if self.evaluation != "linear":
             return outcome
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"head-{source.loaded.stream}-{source.checksum[:8]}.pt"
-        save_head(
-            path,
-            outcome.save,
-            self.problem(source).classes,
-            stream=source.loaded.stream,
-            checkpoint_sha256=source.checksum,
-        )
-        return replace(outcome, details={**outcome.details, "head": path.name})
+        name = f"head-{source.loaded.stream}-{source.checksum[:8]}.pt"
+        try:
+            path = self.make_folder() / name
+            save_head(
+                path,
+                outcome.save,
+                self.problem(source).classes,
+                stream=source.loaded.stream,
+                checkpoint_sha256=source.checksum,
+            )
+        except OSError as error:  # the numbers are there all the same
+            self._failed.append(f"{self.folder / name}: {error.strerror}")
+            return outcome
+        return replace(outcome, details={**outcome.details, "head": name})
 
     def add(
         self, subject: Subject, outcome: Outcome, *sources: Source, beside: Source | None = None
@@ -247,10 +288,14 @@ class Session:
         drawn = "" if row.draw is None else f" draw {row.draw + 1}"
         self.say(f"{what}{drawn}: {numbers}")
 
-    def finish(self, *, csv: bool = True) -> None:
-        """Print the table, write results.json and, if asked to, add to results.csv."""
+    def finish(self) -> None:
+        """Print the table, write results.json and, if asked to, add to results.csv.
+
+        Raises:
+            EvaluationError: not all could be written; the message says where the numbers are.
+        """
         date = datetime.now().astimezone().isoformat(timespec="seconds")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        print_tables(self.rows, self.console)
         about = {
             "evaluation": self.evaluation,
             "command": shlex.join(["python", "-m", "aimclr_fast.evaluate", *sys.argv[1:]]),
@@ -271,11 +316,32 @@ class Session:
             },
             "notes": self.notes,
         }
-        saved = save_results(self.folder, self.rows, about)
-        if csv:
-            append_results(Path(self.options.csv), self.rows, date)
-        print_tables(self.rows, self.console)
-        self.say(f"saved: {saved}{f', added to {self.options.csv}' if csv else ''}")
+        saved = self._save(about)
+        added = ""
+        if self._csv is not None:
+            try:
+                append_results(self._csv, self.rows, date)
+                added = f", added to {self._csv}"
+            except ResultsError as error:
+                self._failed.append(str(error))
+        if self._failed:
+            where = "printed above" if saved is None else f"in {saved}"
+            raise EvaluationError(
+                f"not written: {'; '.join(self._failed)}; the numbers are {where}"
+            )
+        self.say(f"saved: {saved}{added}")
+
+    def _save(self, about: dict[str, Any]) -> Path | None:
+        """Write results.json, to the folder for temporary files if it cannot be where it should."""
+        try:
+            self.make_folder()
+            return save_results(self.folder, self.rows, about)
+        except OSError as error:
+            self._failed.append(f"{self.folder}: {error.strerror}")
+        try:
+            return save_results(Path(tempfile.mkdtemp(prefix="evaluation-")), self.rows, about)
+        except OSError:
+            return None
 
 
 def print_tables(rows: Sequence[Row], console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,7 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a parameter of a name their checkpoints do not have.
     """
-    return _convert(state, to_ours=True)
+    return _convert(_unwrapped(state), to_ours=True)
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -81,23 +82,154 @@ def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _convert(state, to_ours=False)
 
 
-def encoder_from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The query encoder of an authors' checkpoint (pretraining or linear evaluation), as one for
-    `SkeletonEncoder.load_state_dict`.
+# --- One encoder of a file that may hold several --------------------------------------------------
+
+_INSIDE = re.compile(r"(?:^|\.)(A$|(?:data_bn|edge_importance|st_gcn_networks|fc)\..+)")
+_ANCHOR = "st_gcn_networks."  # what every encoder has
+#: Words in an encoder's name, and the stream that they stand for.
+_STREAM_WORDS = {
+    **dict.fromkeys(("joint", "position", "j"), "joint"),
+    **dict.fromkeys(("motion", "velocity", "m"), "motion"),
+    **dict.fromkeys(("bone", "b"), "bone"),
+}
+_QUERY_WORDS = {"q", "query"}
+_KEY_WORDS = {"k", "key", "momentum", "ema", "teacher", "target"}
+
+
+class OfficialEncoder(NamedTuple):
+    """An encoder under the authors' names.
+
+    Attributes:
+        weights: for `SkeletonEncoder.load_state_dict`.
+        stream: joint, motion or bone, where its name or that of others beside it says so.
+        is_linear: its head is a classifier, as in checkpoints of linear evaluation.
     """
-    if not any(name.startswith(QUERY) for name in state):
-        some = ", ".join(list(state)[:3]) or "nothing"
-        raise ValueError(f"the checkpoint has no query encoder ({QUERY}*); it starts with {some}")
-    return {
-        _rename(name.removeprefix(QUERY), _TO_OURS): tensor
-        for name, tensor in state.items()
-        if name.startswith(QUERY)
+
+    weights: dict[str, Tensor]
+    stream: str | None
+    is_linear: bool
+
+
+def holds_encoders(state: object) -> bool:
+    """Whether anything in what was read of a file has the names of the authors' encoders."""
+    return bool(_with_encoders(state, ""))
+
+
+def official_encoder(state: Mapping[str, Any], stream: str | None = None) -> OfficialEncoder:
+    """A query encoder of a checkpoint with the authors' names, of pretraining or linear evaluation.
+
+    The names may have prefixes of `DataParallel`, `DistributedDataParallel` or `torch.compile`, and
+    the state dict may lie within others. Where there are several query encoders, as after training
+    on three streams, their names say which is which (encoder_q_motion, bone.encoder_q); the one
+    without such a word is the joint stream's.
+
+    Args:
+        state: what was read of the file.
+        stream: joint, motion or bone; may be left out where there is one encoder.
+
+    Raises:
+        ValueError: no query encoder, none or several of this stream, several and none was asked
+            for, or a parameter of a name that the authors' encoders do not have.
+    """
+    found = _with_encoders(state, "")
+    if len(found) > 1:
+        raise ValueError(
+            f"the checkpoint has encoders in {' and '.join(map(repr, found))}; save the one that "
+            "you mean by itself"
+        )
+    names = _unwrapped(next(iter(found.values()))) if found else {}
+    prefixes = _prefixes(names)
+    queries = [
+        prefix
+        for prefix in prefixes
+        if _words(prefix) & _QUERY_WORDS or not _words(prefix) & _KEY_WORDS
+    ]
+    if not queries:
+        have = prefixes or list(state)[:3]
+        listed = ", ".join(str(name).rstrip(".") for name in have) or "nothing"
+        raise ValueError(f"the checkpoint has no query encoder ({QUERY}*); it holds {listed}")
+    prefix, own = _chosen(queries, stream)
+    weights = {
+        _rename(name.removeprefix(prefix), _TO_OURS): tensor
+        for name, tensor in names.items()
+        if name.startswith(prefix)
     }
+    is_linear = f"{prefix}fc.weight" in names and len(prefixes) == len(queries)
+    return OfficialEncoder(weights, own, is_linear)
 
 
-def is_linear(state: Mapping[str, Tensor]) -> bool:
-    """Whether an authors' checkpoint is one of linear evaluation: its head is a classifier."""
-    return f"{QUERY}fc.weight" in state and not any(name.startswith(KEY) for name in state)
+def encoder_from_official(state: Mapping[str, Any], stream: str | None = None) -> dict[str, Tensor]:
+    """The weights that `official_encoder` finds, for `SkeletonEncoder.load_state_dict`.
+
+    Raises:
+        ValueError: as there.
+    """
+    return official_encoder(state, stream).weights
+
+
+def _chosen(queries: list[str], stream: str | None) -> tuple[str, str | None]:
+    """The prefix of the query encoder of a stream, and its stream as far as names tell."""
+    said = {
+        prefix: {_STREAM_WORDS[word] for word in _words(prefix) if word in _STREAM_WORDS}
+        for prefix in queries
+    }
+    if len(queries) == 1 and not said[queries[0]]:
+        return queries[0], None
+    streams: dict[str, str] = {}
+    for prefix, found in said.items():
+        own = next(iter(found)) if len(found) == 1 else "joint"
+        if len(found) > 1 or own in streams:
+            listed = ", ".join(one.rstrip(".") for one in queries)
+            raise ValueError(
+                f"the names of the checkpoint's encoders do not tell their streams: {listed}; "
+                f"save the one that you mean by itself, under {QUERY}*"
+            )
+        streams[own] = prefix
+    if stream is None and len(streams) == 1:
+        stream = next(iter(streams))
+    if stream not in streams:
+        holds = ", ".join(f"{own} ({prefix.rstrip('.')})" for own, prefix in streams.items())
+        asked = f"no {stream} stream" if stream else "several streams, and none was named"
+        raise ValueError(f"the checkpoint has {asked}; it holds {holds}")
+    return streams[stream], stream
+
+
+def _words(prefix: str) -> set[str]:
+    return set(re.split(r"[._]", prefix.lower()))
+
+
+def _prefixes(state: Mapping[str, Any]) -> list[str]:
+    """What stands before the names of each encoder, key encoders' too; "" for a bare one."""
+    found: dict[str, None] = {}
+    for name in state:
+        match = _INSIDE.search(name)
+        if match and match[1].startswith(_ANCHOR):
+            found[name[: match.start(1)]] = None
+    return list(found)
+
+
+def _with_encoders(value: object, path: str, depth: int = 4) -> dict[str, Mapping[str, Any]]:
+    """The mappings in a checkpoint that hold encoders, by where they are."""
+    if not isinstance(value, Mapping) or depth == 0:
+        return {}
+    if any(isinstance(name, str) and _prefixes({name: None}) for name in value):
+        return {path: value}
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, inside in value.items():
+        found |= _with_encoders(inside, f"{path}.{name}".lstrip("."), depth - 1)
+    return found
+
+
+def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the prefixes that `DataParallel` and `torch.compile` put before names."""
+    names: dict[str, Any] = {}
+    for name, tensor in state.items():
+        parts = [part for part in str(name).split(".") if part not in ("module", "_orig_mod")]
+        plain = ".".join(parts)
+        if plain in names:
+            raise ValueError(f"{plain} is there twice in the checkpoint, once as {name}")
+        names[plain] = tensor
+    return names
 
 
 def build_encoder(

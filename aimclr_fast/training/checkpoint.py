@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,13 @@ from typing import Any
 import torch
 
 import aimclr_fast
-from aimclr_fast._checkpoint import FORMAT, CheckpointError, digest, load_checkpoint
+from aimclr_fast._checkpoint import (
+    FORMAT,
+    CheckpointError,
+    digest,
+    load_checkpoint,
+    write_file,
+)
 from aimclr_fast._files import written_whole
 
 from .config import TrainConfig
@@ -61,8 +66,4 @@ def save_checkpoint(
         "torch_rng": torch.get_rng_state(),
     }
     state["sha256"] = digest(state)
-    # By way of memory: torch's own writer answers a full disk with an abort.
-    content = io.BytesIO()
-    torch.save(state, content)
-    with written_whole(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+    write_file(path, state)

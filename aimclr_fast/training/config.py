@@ -120,7 +120,8 @@ class OptimConfig:
 
 @dataclass
 class MonitorConfig:
-    """What is measured during and after training on the protocol's test samples.
+    """What is measured during and after training on the protocol's test samples; at the same epochs
+    the best checkpoint is chosen, on validation samples or training folds.
 
     Attributes:
         knn_every: epochs between two kNN measurements; 0 measures only before and after.
@@ -169,7 +170,7 @@ class TrainConfig:
         save_steps: steps between two checkpoints, in long epochs; 0 for none within an epoch.
         save_seconds: seconds between two checkpoints, in long epochs; 0 for none within an epoch.
         keep: checkpoints kept: checkpoint.pt, the newest, and those before it, previous-1.pt, ...;
-            the best by kNN is kept in best.pt besides.
+            the best by kNN on validation samples or training folds is kept in best.pt besides.
         max_skipped: steps in a row whose loss or gradient is not finite, after which the run stops;
             they are skipped.
         profile: instead of training, take this many steps and say where their time goes.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 
 from torch.utils.tensorboard import SummaryWriter
 
 from .checkpoint import written_whole
+
+EVENTS = "events.out.tfevents."
 
 
 class MetricsLog:
@@ -28,8 +31,10 @@ class MetricsLog:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
             purge_step = int(kept[-1]["step"]) + 1 if kept else 0
         self._lines = path.open("a", encoding="utf-8")
+        board = folder / "tensorboard"
+        _put_before_now(board)
         # TensorBoard passes over what an earlier process wrote from this step on.
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
+        self._board = SummaryWriter(str(board), purge_step=purge_step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
         self._lines.write(json.dumps({"step": step, **numbers}) + "\n")
@@ -49,6 +54,24 @@ class MetricsLog:
     ) -> None:
         self._lines.close()
         self._board.close()
+
+
+def _put_before_now(board: Path) -> None:
+    """Let the event files of earlier starts sort before the next one, each by its start.
+
+    TensorBoard reads the files of a folder in the order of their names: EVENTS, the second of the
+    start, host, process. Within one second, or where the clock was set back, that is not the order
+    of the starts, and it would pass over the wrong epochs.
+    """
+    files = board.glob(f"{EVENTS}{'[0-9]' * 10}*")
+    found = [(int(file.name.removeprefix(EVENTS)[:10]), file) for file in files]
+    # Those that earlier versions have left with the same second.
+    found.sort(key=lambda one: (one[0], one[1].stat().st_mtime_ns, one[1].name))
+    latest = int(time.time())
+    for second, file in reversed(found):
+        latest = min(second, latest - 1)
+        if latest < second:
+            file.rename(board / f"{EVENTS}{latest:010d}{file.name.removeprefix(EVENTS)[10:]}")
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:

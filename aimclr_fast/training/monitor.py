@@ -1,8 +1,10 @@
-"""Measuring the representation on the protocol's held-out samples while it is learnt."""
+"""Measuring the representation while it is learnt: on the test samples, for people, and on others,
+to choose the best checkpoint by.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -14,17 +16,26 @@ from aimclr_fast.evaluation.linear import linear_probe
 from aimclr_fast.nn import SkeletonEncoder
 
 from .distributed import Ranks
+from .selection import Selection
 
 KNN_K = (1, 20)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Test accuracies in 0..1; None where it was not measured."""
+    """Accuracies in 0..1; None where it was not measured.
+
+    Attributes:
+        knn_1: of the test samples.
+        knn_20: of the test samples.
+        linear: of the test samples.
+        selection: what the best checkpoint is chosen by; no test sample has a part in it.
+    """
 
     knn_1: float | None = None
     knn_20: float | None = None
     linear: float | None = None
+    selection: float | None = None
 
     def as_dict(self) -> dict[str, float]:
         return {name: value for name, value in asdict(self).items() if value is not None}
@@ -41,6 +52,7 @@ class Monitor:
         stream: joint, motion or bone.
         batch_size: sequences encoded at once.
         ranks: processes that share the work; all of them call `score` and get the scores.
+        selection: samples that the best checkpoint is chosen on.
     """
 
     def __init__(
@@ -53,8 +65,11 @@ class Monitor:
         stream: str,
         batch_size: int,
         ranks: Ranks | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self._ranks = ranks or Ranks()
+        self.selection = selection
+        self._labels = labels
         self._data, self._indices = data, (train_index, test_index)
         self._train_labels, self._test_labels = labels[train_index], labels[test_index]
         self._stream, self._batch_size = stream, batch_size
@@ -62,7 +77,36 @@ class Monitor:
     def score(self, encoder: SkeletonEncoder, *, linear: bool = False) -> Scores:
         """KNN accuracies of the encoder's features and, if asked for, the linear probe's."""
         train, test = (self._encode(encoder, index) for index in self._indices)
-        return self._score_features(train, test, linear=linear)
+        scores = self._score_features(train, test, linear=linear)
+        return replace(scores, selection=self._select(encoder, train))
+
+    def _select(self, encoder: SkeletonEncoder, train: Tensor) -> float | None:
+        """KNN accuracy on the samples of the selection, all its folds together."""
+        if self.selection is None:
+            return None
+        k, index = self.selection.k, self.selection.validation
+        labels = self._train_labels.to(train.device)
+        if index is not None:
+            answers = self._labels[index].to(train.device)
+            queries = self._encode(encoder, index)
+            return self._right(train, labels, queries, answers, k) / len(index)
+        right = sum(
+            self._right(train[fit], labels[fit], train[held], labels[held], k)
+            for fit, held in self.selection.folds
+        )
+        return right / len(train)  # each is held out once
+
+    def _right(
+        self, train: Tensor, train_labels: Tensor, queries: Tensor, answers: Tensor, k: int
+    ) -> float:
+        """How many queries kNN classifies rightly, each asked by one of the ranks."""
+        mine = slice(self._ranks.rank, None, self._ranks.size)
+        queries, answers = queries[mine], answers[mine]
+        right = 0.0
+        if len(queries):
+            accuracy = knn_accuracy(train, train_labels, queries, answers, k)
+            right = round(accuracy * len(queries))
+        return float(sum(self._ranks.collect(right)))
 
     def _encode(self, encoder: SkeletonEncoder, index: Tensor) -> Tensor:
         """Features of all samples, each encoded by one of the ranks."""
@@ -85,15 +129,10 @@ class Monitor:
     def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:
         labels = self._train_labels.to(train.device), self._test_labels.to(test.device)
         scores: dict[str, float] = {}
-        mine = slice(self._ranks.rank, None, self._ranks.size)  # of the queries
-        queries, answers = test[mine], labels[1][mine]
         for k in KNN_K:
             if k <= len(train):
-                right = 0.0
-                if len(queries):
-                    accuracy = knn_accuracy(train, labels[0], queries, answers, k)
-                    right = round(accuracy * len(queries))
-                scores[f"knn_{k}"] = sum(self._ranks.collect(right)) / len(test)
+                right = self._right(train, labels[0], test, labels[1], k)
+                scores[f"knn_{k}"] = right / len(test)
         if linear and len(torch.unique(labels[0])) > 1:
             arrays: list[np.ndarray] = [
                 tensor.cpu().numpy() for tensor in (train, labels[0], test, labels[1])

@@ -32,6 +32,7 @@ from .progress import TrainProgress
 from .report import draw_curves, save_scores, score_table
 from .run import DivergedError, Run
 from .run_folder import BEST, data_identity, open_run
+from .selection import Selection, open_selection
 from .signals import StoppedError
 
 PROGRAM = "python -m aimclr_fast.train"
@@ -75,6 +76,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             store = resolve_store(config.data.store)
             try:
                 train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
+                selection = open_selection(store, config.data.protocol, train_index)
             except ValueError as error:
                 raise ConfigError(f"data.protocol: {error}") from error
             config.validate(len(train_index))
@@ -122,7 +124,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             say(f"trace: {path / 'trace.json'}")
             return Path(path)
 
-        monitors = _monitors(config, store, training, test_index)
+        monitors = _monitors(config, store, training, test_index, selection)
         per_epoch = training.steps_per_epoch
         progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step)
         log = None
@@ -142,15 +144,19 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             name = f"{store.path.name} {config.data.protocol}, {_streams(config)}"
             console.print(score_table(run.rows, f"{name}, test set"))
         if folder is not None:
-            draw_curves(path)
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
             save_scores(path, run.rows, **about, seconds=round(run.seconds, 1))
+            draw_curves(path)
         say(_closing(path, run))
         return Path(path)
 
 
 def _monitors(
-    config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
+    config: TrainConfig,
+    store: Store,
+    training: Pretraining,
+    test_index: torch.Tensor,
+    selection: Selection | None,
 ) -> dict[str, Monitor]:
     """One for each stream; none where the store has no labels to score against."""
     if store.labels is None:
@@ -165,6 +171,7 @@ def _monitors(
             stream=stream,
             batch_size=config.monitor.batch_size,
             ranks=training.ranks,
+            selection=selection,
         )
         for stream in config.data.streams
     }
@@ -286,8 +293,13 @@ def _closing(folder: Path, run: Run) -> str:
         "config": "config.yaml",
         "figure": "curves.png",
     }
-    if run.best:
-        places["best kNN"] = BEST
+    chosen = ""
+    if best := run.best:
+        places["best"] = BEST
+        chosen = (
+            f"\n{BEST}: epoch {best['epoch']}, chosen by kNN-{best['name'].removeprefix('knn_')} "
+            f"({100 * best['score']:.1f} %) on {best['on']}"
+        )
     listed = "\n".join(f"  {what:<12}{folder / name}" for what, name in places.items())
     again = _reproduce(folder, run.ranks)
-    return f"run it again with: {again}\n{run.seconds:.0f} s in all; saved:\n{listed}"
+    return f"run it again with: {again}{chosen}\n{run.seconds:.0f} s in all; saved:\n{listed}"

@@ -66,7 +66,7 @@ def draw_curves(folder: Path) -> Path:
         points = [(line["epoch"], 100 * line[name]) for line in lines if name in line]
         (curve,) = accuracy.plot(*zip(*points, strict=True), marker="o", label=label)
         accuracy.axhline(points[0][1], color=curve.get_color(), linestyle=":", linewidth=1)
-    accuracy.set(xlabel="epoch", ylabel="held-out accuracy, %")
+    accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
     if accuracy.lines:
         accuracy.legend(frameon=False, title="dotted: untrained")
     for axes in (losses, accuracy):

@@ -42,8 +42,8 @@ class Run:
 
     Attributes:
         rows: scores by what was scored, for the closing table.
-        best: the best kNN accuracy so far, "score" by "name" at "epoch", the mean of several
-            streams; empty before the first.
+        best: the best kNN accuracy so far, "score" by "name" at "epoch" on the samples "on", the
+            mean of several streams; empty before the first.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Run:
         self._data, self._log, self._progress = data, log, progress
         self.rows: dict[str, Scores] = {}
         self.best: dict[str, Any] = {}
+        self._selection = next((one.selection for one in monitors.values()), None)
         self._reader = LossReader(training.streams)
         queue_size = self.config.model.queue_size
         self._watches = {stream: CollapseWatch(queue_size) for stream in training.streams}
@@ -72,7 +73,9 @@ class Run:
         if state is not None:
             place = state["place"]
             self.rows = {name: Scores(**scores) for name, scores in place["rows"].items()}
-            self.best = dict(place["best"])
+            # Not what earlier versions chose on other samples.
+            if self._selection and place["best"].get("on") == self._selection.where:
+                self.best = dict(place["best"])
             self._reader = LossReader(training.streams, place["losses"])
             self._seconds_before = place["seconds"]
 
@@ -178,14 +181,15 @@ class Run:
 
     def _keep_best(self, numbers: dict[str, float]) -> None:
         """Keep the best so far in best.pt."""
-        name = "knn_20" if "knn_20" in numbers else "knn_1"
-        if name in numbers and numbers[name] > self.best.get("score", -1.0):
-            failed = self._on_first(lambda folder, place: self._write(folder.path / BEST, place))
-            if failed:
-                self._progress.say(f"warning: {BEST} not written ({failed})")
-            else:
-                epoch = self.training.epoch
-                self.best = {"name": name, "score": numbers[name], "epoch": epoch}
+        chosen, score = self._selection, numbers.get("selection")
+        if chosen is None or score is None or score <= self.best.get("score", -1.0):
+            return
+        failed = self._on_first(lambda folder, place: self._write(folder.path / BEST, place))
+        if failed:
+            self._progress.say(f"warning: {BEST} not written ({failed})")
+            return
+        about = {"name": f"knn_{chosen.k}", "on": chosen.where}
+        self.best = {**about, "score": score, "epoch": self.training.epoch}
 
     def _which(self, stream: str) -> str:
         """What to add to a line on one stream where there are several."""
@@ -304,4 +308,4 @@ def _knn_line(epoch: int, which: str, scores: Scores) -> str:
     numbers = {"kNN-1": scores.knn_1, "kNN-20": scores.knn_20}
     shown = "  ".join(f"{k} {100 * v:.1f} %" for k, v in numbers.items() if v is not None)
     when = "untrained" if epoch == 0 else f"epoch {epoch}"
-    return f"{when}{which}: {shown} on held-out samples"
+    return f"{when}{which}: {shown} on test samples"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from aimclr_fast._locks import FileLock, LockedError
 from aimclr_fast.data import Store
 from aimclr_fast.data.store import COMPRESSED, POSITIONS, SAMPLES, sha256
 
@@ -54,7 +54,7 @@ class RunFolder:
         warnings: what was wrong with newer ones.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: FileLock) -> None:
         self.path = path
         self._lock = lock
         self._damaged: list[Path] = []
@@ -63,7 +63,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let other processes have the folder."""
-        os.close(self._lock)
+        self._lock.close()
 
     def _chain(self) -> list[Path]:
         """Where checkpoints are, newest first."""
@@ -222,18 +222,13 @@ def _made(path: Path) -> Path:
 
 def _locked(path: Path) -> RunFolder:
     try:
-        lock = os.open(path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = FileLock(path / ".lock")
+    except LockedError as error:
+        raise ConfigError(f"output {path}: another process is training in it ({error})") from error
     except OSError as error:
         raise ConfigError(f"output {path}: {error.strerror}") from error
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise ConfigError(f"output {path}: another process is training in it") from error
-    except OSError:
-        pass  # a file system without locks
-    try:
         return RunFolder(path, lock)
     except BaseException:
-        os.close(lock)
+        lock.close()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from aimclr_fast.data import StoreError, open_store
+from aimclr_fast.data import writer as writer_module
 from aimclr_fast.data.bodies import is_spurious, keep_best, motion, seen
+from aimclr_fast.data.store import sha256
 from aimclr_fast.data.stream import StoreWriter
 from aimclr_fast.layouts import get_layout
 
@@ -86,6 +89,40 @@ def test_a_killed_run_is_cleared_and_a_live_one_respected(tmp_path):
     os.close(lock)
     assert len(write(tmp_path / "x", [7], 7)) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("frames", [7, None])
+def test_where_the_file_system_has_no_locks(tmp_path, monkeypatch, number, frames):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with StoreWriter(tmp_path / "x", LAYOUT, bodies=1, frames=frames) as writer:
+        with pytest.raises(StoreError, match="another run is writing it"):
+            StoreWriter(tmp_path / "x", LAYOUT, bodies=1, frames=frames)
+        writer.append(sample(7), [{"name": "a"}])
+        writer.finish()
+    open_store(tmp_path / "x", verify=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == [
+        "meta.json", "positions.npy", "samples.csv",
+    ]  # fmt: skip
+
+
+def test_nobody_else_writes_while_the_checksums_are_taken(tmp_path, monkeypatch):
+    """That takes minutes for a large store: the lock is held until the store has its name."""
+    refused = []
+
+    def checksum(file):
+        with pytest.raises(StoreError, match="another run is writing it"):
+            StoreWriter(tmp_path / "x", LAYOUT, bodies=1, frames=7)
+        refused.append(file.name)
+        return sha256(file)
+
+    monkeypatch.setattr(writer_module, "sha256", checksum)
+    assert len(write(tmp_path / "x", [7], 7)) == 1
+    assert sorted(refused) == ["positions.npy", "samples.csv"]
 
 
 def test_overwrite(tmp_path):

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
+import multiprocessing
+import os
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
@@ -13,6 +19,7 @@ from aimclr_fast.evaluation.results import (
     ResultsError,
     Row,
     append_results,
+    check_results_csv,
     data_checksum,
     read_results,
     save_results,
@@ -25,6 +32,7 @@ ROW = Row(
     details={"best_epoch": 3},
 )  # fmt: skip
 SECOND = replace(ROW, run_seed=1, checkpoint_sha256="bb", metrics={"top1_last": 0.7})
+FORK = multiprocessing.get_context("fork")
 UNTRAINED = replace(ROW, features="untrained", epoch=None, checkpoint="", checkpoint_sha256="")
 
 
@@ -58,6 +66,88 @@ def test_other_files_are_refused_by_name(tmp_path, content):
     if file.suffix == ".csv":
         with pytest.raises(ResultsError, match=r"odd\.csv"):
             append_results(file, [ROW], "now")
+
+
+def no_locks(number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    return flock
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_rows_are_added_where_the_file_system_has_no_locks(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(fcntl, "flock", no_locks(number))
+    file = tmp_path / "results.csv"
+    append_results(file, [ROW], "today")
+    append_results(file, [SECOND], "today")
+    assert [row.run_seed for row in read_results([file])] == [0, 1]
+    assert [one.name for one in tmp_path.iterdir()] == ["results.csv"]
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOSYS])
+def test_several_processes_add_whole_rows(tmp_path, number):
+    """All start with no file: one of them writes the header."""
+    file = tmp_path / "results.csv"
+
+    def add(seed):
+        if number is not None:
+            fcntl.flock = no_locks(number)
+        for draw in range(8):
+            append_results(file, [replace(ROW, run_seed=seed, draw=draw)], "now")
+
+    runs = [FORK.Process(target=add, args=(seed,)) for seed in range(3)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join(60)
+    assert [run.exitcode for run in runs] == [0, 0, 0]
+    rows = read_results([file])
+    assert sorted((row.run_seed, row.draw) for row in rows) == [
+        (seed, draw) for seed in range(3) for draw in range(8)
+    ]
+    assert all(row.metrics == ROW.metrics for row in rows)
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path):
+    file = tmp_path / "results.csv"
+    append_results(file, [ROW], "today")
+    before = file.read_bytes()
+
+    def add():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 50, resource.RLIM_INFINITY))
+        with pytest.raises(ResultsError, match=r"results.csv: File too large$"):
+            append_results(file, [ROW], "today")
+
+    run = FORK.Process(target=add)
+    run.start()
+    run.join(60)
+    assert run.exitcode == 0
+    assert file.read_bytes() == before
+
+
+def test_a_path_that_is_not_utf8_costs_no_row(tmp_path):
+    append_results(tmp_path / "results.csv", [replace(ROW, checkpoint="a\udce9.pt")], "today")
+    (row,) = read_results([tmp_path / "results.csv"])
+    assert row.checkpoint == r"a\udce9.pt"
+
+
+def test_whether_rows_can_be_added_is_known_before(tmp_path):
+    file = tmp_path / "new" / "results.csv"
+    check_results_csv(file)
+    assert not file.parent.exists()
+    append_results(file, [ROW], "today")
+    before = file.read_bytes()
+    check_results_csv(file)
+    assert file.read_bytes() == before
+    with pytest.raises(ResultsError, match=r"Not a directory: \S*results.csv$"):
+        check_results_csv(file / "under" / "a" / "file.csv")
+    with pytest.raises(ResultsError, match="Is a directory"):
+        check_results_csv(tmp_path)
+    file.write_text("a,b\n")
+    with pytest.raises(ResultsError, match="other columns"):
+        check_results_csv(file)
 
 
 def test_tables_average_over_runs():

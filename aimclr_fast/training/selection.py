@@ -1,0 +1,65 @@
+"""What best.pt is chosen on: validation samples or held-out training subjects, never the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aimclr_fast.data import Store, protocols
+from aimclr_fast.evaluation.problem import training_folds
+
+_SUBJECT = "subject"  # a column of samples.csv
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Samples whose kNN accuracy chooses the best checkpoint.
+
+    Attributes:
+        validation: samples that the training samples classify; None where there are none.
+        folds: otherwise, (rows to classify by, rows held out) of the training samples.
+        k: neighbors asked.
+        where: what they are, for people.
+    """
+
+    validation: Tensor | None
+    folds: tuple[tuple[Tensor, Tensor], ...]
+    k: int
+    where: str
+
+
+def open_selection(store: Store, protocol: str, train_index: Tensor) -> Selection | None:
+    """The validation samples of a protocol, or else folds of its training samples that part the
+    subjects (or, without subjects, the samples); None for a store without labels, or with too few
+    samples to part.
+
+    Raises:
+        ValueError: the protocol is not valid.
+    """
+    if store.labels is None:
+        return None
+    validation = getattr(protocols, "validation", lambda *_: None)(store, protocol)
+    if validation is not None:
+        return Selection(
+            torch.from_numpy(validation),
+            (),
+            _k(len(train_index)),
+            f"{len(validation)} validation samples",
+        )
+    rows = train_index.numpy()
+    subjects = store.samples[_SUBJECT][rows] if _SUBJECT in store.samples else None
+    if subjects is not None and len(np.unique(subjects)) < 2:
+        subjects = None
+    folds = training_folds(np.asarray(store.labels)[rows], subjects)
+    if not folds:
+        return None
+    parted = "samples" if subjects is None else "subjects"
+    where = f"the training samples, in {len(folds)} folds that part the {parted}"
+    return Selection(None, tuple(folds), _k(min(len(fit) for fit, _ in folds)), where)
+
+
+def _k(samples: int) -> int:
+    return 20 if samples >= 20 else 1
