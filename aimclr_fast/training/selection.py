@@ -41,7 +41,7 @@ def open_selection(store: Store, protocol: str, train_index: Tensor) -> Selectio
     """
     if store.labels is None:
         return None
-    validation = getattr(protocols, "validation", lambda *_: None)(store, protocol)
+    validation = protocols.validation(store, protocol)
     if validation is not None:
         return Selection(
             torch.from_numpy(validation),

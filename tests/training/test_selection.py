@@ -79,7 +79,7 @@ def test_no_test_sample_has_a_part_in_the_score(tmp_path, monkeypatch, validates
     labels = np.random.default_rng(1).integers(0, 3, 64)
     store = store_of(tmp_path / "x", labels, subject=[i // 4 % 4 for i in range(64)])
     if validates:  # odd rows test; some of them validate here instead
-        monkeypatch.setattr(protocols, "validation", lambda *_: np.array([1, 5, 9]), raising=False)
+        monkeypatch.setattr(protocols, "validation", lambda *_: np.array([1, 5, 9]))
     train, selection = opened(store)
     assert selection.where == ("3 validation samples" if validates else selection.where)
     test = torch.arange(3, 64, 4)
