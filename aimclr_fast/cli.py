@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -121,6 +122,8 @@ def run(
 ) -> None:
     """Call `main(arguments)`; `UserError` and the given `errors` end the program as one line."""
     known: tuple[type[Exception], ...] = (UserError, *errors)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text that can be encoded
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
     except known as error:

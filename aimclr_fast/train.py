@@ -8,8 +8,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from rich.console import Console
-
+from ._console import plain_console
 from .cli import Parser, UserError, check_values, config_names, run, with_config_files
 from .data import StoreError
 from .training.checkpoint import CheckpointError
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(str(error)) from error
     fields.pop("config")
     try:
-        pretrain(TrainConfig(**fields), command.dump(parsed), Console())
+        pretrain(TrainConfig(**fields), command.dump(parsed), plain_console())
     except StoppedError as stop:
         if os.environ.get("RANK", "0") == "0":
             print(f"{PROGRAM}: {stop}", file=sys.stderr)
