@@ -13,6 +13,8 @@ from typing import NoReturn, cast, get_args, get_type_hints
 import jsonargparse
 import yaml
 
+from ._files import printable
+
 CONFIGS = Path(__file__).parent / "configs"
 MOST_VALUES = 10_000  # in a config
 
@@ -30,7 +32,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 def fail(program: str, message: str) -> NoReturn:
     """Print one line and exit with code 2."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -198,7 +198,8 @@ def list_entries(source: Path, wanted: Callable[[str], bool]) -> Listing:
 
 
 def _is_noise(path: str) -> bool:
-    return any(p.startswith(".") or p.lower() in _NOISE for p in PurePosixPath(path).parts)
+    parts = PurePosixPath(path).parts
+    return any((p.startswith(".") and p != "..") or p.lower() in _NOISE for p in parts)
 
 
 def _all_entries(source: Path, left_out: list[Problem]) -> Iterator[Entry]:
@@ -224,7 +225,7 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
             place = (status.st_dev, status.st_ino)
             before = first.setdefault(place, folder)
             if before != folder:
-                reason = f"is a link to {printable(str(before))}, which is read already"
+                reason = f"is {printable(str(before))} again, by a link"
                 left_out.append(Problem(printable(str(folder)), reason, expected=True))
                 continue
             children = sorted(os.scandir(folder), key=lambda child: child.name)

@@ -90,7 +90,7 @@ def plan_ntu(
         source=f"{title}, skeletons of Kinect v2",
         citation=citation,
         left_out=left_out,
-        notes=listing.notes + notes,
+        notes=notes + listing.notes,
     )
 
 
