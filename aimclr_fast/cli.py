@@ -116,6 +116,18 @@ def check_values(parsed: jsonargparse.Namespace, kind: type, prefix: str = "") -
             raise UserError(f"{name} is {value}, but must need no more than 64 bits")
 
 
+def check_utf8(flag: str, path: str | Path) -> None:
+    """Refuse a path that TensorBoard, safetensors and torch.export cannot write to.
+
+    Raises:
+        UserError: it holds bytes that are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{flag} {path}: not UTF-8, as it must be; name another") from None
+
+
 def run(
     program: str,
     main: Callable[[list[str]], None],
@@ -130,6 +142,8 @@ def run(
         main(arguments)
     except known as error:
         fail(program, str(error))
+    except UnicodeEncodeError as error:  # of a library that cannot take such a path
+        fail(program, f"not UTF-8: {printable(error.object)}; rename it")
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -9,8 +9,15 @@ from itertools import pairwise
 from pathlib import Path
 
 from ._console import plain_console
-from ._files import printable
-from .cli import Parser, UserError, check_values, config_names, run, with_config_files
+from .cli import (
+    Parser,
+    UserError,
+    check_utf8,
+    check_values,
+    config_names,
+    run,
+    with_config_files,
+)
 from .data import StoreError
 from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
@@ -55,10 +62,7 @@ def main(arguments: list[str]) -> None:
     except ValueError as error:  # a value that the field's own class refuses
         raise UserError(str(error)) from error
     fields.pop("config")
-    output = str(fields["output"] or "")
-    if printable(output) != output:
-        shown = f"--output {printable(output)}"
-        raise UserError(f"{shown}: not UTF-8, which TensorBoard needs; name another folder")
+    check_utf8("--output", fields["output"] or "")
     try:
         pretrain(TrainConfig(**fields), command.dump(parsed), plain_console())
     except StoppedError as stop:

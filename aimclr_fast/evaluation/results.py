@@ -120,6 +120,8 @@ def append_results(path: Path, rows: Iterable[Row], date: str) -> None:
         for metric, value in row.metrics.items():
             cells = ["" if own[name] is None else own[name] for name in IDENTITY]
             writer.writerow([date, *cells, metric, f"{value:.6f}"])
+    # A checkpoint's path need not be UTF-8.
+    added = text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8")
     header = ",".join(COLUMNS) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,7 @@ def append_results(path: Path, rows: Iterable[Row], date: str) -> None:
             found = file.readline()
             if found not in ("", header):
                 raise ResultsError(f"{path}: has other columns than a results.csv of this version")
-            file.write(text.getvalue() if found else header + text.getvalue())
+            file.write(added if found else header + added)
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: {error}") from error
 

@@ -97,13 +97,7 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
     else:
         made = _in_order(left, layout, options, where, may_guess=not index and not skip)
     notes = list(made.notes)
-    if (
-        parsed
-        and not named
-        and any(
-            parsed[i].joint and not parsed[i].joint[-1].isdecimal() or parsed[i].kind for i in left
-        )
-    ):
+    if parsed and not named and not all(parsed[i].text.isdecimal() for i in left):
         notes.append("headings do not name joints and coordinates: columns are read in order")
     if index and parsed:
         notes.append("passed over: a column of frames or times, by its heading")

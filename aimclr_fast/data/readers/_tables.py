@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from aimclr_fast.data.readers._text import read_table
 
 #: So much of a text tells its dialect and heading.
 HEAD = 1 << 18
-_SAMPLE_LINES = 20
+_SAMPLE_LINES = 12
 #: Words for a number that is not there.
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "nil", "#n/a"})
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -54,17 +55,13 @@ class Dialect:
 
     def number(self, cell: str) -> float | None:
         """The value of a cell; NaN for one that is empty or says so, None for anything else."""
-        if cell.lower() in _MISSING:
-            return float("nan")
-        cell = cell.replace("\N{MINUS SIGN}", "-")
+        text = cell.replace("\N{MINUS SIGN}", "-")
         if self.decimal == ",":
-            if "." in cell:
-                return None
-            cell = cell.replace(",", ".")
-        if not _NUMBER.fullmatch(cell):
-            return None
-        value = float(cell)
-        return value if np.isfinite(value) else None
+            text = text.replace(".", "x").replace(",", ".")
+        if _NUMBER.fullmatch(text):
+            value = float(text)
+            return value if math.isfinite(value) else None
+        return math.nan if cell.lower() in _MISSING else None
 
 
 _DIALECTS = tuple(Dialect(*both) for both in (",.", ";.", "\t.", " .", ";,", "\t,", " ,"))
@@ -285,7 +282,10 @@ def read_numbers(
     """
     lines = data.split(b"\n", found.first)
     body = lines[-1] if len(lines) > found.first else b""
-    plain = found.dialect.decimal == "." and b'"' not in body
+    plain = b'"' not in body
+    if found.dialect.decimal == ",":
+        plain = plain and b"." not in body
+        body = body.replace(b",", b".") if plain else body
     # Two tabs leave a cell out; the compiled reader takes them for one blank.
     if plain and not (found.dialect.delimiter == "\t" and b"\t\t" in body):
         if b"#" in body or b"%" in body:
@@ -294,7 +294,8 @@ def read_numbers(
             return read_table(b"\n" * found.first + body, found.columns, where), None
         except ReadError:
             pass  # an empty cell, or a fault that the reader below puts into words
-    return _read_slowly(body.decode("utf-8", "replace"), found, where)
+    text = data.split(b"\n", found.first)[-1].decode("utf-8", "replace")
+    return _read_slowly(text, found, where)
 
 
 def _read_slowly(
