@@ -212,13 +212,13 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
                            line)  # fmt: skip
         place[key] = i
     axes = "".join(axis for axis in "xyzc" if any(key[2] == axis for key in place))
-    take = []
-    for body in range(len(numbers)):
-        for joint, name in enumerate(layout.joints):
-            for axis in axes:
-                if (body, joint, axis) not in place:
-                    raise _refusal(f"no heading names {axis} of {name}", where, line)
-                take.append(place[body, joint, axis])
+    order = [(body, joint) for body in range(len(numbers)) for joint in range(layout.num_joints)]
+    for axis in axes:
+        for body, joint in order:
+            if (body, joint, axis) not in place:
+                reason = f"no heading names {axis} of {layout.joints[joint]}"
+                raise _refusal(reason, where, line)
+    take = tuple(place[body, joint, axis] for body, joint in order for axis in axes)
     notes = []
     if "z" in axes and "c" in axes:
         notes.append("x, y, z by their headings; confidence or visibility is passed over in 3D")
@@ -231,7 +231,7 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     unit = units.pop() if units else None
     if unit is not None:
         notes.append(f"lengths in {unit}, by the headings")
-    return Columns(axes, len(numbers), tuple(take), unit=unit, notes=tuple(notes))
+    return Columns(axes, len(numbers), take, unit=unit, notes=tuple(notes))
 
 
 def _joints(used: dict[int, Column], layout: Layout, where: str, line: int) -> dict[int, int]:

@@ -21,7 +21,7 @@ _INDEX = {
     "", "unnamed 0", "index", "idx", "frame", "frames", "frame id", "frame no", "frame nr",
     "frame number", "frame num", "frame index", "time", "times", "timestamp", "timestamps",
     "time stamp", "time s", "time ms", "time sec", "frame time", "t", "s", "sec", "secs", "seconds",
-    "ms", "milliseconds",
+    "ms", "milliseconds", "bodyparts coords",
 }
 _POSITION = {"pos", "position", "location", "loc", "coord", "coords", "coordinate", "coordinates"}
 _OTHER = {

@@ -64,7 +64,7 @@ class Dialect:
         return math.nan if cell.lower() in _MISSING else None
 
 
-_DIALECTS = tuple(Dialect(*both) for both in (",.", ";.", "\t.", " .", ";,", "\t,", " ,"))
+_DIALECTS = tuple(Dialect(*both) for both in (",.", ";.", "\t.", " .", ";,", "\t,", " ,", ",,"))
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,8 @@ def _heading(
                 break
         else:
             others.append(line.strip())
+    if len(named) > 1:  # such as the name of the program in each column
+        named = [cells for cells in named if len(set(cells[1:])) > 1] or named[:1]
     if not named:
         return None, [line for line in others if line]
     shortest = min(map(len, named))
@@ -304,7 +306,7 @@ def _read_slowly(
     dialect, columns = found.dialect, found.columns
     rows, lines = [], []
     for number, line in enumerate(text.split("\n"), start=found.first + 1):
-        if not line.strip() or _COMMENT.match(line):
+        if not line.strip(" \r") or _COMMENT.match(line):  # tabs are empty cells
             continue
         try:
             cells = dialect.split(line.rstrip("\r"))
