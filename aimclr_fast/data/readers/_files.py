@@ -186,7 +186,8 @@ def list_entries(source: Path, wanted: Callable[[str], bool]) -> Listing:
     if folders:
         listing.base = os.path.commonpath(folders)
     if others:
-        kinds = ", ".join(f"{n:,} {printable(kind)}" for kind, n in others.most_common(5))
+        most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+        kinds = ", ".join(f"{n:,} {printable(kind)}" for kind, n in most)
         more = ", ..." if len(others) > 5 else ""
         listing.notes.append(f"passed over: {sum(others.values()):,} files ({kinds}{more})")
     if noise:
