@@ -185,8 +185,8 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
         "bodies: "
         + ", ".join(f"{n:,} samples with {m}" for m, n in enumerate(count.tolist()) if n),
     ]
-    if result.filled:
-        lines.append(f"interpolated: {result.filled:,} joints that were missing in a frame")
+    if result.interpolated:
+        lines.append(f"interpolated: {result.interpolated:,} joints that were missing in a frame")
     labels = result.store.labels
     if labels is not None:
         of = f" of {len(plan.classes)}" if plan.classes else ""

@@ -84,7 +84,7 @@ class Batch:
         where: its file.
         problems: what was left out.
         units: how many units are done.
-        filled: joints, counted in each frame, that readers interpolated.
+        interpolated: joints, counted in each frame, that readers interpolated.
     """
 
     positions: list[npt.NDArray[np.float32]] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Batch:
     where: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     units: int = 0
-    filled: int = 0
+    interpolated: int = 0
 
 
 @dataclass
@@ -104,14 +104,14 @@ class Result:
         frames: recorded frames of each sample, ``[S]``.
         bodies: bodies seen in each sample, ``[S]``.
         left_out: everything that is not in the store.
-        filled: joints, counted in each frame, that were missing and are interpolated.
+        interpolated: joints, counted in each frame, that were missing and are interpolated.
     """
 
     store: Store
     frames: npt.NDArray[np.int64]
     bodies: npt.NDArray[np.int64]
     left_out: list[Problem]
-    filled: int = 0
+    interpolated: int = 0
 
 
 def make_recipe(
@@ -172,7 +172,7 @@ def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
     seen = int(positions.any(axis=(0, 1, 2)).sum())
     batch.rows.append({"name": found.name, **found.columns, "frames": frames, "bodies": seen})
     batch.where.append(found.where)
-    batch.filled += found.filled
+    batch.interpolated += found.interpolated
 
 
 def _work(
@@ -234,7 +234,7 @@ def convert(
     seen: dict[str, str] = {}
     frames: list[int] = []
     bodies: list[int] = []
-    done = filled = 0
+    done = interpolated = 0
     with StoreWriter(
         out, plan.layout, bodies=recipe.bodies, frames=recipe.frames, overwrite=overwrite
     ) as writer:
@@ -254,7 +254,7 @@ def convert(
                 frames.append(int(row["frames"]))
                 bodies.append(int(row["bodies"]))
             done += batch.units
-            filled += batch.filled
+            interpolated += batch.interpolated
             progress(done)
         if not len(writer):
             why = f"; the first: {left_out[0].where}: {left_out[0].reason}" if left_out else ""
@@ -269,7 +269,7 @@ def convert(
             preprocessing=recipe.preprocessing,
             citation=plan.citation,
         )
-    return Result(store, np.array(frames), np.array(bodies), left_out, filled)
+    return Result(store, np.array(frames), np.array(bodies), left_out, interpolated)
 
 
 def note(left_out: list[Problem], problems: Iterable[Problem], fatal: bool) -> None:

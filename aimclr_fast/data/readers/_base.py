@@ -66,14 +66,14 @@ class Recording:
         positions: see :data:`Positions`.
         columns: its cells of samples.csv, the same columns for each recording of a data set.
         where: the file it came from.
-        filled: joints, counted in each frame, that were missing and are interpolated.
+        interpolated: joints, counted in each frame, that were missing and are interpolated.
     """
 
     name: str
     positions: Positions
     columns: dict[str, int | str] = field(default_factory=dict)
     where: str = ""
-    filled: int = 0
+    interpolated: int = 0
 
 
 #: What reading one unit of a plan gives, lazily. May also raise :class:`ReadError`.

@@ -253,7 +253,7 @@ def read(
     where = unit.entry.shown
     poses = _load(unit.entry, layout, options)
     array = poses.array[:bodies]
-    filled = 0
+    interpolated = 0
     if flat:
         third = array[..., -1] if poses.axes in ("xyc", "xyzc", UNKNOWN) else None
         missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(array[..., :2]).any(axis=-1))
@@ -264,12 +264,12 @@ def read(
         other = "--pose 3d was given" if options.pose == "3d" else "other sequences are 3D"
         raise ReadError(where, f"2D, while {other}: prepare them apart")
     else:
-        xyz, filled = fill_missing(array[..., :3], layout, where)
+        xyz, interpolated = fill_missing(array[..., :3], layout, where)
         unit_of = _unit(poses, options, where)
         positions = _upright(xyz.transpose(3, 1, 2, 0) * UNITS[unit_of], options.up)
     positions = fit_bodies(positions, bodies)
     columns = dict(labels.rows[unit.name]) if labels else {}
-    yield Recording(unit.name, check_positions(positions, where), columns, where, filled)
+    yield Recording(unit.name, check_positions(positions, where), columns, where, interpolated)
 
 
 def _unit(poses: Poses, options: Options, where: str) -> str:

@@ -142,7 +142,7 @@ def test_joints_that_are_missing_are_interpolated_and_counted(read, word, separa
         expected[t, 3] = MOTION[3, 3] * (1 - part) + MOTION[6, 3] * part
     expected[7] = 0  # nobody is there
     assert_is_motion(positions, expected)
-    assert recording.filled == 2
+    assert recording.interpolated == 2
 
 
 def test_a_joint_with_some_of_its_coordinates_or_in_no_frame_is_refused(read):
