@@ -64,7 +64,11 @@ def find_labels(listing: Listing, options: Options) -> Entry | None:
     listing.entries = [e for e in listing.entries if e not in found]
     if options.labels is not None:
         given = options.labels
-        listing.entries = [e for e in listing.entries if e.member or e.file != given]
+        listing.entries = [
+            e
+            for e in listing.entries
+            if e.member or e.file.name != given.name or e.file.resolve() != given.resolve()
+        ]
         return Entry(given, given.name)
     if len(found) > 1:
         shown = " and ".join(e.shown for e in found)
