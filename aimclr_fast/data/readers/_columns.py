@@ -118,13 +118,19 @@ def _in_order(
     specs = [options.columns] if options.columns is not None else ["xy?", "xy"]
     for guessed in (False, True) if may_guess else (False,):
         columns = left[1:] if guessed else left
-        for spec in specs:
-            bodies, rest = divmod(len(columns), joints * len(spec))
-            if rest or not 1 <= bodies <= most:
-                continue
+        fit = [
+            spec
+            for spec in specs
+            if len(columns) in range(joints * len(spec), (most + 1) * joints * len(spec),
+                                     joints * len(spec))
+        ]  # fmt: skip
+        if len(fit) > 1:  # 6 a joint: two bodies in 3D, or three in 2D
+            break
+        for spec in fit:
+            bodies = len(columns) // (joints * len(spec))
             axes = spec if spec == UNKNOWN else axes_of(spec)
             take = tuple(
-                columns[(group * len(spec)) + spec.index(axis)]
+                columns[group * len(spec) + spec.index(axis)]
                 for group in range(bodies * joints)
                 for axis in axes
             )

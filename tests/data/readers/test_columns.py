@@ -191,6 +191,9 @@ def test_two_bodies_are_read_when_declared_and_never_guessed(read):
     for options in ({"csv_bodies": 2}, {"csv_bodies": 2, "columns": "xyz"}):
         positions, _, _ = read(text(rows), **options)
         np.testing.assert_allclose(positions, [MOTION, other], atol=1e-4)
+    with pytest.raises(ReadError, match=r"120 columns.*--columns"):  # or three bodies in 2D
+        read(text(rows), csv_bodies=3)
+    np.testing.assert_allclose(read(text(rows), csv_bodies=3, columns="xyz")[0], positions)
     heading = [f"body {b} {c}" for b in (1, 2) for c in COLUMNS]
     np.testing.assert_allclose(read(text(rows, heading=heading))[0], positions)
     with pytest.raises(ReadError, match="--csv-bodies 1, but the heading names 2"):
