@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,3 +57,18 @@ def _to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_UNSHOWABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""The text with control characters, and bytes that are not UTF-8, written as ``\xe9``."""
+
+    def escape(found: re.Match[str]) -> str:
+        code = ord(found[0])
+        # Python keeps a byte of a file name that is not UTF-8 as U+DC00 plus the byte.
+        byte = code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else code
+        return f"\\x{byte:02x}" if byte < 0x100 else f"\\u{byte:04x}"
+
+    return _UNSHOWABLE.sub(escape, text)

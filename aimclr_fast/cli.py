@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,8 @@ from typing import NoReturn, cast, get_args, get_type_hints
 
 import jsonargparse
 import yaml
+
+from ._files import printable
 
 CONFIGS = Path(__file__).parent / "configs"
 MOST_VALUES = 10_000  # in a config
@@ -29,7 +32,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 def fail(program: str, message: str) -> NoReturn:
     """Print one line and exit with code 2."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -113,6 +116,18 @@ def check_values(parsed: jsonargparse.Namespace, kind: type, prefix: str = "") -
             raise UserError(f"{name} is {value}, but must need no more than 64 bits")
 
 
+def check_utf8(flag: str, path: str | Path) -> None:
+    """Refuse a path that TensorBoard, safetensors and torch.export cannot write to.
+
+    Raises:
+        UserError: it holds bytes that are not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{flag} {path}: not UTF-8, as it must be; name another") from None
+
+
 def run(
     program: str,
     main: Callable[[list[str]], None],
@@ -121,10 +136,14 @@ def run(
 ) -> None:
     """Call `main(arguments)`; `UserError` and the given `errors` end the program as one line."""
     known: tuple[type[Exception], ...] = (UserError, *errors)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text that can be encoded
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
     except known as error:
         fail(program, str(error))
+    except UnicodeEncodeError as error:  # of a library that cannot take such a path
+        fail(program, f"not UTF-8: {printable(error.object)}; rename it")
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -7,9 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ._checkpoint import CheckpointError
+from ._console import plain_console
 from .cli import Parser, UserError, run
 from .data import StoreError
 from .evaluation.figures import FigureConfig
@@ -103,7 +102,7 @@ def main(arguments: list[str]) -> None:
         config = config_class(protocol)(**given)
     except ValueError as error:  # a value that the field's own class refuses
         raise UserError(str(error)) from error
-    console = Console()
+    console = plain_console()
     if protocol == "figures":
         draw_figures(checkpoints, options, config, console)
     else:

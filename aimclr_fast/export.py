@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
 from ._files import written_whole
-from .cli import Parser, UserError, run
+from .cli import Parser, UserError, check_utf8, run
 from .encoder import CheckpointError, Encoder, describe, load_encoder, write_safetensors
 from .evaluation.embedding import EmbeddingModel
 
@@ -233,6 +233,7 @@ def main(arguments: list[str]) -> None:
     out = Path(given.out) if given.out else source.with_suffix(SUFFIXES[given.format])
     if out.suffix != SUFFIXES[given.format]:
         raise UserError(f"--out {out}: a {given.format} file ends in {SUFFIXES[given.format]}")
+    check_utf8("--out", out)
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
     try:

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ._console import plain_console
 from .cli import Parser, UserError, run
 from .data import StoreError, resolve_store
 from .data.conversion import (
@@ -77,6 +78,15 @@ def parser() -> Parser:
     add("--unit", type=str, default=None, help="of the source's lengths: m (default), cm or mm")
     add("--up", type=str, default=None, help="axis that points up: y (default), -y or z")
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
+    add(
+        "--columns",
+        type=str,
+        default=None,
+        help="what the columns of a joint are in tables without a heading (folder): x, y, z, "
+        "c (confidence), _ (pass over); such as xyz, xyzc, xyz___",
+    )
+    add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
+    add("--skip-columns", type=int, default=0, help="leading columns of tables to pass over")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
     add(
@@ -108,7 +118,12 @@ def main(arguments: list[str]) -> None:
             flag = field.replace("_", "-")
             raise UserError(f"--{flag} {given[field]}: choose from {', '.join(allowed)}")
     frames = _frames(given.frames)
-    for flag, value, least in (("max-bodies", given.max_bodies, 1), ("jobs", given.jobs, 0)):
+    for flag, value, least in (
+        ("max-bodies", given.max_bodies, 1),
+        ("csv-bodies", given.csv_bodies, 1),
+        ("skip-columns", given.skip_columns, 0),
+        ("jobs", given.jobs, 0),
+    ):
         if value is not None and not least <= value <= 1000:
             raise UserError(f"--{flag} {value}: must be from {least} to 1000")
     out = Path(given.out)
@@ -131,8 +146,11 @@ def main(arguments: list[str]) -> None:
         pose=given.pose,
         min_confidence=given.min_confidence,
         gaps=given.gaps,
+        columns=given.columns,
+        csv_bodies=given.csv_bodies,
+        skip_columns=given.skip_columns,
     )
-    console = Console()
+    console = plain_console()
     plan = reader.plan(Path(given.source), options)
     check_taken(plan, options, given.dataset)
     if plan.ready and given.gaps != "auto":
@@ -287,7 +305,7 @@ class _Bar:
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("reading"),
+                TextColumn("reading", markup=False),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

@@ -8,9 +8,16 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from rich.console import Console
-
-from .cli import Parser, UserError, check_values, config_names, run, with_config_files
+from ._console import plain_console
+from .cli import (
+    Parser,
+    UserError,
+    check_utf8,
+    check_values,
+    config_names,
+    run,
+    with_config_files,
+)
 from .data import StoreError
 from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
@@ -55,8 +62,9 @@ def main(arguments: list[str]) -> None:
     except ValueError as error:  # a value that the field's own class refuses
         raise UserError(str(error)) from error
     fields.pop("config")
+    check_utf8("--output", fields["output"] or "")
     try:
-        pretrain(TrainConfig(**fields), command.dump(parsed), Console())
+        pretrain(TrainConfig(**fields), command.dump(parsed), plain_console())
     except StoppedError as stop:
         if os.environ.get("RANK", "0") == "0":
             print(f"{PROGRAM}: {stop}", file=sys.stderr)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 import aimclr_fast
+from aimclr_fast._console import plain_console
 from aimclr_fast._devices import usable_device
 from aimclr_fast.data import Store, resolve_store, split
 from aimclr_fast.nn import METHODS
@@ -58,7 +59,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
     """
     ranks = join(config.device)
     if not ranks.first:
-        console = Console(quiet=True)
+        console = plain_console(quiet=True)
     try:
         path = _pretrain(config, config_text, console, ranks)
     except (CheckpointError, DivergedError) as error:  # met by all, said by one

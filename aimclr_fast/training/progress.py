@@ -32,10 +32,10 @@ class TrainProgress:
         self._before, self._began = 0.0, 0.0
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.fields[epoch]}"),
+                TextColumn("{task.fields[epoch]}", markup=False),
                 BarColumn(bar_width=20),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[numbers]}"),
+                TextColumn("{task.fields[numbers]}", markup=False),
                 TimeRemainingColumn(),
                 console=console,
             )

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast._files import printable
 from aimclr_fast.layouts import Layout
 
 #: ``[3, T, V, M]``: coordinates x, y (up), z in metres; frames; joints; bodies. Zeros: not seen.
@@ -30,6 +31,7 @@ class ReadError(ValueError):
     """
 
     def __init__(self, where: str, reason: str, line: int | None = None) -> None:
+        where = printable(where)
         self.where, self.reason, self.line = where, reason, line
         super().__init__(f"{where}{'' if line is None else f':{line}'}: {reason}")
 
@@ -93,6 +95,10 @@ class Options:
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
         gaps: the rule for frames without a body, or "auto" for the data set's own.
+        columns: what the columns of a joint are in a table, such as "xyzc"; see
+            :mod:`aimclr_fast.data.readers._columns`.
+        csv_bodies: most bodies side by side in a table; None is one, or those its heading names.
+        skip_columns: columns at the beginning of a table to pass over.
     """
 
     bodies: str = "order"
@@ -106,6 +112,9 @@ class Options:
     pose: str = "auto"
     min_confidence: float = 0.05
     gaps: str = "auto"
+    columns: str | None = None
+    csv_bodies: int | None = None
+    skip_columns: int = 0
 
 
 @dataclass

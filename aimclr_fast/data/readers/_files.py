@@ -8,12 +8,14 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from aimclr_fast.data.readers._base import ReadError
+from aimclr_fast._files import printable
+from aimclr_fast.data.readers._base import Problem, ReadError
 
 #: Most bytes of text read of one file, unpacked: no recording comes near it, a zip bomb does.
 MAX_BYTES = 256 << 20
@@ -21,6 +23,13 @@ _BAD_ARCHIVE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError,
     NotImplementedError,
 )  # fmt: skip
+#: Archives that are not looked into.
+_OTHER_ARCHIVES = (
+    ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar",
+)  # fmt: skip
+_UNPACK = "archives of this kind are not read: unpack it, or make it a .zip"
+#: What operating systems and editors leave in folders, besides names that begin with a dot.
+_NOISE = ("__macosx", "thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True, order=True)
@@ -31,21 +40,28 @@ class Entry:
         file: on disk; the archive, for a member.
         path: within the source, with forward slashes; for a member, its name in the archive.
         member: whether it lies in an archive.
+        inner: for a member of an archive in ``file``, the name of that archive.
     """
 
     file: Path
     path: str
     member: bool = False
+    inner: str = ""
 
     @property
     def name(self) -> str:
         """The last part of the path, without ``.gz``."""
-        return PurePosixPath(self.path).name.removesuffix(".gz")
+        return without_gz(PurePosixPath(self.path).name)
 
     @property
     def stem(self) -> str:
         """The name without its ending."""
         return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The ending in lower case, not counting ``.gz``."""
+        return PurePosixPath(self.name).suffix.lower()
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -55,20 +71,12 @@ class Entry:
     @property
     def shown(self) -> str:
         """How messages name it."""
-        return f"{self.file}:{self.path}" if self.member else str(self.file)
+        inside = [self.inner, self.path] if self.inner else [self.path] if self.member else []
+        return printable(":".join([str(self.file), *inside]))
 
     def read_head(self, size: int = 1 << 16) -> bytes:
-        """The first bytes, as they are stored."""
-        try:
-            with self._open() as stream:
-                return stream.read(size)
-        except KeyError:
-            raise ReadError(self.shown, "no such member") from None
-        except _BAD_ARCHIVE as error:
-            raise ReadError(self.shown, f"cannot be read: {error}") from error
-
-    def _open(self) -> IO[bytes]:
-        return _archive(self.file).open(self.path) if self.member else self.file.open("rb")
+        """The first bytes, unpacked where the name ends in ``.gz``."""
+        return self._read(size)
 
     def read(self, limit: int = MAX_BYTES) -> bytes:
         """All bytes, unpacked where the name ends in ``.gz``.
@@ -76,18 +84,32 @@ class Entry:
         Raises:
             ReadError: it cannot be read, is damaged, or has more than ``limit`` bytes.
         """
-        try:
-            with self._open() as stream:
-                data = stream.read(limit + 1)
-            if self.path.endswith(".gz"):
-                data = _gunzip(data, limit + 1)
-        except KeyError:
-            raise ReadError(self.shown, "no such member") from None
-        except _BAD_ARCHIVE as error:
-            raise ReadError(self.shown, f"cannot be read: {error}") from error
+        data = self._read(limit + 1)
         if len(data) > limit:
             raise ReadError(self.shown, f"more than {limit >> 20} MiB, which no recording has")
         return data
+
+    def _read(self, limit: int) -> bytes:
+        try:
+            with self._open() as stream:
+                data = stream.read(limit)
+            return _gunzip(data, limit) if self.path.lower().endswith(".gz") else data
+        except KeyError:
+            raise ReadError(self.shown, "no such member") from None
+        except ReadError:
+            raise
+        except _BAD_ARCHIVE as error:
+            raise ReadError(self.shown, f"cannot be read: {error}") from error
+
+    def _open(self) -> IO[bytes]:
+        if self.member:
+            return _archive(self.file, self.inner).open(self.path)
+        return self.file.open("rb")
+
+
+def without_gz(path: str) -> str:
+    """The path without ``.gz`` at its end."""
+    return path[:-3] if path.lower().endswith(".gz") else path
 
 
 def _gunzip(data: bytes, limit: int) -> bytes:
@@ -102,39 +124,132 @@ def _gunzip(data: bytes, limit: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=8)
-def _archive(file: Path) -> zipfile.ZipFile:
+def _archive(file: Path, inner: str = "") -> zipfile.ZipFile:
     # Kept open for a worker's lifetime: reading the list of 56,880 members takes a second.
-    return zipfile.ZipFile(file)
+    if not inner:
+        return zipfile.ZipFile(file)
+    if _archive(file).getinfo(inner).file_size > MAX_BYTES:
+        raise ReadError(
+            printable(f"{file}:{inner}"),
+            f"archives within archives are read up to {MAX_BYTES >> 20} MiB: unpack the outer one",
+        )
+    return zipfile.ZipFile(io.BytesIO(_archive(file).read(inner)))
 
 
-def list_entries(source: Path, wanted: Callable[[str], bool]) -> list[Entry]:
-    """Entries under ``source`` whose lower-case path satisfies ``wanted``, sorted by path.
+@dataclass
+class Listing:
+    """What a source holds.
+
+    Attributes:
+        entries: the files that were asked for, sorted by path.
+        left_out: what could not be looked into.
+        notes: how many files were passed over, and of which kinds.
+        base: the one folder that everything lies in, or an empty text.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    left_out: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    base: str = ""
+
+
+def list_entries(source: Path, wanted: Callable[[str], bool]) -> Listing:
+    """The files under ``source`` whose path satisfies ``wanted``, and what was passed over.
+
+    Links are followed; a folder that several paths lead to is read once. Zip files are looked
+    into, those within a zip file too. Names that begin with a dot, ``__MACOSX`` and their like
+    are passed over.
 
     Args:
-        source: a folder (searched to the bottom, zip files in it included), a zip file, or a file.
-        wanted: says whether to take a path.
+        source: a folder (searched to the bottom), a zip file, or a file.
+        wanted: says whether to take a path, given in lower case.
 
     Raises:
-        ReadError: the source does not exist, or an archive cannot be read.
+        ReadError: the source does not exist, or is an archive that cannot be read.
     """
-    found = [e for e in _all_entries(source) if wanted(e.path.lower())]
-    return sorted(found, key=lambda e: (e.path, e.file))
+    listing = Listing()
+    others: Counter[str] = Counter()
+    noise = 0
+    folders: set[str] = set()
+    for entry in _all_entries(source, listing.left_out):
+        if _is_noise(entry.path):
+            noise += 1
+            continue
+        folders.add("/".join(entry.folders).lstrip("/"))
+        if wanted(entry.path.lower()):
+            listing.entries.append(entry)
+        elif entry.path.lower().endswith(_OTHER_ARCHIVES):
+            listing.left_out.append(Problem(entry.shown, _UNPACK))
+        else:
+            others[entry.suffix or "without an ending"] += 1
+    listing.entries.sort(key=lambda e: (e.path, e.file, e.inner))
+    if folders:
+        listing.base = os.path.commonpath(folders)
+    if others:
+        most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
+        kinds = ", ".join(f"{n:,} {printable(kind)}" for kind, n in most)
+        more = ", ..." if len(others) > 5 else ""
+        listing.notes.append(f"passed over: {sum(others.values()):,} files ({kinds}{more})")
+    if noise:
+        listing.notes.append(
+            f"passed over: {noise:,} hidden files, or files of the operating system "
+            "(.DS_Store, __MACOSX and the like)"
+        )
+    return listing
 
 
-def _all_entries(source: Path) -> Iterator[Entry]:
+def _is_noise(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return any((p.startswith(".") and p != "..") or p.lower() in _NOISE for p in parts)
+
+
+def _all_entries(source: Path, left_out: list[Problem]) -> Iterator[Entry]:
     if not source.exists():
         raise ReadError(str(source), "no such file or folder")
     if source.is_file():
-        yield from _of_file(source, source.name)
+        if source.name.lower().endswith(_OTHER_ARCHIVES):
+            raise ReadError(str(source), _UNPACK)
+        yield from _of_file(source, source.name, left_out)
         return
-    for folder, _, names in os.walk(source):
-        for name in names:
-            file = Path(folder, name)
-            yield from _of_file(file, file.relative_to(source).as_posix())
+    for file in _files_below(source, left_out):
+        yield from _of_file(file, file.relative_to(source).as_posix(), left_out)
 
 
-def _of_file(file: Path, path: str) -> Iterator[Entry]:
-    if not path.lower().endswith(".zip"):
+def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
+    """All files, those behind linked folders last, so that a folder's own path comes first."""
+    first: dict[tuple[int, int], Path] = {}
+    own, linked = deque([source]), deque[Path]()
+    while own or linked:
+        folder = own.popleft() if own else linked.popleft()
+        try:
+            status = folder.stat()
+            place = (status.st_dev, status.st_ino)
+            before = first.setdefault(place, folder)
+            if before != folder:
+                reason = f"is {printable(str(before))} again, by a link"
+                left_out.append(Problem(printable(str(folder)), reason, expected=True))
+                continue
+            children = sorted(os.scandir(folder), key=lambda child: child.name)
+        except OSError as error:
+            reason = f"cannot be opened: {error.strerror}"
+            left_out.append(Problem(printable(str(folder)), reason))
+            continue
+        for child in children:
+            path = folder / child.name
+            if child.is_file(follow_symlinks=False):  # needs no look at the file itself
+                yield path
+            elif path.is_dir():
+                (linked if child.is_symlink() else own).append(path)
+            elif path.is_file():
+                yield path
+            elif child.is_symlink():
+                left_out.append(Problem(printable(str(path)), "is a link to nothing"))
+            else:
+                left_out.append(Problem(printable(str(path)), "is not a file", expected=True))
+
+
+def _of_file(file: Path, path: str, left_out: list[Problem]) -> Iterator[Entry]:
+    if not path.lower().endswith(".zip") or _is_noise(path):
         yield Entry(file, path)
         return
     try:
@@ -142,13 +257,43 @@ def _of_file(file: Path, path: str) -> Iterator[Entry]:
     except _BAD_ARCHIVE as error:
         raise ReadError(str(file), f"not a readable zip file: {error}") from error
     for member in members:
-        if not member.is_dir():
+        if member.is_dir():
+            continue
+        if member.filename.lower().endswith(".zip") and not _is_noise(member.filename):
+            yield from _of_inner(file, member.filename, left_out)
+        else:
             yield Entry(file, member.filename, member=True)
 
 
-def read_text(entry: Entry, limit: int = 16 << 20) -> str:
-    """A small text file, decoded as UTF-8."""
+def _of_inner(file: Path, inner: str, left_out: list[Problem]) -> Iterator[Entry]:
+    shown = printable(f"{file}:{inner}")
     try:
-        return entry.read(limit).decode("utf-8-sig")
+        members = _archive(file, inner).infolist()
+    except ReadError as error:
+        left_out.append(Problem.of(error))
+        return
+    except _BAD_ARCHIVE as error:
+        left_out.append(Problem(shown, f"not a readable zip file: {error}"))
+        return
+    for member in members:
+        if member.filename.lower().endswith(".zip"):
+            reason = "lies in an archive within an archive: unpack the outer one"
+            left_out.append(Problem(f"{shown}:{printable(member.filename)}", reason))
+        elif not member.is_dir():
+            yield Entry(file, member.filename, member=True, inner=inner)
+
+
+def read_text(entry: Entry, limit: int = 16 << 20) -> str:
+    """A small text file, decoded as UTF-8, or as UTF-16 where its first bytes say so.
+
+    Raises:
+        ReadError: it cannot be read, or is not such text.
+    """
+    data = entry.read(limit)
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ReadError(entry.shown, f"not text: {error.reason}") from error
+        line = data[: error.start].count(b"\n") + 1
+        reason = f"not UTF-8 text ({error.reason}): save it as UTF-8"
+        raise ReadError(entry.shown, reason, None if wide else line) from error

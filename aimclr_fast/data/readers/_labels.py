@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from aimclr_fast.data.readers._base import Problem, ReadError
-from aimclr_fast.data.readers._files import Entry, read_text
+from aimclr_fast._files import printable
+from aimclr_fast.data.readers._base import Options, Problem, ReadError
+from aimclr_fast.data.readers._classes import number_classes
+from aimclr_fast.data.readers._files import Entry, Listing, read_text, without_gz
+from aimclr_fast.data.readers._splits import column_rule
 
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
-_ENDINGS = (".npy", ".npz", ".csv")
+#: Names of the file of labels, where none is given.
+LABEL_FILES = ("labels.csv", "samples.csv")
+#: Endings that a name may have in the file of labels.
+ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt")
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_NUMBER = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
 _RESERVED = ("frames", "bodies", "filled")  # the store's own columns
-MAX_CLASSES = 1_000_000
 
 
 @dataclass
@@ -20,55 +28,110 @@ class Labels:
     """What a csv of labels says.
 
     Attributes:
+        shown: how messages name the file.
         rows: the cells of each sequence by its name, without the name.
         lines: the line of each.
         columns: what they are called.
-        classes: names by label, where labels are names.
+        classes: names by label, where labels are names or ids.
         problems: rows that cannot be used.
         dropped: the sequences of those.
+        notes: how the labels were understood, where that is not plain.
     """
 
+    shown: str
     rows: dict[str, dict[str, int | str]] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     problems: list[Problem] = field(default_factory=list)
     dropped: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+def sequence_name(path: str) -> str:
+    """What a sequence is called: its path without the endings of files that hold one."""
+    path = without_gz(path)
+    return printable(path[:-4] if path.lower().endswith(ENDINGS) else path)
+
+
+def find_labels(listing: Listing, options: Options) -> Entry | None:
+    """The csv of labels that is named, or lies at the top of a source; takes it out of ``listing``.
+
+    Raises:
+        ReadError: there are several.
+    """
+    top = f"{listing.base}/" if listing.base else ""
+    found = [e for e in listing.entries if e.path.removeprefix(top).lower() in LABEL_FILES]
+    listing.entries = [e for e in listing.entries if e not in found]
+    if options.labels is not None:
+        given = options.labels
+        listing.entries = [
+            e
+            for e in listing.entries
+            if e.member or e.file.name != given.name or e.file.resolve() != given.resolve()
+        ]
+        return Entry(given, given.name)
+    if len(found) > 1:
+        shown = " and ".join(e.shown for e in found)
+        raise ReadError(shown, "several files of labels: name one with --labels")
+    return found[0] if found else None
 
 
 def read_labels(entry: Entry) -> Labels:
-    """Read a csv of labels.
+    """Read a csv of labels, with commas, semicolons or tabs between its cells.
 
     Raises:
-        ReadError: not a csv, or its header lacks ``name`` or repeats a column.
+        ReadError: not a csv, its header lacks ``name`` or repeats a column, or a label is neither
+            what the others are.
     """
-    try:
-        lines = list(csv.reader(read_text(entry).splitlines(), strict=True))
-    except csv.Error as error:
-        raise ReadError(entry.shown, f"not a csv file: {error}") from error
-    header = [cell.strip() for cell in lines[0]] if lines else []
+    delimiter, lines = _cells(entry)
+    header = [cell.strip().casefold() for cell in lines[0][1]] if lines else []
+    # A delimiter at the end of each line makes an empty column.
+    while (
+        header and not header[-1] and not any("".join(c[len(header) - 1 :]) for _, c in lines[1:])
+    ):
+        header.pop()
     header = ["name" if cell == "file" and "name" not in header else cell for cell in header]
     if "name" not in header or "" in header or len(set(header)) != len(header):
-        raise ReadError(entry.shown, "header: columns must be named, differ, and include name", 1)
+        seen = ", ".join(repr(cell) for cell in header)
+        reason = f"header: columns must be named, differ, and include name; it has {seen:.200}"
+        raise ReadError(entry.shown, reason, lines[0][0] if lines else 1)
     reserved = [cell for cell in header if cell in _RESERVED]
     if reserved:
         raise ReadError(entry.shown, f"header: {reserved[0]} is a column that prepare adds", 1)
-    labels = Labels(columns=tuple(cell for cell in header if cell != "name"))
-    for number, cells in enumerate(lines[1:], start=2):
-        if any(cell.strip() for cell in cells):
-            _add(labels, dict(zip(header, cells, strict=False)), len(cells), number, entry)
+    labels = Labels(entry.shown, columns=tuple(cell for cell in header if cell != "name"))
+    if delimiter != ",":
+        labels.notes.append(f"{entry.shown}: read with {_DELIMITERS[delimiter]} between cells")
+    for number, cells in lines[1:]:
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells.pop()
+        _add(labels, dict(zip(header, cells, strict=False)), len(cells), number)
     if "label" in header:
-        _number_classes(labels, entry)
+        _number_classes(labels)
     return labels
 
 
-def _add(labels: Labels, row: dict[str, str], cells: int, number: int, entry: Entry) -> None:
-    def drop(reason: str) -> None:
-        labels.problems.append(Problem(f"{entry.shown}:{number}", reason))
+def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The delimiter, and cells by line, lines without any left out."""
+    text = read_text(entry).splitlines()
+    first = next((line for line in text if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=first.count)
+    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
+    lines = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise ReadError(entry.shown, f"not a csv file: {error}", reader.line_num) from error
+    return delimiter, lines
 
-    name = row.pop("name", "").strip()
-    for ending in _ENDINGS:
-        name = name.removesuffix(ending)
+
+def _add(labels: Labels, row: dict[str, str], cells: int, number: int) -> None:
+    def drop(reason: str) -> None:
+        labels.problems.append(Problem(f"{labels.shown}:{number}", reason))
+
+    name = sequence_name(row.pop("name", "").strip())
     if cells != len(labels.columns) + 1:
         labels.dropped.add(name)
         return drop(f"{cells} cells, expected {len(labels.columns) + 1}")
@@ -81,20 +144,95 @@ def _add(labels: Labels, row: dict[str, str], cells: int, number: int, entry: En
     return None
 
 
-def _number_classes(labels: Labels, entry: Entry) -> None:
-    """Make labels integers: as they are, or the place of their name in the alphabet."""
-    values = {str(row["label"]) for row in labels.rows.values()}
-    numeric = all(_INTEGER.fullmatch(value) for value in values)
+def _number_classes(labels: Labels) -> None:
+    """Make labels integers: as they are, or the place of their name or id among all."""
+    texts = {name: str(row["label"]) for name, row in labels.rows.items()}
+    numbers = {name: _number(text) for name, text in texts.items()}
+    numeric = [name for name, number in numbers.items() if number is not None]
     if not numeric:
-        labels.classes = tuple(sorted(values - {""}))
-    place = {name: index for index, name in enumerate(labels.classes or ())}
-    for name, row in list(labels.rows.items()):
-        text = str(row["label"])
-        label = int(text) if numeric else place.get(text, -1)
-        if 0 <= label < MAX_CLASSES:
-            row["label"] = label
+        names = sorted({text for text in texts.values() if text})
+        place = {text: index for index, text in enumerate(names)}
+        labels.classes = tuple(names)
+        _set(labels, {name: place.get(text, -1) for name, text in texts.items()}, texts)
+        return
+    for name, number in numbers.items():
+        if number is None:  # would make all the others names, and other classes
+            what = f"label {texts[name]!r:.60} is no whole number" if texts[name] else "no label"
+            raise ReadError(
+                labels.shown,
+                f"{what}, while {len(numeric)} others are numbers: mend it, or take the line out "
+                "and the sequence is left out",
+                labels.lines[name],
+            )
+    whole = {name: number for name, number in numbers.items() if number is not None}
+    numbering = number_classes([number for number in whole.values() if number >= 0])
+    labels.classes = numbering.names
+    labels.notes += numbering.notes
+    _set(labels, {name: numbering.classes.get(n, -1) for name, n in whole.items()}, texts)
+
+
+def _number(text: str) -> int | None:
+    """A whole number, also where it is written as 2.0."""
+    found = _NUMBER.fullmatch(text)
+    return int(found[1]) if found else None
+
+
+def _set(labels: Labels, found: Mapping[str, int], texts: Mapping[str, str]) -> None:
+    """Write the numbers into the rows; those below 0 are left out."""
+    for name, label in found.items():
+        if label >= 0:
+            labels.rows[name]["label"] = label
             continue
+        text = texts[name]
         reason = f"label {text!r:.60} is not 0 or more" if text else "label is empty"
-        labels.problems.append(Problem(f"{entry.shown}:{labels.lines.pop(name)}", reason))
+        labels.problems.append(Problem(f"{labels.shown}:{labels.lines.pop(name)}", reason))
         labels.dropped.add(name)
         del labels.rows[name]
+
+
+def split_of(labels: Labels | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The protocol of a column ``split``, if there is one, and what the user should know."""
+    if labels is None or "split" not in labels.columns:
+        return {}, []
+    rule, notes = column_rule("split", (str(row["split"]) for row in labels.rows.values()))
+    return {} if rule is None else {"split": rule}, notes
+
+
+@dataclass(frozen=True)
+class Named:
+    """A sequence by the names it goes by.
+
+    Attributes:
+        name: what the store calls it.
+        also: what the csv of labels may call it as well.
+        shown: how messages name it.
+    """
+
+    name: str
+    also: tuple[str, ...] = ()
+    shown: str = ""
+
+
+def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:
+    """Which sequences have a row, by index, and what is left out for want of the other.
+
+    A row under another of a sequence's names is found under its own afterwards.
+    """
+    left_out = list(labels.problems)
+    kept, used = [], set()
+    for index, sequence in enumerate(sequences):
+        names = (sequence.name, *sequence.also)
+        row = next((name for name in names if name in labels.rows), None)
+        if row is not None:
+            used.add(row)
+            kept.append(index)
+            if row != sequence.name:
+                labels.rows[sequence.name] = labels.rows[row]
+        elif not labels.dropped.intersection(names):
+            left_out.append(Problem(sequence.shown, f"has no row in {labels.shown}"))
+    left_out += [
+        Problem(f"{labels.shown}:{line}", f"there is no sequence {name}")
+        for name, line in labels.lines.items()
+        if name not in used
+    ]
+    return kept, left_out

@@ -55,20 +55,20 @@ def plan_ntu(
     citation: str,
 ) -> Plan:
     """Plan a folder or zip files of ``.skeleton`` files, up to ``setups`` and ``actions``."""
-    entries = list_entries(source, lambda path: path.endswith((".skeleton", ".txt")))
-    lists = [e for e in entries if e.name.endswith(".txt") and "missing" in e.name.lower()]
+    listing = list_entries(source, _wanted)
+    lists = [e for e in listing.entries if e.suffix == ".txt"]
     missing, notes = find_missing(lists, options.missing)
-    left_out: list[Problem] = []
+    left_out = listing.left_out
     units: list[Entry] = []
-    for entry in entries:
-        if not entry.name.endswith(".skeleton"):
+    for entry in listing.entries:
+        if entry.suffix != ".skeleton":
             continue
-        columns = columns_of(entry.stem)
+        columns = columns_of(_name(entry))
         if columns is None:
             left_out.append(Problem(entry.shown, "is not named SsssCcccPpppRrrrAaaa.skeleton"))
         elif int(columns["setup"]) > setups or not 0 <= int(columns["label"]) < actions:
             left_out.append(Problem(entry.shown, f"is not of {title}", expected=True))
-        elif entry.stem in missing:
+        elif _name(entry) in missing:
             left_out.append(Problem(entry.shown, MISSING, expected=True))
         else:
             units.append(entry)
@@ -91,9 +91,20 @@ def plan_ntu(
         source=f"{title}, skeletons of Kinect v2",
         citation=citation,
         left_out=left_out,
-        notes=notes,
+        notes=notes + listing.notes,
         gaps="published",
     )
+
+
+def _wanted(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return name.endswith((".skeleton", ".skeleton.gz")) or (
+        name.endswith(".txt") and "missing" in name
+    )
+
+
+def _name(entry: Entry) -> str:
+    return entry.stem.upper()
 
 
 def find_missing(lists: Iterable[Entry], given: Path | None) -> tuple[set[str], list[str]]:
@@ -132,6 +143,6 @@ def read_ntu(
         )
     else:
         positions = found.in_order(bodies)
-    columns = columns_of(entry.stem)
+    columns = columns_of(_name(entry))
     assert columns is not None  # plan_ntu lets no other name through
-    yield Recording(entry.stem, check_positions(positions, entry.shown), columns, entry.shown)
+    yield Recording(_name(entry), check_positions(positions, entry.shown), columns, entry.shown)

@@ -51,9 +51,9 @@ class Video:
 
 def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
     """Plan a folder (or zip files) with skeleton and label folders and split lists in it."""
-    entries = list_entries(source, lambda path: path.endswith(".txt"))
+    listing = list_entries(source, lambda path: path.endswith(".txt"))
     skeletons, labels, lists = [], {}, []
-    for entry in entries:
+    for entry in listing.entries:
         folders = "/".join(entry.folders).lower()
         if _VIDEO.fullmatch(entry.stem) is None:
             lists.append(entry)
@@ -64,7 +64,7 @@ def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
     if not skeletons:
         raise ReadError(str(source), "holds no skeleton files (skeleton/0002-L.txt and so on)")
     sides, notes = _read_splits(lists)
-    left_out: list[Problem] = []
+    left_out = listing.left_out
     units: list[Video] = []
     for skeleton in skeletons:
         if skeleton.stem in labels:
@@ -82,7 +82,7 @@ def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
         source=f"{title}, skeletons of Kinect v2, cut at the labelled actions",
         citation=CITATION,
         left_out=left_out,
-        notes=notes,
+        notes=listing.notes + notes,
         gaps="published",
     )
 

@@ -77,15 +77,6 @@ def read_table(text: bytes, columns: int, where: str) -> npt.NDArray[np.float64]
     return (_table_native if native.available() else _table_numpy)(text, columns, where)
 
 
-def first_line(text: bytes) -> list[str]:
-    """Cells of the first line that is not empty."""
-    for line in text[: 1 << 20].splitlines():
-        cells = [cell for cell in re.split(r"[,;\s]+", line.decode("utf-8", "replace")) if cell]
-        if cells:
-            return cells
-    return []
-
-
 def _address(array: npt.NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 

@@ -1,99 +1,181 @@
 """Your own sequences: a folder of ``.npy``, ``.npz`` or ``.csv`` files, and a csv of labels.
 
 An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y confidence. A csv file
-has a line per frame: all joints' coordinates one after the other, those of a second body after the
-first's; a heading is passed over. ``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``)
-has a column ``name`` (the file, with or without its ending), perhaps ``label`` (numbers from 0, or
-names) and any others; without labels the store is good for pretraining.
+(also ``.tsv``) has a line per frame, and columns that a heading names, or all joints' coordinates
+one after the other (:mod:`aimclr_fast.data.readers._columns`). ``labels.csv`` or ``samples.csv`` in
+the folder (or ``--labels``) has a column ``name`` (the file, with or without its ending), perhaps
+``label`` (numbers from 0, or names) and any others; without labels the store is good for
+pretraining. A folder of OpenPose's JSON files is handed over to :mod:`.openpose`.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-from pathlib import Path
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
+from aimclr_fast.data.readers import _tables, openpose
 from aimclr_fast.data.readers._arrays import UNREADABLE, members, parse_npy, read_header
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
-    Problem,
     ReadError,
     Readings,
     Recording,
     check_positions,
     in_metres,
 )
-from aimclr_fast.data.readers._files import MAX_BYTES, Entry, list_entries
-from aimclr_fast.data.readers._labels import Labels, read_labels
+from aimclr_fast.data.readers._columns import (
+    UNKNOWN,
+    Columns,
+    assign,
+    axes_of,
+    check_index,
+    check_spec,
+)
+from aimclr_fast.data.readers._files import MAX_BYTES, Entry, Listing, list_entries, without_gz
+from aimclr_fast.data.readers._labels import (
+    Labels,
+    Named,
+    find_labels,
+    match_labels,
+    read_labels,
+    sequence_name,
+    split_of,
+)
 from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, NOTE, lift
-from aimclr_fast.data.readers._splits import column_rule
-from aimclr_fast.data.readers._text import first_line, read_table
 from aimclr_fast.layouts import Layout, get_layout
 
 SUMMARY = (
     "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
 )
-LABEL_FILES = ("labels.csv", "samples.csv")
-_SUFFIXES = (".npy", ".npz", ".csv")
+NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
+_TABLES = (".csv", ".tsv")
+_SUFFIXES = (".npy", ".npz", *_TABLES)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file and what its sequence is called."""
+
+    entry: Entry
+    name: str
+
+
+@dataclass(frozen=True)
+class Peek:
+    """What the beginning of a file tells: bodies, coordinates, and what the user should know."""
+
+    bodies: int
+    axes: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Poses:
+    """The numbers of a file.
+
+    Attributes:
+        array: ``[M, T, V, C]``, NaN where a joint is missing.
+        axes: what C is: "xyz", "xy", "xyc", "xyzc", or "xy?" where the third is not known.
+        unit: of lengths, where the file says so.
+    """
+
+    array: npt.NDArray[np.float64]
+    axes: str
+    unit: str | None = None
 
 
 def plan(source: Path, options: Options) -> Plan:
     """One sample per file."""
+    check_spec(options.columns)
+    listing = list_entries(source, _wanted)
+    given = find_labels(listing, options)
+    frames = [e for e in listing.entries if openpose.is_frame(e.path)]
+    listing.entries = [e for e in listing.entries if not openpose.is_frame(e.path)]
+    if not listing.entries:
+        if frames:
+            return openpose.plan(source, options)
+        passed = "".join(f"; {note}" for note in listing.notes)
+        raise ReadError(str(source), f"holds no .npy, .npz or .csv sequences{passed}")
     if options.layout is None:
         raise ReadError(str(source), "name the skeleton with --layout: a built-in one or YAML")
     layout = _layout(options.layout)
-    entries = list_entries(source, lambda path: path.endswith(_SUFFIXES))
-    given = [e for e in entries if e.path in LABEL_FILES] if options.labels is None else []
-    if len(given) > 1:
-        raise ReadError(str(source), "has labels.csv and samples.csv: name one with --labels")
-    if options.labels is not None:
-        given = [Entry(options.labels, options.labels.name)]
-    sequences = [e for e in entries if e.path not in LABEL_FILES and e not in given]
-    if not sequences:
-        raise ReadError(str(source), "holds no .npy, .npz or .csv sequences")
-    labels = read_labels(given[0]) if given else None
-    left_out = list(labels.problems) if labels else []
-    units = []
-    for entry in sequences:
-        if labels is None or _name(entry) in labels.rows:
-            units.append(entry)
-        elif _name(entry) not in labels.dropped:
-            left_out.append(Problem(entry.shown, f"has no row in {given[0].shown}"))
+    units = [
+        Unit(entry, name) for entry, name in zip(listing.entries, _names(listing), strict=True)
+    ]
+    labels = read_labels(given) if given else None
     if labels:
-        have = {_name(entry) for entry in sequences}
-        left_out += [
-            Problem(f"{given[0].shown}:{line}", f"there is no sequence {name}")
-            for name, line in labels.lines.items()
-            if name not in have
-        ]
-    return _plan(layout, units, labels, left_out, options)
+        base = f"{listing.base}/" if listing.base else ""
+        last = Counter(sequence_name(unit.entry.path) for unit in units)
+        kept, problems = match_labels(
+            labels,
+            [
+                Named(unit.name, _also(unit, base, last), unit.entry.shown)
+                for unit in units
+            ],
+        )  # fmt: skip
+        units = [units[index] for index in kept]
+        listing.left_out += problems
+    if frames:
+        listing.notes.append(
+            f"passed over: {len(frames):,} OpenPose frames (prepare openpose reads them)"
+        )
+    return _plan(layout, units, labels, listing, options)
+
+
+def _wanted(path: str) -> bool:
+    return without_gz(path).endswith(_SUFFIXES) or openpose.is_frame(path)
+
+
+def _names(listing: Listing) -> list[str]:
+    """Paths without endings and without the one folder around all; of several archives, each with
+    its archive's name in front.
+    """
+    base = f"{listing.base}/" if listing.base else ""
+    archives = {(e.file, e.inner) for e in listing.entries if e.member}
+    names = []
+    for entry in listing.entries:
+        name = sequence_name(entry.path.removeprefix(base))
+        if len(archives) > 1 and entry.member:
+            archive = PurePosixPath(entry.inner or entry.file.name)
+            name = f"{sequence_name(archive.stem)}/{name}"
+        names.append(name)
+    return names
+
+
+def _also(unit: Unit, base: str, last: Counter[str]) -> tuple[str, ...]:
+    """Other names that labels may use: the whole path, and the path in its archive if unique."""
+    whole = sequence_name(unit.entry.path)
+    if last[whole] > 1:
+        return ()
+    return (whole, sequence_name(unit.entry.path.removeprefix(base)))
 
 
 def _plan(
     layout: Layout,
-    units: list[Entry],
+    units: Sequence[Unit],
     labels: Labels | None,
-    left_out: list[Problem],
+    listing: Listing,
     options: Options,
 ) -> Plan:
-    peeked = [shape for entry in units if (shape := _peek(entry, layout)) is not None]
-    flat = options.pose == "2d" or any(coordinates == 2 for _, coordinates in peeked)
-    if options.pose == "auto" and layout.name in FLAT_LAYOUTS:
-        flat = True
-    bodies = options.max_bodies or max((bodies for bodies, _ in peeked), default=1)
-    rule = None
-    notes = [NOTE.format(confidence=options.min_confidence)] if flat else []
-    if labels is None:
-        notes.append("no labels.csv: the store is for pretraining, and has no label column")
-    elif "split" in labels.columns:
-        rule, said = column_rule("split", (str(row["split"]) for row in labels.rows.values()))
-        notes += said
+    peeked = [peek for u in units if (peek := _peek(u.entry, layout, options)) is not None]
+    flat = _is_flat({peek.axes for peek in peeked}, layout, options)
+    bodies = options.max_bodies or max((peek.bodies for peek in peeked), default=1)
+    said = Counter(note for peek in peeked for note in peek.notes)
+    notes = [*listing.notes, *(f"tables: {note} ({n:,} files)" for note, n in said.most_common(10))]
+    notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
+    notes += labels.notes if labels else [NO_LABELS]
+    protocols, split_notes = split_of(labels)
+    notes += split_notes
     return Plan(
         layout=layout,
         bodies=bodies,
@@ -102,9 +184,9 @@ def _plan(
             read, layout=layout, bodies=bodies, labels=labels, options=options, flat=flat
         ),
         classes=labels.classes if labels else None,
-        protocols={} if rule is None else {"split": rule},
+        protocols=protocols,
         source="own recordings",
-        left_out=left_out,
+        left_out=listing.left_out,
         notes=notes,
         exact=True,
         rotate=not flat,
@@ -119,41 +201,46 @@ def _layout(given: str) -> Layout:
         raise ReadError(f"--layout {given}", str(error)) from error
 
 
-def _name(entry: Entry) -> str:
-    return entry.path.rpartition(".")[0] if "." in entry.path else entry.path
+def _is_flat(axes: set[str], layout: Layout, options: Options) -> bool:
+    """Whether the sequences are 2D poses. Where x, y and z are named, they are not."""
+    if options.pose != "auto":
+        return options.pose == "2d"
+    known = axes - {UNKNOWN}
+    if any("z" in one for one in known):
+        return False
+    return bool(known) or layout.name in FLAT_LAYOUTS
 
 
-def _peek(entry: Entry, layout: Layout) -> tuple[int, int] | None:
-    """Bodies and coordinates of a file, as its beginning tells; reading says what is wrong."""
-    suffix = Path(entry.name).suffix.lower()
+def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
+    """What the beginning of a file tells; reading says what is wrong with it."""
     try:
-        if suffix == ".npz":
-            shape = _load(entry, layout).shape
-            return shape[0], shape[3]
-        head = entry.read_head()
-        if suffix == ".csv":
-            return _columns(len(first_line(head)), layout, entry.shown)
+        if entry.suffix == ".npz":
+            poses = _load(entry, layout, options)
+            return Peek(len(poses.array), poses.axes)
+        head = entry.read_head(_tables.HEAD)
+        if entry.suffix in _TABLES:
+            part = len(head) == _tables.HEAD
+            head = _tables.decode(head, entry.shown, part=part)
+            found = _tables.outline(head, entry.shown, part=part)
+            columns = assign(found, layout, options, entry.shown)
+            return Peek(columns.bodies, columns.axes, columns.notes)
         shape = read_header(io.BytesIO(head), entry.shown)[0]
     except ReadError:
         return None
-    if len(shape) not in (3, 4) or shape[-1] not in (2, 3):
+    if len(shape) not in (3, 4) or not (axes := _array_axes(shape[-1], options)):
         return None
-    return (shape[0] if len(shape) == 4 else 1), shape[-1]
+    return Peek(shape[0] if len(shape) == 4 else 1, axes)
 
 
-def _columns(count: int, layout: Layout, where: str) -> tuple[int, int]:
-    """Bodies and coordinates of a csv file with so many columns."""
-    per_joint, rest = divmod(count, layout.num_joints)
-    for coordinates in (3, 2):
-        if not rest and per_joint and per_joint % coordinates == 0:
-            return per_joint // coordinates, coordinates
-    raise ReadError(
-        where, f"{count} columns, not 2 or 3 for each of {layout.num_joints} joints and body", 1
-    )
+def _array_axes(coordinates: int, options: Options) -> str | None:
+    """What the last axis of an array is, or None."""
+    if options.columns is not None:
+        return axes_of(options.columns) if len(options.columns) == coordinates else None
+    return {2: "xy", 3: UNKNOWN}.get(coordinates)
 
 
 def read(
-    entry: Entry,
+    unit: Unit,
     *,
     layout: Layout,
     bodies: int,
@@ -162,43 +249,71 @@ def read(
     flat: bool,
 ) -> Readings:
     """Read one sequence."""
-    where = entry.shown
-    array = _load(entry, layout)[:bodies]
-    if not np.isfinite(array).all():
-        body, frame, joint, _ = np.argwhere(~np.isfinite(array))[0]
-        raise ReadError(where, f"a value is not finite (body {body}, frame {frame}, joint {joint})")
+    where = unit.entry.shown
+    poses = _load(unit.entry, layout, options)
+    array = poses.array[:bodies]
     if flat:
-        confidence = array[..., 2] if array.shape[3] == 3 else None
-        positions = lift(array[..., :2], confidence, options.min_confidence, where)
-    elif array.shape[3] == 2:
-        raise ReadError(where, "2D, while other sequences are 3D: prepare them apart")
+        third = array[..., -1] if poses.axes in ("xyc", "xyzc", UNKNOWN) else None
+        missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(array[..., :2]).any(axis=-1))
+        confidence = None if third is None else np.where(missing, 0.0, third)
+        pose = np.where(missing[..., None], 0.0, array[..., :2])
+        positions = lift(pose, confidence, options.min_confidence, where)
+    elif poses.axes == "xy" or poses.axes == "xyc":
+        other = "--pose 3d was given" if options.pose == "3d" else "other sequences are 3D"
+        raise ReadError(where, f"2D, while {other}: prepare them apart")
     else:
-        positions = in_metres(array.transpose(3, 1, 2, 0), options.unit, options.up)
+        xyz = _seen(array[..., :3], layout, where)
+        positions = in_metres(xyz.transpose(3, 1, 2, 0), _unit(poses, options, where), options.up)
     positions = fit_bodies(positions, bodies)
-    name = _name(entry)
-    columns = dict(labels.rows[name]) if labels else {}
-    yield Recording(name, check_positions(positions, where), columns, where)
+    columns = dict(labels.rows[unit.name]) if labels else {}
+    yield Recording(unit.name, check_positions(positions, where), columns, where)
 
 
-def _load(entry: Entry, layout: Layout) -> npt.NDArray[np.float64]:
-    """The array of a file as ``[M, T, V, C]``."""
-    where, suffix = entry.shown, Path(entry.name).suffix.lower()
+def _seen(array: npt.NDArray[np.float64], layout: Layout, where: str) -> npt.NDArray[np.float64]:
+    """Zeros, by which preprocessing knows them, for joints of ``[M, T, V, 3]`` that are missing."""
+    missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=-1))
+    never: npt.NDArray[np.bool_] = np.asarray(missing.all(axis=1))
+    never[never.all(axis=1)] = False  # a body that is in no frame
+    if never.any():
+        body, joint = np.argwhere(never)[0]
+        raise ReadError(where, f"{layout.joints[joint]} is in no frame (body {body})")
+    return np.where(missing[..., None], 0.0, array)
+
+
+def _unit(poses: Poses, options: Options, where: str) -> str:
+    if poses.unit is not None and options.unit not in ("m", poses.unit):
+        raise ReadError(where, f"--unit {options.unit}, but the headings say {poses.unit}")
+    return poses.unit or options.unit
+
+
+def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
+    """The numbers of a file."""
+    where = entry.shown
     data = entry.read()
-    if suffix == ".csv":
-        return _load_csv(data, layout, where)
-    array = parse_npy(data, where) if suffix == ".npy" else _load_npz(data, where)
+    if entry.suffix in _TABLES:
+        return _load_table(data, layout, options, where)
+    array = parse_npy(data, where) if entry.suffix == ".npy" else _load_npz(data, where)
     if array.ndim == 3:
         array = array[None]
     joints = layout.num_joints
-    if array.ndim != 4 or array.shape[2] != joints or array.shape[3] not in (2, 3):
+    axes = _array_axes(array.shape[-1], options) if array.ndim == 4 else None
+    if axes is None or array.shape[2] != joints:
+        given = options.columns
+        wanted = f"C = {len(given)}, --columns {given}" if given else "C = 2 or 3"
         raise ReadError(
             where,
-            f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, C = 2 or 3), "
+            f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
             f"got shape {list(array.shape)}",
         )
     if not array.size:
         raise ReadError(where, f"is empty, shape {list(array.shape)}")
-    return array.astype(np.float64)
+    if options.columns is not None:
+        array = array[..., [options.columns.index(axis) for axis in axes]]
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        body, frame, joint, _ = np.argwhere(~np.isfinite(array))[0]
+        raise ReadError(where, f"a value is not finite (body {body}, frame {frame}, joint {joint})")
+    return Poses(array, axes)
 
 
 def _load_npz(data: bytes, where: str) -> npt.NDArray[Any]:
@@ -217,24 +332,34 @@ def _load_npz(data: bytes, where: str) -> npt.NDArray[Any]:
     return parse_npy(raw, where)
 
 
-def _load_csv(data: bytes, layout: Layout, where: str) -> npt.NDArray[np.float64]:
-    cells = first_line(data)
-    if not cells:
-        raise ReadError(where, "is empty")
-    bodies, coordinates = _columns(len(cells), layout, where)
-    if not _is_number(cells[0]):
-        head, _, body = data.partition(b"\n")
-        data = b" " * len(head) + b"\n" + body  # an empty line keeps the count of lines
-    table = read_table(data, len(cells), where)
+def _load_table(data: bytes, layout: Layout, options: Options, where: str) -> Poses:
+    data = _tables.decode(data, where)
+    found = _tables.outline(data, where)
+    columns = assign(found, layout, options, where)
+    table, lines = _tables.read_numbers(data, found, where)
     if not len(table):
         raise ReadError(where, "has no frames")
-    shape = (len(table), bodies, layout.num_joints, coordinates)
-    return table.reshape(shape).transpose(1, 0, 2, 3)
+    check_index(table, columns, where)
+    shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
+    array = table[:, columns.take].reshape(shape)
+    if lines is not None:
+        _check_whole(array, lines, columns, layout, where)
+    return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit)
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _check_whole(
+    array: npt.NDArray[np.float64],
+    lines: npt.NDArray[np.int64],
+    columns: Columns,
+    layout: Layout,
+    where: str,
+) -> None:
+    """A joint may be missing, but not one coordinate of it."""
+    empty = np.isnan(array[..., : 2 if columns.axes in ("xy", "xyc") else 3])
+    part = empty.any(axis=-1) & ~empty.all(axis=-1)
+    if columns.axes.endswith("c"):
+        part |= np.isnan(array[..., -1]) & ~empty.all(axis=-1)
+    if part.any():
+        frame, _, joint = np.argwhere(part)[0]
+        reason = f"{layout.joints[joint]} has some of its coordinates only; leave out all or none"
+        raise ReadError(where, reason, int(lines[frame]))

@@ -36,18 +36,20 @@ _LIMIT = 64 << 20
 
 def plan(source: Path, options: Options) -> Plan:
     """One sample per json file; views 1 and 2 train, view 3 tests."""
-    entries = list_entries(source, lambda path: path.endswith(".json"))
-    if not entries:
+    listing = list_entries(source, lambda path: path.endswith(".json"))
+    if not listing.entries:
         raise ReadError(str(source), "holds no .json files")
     return Plan(
         layout=get_layout(_LAYOUT),
         bodies=options.max_bodies or 1,
-        units=entries,
+        units=listing.entries,
         read=functools.partial(read, bodies=options.max_bodies or 1),
         classes=NW_UCLA,
         protocols=PROTOCOLS,
         source="NW-UCLA, skeletons of Kinect v1",
         citation=CITATION,
+        left_out=listing.left_out,
+        notes=listing.notes,
         exact=True,
     )
 

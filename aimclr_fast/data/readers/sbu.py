@@ -48,11 +48,11 @@ _PATH = re.compile(r"(?:.*/)?(?P<pair>s\d\ds\d\d)/(?P<action>\d\d)/(?P<take>\d+)
 
 def plan(source: Path, options: Options) -> Plan:
     """One sample per skeleton file, with the five published folds."""
-    entries = list_entries(source, lambda path: path.endswith("skeleton_pos.txt"))
-    if not entries:
+    listing = list_entries(source, lambda path: path.endswith("skeleton_pos.txt"))
+    if not listing.entries:
         raise ReadError(str(source), "holds no skeleton_pos.txt")
-    left_out, units = [], []
-    for entry in entries:
+    left_out, units = listing.left_out, []
+    for entry in listing.entries:
         if _PATH.fullmatch(entry.path):
             units.append(entry)
         else:
@@ -71,6 +71,7 @@ def plan(source: Path, options: Options) -> Plan:
         source="SBU Kinect Interaction, skeletons of Kinect v1",
         citation=CITATION,
         left_out=left_out,
+        notes=listing.notes,
         exact=True,
     )
 

@@ -64,14 +64,16 @@ class Pair:
 
 def plan(source: Path, options: Options) -> Plan:
     """One sample per pair of files; 20 classes, each movement done correctly and incorrectly."""
-    entries = list_entries(
+    listing = list_entries(
         source, lambda path: path.endswith((".txt", ".txt.gz")) and "vicon" not in path
     )
     found: dict[tuple[int, int, int, int], dict[str, Entry]] = {}
-    left_out: list[Problem] = []
-    for entry in entries:
+    left_out = listing.left_out
+    for entry in listing.entries:
         match = _NAME.fullmatch(entry.name)
         if match is None:
+            reason = "is not named like m01_s01_e01_positions.txt"
+            left_out.append(Problem(entry.shown, reason, expected=True))
             continue
         incorrect = int(match["incorrect"] is not None)
         key = (int(match["movement"]), int(match["subject"]), int(match["episode"]), incorrect)
@@ -98,6 +100,7 @@ def plan(source: Path, options: Options) -> Plan:
         source="UI-PRMD, Kinect v2 recordings, positions by forward kinematics",
         citation=CITATION,
         left_out=left_out,
+        notes=listing.notes,
         exact=True,
     )
 

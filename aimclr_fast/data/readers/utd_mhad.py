@@ -38,8 +38,8 @@ _LIMIT = 16 << 20
 
 def plan(source: Path, options: Options) -> Plan:
     """One sample per .mat file; odd subjects train, even ones test."""
-    entries = list_entries(source, lambda path: path.endswith(".mat"))
-    named = [entry for entry in entries if _NAME.fullmatch(entry.stem)]
+    listing = list_entries(source, lambda path: path.endswith(".mat"))
+    named = [entry for entry in listing.entries if _NAME.fullmatch(entry.stem)]
     if not named:
         raise ReadError(str(source), "holds no files named like a1_s1_t1_skeleton.mat")
     return Plan(
@@ -51,11 +51,13 @@ def plan(source: Path, options: Options) -> Plan:
         protocols=PROTOCOLS,
         source="UTD-MHAD, skeletons of Kinect v1",
         citation=CITATION,
-        left_out=[
+        left_out=listing.left_out
+        + [
             Problem(entry.shown, "is not named like a1_s1_t1_skeleton.mat", expected=True)
-            for entry in entries
+            for entry in listing.entries
             if entry not in set(named)
         ],
+        notes=listing.notes,
         exact=True,  # people face the camera
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -16,9 +17,12 @@ NTU_RAW = GOLDEN / "ntu_raw"
 PKU_RAW = GOLDEN / "pku_raw"
 
 
+embedded = functools.cache(open_embedded)  # reading it takes a quarter of a second
+
+
 def motion(index: int, joints: int = 22, frames: int | None = None) -> np.ndarray:
     """Real motion ``[T, joints, 3]`` in metres, away from the origin, y up."""
-    x = open_embedded().as_tensor(index).numpy()[..., 0].transpose(1, 2, 0)
+    x = embedded().as_tensor(index).numpy()[..., 0].transpose(1, 2, 0)
     x = x[:frames, np.minimum(np.arange(joints), 21)].astype(np.float64)
     x += 0.003 * np.arange(joints)[:, None]  # no two joints in one place
     return x + np.array([0.2, 0.1, 2.5])

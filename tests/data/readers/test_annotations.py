@@ -367,4 +367,4 @@ def test_flags_that_a_data_set_has_no_use_for(tmp_path, capsys):
     error = fails(
         capsys, "folder", tmp_path / "in", tmp_path / "y", "--layout=nw-ucla", "--pose=3d"
     )
-    assert "--pose 3d: folder holds 2D" in error
+    assert "2D, while --pose 3d was given" in error

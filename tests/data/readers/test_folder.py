@@ -77,13 +77,16 @@ def test_bodies_are_counted(tmp_path):
     np.save(tmp_path / "two.npy", two)
     np.save(tmp_path / "one.npy", motion(0, frames=8))
     (tmp_path / "flat.csv").write_text(table(two.transpose(1, 0, 2, 3).reshape(8, -1), ","))
-    plan, found = read_all("folder", tmp_path, layout="ui-prmd")
+    plan, found = read_all("folder", tmp_path, layout="ui-prmd", csv_bodies=2)
     assert plan.bodies == 2
     by_name = {r.name: r.positions for r in found}
     np.testing.assert_allclose(by_name["flat"], by_name["two"], atol=1e-6)
     assert not by_name["one"][..., 1].any()
     assert (
-        read_all("folder", tmp_path, layout="ui-prmd", max_bodies=1)[1][0].positions.shape[3] == 1
+        read_all("folder", tmp_path, layout="ui-prmd", max_bodies=1, csv_bodies=2)[1][
+            0
+        ].positions.shape[3]
+        == 1
     )
 
 
@@ -136,11 +139,12 @@ def test_damaged_arrays(tmp_path, array, reason):
     ("text", "reason"),
     [
         ("", "is empty"),
-        ("a,b,c\n", "3 columns, not 2 or 3"),
-        (",".join(["1"] * 66) + "\n" + ",".join(["1"] * 65) + "\n", ":2: too few columns"),
+        ("a,b,c\n", ":1: has no frames"),
+        ("1,2,3\n", "3 columns, and layout ui-prmd has 22 joints"),
+        (",".join(["1"] * 66) + "\n" + ",".join(["1"] * 65) + "\n", ":2: 65 columns"),
         (",".join(["x"] * 66) + "\n", "has no frames"),
-        (",".join(["1"] * 65 + ["nan"]) + "\n", ":1: expected a finite number"),
-        ("\0\0\0", "columns, not 2 or 3"),
+        (",".join(["1"] * 65 + ["nan"]) + "\n", ":1: right_toes has some of its coordinates"),
+        ("\0\0\0", "not text"),
     ],
 )
 def test_damaged_csv(tmp_path, text, reason):
@@ -163,7 +167,6 @@ def test_a_header_that_promises_too_much(tmp_path):
     ("labels", "reason"),
     [
         ("name,label\na,-1\nb,2\n", ":2: label '-1' is not 0 or more"),
-        ("name,label\na,99999999999\nb,2\n", ":2: label '99999999999' is not 0 or more"),
         ("name,label\na,\nb,x\n", ":2: label is empty"),
         ("name,label\na,1\na,2\nb,3\n", ":3: a is named before"),
         ("name,label\na,1,3\nb,2\n", ":2: 3 cells, expected 2"),

@@ -1,0 +1,317 @@
+"""Which column of a table is which body, joint and coordinate.
+
+By the headings where they name joints and coordinates, in any order; else by ``--columns``, a
+letter for each column of a joint: x, y, z, c for confidence, _ for one to pass over; else in order,
+where there are exactly three or two columns for each joint of the layout. Whatever else could be
+meant is refused, with the flag that settles it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.data.readers import _headings
+from aimclr_fast.data.readers._base import Options, ReadError
+from aimclr_fast.data.readers._headings import Column
+from aimclr_fast.data.readers._tables import Outline
+from aimclr_fast.layouts import Layout
+
+#: The third coordinate of "xy?" is z or a confidence.
+UNKNOWN = "xy?"
+_MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}
+_EXAMPLES = {
+    4: "xyzc (confidence), xyz_ (one to pass over), or xy with --csv-bodies 2",
+    6: "xyz___ (three to pass over, such as rotations), or xyz with --csv-bodies 2",
+    7: "xyz____ (four to pass over, such as a quaternion)",
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the numbers of a table go.
+
+    Attributes:
+        axes: "xyz", "xy", "xyc", "xyzc", or "xy?" where the third may be z or a confidence.
+        bodies: bodies side by side.
+        take: the column of each body, joint and axis, bodies outermost.
+        index: columns that count frames or time, and so must rise.
+        guessed: the first column is taken for such a one since there is one too many.
+        unit: m, cm or mm, where the headings say so.
+        notes: what the user should know.
+    """
+
+    axes: str
+    bodies: int
+    take: tuple[int, ...]
+    index: tuple[int, ...] = ()
+    guessed: bool = False
+    unit: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check_spec(columns: str | None) -> None:
+    """Refuse a --columns that cannot be meant.
+
+    Raises:
+        ReadError: it does not hold x and y, repeats a letter, or has another one.
+    """
+    if columns is None:
+        return
+    letters = columns.replace("_", "")
+    if not set("xy") <= set(letters) <= set("xyzc") or len(set(letters)) != len(letters):
+        raise ReadError(
+            f"--columns {columns}",
+            "expected a letter for each column of a joint: x, y, z, c (confidence) once each, "
+            "_ for one to pass over; such as xyz, xyzc or xyz___",
+        )
+
+
+def axes_of(columns: str) -> str:
+    """The coordinates of a --columns in the order xyzc."""
+    return "".join(axis for axis in "xyzc" if axis in columns)
+
+
+def assign(found: Outline, layout: Layout, options: Options, where: str) -> Columns:
+    """Say what the columns of a table are.
+
+    Raises:
+        ReadError: that is not certain; with what was seen, and what would settle it.
+    """
+    skip = options.skip_columns
+    if skip >= found.columns:
+        raise ReadError(where, f"--skip-columns {skip}, but there are {found.columns} columns")
+    parsed = None
+    if found.heading is not None:
+        parsed = [_headings.parse(text) for text in found.heading]
+    index = [i for i in range(skip, found.columns) if parsed and parsed[i].kind == "index"]
+    left = [i for i in range(skip, found.columns) if i not in index]
+    named = parsed is not None and {"x", "y"} <= {parsed[i].kind for i in left}
+    line = found.first  # errors about headings are about the line before the numbers
+    if named and parsed is not None:
+        given = {i: parsed[i] for i in left}
+        made = _by_heading(given, layout, options, where, line)
+    else:
+        made = _in_order(left, layout, options, where, may_guess=not index and not skip)
+    notes = list(made.notes)
+    if parsed and not named and not all(parsed[i].text.isdecimal() for i in left):
+        notes.append("headings do not name joints and coordinates: columns are read in order")
+    if index and parsed:
+        notes.append("passed over: a column of frames or times, by its heading")
+    if found.dialect.decimal == ",":
+        notes.append(f"decimal commas, with {_MARKS[found.dialect.delimiter]} between cells")
+    notes += [f"line passed over: {text!r:.60}" for text in found.passed_over]
+    return Columns(
+        made.axes, made.bodies, made.take, (*index, *made.index), made.guessed, made.unit,
+        tuple(notes),
+    )  # fmt: skip
+
+
+def _in_order(
+    left: list[int], layout: Layout, options: Options, where: str, *, may_guess: bool = False
+) -> Columns:
+    """Joint after joint, body after body."""
+    joints, most = layout.num_joints, options.csv_bodies or 1
+    specs = [options.columns] if options.columns is not None else ["xy?", "xy"]
+    for guessed in (False, True) if may_guess else (False,):
+        columns = left[1:] if guessed else left
+        fit = [
+            spec
+            for spec in specs
+            if len(columns) in range(joints * len(spec), (most + 1) * joints * len(spec),
+                                     joints * len(spec))
+        ]  # fmt: skip
+        if len(fit) > 1:  # 6 a joint: two bodies in 3D, or three in 2D
+            break
+        for spec in fit:
+            bodies = len(columns) // (joints * len(spec))
+            axes = spec if spec == UNKNOWN else axes_of(spec)
+            take = tuple(
+                columns[group * len(spec) + spec.index(axis)]
+                for group in range(bodies * joints)
+                for axis in axes
+            )
+            if guessed:
+                note = "passed over: the first column, which is one too many and rises"
+                return Columns(axes, bodies, take, (left[0],), guessed=True, notes=(note,))
+            return Columns(axes, bodies, take)
+    raise ReadError(where, _does_not_fit(len(left), layout, options))
+
+
+def _does_not_fit(count: int, layout: Layout, options: Options) -> str:
+    joints = layout.num_joints
+    seen = f"{count} columns, and layout {layout.name} has {joints} joints"
+    if options.columns is not None:
+        each = joints * len(options.columns)
+        many = f"to {options.csv_bodies} " if (options.csv_bodies or 1) > 1 else ""
+        return f"{seen}: --columns {options.columns} takes {each} for 1 {many}bodies"
+    seen += f": {3 * joints} would be x y z, {2 * joints} x y"
+    per_joint, rest = divmod(count, joints)
+    if rest or per_joint < 2:
+        return (
+            f"{seen}; check --layout, pass over leading columns with --skip-columns N, or name "
+            "joints and coordinates in a heading (left_hand_x)"
+        )
+    examples = _EXAMPLES.get(per_joint, f"xyz{'_' * (per_joint - 3)}, or with --csv-bodies N")
+    return f"{seen}; say what the {per_joint} of a joint are with --columns: {examples}"
+
+
+def _by_heading(
+    given: dict[int, Column], layout: Layout, options: Options, where: str, line: int
+) -> Columns:
+    """As the headings say; --columns only where the layout does not know the joints' names."""
+    try:
+        made = _named(given, layout, where, line)
+    except ReadError:
+        if options.columns is None:
+            raise
+        made = _in_order(list(given), layout, options, where)
+        _check_kinds(given, options.columns, where, line)
+        note = "joints in the layout's order, since --columns is given: headings passed over"
+        return Columns(made.axes, made.bodies, made.take, made.index, made.guessed, notes=(note,))
+    if options.columns is not None and axes_of(options.columns) != made.axes:
+        raise ReadError(
+            where, f"--columns {options.columns}, but the heading names {' '.join(made.axes)}", line
+        )
+    if options.csv_bodies is not None and made.bodies > options.csv_bodies:
+        raise ReadError(
+            where, f"--csv-bodies {options.csv_bodies}, but the heading names {made.bodies}", line
+        )
+    return made
+
+
+def _check_kinds(given: dict[int, Column], spec: str, where: str, line: int) -> None:
+    for place, column in enumerate(given.values()):
+        says = spec[place % len(spec)]
+        if says != "_" and column.kind in ("x", "y", "z", "c") and column.kind != says:
+            raise ReadError(
+                where,
+                f"--columns {spec}, but the heading of column {place + 1}, {column.text!r:.40}, "
+                f"says {column.kind}",
+                line,
+            )
+
+
+def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> Columns:
+    unknown = [column.text for column in given.values() if not column.kind]
+    if unknown:
+        raise _refusal(
+            f"headings that name no coordinate: {_some(unknown)}; pass them over with "
+            "--skip-columns N where they come first, or take the columns out",
+            where,
+            line,
+        )
+    used = {i: column for i, column in given.items() if column.kind != "other"}
+    joint_of = _joints(used, layout, where, line)
+    numbers = sorted(
+        {column.body for column in used.values()}, key=lambda n: -1 if n is None else n
+    )
+    place: dict[tuple[int, int, str], int] = {}
+    for i, column in used.items():
+        key = (numbers.index(column.body), joint_of[i], column.kind)
+        if key in place:
+            reason = f"{column.text!r:.40} and another heading name the same coordinate"
+            raise _refusal(f"{reason}; for several bodies give --columns and --csv-bodies", where,
+                           line)  # fmt: skip
+        place[key] = i
+    axes = "".join(axis for axis in "xyzc" if any(key[2] == axis for key in place))
+    order = [(body, joint) for body in range(len(numbers)) for joint in range(layout.num_joints)]
+    for axis in axes:
+        for body, joint in order:
+            if (body, joint, axis) not in place:
+                reason = f"no heading names {axis} of {layout.joints[joint]}"
+                raise _refusal(reason, where, line)
+    take = tuple(place[body, joint, axis] for body, joint in order for axis in axes)
+    notes = []
+    if "z" in axes and "c" in axes:
+        notes.append("x, y, z by their headings; confidence or visibility is passed over in 3D")
+    if len(used) < len(given):
+        others = [column.text for column in given.values() if column.kind == "other"]
+        notes.append(f"passed over: rotations and the like ({_some(others, 2)})")
+    units = {column.unit for column in used.values() if column.unit and column.kind != "c"}
+    if len(units) > 1:
+        raise _refusal(f"headings name different units: {', '.join(sorted(units))}", where, line)
+    unit = units.pop() if units else None
+    if unit is not None:
+        notes.append(f"lengths in {unit}, by the headings")
+    return Columns(axes, len(numbers), take, unit=unit, notes=tuple(notes))
+
+
+def _joints(used: dict[int, Column], layout: Layout, where: str, line: int) -> dict[int, int]:
+    """The joint of each column: by name, by number from 0 or 1, or in order where none is named."""
+    keys = _headings.layout_keys(layout)
+    found: dict[int, int] = {}
+    numbered: dict[int, int] = {}
+    unknown = []
+    nameless = all(not column.joint for column in used.values())
+    seen: Counter[tuple[int | None, str]] = Counter()
+    for i, column in used.items():
+        key = _headings.joint_key(column.joint)
+        if nameless:
+            found[i] = seen[column.body, column.kind]
+            seen[column.body, column.kind] += 1
+        elif key in keys:
+            found[i] = keys[key]
+        elif not key:
+            numbered[i] = 0  # "x", "x.1", "x.2": the first of equal headings has no number
+        elif key.isdecimal():
+            numbered[i] = int(key[:9])
+        else:
+            unknown.append(column.text)
+    joints = layout.num_joints
+    if unknown:
+        raise _refusal(
+            f"headings name joints that layout {layout.name} does not have: {_some(unknown)}; "
+            f"--columns reads the columns in order (the layout's joints: {_some(layout.joints)})",
+            where,
+            line,
+        )
+    if numbered:
+        places = set(numbered.values())
+        start = min(places)
+        if found or start > 1 or places != set(range(start, start + joints)):
+            raise _refusal(
+                f"headings number {len(places)} joints from {start} to {max(places)}, and layout "
+                f"{layout.name} has {joints}", where, line,
+            )  # fmt: skip
+        found = {i: place - start for i, place in numbered.items()}
+    elif nameless and max(seen.values()) != joints:
+        raise _refusal(
+            f"headings name {max(seen.values())} joints, and layout {layout.name} has {joints}",
+            where, line,
+        )  # fmt: skip
+    return found
+
+
+def _refusal(reason: str, where: str, line: int) -> ReadError:
+    return ReadError(where, reason, line or None)
+
+
+def _some(texts: list[str] | tuple[str, ...], most: int = 4) -> str:
+    shown = ", ".join(f"{text!r:.40}" for text in texts[:most])
+    return shown + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) -> None:
+    """Refuse a column of frames or times that falls: lines are not one frame after the other.
+
+    Raises:
+        ReadError: it falls or stands still, or what was taken for such a column does not rise.
+    """
+    for column in columns.index:
+        steps = np.diff(table[:, column])
+        if columns.guessed:
+            other = np.diff(table[:, -1])
+            if not len(steps) or not (steps > 0).all() or (other > 0).all() or not other.any():
+                raise ReadError(
+                    where,
+                    f"{table.shape[1]} columns, one too many, and the first does not count frames "
+                    "or time: pass it over with --skip-columns 1, or take the other out",
+                )
+        elif (steps < 0).any() or (steps > 0).sum() < len(steps) / 2:
+            raise ReadError(
+                where, "the column of frames or times falls or repeats: give one line per frame"
+            )

@@ -1,0 +1,332 @@
+"""Tables of numbers as people save them: which delimiter, decimal mark and heading a text has.
+
+The dialect is the one under which the lines are numbers and have the same count of cells; nothing
+is read under another. What columns mean is the business of :mod:`_columns`.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.data.readers._base import ReadError
+from aimclr_fast.data.readers._text import read_table
+
+#: So much of a text tells its dialect and heading.
+HEAD = 1 << 18
+_SAMPLE_LINES = 12
+#: Words for a number that is not there.
+_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "nil", "#n/a"})
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9]{3})+,[0-9]"
+                        r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
+_COMMENT = re.compile(r"\s*[#%]|\s*\"?sep=.\"?\s*$")
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How cells are written.
+
+    Attributes:
+        delimiter: what is between cells: a comma, a semicolon, a tab, or a blank for any blanks.
+        decimal: a point or a comma.
+    """
+
+    delimiter: str
+    decimal: str
+
+    def split(self, line: str) -> list[str]:
+        """The cells of a line, without quotes and blanks around them."""
+        if self.delimiter == " ":
+            return [cell.strip('"') for cell in line.split()]
+        cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])
+        return [cell.strip() for cell in cells]
+
+    def number(self, cell: str) -> float | None:
+        """The value of a cell; NaN for one that is empty or says so, None for anything else."""
+        text = cell.replace("\N{MINUS SIGN}", "-")
+        if self.decimal == ",":
+            text = text.replace(".", "x").replace(",", ".")
+        if _NUMBER.fullmatch(text):
+            value = float(text)
+            return value if math.isfinite(value) else None
+        return math.nan if cell.lower() in _MISSING else None
+
+
+_DIALECTS = tuple(Dialect(*both) for both in (",.", ";.", "\t.", " .", ";,", "\t,", " ,", ",,"))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the beginning of a table tells about it.
+
+    Attributes:
+        dialect: how its cells are written.
+        columns: cells of a line of numbers.
+        heading: what the columns are called, or None.
+        first: lines before the numbers.
+        passed_over: the text of those that are neither a heading nor a comment.
+    """
+
+    dialect: Dialect
+    columns: int
+    heading: tuple[str, ...] | None
+    first: int
+    passed_over: tuple[str, ...] = ()
+
+
+def decode(data: bytes, where: str, *, part: bool = False) -> bytes:
+    """The text as UTF-8 with line feeds, without a byte-order mark.
+
+    Args:
+        data: as it is stored: UTF-8, UTF-16 or UTF-32, or another kind that holds ASCII.
+        where: what errors name.
+        part: the text is the beginning of a longer one, and may end within a character.
+
+    Raises:
+        ReadError: not text.
+    """
+    data = data.removeprefix(codecs.BOM_UTF8)
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            try:
+                data = data.decode(encoding, "ignore" if part else "strict").encode()
+            except UnicodeError as error:
+                raise ReadError(where, f"not {encoding.upper()} text: {error}") from error
+            break
+    if b"\0" in data:
+        raise ReadError(where, "not text: it has null bytes (UTF-16 must begin with its mark)")
+    if b"\r" in data and b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    return data
+
+
+def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
+    """Find dialect, heading and count of columns from the first lines of a decoded text.
+
+    Raises:
+        ReadError: no lines are numbers under any dialect.
+    """
+    raw = data[:HEAD].split(b"\n")
+    if (part or len(data) > HEAD) and len(raw) > 1:
+        raw.pop()  # may be cut
+    lines: list[tuple[int, str]] = []
+    comment = ""
+    for number, line in enumerate(raw, start=1):
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        if _COMMENT.match(text):
+            comment = text.lstrip("#% \t") if not lines else comment
+        elif text.strip():
+            lines.append((number, text))
+        if len(lines) == _SAMPLE_LINES:
+            break
+    if not lines:
+        raise ReadError(where, "is empty")
+    fit = _best_fit(lines)
+    if fit is None:
+        raise _no_numbers(lines, where)
+    _check_thousands(fit, lines, where)
+    dialect, columns, start = fit.dialect, fit.columns, fit.start
+    rows = [row for _, text in lines[start:] if len(row := dialect.split(text)) == columns]
+    heading, passed_over = _heading(dialect, lines[:start] or [(0, comment)], columns, where)
+    if heading is None and _counts_up(rows[0]):
+        heading, start, rows = rows[0], start + 1, rows[1:]
+    # A delimiter at the end of each line makes an empty column.
+    while rows and not any(row[columns - 1] for row in rows):
+        if heading is not None and "".join(heading[columns - 1 :]):
+            break
+        columns -= 1
+    if heading is not None:
+        # One name less: that of the index, as R writes tables.
+        heading = heading[:columns] if len(heading) >= columns else ["", *heading]
+    first = lines[start][0] - 1 if start < len(lines) else len(raw)
+    named = tuple(heading) if heading is not None and len(heading) == columns else None
+    return Outline(dialect, columns, named, first, tuple(passed_over))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """How well a dialect fits: lines that agree, their cells, the first line of numbers."""
+
+    dialect: Dialect
+    agreeing: int
+    columns: int
+    start: int
+
+
+def _best_fit(lines: list[tuple[int, str]]) -> _Fit | None:
+    best = None
+    for dialect in _DIALECTS:
+        counts: Counter[int] = Counter()
+        start = len(lines)
+        for place, (_, line) in enumerate(lines):
+            if cells := _numeric(dialect, line):
+                start = min(start, place)
+                counts[cells] += 1
+        if not counts:
+            continue
+        columns, agreeing = max(counts.items(), key=lambda item: (item[1], item[0]))
+        if best is None or agreeing > best.agreeing:
+            best = _Fit(dialect, agreeing, columns, start)
+        if agreeing == len(lines) - start:
+            break
+    return best
+
+
+def _numeric(dialect: Dialect, line: str) -> int:
+    """The count of cells of a line of numbers, some of which may be missing; else 0."""
+    try:
+        cells = dialect.split(line)
+    except csv.Error:
+        return 0
+    some = False
+    for cell in cells:
+        value = dialect.number(cell)
+        if value is None:
+            return 0
+        some = some or value == value
+    return len(cells) if some else 0
+
+
+def _heading(
+    dialect: Dialect, lines: list[tuple[int, str]], columns: int, where: str
+) -> tuple[list[str] | None, list[str]]:
+    """What the lines before the numbers call the columns, put together; the lines that do not."""
+    named, others = [], []
+    for number, line in lines:
+        _refuse_broken_row(dialect, line, columns, where, number)
+        for delimiter in dict.fromkeys((dialect.delimiter, *",;\t ")):
+            try:
+                cells = Dialect(delimiter, ".").split(line)
+            except csv.Error:
+                continue
+            if len(cells) in (columns, columns - 1):
+                named.append(cells)
+                break
+        else:
+            others.append(line.strip())
+    if len(named) > 1:  # such as the name of the program in each column
+        named = [cells for cells in named if len(set(cells[1:])) > 1] or named[:1]
+    if not named:
+        return None, [line for line in others if line]
+    shortest = min(map(len, named))
+    cells = [
+        " ".join(filter(None, cells)) for cells in zip(*(n[:shortest] for n in named), strict=True)
+    ]
+    return (named[0] if len(named) == 1 else cells), others
+
+
+def _refuse_broken_row(dialect: Dialect, line: str, columns: int, where: str, number: int) -> None:
+    """A line of numbers with something else in it is no heading."""
+    try:
+        cells = dialect.split(line)
+    except csv.Error:
+        return
+    given = [cell for cell in cells if dialect.number(cell) is not None and cell]
+    if 2 * len(given) > len(cells) and not _counts_up(["", *given]):
+        bad = next((cell for cell in cells if dialect.number(cell) is None), "")
+        raise ReadError(where, f"expected a finite number, got {bad!r:.40}", number)
+
+
+def _counts_up(row: list[str]) -> bool:
+    """Whether a line is the columns' numbers, from 0 or 1, which is no pose."""
+    cells = row[1:] if row and not row[0] else row
+    return len(cells) > 2 and cells in (
+        [str(n) for n in range(len(cells))],
+        [str(n + 1) for n in range(len(cells))],
+    )
+
+
+def _no_numbers(lines: list[tuple[int, str]], where: str) -> ReadError:
+    number, text = lines[min(1, len(lines) - 1)]
+    if any(_THOUSANDS.search(line) for _, line in lines):
+        return ReadError(where, _thousands(text), number)
+    reason = f"has no frames: no line is a row of numbers; this one is {text.strip()!r:.60}"
+    return ReadError(where, reason, number)
+
+
+def _thousands(text: str) -> str:
+    return f"thousands separators are not read ({text.strip()!r:.40}): save plain numbers"
+
+
+def _check_thousands(fit: _Fit, lines: list[tuple[int, str]], where: str) -> None:
+    """Refuse 1,234;5,678 throughout, which may be metres with decimals or thousands."""
+    if fit.dialect.decimal != ",":
+        return
+    rows = lines[fit.start :]
+    cells = [cell for _, text in rows for cell in fit.dialect.split(text) if "," in cell]
+    if cells and all(re.fullmatch(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}", cell) for cell in cells):
+        reason = f"{cells[0]} may have a decimal comma or a thousands separator: save with points"
+        raise ReadError(where, reason, rows[0][0])
+
+
+def read_numbers(
+    data: bytes, found: Outline, where: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
+    """The numbers of a decoded text, NaN where a cell is empty.
+
+    Returns:
+        float64 ``[rows, columns]``, and the line of each row where some number is missing.
+
+    Raises:
+        ReadError: with the line that is wrong.
+    """
+    lines = data.split(b"\n", found.first)
+    body = lines[-1] if len(lines) > found.first else b""
+    plain = b'"' not in body
+    if found.dialect.decimal == ",":
+        plain = plain and b"." not in body
+        body = body.replace(b",", b".") if plain else body
+    # Two tabs leave a cell out; the compiled reader takes them for one blank.
+    if plain and not (found.dialect.delimiter == "\t" and b"\t\t" in body):
+        if b"#" in body or b"%" in body:
+            body = re.sub(rb"(?m)^[ \t]*[#%][^\n]*", b"", body)
+        try:
+            return read_table(b"\n" * found.first + body, found.columns, where), None
+        except ReadError:
+            pass  # an empty cell, or a fault that the reader below puts into words
+    text = data.split(b"\n", found.first)[-1].decode("utf-8", "replace")
+    return _read_slowly(text, found, where)
+
+
+def _read_slowly(
+    text: str, found: Outline, where: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    dialect, columns = found.dialect, found.columns
+    rows, lines = [], []
+    for number, line in enumerate(text.split("\n"), start=found.first + 1):
+        if not line.strip(" \r") or _COMMENT.match(line):  # tabs are empty cells
+            continue
+        try:
+            cells = dialect.split(line.rstrip("\r"))
+        except csv.Error as error:
+            raise ReadError(where, f"not a row of a csv file: {error}", number) from error
+        while len(cells) > columns and not cells[-1]:
+            cells.pop()
+        if found.heading is not None and tuple(cells) == found.heading:
+            raise ReadError(where, "the heading again: a file must hold one recording", number)
+        if len(cells) != columns:
+            raise ReadError(where, f"{len(cells)} columns, the others have {columns}", number)
+        values = [dialect.number(cell) for cell in cells]
+        if None in values:
+            bad = cells[values.index(None)]
+            if _THOUSANDS.search(bad):
+                raise ReadError(where, _thousands(bad), number)
+            raise ReadError(where, f"expected a finite number, got {bad!r:.40}", number)
+        rows.append(values)
+        lines.append(number)
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), columns)
+    full = np.flatnonzero(~np.isnan(table).all(axis=1))
+    end = full[-1] + 1 if len(full) else 0  # spreadsheets leave empty rows at the end
+    return table[:end], np.array(lines[:end], dtype=np.int64)

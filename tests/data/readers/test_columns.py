@@ -1,0 +1,246 @@
+"""Which column is which joint: by headings, when declared, in order; or refused."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import numpy as np
+import pytest
+from data.readers.recordings import motion
+from data.readers.saved_tables import (
+    COLUMNS,
+    FRAMES,
+    JOINTS,
+    MOTION,
+    PLAIN,
+    ROWS,
+    assert_is_motion,
+    cells,
+    read_in,
+    text,
+    wide,
+)
+
+from aimclr_fast.data.readers import ReadError
+
+
+@pytest.fixture
+def read(tmp_path):
+    return functools.partial(read_in, tmp_path)
+
+
+def numbered(start: int, style: str) -> list[str]:
+    return [style.format(joint=j + start, axis=axis) for j in range(len(JOINTS)) for axis in "xyz"]
+
+
+HEADINGS = {
+    "by name": COLUMNS,
+    "camel case": [re.sub(r"_(\w)", lambda m: m[1].upper(), c) for c in COLUMNS],
+    "upper case and blanks": [c.upper().replace("_", " ") for c in COLUMNS],
+    "side last": [f"{'_'.join(c.split('_')[::-1][1:])}_{c[-1]}" if c.count("_") == 2 and
+                  c[0] in "lr" else c for c in COLUMNS],
+    "American spelling": [c.replace("centre", "center") for c in COLUMNS],
+    "positions": [f"{c[:-2]}.Position.{c[-1].upper()}" for c in COLUMNS],
+    "quoted": [f'"{c}"' for c in COLUMNS],
+    "commas within quotes": [f'"{c[:-2]}, {c[-1]}"' for c in COLUMNS],
+    "from 0": numbered(0, "joint {joint} {axis}"),
+    "from 1": numbered(1, "j{joint}_{axis}"),
+    "axis first": numbered(0, "{axis}{joint}"),
+    "pandas repeats": [c.replace(".0", "") for c in numbered(0, "{axis}.{joint}")],
+    "no joints": list("xyz") * len(JOINTS),
+    "metres": [f"{c} (m)" for c in COLUMNS],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HEADINGS)
+def test_headings_that_name_joints(read, kind):
+    positions, _, _ = read(text(cells(), heading=HEADINGS[kind]))
+    assert_is_motion(positions)
+
+
+@pytest.mark.parametrize("kind", [k for k in HEADINGS if k != "no joints"])
+def test_columns_in_any_order_are_found_by_their_headings(read, kind):
+    order = np.random.default_rng(0).permutation(60)
+    heading = [HEADINGS[kind][i] for i in order]
+    positions, _, _ = read(text(cells(ROWS[:, order]), heading=heading))
+    assert_is_motion(positions)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        [str(n) for n in range(60)],
+        [str(n) for n in range(1, 61)],
+        [f"V{n}" for n in range(1, 61)],
+        [f"joint {n} x" for n in range(60)],
+        [f"column {n}" for n in range(60)],
+    ],
+)
+def test_headings_that_only_count(read, heading):
+    positions, _, _ = read(text(cells(), heading=heading))
+    assert_is_motion(positions)
+
+
+def test_a_heading_of_several_lines_is_put_together(read):
+    joints = [joint for joint in JOINTS for _ in "xyz"]
+    lines = [["model"] * 60, joints, list("xyz") * 20]
+    assert_is_motion(read(text([*lines, *cells()]))[0])
+    # As DeepLabCut writes them, with an index.
+    first = ["scorer", "bodyparts", "coords", *COUNT]
+    rows = [[name, *row] for name, row in zip(first, [*lines, *cells()], strict=True)]
+    assert_is_motion(read(text(rows))[0])
+
+
+def test_a_title_above_the_heading_is_passed_over_and_said(read):
+    positions, notes, _ = read("Recorded by hand\n" + text(cells(), heading=COLUMNS))
+    assert_is_motion(positions)
+    assert "Recorded by hand" in notes
+
+
+def test_a_heading_in_a_comment(read):
+    order = np.arange(60)[::-1]
+    positions, _, _ = read("# " + text(cells(ROWS[:, order]), heading=[COLUMNS[i] for i in order]))
+    assert_is_motion(positions)
+
+
+def with_first(first: list[str], name: str | None, rows=None) -> str:
+    rows = rows if rows is not None else cells()
+    heading = None if name is None else [name, *(str(n) for n in range(60))]
+    return text([[f, *row] for f, row in zip(first, rows, strict=True)], heading=heading)
+
+
+COUNT = [str(n) for n in range(FRAMES)]
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "frame", "Time (s)", "timestamp", None])
+@pytest.mark.parametrize("first", [COUNT, [f"{n / 30:.3f}" for n in range(FRAMES)]])
+def test_a_column_of_frames_or_times(read, name, first):
+    positions, notes, _ = read(with_first(first, name))
+    assert_is_motion(positions)
+    assert "passed over" in notes
+
+
+def test_an_index_that_the_heading_leaves_out(read):
+    lines = with_first(COUNT, None)
+    positions, _, _ = read(",".join(COLUMNS) + "\n" + lines)
+    assert_is_motion(positions)
+
+
+@pytest.mark.parametrize(
+    ("first", "name", "reason"),
+    [
+        (["1"] * FRAMES, None, "--skip-columns 1"),
+        (COUNT[::-1], None, "--skip-columns 1"),
+        (["0", *COUNT[:-1]], None, "--skip-columns 1"),
+        (["1"] * FRAMES, "frame", "one line per frame"),
+        (COUNT[::-1], "time", "one line per frame"),
+    ],
+)
+def test_a_first_column_that_does_not_count_is_refused(read, first, name, reason):
+    with pytest.raises(ReadError, match=reason):
+        read(with_first(first, name))
+
+
+def test_a_first_column_that_rises_beside_a_last_one_that_is_constant(read):
+    rows = [[*row, "3"] for row in cells(np.sort(ROWS, axis=0))]
+    with pytest.raises(ReadError, match="one too many"):
+        read(text(rows))
+
+
+def test_columns_are_skipped_when_told(read):
+    rows = [["5", "7", *row] for row in cells()]
+    with pytest.raises(ReadError, match=r"62 columns.*--skip-columns N"):
+        read(text(rows))
+    assert_is_motion(read(text(rows), skip_columns=2)[0])
+    heading = ["subject", "take", *COLUMNS]
+    with pytest.raises(ReadError, match=r"'subject', 'take'"):
+        read(text(rows, heading=heading))
+    assert_is_motion(read(text(rows, heading=heading), skip_columns=2)[0])
+    with pytest.raises(ReadError, match="--skip-columns 62"):
+        read(text(rows), skip_columns=62)
+
+
+@pytest.mark.parametrize(
+    ("names", "columns"),
+    [
+        (["v"], "xyzc"),
+        (["likelihood"], "xyz_"),
+        (["rx", "ry", "rz"], "xyz___"),
+        (["rotX", "rotY", "rotZ"], "xyz___"),
+        (["qx", "qy", "qz", "qw"], "xyz____"),
+    ],
+)
+def test_more_columns_a_joint_by_heading_or_when_declared(read, names, columns):
+    rows = cells(wide(np.full((FRAMES, 20, len(names)), 0.5)))
+    heading = [f"{joint}_{axis}" for joint in JOINTS for axis in ["x", "y", "z", *names]]
+    positions, notes, _ = read(text(rows, heading=heading))
+    assert_is_motion(positions)
+    assert "passed over" in notes
+    with pytest.raises(ReadError, match=rf"{20 * (3 + len(names))} columns.*--columns") as caught:
+        read(text(rows))
+    assert columns[:4] in str(caught.value)
+    assert_is_motion(read(text(rows), columns=columns)[0])
+
+
+def test_two_bodies_are_read_when_declared_and_never_guessed(read):
+    other = motion(50, 20, FRAMES)
+    rows = cells(np.concatenate([ROWS, other.reshape(FRAMES, -1)], axis=1))
+    with pytest.raises(ReadError, match=r"120 columns.*xyz with --csv-bodies 2"):
+        read(text(rows))
+    for options in ({"csv_bodies": 2}, {"csv_bodies": 2, "columns": "xyz"}):
+        positions, _, _ = read(text(rows), **options)
+        np.testing.assert_allclose(positions, [MOTION, other], atol=1e-4)
+    with pytest.raises(ReadError, match=r"120 columns.*--columns"):  # or three bodies in 2D
+        read(text(rows), csv_bodies=3)
+    np.testing.assert_allclose(read(text(rows), csv_bodies=3, columns="xyz")[0], positions)
+    heading = [f"body {b} {c}" for b in (1, 2) for c in COLUMNS]
+    np.testing.assert_allclose(read(text(rows, heading=heading))[0], positions)
+    with pytest.raises(ReadError, match="--csv-bodies 1, but the heading names 2"):
+        read(text(rows, heading=heading), csv_bodies=1)
+
+
+@pytest.mark.parametrize("columns", ["xq", "x", "xyzz", "", "z_c"])
+def test_columns_that_cannot_be_meant(read, columns):
+    with pytest.raises(ReadError, match="--columns"):
+        read(PLAIN, columns=columns)
+
+
+def test_columns_against_the_heading(read):
+    heading = [f"{joint}_{axis}" for joint in "abcdefghijklmnopqrst" for axis in "xyz"]
+    with pytest.raises(ReadError, match=r"does not have: 'a_x'.*--columns"):
+        read(text(cells(), heading=heading))
+    assert_is_motion(read(text(cells(), heading=heading), columns="xyz")[0])
+    with pytest.raises(ReadError, match=r"heading of column 2, 'a_y', says y"):
+        read(text(cells(), heading=heading), columns="xzy")
+    with pytest.raises(ReadError, match="but the heading names x y z"):
+        read(text(cells(), heading=COLUMNS), columns="xyc")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda h: [*h[:-1], "label"], "name no coordinate: 'label'"),
+        (lambda h: [*h[:-1], h[-2]], "name the same coordinate"),
+        (lambda h: [*h[:-3], "tail_x", "tail_y", "tail_z"], "does not have: 'tail_x'"),
+        (lambda h: [*h[:-1], "right_foot_visibility"], "no heading names z of right_foot"),
+        (lambda h: [*(f"{c} (mm)" for c in h[:30]), *(f"{c} (m)" for c in h[30:])],
+         "different units: m, mm"),
+        (lambda h: numbered(2, "joint {joint} {axis}"), "number 20 joints from 2 to 21"),
+    ],
+)  # fmt: skip
+def test_headings_that_do_not_add_up(read, change, reason):
+    with pytest.raises(ReadError, match=reason):
+        read(text(cells(), heading=change(COLUMNS)))
+
+
+def test_a_unit_in_the_heading_is_used_and_said(read):
+    rows = cells(ROWS * 1000)
+    for style in ("{} (mm)", "{}_mm", "{} [mm]"):
+        heading = [style.format(c) for c in COLUMNS]
+        positions, notes, _ = read(text(rows, heading=heading))
+        assert_is_motion(positions)
+        assert "lengths in mm" in notes
+        assert_is_motion(read(text(rows, heading=heading), unit="mm")[0])
+    with pytest.raises(ReadError, match="--unit cm, but the headings say mm"):
+        read(text(rows, heading=heading), unit="cm")

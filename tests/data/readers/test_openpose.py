@@ -1,0 +1,175 @@
+"""OpenPose's JSON, one file a frame."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.readers.recordings import motion
+from data.readers.test_ntu import read_all
+
+from aimclr_fast.data.readers import ReadError, Recording
+from aimclr_fast.prepare import command_line
+
+FRAMES = 9
+PIXELS = motion(5, 18, FRAMES)[..., :2] * [200, -200] + 500
+
+
+def person(points, confidence: float = 0.9) -> dict:
+    values = np.column_stack([points, np.full(len(points), confidence)]).ravel().tolist()
+    return {"person_id": [-1], "pose_keypoints_2d": values, "face_keypoints_2d": []}
+
+
+def write(folder: Path, clip="clip", numbers=range(FRAMES), people=None, joints=18) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for t, number in enumerate(numbers):
+        found = [person(PIXELS[t, :joints])] if people is None else people[t]
+        text = json.dumps({"version": 1.3, "people": found})
+        (folder / f"{clip}_{number:012}_keypoints.json").write_text(text)
+
+
+def test_clips_by_folder_and_by_name(tmp_path):
+    write(tmp_path / "wave", "wave")
+    write(tmp_path / "two", "left")
+    write(tmp_path / "two", "right")
+    write(tmp_path, "top")
+    plan, found = read_all("openpose", tmp_path)
+    assert [r.name for r in found] == ["top", "two/left", "two/right", "wave"]
+    assert plan.layout.name == "openpose"
+    assert not plan.rotate
+    expected = (PIXELS * [1, -1]).transpose(2, 0, 1)
+    for recording in found:
+        assert recording.positions.shape == (3, FRAMES, 18, 1)
+        steps = np.diff(recording.positions[:2, ..., 0], axis=1)
+        wanted = np.diff(expected, axis=1)
+        scale = np.abs(steps).sum() / np.abs(wanted).sum()
+        np.testing.assert_allclose(steps, wanted * scale, atol=1e-9)
+
+
+def test_labels_and_splits(tmp_path):
+    write(tmp_path / "a", "a")
+    write(tmp_path / "b", "b")
+    (tmp_path / "labels.csv").write_text("name,label,split\na,wave,train\nb,jump,test\nc,x,test\n")
+    plan, found = read_all("openpose", tmp_path)
+    assert [(r.name, r.columns["label"]) for r in found] == [("a", 1), ("b", 0)]
+    assert plan.protocols["split"]["column"] == "split"
+    assert "there is no sequence c" in plan.left_out[0].reason
+
+
+def test_folder_hands_over(tmp_path, capsys):
+    write(tmp_path / "in" / "clip0", "clip0")
+    arguments = [str(tmp_path / "in"), str(tmp_path / "st"), "--jobs=1"]
+    command_line(["folder", *arguments])
+    shown = capsys.readouterr().out
+    assert "OpenPose: 1 clips, layout openpose" in shown
+    assert "1 sequences" in shown
+    np.save(tmp_path / "in" / "own.npy", motion(0, 18, 5))
+    plan, found = read_all("folder", tmp_path / "in", layout="openpose")
+    assert [r.name for r in found] == ["own"]
+    assert "passed over: 9 OpenPose frames" in " ".join(plan.notes)
+
+
+def test_archives_and_noise(tmp_path):
+    write(tmp_path / "clips" / "a", "a")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for file in sorted((tmp_path / "clips").rglob("*.json")):
+            path = file.relative_to(tmp_path)
+            archive.write(file, path)
+            archive.writestr(f"__MACOSX/{path.parent}/._{path.name}", b"\0")
+    for name in ("openpose", "folder"):
+        plan, found = read_all(name, tmp_path / "x.zip")
+        assert [r.name for r in found] == ["a"]
+        assert not plan.left_out
+
+
+def test_frames_are_put_in_order_with_gaps(tmp_path):
+    write(tmp_path / "a", "a", numbers=[3, 4, 5, 8, 9, 10, 11, 12, 13])
+    write(tmp_path / "steps", "steps", numbers=range(100, 145, 5))
+    with_gap, steps = read_all("openpose", tmp_path)[1]
+    assert with_gap.positions.shape[1] == 11
+    assert not with_gap.positions[:, 3:5].any()
+    assert with_gap.positions[:, [0, 2, 5, 10]].any(axis=(0, 2, 3)).all()
+    assert steps.positions.shape[1] == FRAMES
+
+
+def test_frames_without_anybody(tmp_path):
+    people = [[person(PIXELS[t])] for t in range(FRAMES)]
+    people[0] = people[4] = []
+    write(tmp_path, people=people)
+    recording = read_all("openpose", tmp_path)[1][0]
+    empty = ~recording.positions.any(axis=(0, 2, 3))
+    assert np.flatnonzero(empty).tolist() == [0, 4]
+
+
+def test_several_people_are_refused_unless_one_is_asked_for(tmp_path):
+    people = [[person(PIXELS[t])] for t in range(FRAMES)]
+    people[2] = [person(PIXELS[0] + 900, 0.2), person(PIXELS[2])]
+    write(tmp_path / "two", people=people)
+    _, found = read_all("openpose", tmp_path / "two")
+    assert "2 people; one is read: --max-bodies 1" in found[0].reason
+    assert found[0].where.endswith("000002_keypoints.json")
+    recording = read_all("openpose", tmp_path / "two", max_bodies=1)[1][0]
+    write(tmp_path / "one")
+    alone = read_all("openpose", tmp_path / "one")[1][0]
+    np.testing.assert_array_equal(recording.positions, alone.positions)
+    with pytest.raises(ReadError, match="--max-bodies 2"):
+        read_all("openpose", tmp_path / "two", max_bodies=2)
+
+
+def test_the_older_name_of_the_key_points(tmp_path):
+    people = [[{"pose_keypoints": person(PIXELS[t])["pose_keypoints_2d"]}] for t in range(FRAMES)]
+    write(tmp_path, people=people)
+    assert isinstance(read_all("openpose", tmp_path)[1][0], Recording)
+
+
+def test_layouts(tmp_path):
+    write(tmp_path / "own", joints=17)
+    with pytest.raises(ReadError, match="17 joints: name their layout with --layout"):
+        read_all("openpose", tmp_path / "own")
+    assert isinstance(read_all("openpose", tmp_path / "own", layout="coco")[1][0], Recording)
+    with pytest.raises(ReadError, match="17 joints, but layout openpose has 18"):
+        read_all("openpose", tmp_path / "own", layout="openpose")
+    with pytest.raises(ReadError, match="--pose 3d"):
+        read_all("openpose", tmp_path / "own", pose="3d")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "an object with people"),
+        ('{"people": 3}', "an object with people"),
+        ('{"people": [{}]}', "of each joint"),
+        ('{"people": [{"pose_keypoints_2d": [1, 2]}]}', "of each joint"),
+        ('{"people": [{"pose_keypoints_2d": [1, 2, "x"]}]}', "not a list of numbers"),
+        ('{"people": [{"pose_keypoints_2d": [1, 2, NaN]}]}', "of each joint"),
+        ('{"people": [{"pose_keypoints_2d": [1, 2, 0.5]}]}', "1 joints, and layout openpose"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_damaged_frames(tmp_path, text, reason):
+    write(tmp_path)
+    (tmp_path / "clip_000000000003_keypoints.json").write_text(text)
+    found = read_all("openpose", tmp_path)[1]
+    assert reason in found[0].reason
+    assert "000003_keypoints.json" in found[0].where
+
+
+def test_nobody_at_all_and_no_files(tmp_path):
+    with pytest.raises(ReadError, match="holds no files named like"):
+        read_all("openpose", tmp_path)
+    write(tmp_path, people=[[]] * FRAMES)
+    with pytest.raises(ReadError, match="nobody is in any frame"):
+        read_all("openpose", tmp_path)
+
+
+def test_a_frame_twice_and_a_number_far_off(tmp_path):
+    write(tmp_path)
+    (tmp_path / "clip_3_keypoints.json").write_text('{"people": []}')
+    plan, _ = read_all("openpose", tmp_path)
+    assert "is frame 3 again" in plan.left_out[0].reason
+    (tmp_path / "clip_999999999999_keypoints.json").write_text('{"people": []}')
+    assert "at most 108000 are read" in read_all("openpose", tmp_path)[1][0].reason
