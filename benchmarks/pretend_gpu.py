@@ -258,12 +258,34 @@ def _on_meta(func: Any, args: Any, kwargs: Any) -> Any:
     if func.namespace == "aten" and not func._schema.returns:
         return None  # it changes values alone, and torch has no stand-in for some of them
     out = func(*bare[0], **bare[1])
+    if func in CONVOLUTIONS:
+        out = _as_cudnn(bare[0], out)
 
     def wrapped(tensor: Tensor) -> GpuTensor:
         owner = owners.get(id(tensor))
         return GpuTensor(tensor) if owner is None else owner
 
     return tree_map_only(Tensor, wrapped, out)
+
+
+CONVOLUTIONS = {torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default}
+
+
+def _as_cudnn(args: Any, out: Any) -> Any:
+    """A convolution's outputs laid out as cuDNN does: channels last if a map or the weight is."""
+    operands = [leaf for leaf in args if isinstance(leaf, Tensor) and leaf.dim() == 4]
+    narrow = all(operand.dtype != torch.float64 for operand in operands)
+    if not (narrow and any(map(_suggests_channels_last, operands))):
+        return out
+
+    def laid_out(tensor: Tensor) -> Tensor:
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.dim() == 4 else tensor
+
+    return tree_map_only(Tensor, laid_out, out)
+
+
+def _suggests_channels_last(tensor: Tensor) -> bool:
+    return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
 # --- Autocast ------------------------------------------------------------------------------------
