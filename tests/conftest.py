@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,19 @@ class Golden:
 @pytest.fixture(scope="session")
 def golden() -> type[Golden]:
     return Golden
+
+
+@pytest.fixture(autouse=True)
+def exact_products() -> Iterator[None]:
+    """Float32 products of a GPU are exact unless a test sets something else, for itself alone.
+
+    torch's own default is TF32 convolutions, and a training run sets both for the whole process.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

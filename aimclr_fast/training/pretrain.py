@@ -55,17 +55,15 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         RankLostError: another of several processes has ended.
         OtherRankError: another of several processes has met an error, and says so.
     """
-    ranks = join(config.device)
-    if not ranks.first:
-        console = Console(quiet=True)
-    try:
-        path = _pretrain(config, config_text, console, ranks)
-    except (CheckpointError, DivergedError) as error:  # met by all, said by one
+    with join(config.device) as ranks:
         if not ranks.first:
-            raise OtherRankError(str(error)) from error
-        raise
-    ranks.close()
-    return path
+            console = Console(quiet=True)
+        try:
+            return _pretrain(config, config_text, console, ranks)
+        except (CheckpointError, DivergedError) as error:  # met by all, said by one
+            if not ranks.first:
+                raise OtherRankError(str(error)) from error
+            raise
 
 
 def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ranks) -> Path:
@@ -104,6 +102,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             except PlacementError as error:
                 raise ConfigError(f"placement is {config.placement!r}: {error}") from error
             training = Pretraining(config, store, placed, train_index, device, ranks)
+            stack.callback(training.free_graphs)  # before the ranks part, and after any error
             if state is not None:
                 training.load_state(state)
             elif folder is not None:
