@@ -4,11 +4,11 @@
         ...  # code that computes on torch.device("cuda")
     walk.launches
 
-Tensors are on the `meta` device, so they have shapes, strides and dtypes and no values, and say that
-they are on `cuda:0`, so Python takes the path that it takes on a GPU. `FakeTensorMode` with CUDA
-tensors was the alternative: in a build of torch without CUDA its backward pass does not run. The
-price is that autocast, which looks at the C++ device, does nothing; `_Autocast` does its work, and
-refuses what it does not know.
+Tensors are on the `meta` device: shapes, strides and dtypes without values. They say that they are
+on `cuda:0`, so that Python takes the path of a GPU. `FakeTensorMode` with CUDA tensors was the
+alternative: in a build of torch without CUDA its backward pass does not run. The price is that
+autocast, which looks at the C++ device, does nothing; `_Autocast` does its work, and refuses what
+it does not know.
 
 What counts as a launch: every aten operation that is not a view and allocates more than memory, and
 every Triton or CUDA kernel. One operation may be several kernels on a GPU (a convolution's

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +38,17 @@ def golden() -> type[Golden]:
 
 
 @pytest.fixture(autouse=True)
-def exact_products() -> Iterator[None]:
-    """Float32 products of a GPU are exact unless a test sets something else, for itself alone.
+def exact_products() -> None:
+    """Float32 products of a GPU are exact, and the same bits each time, unless the test itself sets
+    something else.
 
-    torch's own default is TF32 convolutions, and a training run sets both for the whole process.
+    torch's own default is TF32 convolutions whose gradients add in any order, and a training run
+    sets precisions for the whole process.
     """
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -35,6 +35,7 @@ from .run_folder import BEST, data_identity, open_run
 from .signals import StoppedError
 
 PROGRAM = "python -m aimclr_fast.train"
+COMPILING = "first step: compiling the Triton kernels, half a minute unless they are cached ..."
 
 
 def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
@@ -116,14 +117,17 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         if state is not None:
             say(f"going on in {path} after step {training.step} (epoch {training.epoch})")
 
+        waits = COMPILING if device.type == "cuda" and "triton" in picked.values() else ""
         if config.profile:
+            if waits:
+                say(waits)
             console.print(profile_steps(training, config.profile, path))
             say(f"trace: {path / 'trace.json'}")
             return Path(path)
 
         monitors = _monitors(config, store, training, test_index)
         per_epoch = training.steps_per_epoch
-        progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step)
+        progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step, waits)
         log = None
         if folder is not None:
             log = stack.enter_context(MetricsLog(path, before=training.epoch))

@@ -1,4 +1,4 @@
-"""What a GPU holds is given back in time: CUDA graphs before the process group, on errors as well."""
+"""What a GPU holds goes in time: CUDA graphs before the process group, on errors as well."""
 
 from __future__ import annotations
 
