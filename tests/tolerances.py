@@ -17,6 +17,8 @@ GRADIENTS = {
     torch.bfloat16: 2e-2,
     torch.float16: 5e-3,
 }
+# Relative to a ReLU's largest input: nearer to zero, rounding may carry an input to the other side.
+RELU_BAND = VALUES[torch.float32]
 
 
 def assert_near(
@@ -31,7 +33,7 @@ def assert_near(
     assert actual.shape == expected.shape, f"{what}: {actual.shape} is not {expected.shape}"
     if expected.numel() == 0:
         return
-    actual, expected = actual.detach().double(), expected.detach().double()
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
     assert torch.isfinite(actual).all(), f"{what}: not finite"
     limit = (GRADIENTS if gradient else VALUES)[dtype] * expected.abs().max().clamp(min=1e-30)
     difference = (actual - expected).abs().max()

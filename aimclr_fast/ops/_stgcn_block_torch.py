@@ -46,8 +46,10 @@ def stgcn_block(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
         else:
             y = norm(y, settings.scale) * inputs.keep
         if inputs.residual_weight is not None:
-            stride = (settings.stride, 1)
-            y = y + norm(F.conv2d(x, inputs.residual_weight, inputs.residual_bias, stride))
+            stride = settings.stride
+            if x.is_cpu:  # see the reference; a GPU would copy the slice
+                x, stride = x[:, :, ::stride], 1
+            y = y + norm(F.conv2d(x, inputs.residual_weight, inputs.residual_bias, (stride, 1)))
         elif settings.identity:
             y = y + x
         return torch.relu(y), torch.stack(used)

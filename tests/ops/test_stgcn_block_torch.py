@@ -78,6 +78,19 @@ def test_an_empty_batch():
     assert all((gradient == 0).all() for gradient in gradients)
 
 
+@pytest.mark.parametrize("backend", ["torch", "reference"])
+def test_strided_blocks_of_few_channels(backend):
+    """A strided 1x1 convolution's gradient ends the process where channels are last and few."""
+    case = CASES[2]._replace(batch=12, channels=8, out=16, frames=50)
+    exact = make(case)
+    grad = torch.randn(case.batch, case.out, 25, case.joints).double()
+    wanted = run(converted(exact, torch.float64), grad, "reference")
+    arguments = converted(exact, torch.float32)
+    x = arguments["x"].detach().contiguous(memory_format=torch.channels_last)
+    arguments["x"] = x.requires_grad_()
+    assert_equal(run(arguments, grad, backend), wanted, case, torch.float32)
+
+
 def test_it_is_what_a_gpu_gets_by_default():
     assert pick("stgcn_block", op.BACKENDS, "auto", torch.empty(1, device="meta")).name == "torch"
 
