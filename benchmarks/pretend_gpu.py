@@ -7,7 +7,7 @@
 Tensors are on the `meta` device: shapes, strides and dtypes without values. They say that they are
 on `cuda:0`, so that Python takes the path of a GPU. `FakeTensorMode` with CUDA tensors was the
 alternative: in a build of torch without CUDA its backward pass does not run. The price is that
-autocast, which looks at the C++ device, does nothing; `_Autocast` does its work, and refuses what
+autocast, which looks at the C++ device, does nothing; `pretend_autocast.Autocast` does its work, and refuses what
 it does not know.
 
 What counts as a launch: every aten operation that is not a view and allocates more than memory, and
@@ -18,7 +18,7 @@ tensor once: a lower bound. A broadcast axis is read once, a gather reads as muc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -28,8 +28,8 @@ from unittest.mock import patch
 
 import torch
 import torch.utils._foreach_utils
+from pretend_autocast import Autocast
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -288,56 +288,6 @@ def _suggests_channels_last(tensor: Tensor) -> bool:
     return tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
 
 
-# --- Autocast ------------------------------------------------------------------------------------
-
-# Of torch's list for CUDA, what runs in the narrow type ...
-NARROW = {
-    "linear",
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "matmul",
-    "mm",
-    "bmm",
-    "addmm",
-    "baddbmm",
-    "einsum",
-}
-# ... and what runs in float32.
-WIDE = {"softmax", "log_softmax", "norm", "sum", "prod", "cumsum", "exp", "log", "pow", "nll_loss"}
-WIDE |= {"cosine_similarity", "layer_norm", "group_norm", "cross_entropy", "rsqrt", "var", "std"}
-
-
-class _Autocast(TorchFunctionMode):
-    """What `torch.autocast("cuda")` does to this package's operations; its cache, too."""
-
-    def __init__(self) -> None:
-        self._cache: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if not torch.is_autocast_enabled("cuda"):
-            self._cache.clear()
-        elif name in NARROW:
-            args, kwargs = tree_map_only(Tensor, self._narrow, (args, dict(kwargs or {})))
-        elif name in WIDE:
-            halves = [t for t in tree_leaves(args) if isinstance(t, Tensor) and t.itemsize == 2]
-            assert not halves, f"{name} of halves under autocast: this walk does not widen them"
-        return func(*args, **(kwargs or {}))
-
-    def _narrow(self, tensor: Tensor) -> Tensor:
-        dtype = torch.get_autocast_dtype("cuda")
-        if not tensor.is_floating_point() or tensor.dtype in (dtype, torch.float64):
-            return tensor
-        if not (tensor.is_leaf and tensor.requires_grad and torch.is_autocast_cache_enabled()):
-            return tensor.to(dtype)
-        if id(tensor) not in self._cache:
-            self._cache[id(tensor)] = (tensor, tensor.to(dtype))
-        return self._cache[id(tensor)][1]
-
-
 # --- The device ----------------------------------------------------------------------------------
 
 
@@ -409,6 +359,6 @@ def pretend_gpu(walk: Walk | None = None) -> Iterator[None]:
 
             run = lambda kernel, *args, **kwargs: walk.triton(kernel, *args, **kwargs)  # noqa: E731
             stack.enter_context(patch.object(triton.JITFunction, "run", run))
-            stack.enter_context(_Autocast())
+            stack.enter_context(Autocast())
             stack.enter_context(walk)
         yield
