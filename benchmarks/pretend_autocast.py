@@ -1,4 +1,4 @@
-"""What `torch.autocast("cuda")` does, for tensors that only claim to be on a GPU (pretend_gpu.py)."""
+"""What `torch.autocast("cuda")` does, for tensors that claim to be on a GPU (pretend_gpu.py)."""
 
 from __future__ import annotations
 

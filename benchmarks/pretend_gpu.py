@@ -1,14 +1,14 @@
 """What a GPU would be asked to do, walked on a machine without one.
 
-    with pretend_gpu(), Walk() as walk:
+    walk = Walk()
+    with pretend_gpu(walk):
         ...  # code that computes on torch.device("cuda")
     walk.launches
 
 Tensors are on the `meta` device: shapes, strides and dtypes without values. They say that they are
 on `cuda:0`, so that Python takes the path of a GPU. `FakeTensorMode` with CUDA tensors was the
 alternative: in a build of torch without CUDA its backward pass does not run. The price is that
-autocast, which looks at the C++ device, does nothing; `pretend_autocast.Autocast` does its work, and refuses what
-it does not know.
+autocast, which looks at the C++ device, does nothing; pretend_autocast.py does its work.
 
 What counts as a launch: every aten operation that is not a view and allocates more than memory, and
 every Triton or CUDA kernel. One operation may be several kernels on a GPU (a convolution's
@@ -35,7 +35,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from aimclr_fast import native
 
-CUDA, META = torch.device("cuda", 0), torch.device("meta")
+CPU, CUDA, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
 PROCESSORS = 132  # of an H100
 
 WAITS = {"_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select"}
@@ -239,9 +239,6 @@ class Walk(TorchDispatchMode):
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]
         self._note(f"triton.{kernel.fn.__name__}", read, written or tensors)
-
-
-CPU = torch.device("cpu")
 
 
 def _storage(tensor: Tensor) -> int:
