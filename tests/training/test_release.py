@@ -64,7 +64,7 @@ def stand_ins(monkeypatch):
 
 
 def training_of(kind: type[Pretraining]) -> Pretraining:
-    config = TrainConfig(model=SMALL, optim=OptimConfig(batch_size=4), precision="fp32")
+    config = TrainConfig(model=SMALL, optim=OptimConfig(batch_size=4), backend="reference")
     store = SimpleNamespace(layout=get_layout("ui-prmd"))
     placed = place(np.zeros((24, 3, 12, 22, 1), np.float32), CPU, "device")
     return kind(config, store, placed, torch.arange(24), CPU)
@@ -122,6 +122,7 @@ def test_graphs_go_before_the_process_group(monkeypatch, tmp_path, error):
         monitor=MonitorConfig(knn_every=0, linear_probe=False),
         output=str(tmp_path / "run"),
         device="cpu",
+        backend="reference",
     )
     seen = []
 
