@@ -300,7 +300,8 @@ def stgcn_block(
     convolution over K frames; batch norm; dropout; the residual; ReLU. The joint w of the spatial
     convolution's output is the sum over parts p and joints v of joint v times adjacency[p, v, w].
 
-    Fast backends keep the channels last in memory (`torch.channels_last`), and so is their output.
+    All backends but the reference keep the channels last in memory (`torch.channels_last`), and so
+    is their output. `torch` is PyTorch's own operations laid out for a GPU; it runs anywhere.
 
     Args:
         x: feature map [B, C_in, T, V].

@@ -41,6 +41,20 @@ def golden() -> type[Golden]:
     return Golden
 
 
+@pytest.fixture(autouse=True)
+def exact_products() -> None:
+    """Float32 products of a GPU are exact, and the same bits each time, unless the test itself sets
+    something else.
+
+    torch's own default is TF32 convolutions whose gradients add in any order, and a training run
+    sets precisions for the whole process.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         refuse = pytest.fail if os.environ.get("AIMCLR_EXPECT_GPU") else pytest.skip

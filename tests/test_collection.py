@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from children import child_environment
 
 ROOT = Path(__file__).resolve().parents[1]
 # What parses commands, writes other formats and builds packages: no kernel needs it.
@@ -37,7 +38,7 @@ def collected(expression: str, *options: str, **env: str) -> list[str]:
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if "XDIST" not in name} | env,
+        env=child_environment(**env),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -61,7 +62,8 @@ def test_smoke_tests_cover_each_op_and_a_captured_step():
     ops = {path.stem for path in (ROOT / "aimclr_fast" / "ops").glob("[!_]*.py")}
     files = {name.partition("::")[0] for name in found}
     assert all(any(f"test_{op}" in file for file in files) for op in ops)
-    assert any("test_steps_are_captured" in name for name in found)
+    for needed in ("test_steps_are_captured", "test_golden_places"):
+        assert any(needed in name for name in found), needed
 
 
 # The first test costs its process the GPU; the others fail if they run in that process.
@@ -85,7 +87,7 @@ def test_has_it(n):
 def test_a_worker_that_lost_the_gpu_is_replaced(tmp_path):
     (tmp_path / "test_lost.py").write_text(LOST)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    env = child_environment()
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "tests"), env.get("PYTHONPATH")]))
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""stgcn_block: checks, backends and the torch op behind the fast ones."""
+"""stgcn_block: checks, backends and the torch op behind `cpp` and `triton`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from aimclr_fast.reference import stgcn_block as reference
 
 from . import _stgcn_block_cpp as cpp
+from . import _stgcn_block_torch as plain
 from ._checks import (
     FLOATS,
     check_dtype,
@@ -286,7 +287,8 @@ def _fast(backend: str, inputs: Inputs, settings: Settings) -> tuple[Tensor, Ten
     return y, statistics
 
 
-def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
+def _narrowed(inputs: Inputs) -> Inputs:
+    """With parameters in the type of x."""
     if inputs.x.dtype in HALVES:  # PyTorch's products take operands of one type
         narrow = {
             name: tensor.to(inputs.x.dtype)
@@ -294,7 +296,16 @@ def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
             if tensor is not None and ("weight" in name or "bias" in name or name == "adjacency")
         }
         inputs = inputs._replace(**narrow)
-    y, statistics = reference.stgcn_block(*inputs, *settings[:-1])
+    return inputs
+
+
+def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
+    y, statistics = reference.stgcn_block(*_narrowed(inputs), *settings[:-1])
+    return y, statistics.detach()
+
+
+def _torch(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
+    y, statistics = plain.stgcn_block(_narrowed(inputs), settings)
     return y, statistics.detach()
 
 
@@ -312,6 +323,7 @@ def _triton_why_not(x: Tensor) -> str | None:
 
 BACKENDS = (
     Backend("cpp", functools.partial(_fast, "cpp"), _cpp_why_not),
+    Backend("torch", _torch, always),
     Backend(REFERENCE, _reference, always),
     # Last, so only by name: no GPU has measured it against the reference (cuDNN) yet.
     Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),

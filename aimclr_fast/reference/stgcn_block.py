@@ -104,7 +104,9 @@ def stgcn_block(
     if keep is not None:
         y = y * (keep.to(y.dtype) * scale)
     if residual_weight is not None:
-        y = y + norm(F.conv2d(x, residual_weight, residual_bias, (stride, 1)))
+        # Not with a stride: its gradient overwrites memory in the CPU convolutions of PyTorch 2.11
+        # and 2.13 if x has its channels last and fewer than 16 of them.
+        y = y + norm(F.conv2d(x[:, :, ::stride], residual_weight, residual_bias))
     elif identity:
         y = y + x
     return torch.relu(y), torch.stack(used)

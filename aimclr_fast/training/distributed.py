@@ -55,8 +55,24 @@ class Ranks:
         """Whether this process is the one that writes and speaks."""
         return self.rank == 0
 
-    def close(self) -> None:
-        if self.size > 1:
+    def __enter__(self) -> Ranks:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(abort=kind is not None)
+
+    def close(self, *, abort: bool = False) -> None:
+        """Leave the job; CUDA graphs that hold its messages must be gone.
+
+        Args:
+            abort: after an error, wait for no message that another process may never take.
+        """
+        if self.size == 1:
+            return
+        world = dist.group.WORLD
+        if abort and world is not None and dist.get_backend() == "nccl":
+            world.abort()
+        else:
             dist.destroy_process_group()
 
     # --- Between devices, in the order of the ranks ----------------------------------------------
@@ -131,9 +147,12 @@ class Ranks:
         failed = [error is not None for error in self.collect(error and str(error))]
         if not any(failed):
             return
-        if error is None or failed.index(True) != self.rank:
-            raise OtherRankError("another process has met an error")
-        raise error
+        try:
+            if error is None or failed.index(True) != self.rank:
+                raise OtherRankError("another process has met an error")
+            raise error
+        finally:
+            del error  # its traceback holds this frame
 
 
 def join(device: str) -> Ranks:

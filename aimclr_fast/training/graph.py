@@ -42,42 +42,49 @@ class GraphedStep:
     nothing in Python. The first calls run it as it is, so that no step is taken twice or lost. If
     it cannot be captured, it goes on as it is and `why_not` says why.
 
+    The step, a function of no arguments that returns a tensor, is passed to each call and not kept:
+    what it belongs to keeps this object, and would otherwise live until the garbage collector runs.
+
     Args:
-        step: a function of no arguments that returns a tensor.
         device: the GPU it runs on, the current one.
     """
 
-    def __init__(self, step: Callable[[], Tensor], device: torch.device) -> None:
-        self._step = step
+    def __init__(self, device: torch.device) -> None:
         self._calls = 0
         self._captured: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
         self._stream = torch.cuda.Stream(device)
         self.why_not: str | None = None
 
-    def __call__(self) -> Tensor:
-        """One step; the tensor it returns is overwritten by the next one."""
+    def __call__(self, step: Callable[[], Tensor]) -> Tensor:
+        """One step, the same each time; the next one overwrites the tensor that it returns."""
         if self._calls < WARMUP or self.why_not is not None:
             self._calls += 1
-            return self.alone()
+            return self.alone(step)
         if self._captured is None:
             try:
-                graph, output = capture(self._step, self._stream)
+                graph, output = capture(step, self._stream)
             except RuntimeError as error:
                 self.why_not = str(error).splitlines()[0]
-                return self.alone()
+                return self.alone(step)
             assert output is not None, "a step returns a tensor"
             self._captured = graph, output
         graph, output = self._captured
         graph.replay()
         return output
 
-    def alone(self) -> Tensor:
+    def free(self) -> None:
+        """Destroy the graph, whoever still refers to this object; a later step captures another."""
+        if self._captured is not None:
+            self._captured[0].reset()
+            self._captured = None
+
+    def alone(self, step: Callable[[], Tensor]) -> Tensor:
         """One step, kernel by kernel."""
         if self.why_not is not None:
-            return self._step()
+            return step()
         # On the stream of the capture, where autograd will look for its gradients.
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            output = self._step()
+            output = step()
         torch.cuda.current_stream().wait_stream(self._stream)
         return output

@@ -179,13 +179,20 @@ class Pretraining:
             data = self._rows.copy_(data)
         topk = self.topk
         if topk not in self._graphs:
-            self._graphs.clear()  # mining has begun: the graph without is not needed again
-            still = Batch(data, self._index)
-            self._graphs[topk] = GraphedStep(
-                lambda: self._eager_step(still, self._step, topk), self.device
-            )
-        graph = self._graphs[topk]
-        return graph() if self.use_graphs else graph.alone()
+            self.free_graphs()  # mining has begun: the graph without is not needed again
+            self._graphs[topk] = GraphedStep(self.device)
+        graph, still = self._graphs[topk], Batch(data, self._index)
+        run = graph if self.use_graphs else graph.alone
+        return run(lambda: self._eager_step(still, self._step, topk))
+
+    def free_graphs(self) -> None:
+        """Destroy the CUDA graphs; steps after this capture new ones.
+
+        With several GPUs they hold messages of the process group, and must be gone before it is.
+        """
+        for graph in self._graphs.values():
+            graph.free()
+        self._graphs.clear()
 
     @property
     def graph_why_not(self) -> str | None:

@@ -16,7 +16,15 @@ def resolve_precision(name: str, device: torch.device) -> str:
     """
     if name != "auto":
         return name
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if device.type == "cuda" and _has_bf16(device) else "fp32"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the GPU itself computes in bf16. torch also counts emulation, which is slower than
+    float32, and looks at the current device.
+    """
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def use_precision(name: str, device: torch.device) -> None:

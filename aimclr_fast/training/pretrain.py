@@ -37,6 +37,7 @@ from .selection import Selection, open_selection
 from .signals import StoppedError
 
 PROGRAM = "python -m aimclr_fast.train"
+COMPILING = "first step: compiling the Triton kernels, half a minute unless they are cached ..."
 
 
 def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
@@ -57,17 +58,15 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         RankLostError: another of several processes has ended.
         OtherRankError: another of several processes has met an error, and says so.
     """
-    ranks = join(config.device)
-    if not ranks.first:
-        console = plain_console(quiet=True)
-    try:
-        path = _pretrain(config, config_text, console, ranks)
-    except (CheckpointError, DivergedError) as error:  # met by all, said by one
+    with join(config.device) as ranks:
         if not ranks.first:
-            raise OtherRankError(str(error)) from error
-        raise
-    ranks.close()
-    return path
+            console = plain_console(quiet=True)
+        try:
+            return _pretrain(config, config_text, console, ranks)
+        except (CheckpointError, DivergedError) as error:  # met by all, said by one
+            if not ranks.first:
+                raise OtherRankError(str(error)) from error
+            raise
 
 
 def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ranks) -> Path:
@@ -107,6 +106,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             except PlacementError as error:
                 raise ConfigError(f"placement is {config.placement!r}: {error}") from error
             training = Pretraining(config, store, placed, train_index, device, ranks)
+            stack.callback(training.free_graphs)  # before the ranks part, and after any error
             if state is not None:
                 training.load_state(state)
             elif folder is not None:
@@ -120,14 +120,17 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         if state is not None:
             say(f"going on in {path} after step {training.step} (epoch {training.epoch})")
 
+        waits = COMPILING if device.type == "cuda" and "triton" in picked.values() else ""
         if config.profile:
+            if waits:
+                say(waits)
             console.print(profile_steps(training, config.profile, path))
             say(f"trace: {path / 'trace.json'}")
             return Path(path)
 
         monitors = _monitors(config, store, training, test_index, selection)
         per_epoch = training.steps_per_epoch
-        progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step)
+        progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step, waits)
         log = None
         if folder is not None:
             log = stack.enter_context(MetricsLog(path, before=training.epoch))

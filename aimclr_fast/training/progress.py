@@ -20,12 +20,22 @@ class TrainProgress:
     """Shows epoch, step rate, the loss and its parts, learning rate and time left.
 
     Used as a context manager; `step` is called with new numbers, `say` prints a line above.
+
+    Args:
+        console: where it goes.
+        epochs: of the run.
+        steps_per_epoch: of the run.
+        done: steps taken before this process began.
+        first: what the first step waits for, shown until there are numbers; "" for nothing.
     """
 
-    def __init__(self, console: Console, epochs: int, steps_per_epoch: int, done: int = 0) -> None:
+    def __init__(
+        self, console: Console, epochs: int, steps_per_epoch: int, done: int = 0, first: str = ""
+    ) -> None:
         self.console = console
+        self._first = first
         self._epochs, self._per_epoch = epochs, steps_per_epoch
-        self._start = done  # steps taken before this process began
+        self._start = done
         self._total = epochs * steps_per_epoch
         self._bar: Progress | None = None
         # Seconds spent in finished epochs, so that measuring between them does not count.
@@ -61,6 +71,12 @@ class TrainProgress:
         self.console.print(text, highlight=False)
 
     def begin_epoch(self) -> None:
+        if self._first:
+            if self._bar is None:
+                self.say(self._first)
+            else:
+                self._bar.update(self._task, numbers=self._first)
+            self._first = ""
         self._began = time.perf_counter()
 
     def _elapsed(self) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 import gpu_check
 import pytest
 import results
+from children import child_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path("out")
@@ -231,7 +232,12 @@ def collected(part: gpu_check.Part) -> list[str]:
     """Names of the tests that a part runs."""
     command = [sys.executable, *(a for a in part.arguments if a not in ("-q", "-v"))]
     done = subprocess.run(
-        [*command, "-q", "--collect-only"], capture_output=True, text=True, cwd=ROOT, check=False
+        [*command, "-q", "--collect-only"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=child_environment(),
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return re.findall(r"^\S+::.*$", done.stdout, re.MULTILINE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import results
 import torch
+from children import child_environment
 from harness import Bench, Case, backends, capped, cases, compiled_once
 from limits import Limits, Work
 from measure import Step, Timing, Unavailable
@@ -117,7 +117,7 @@ def test_benchmarks_run_and_write_results(tmp_path):
         *("--results", "run", "--results-dir", str(tmp_path)),
     ]
     # A run of its own, whoever runs the tests: pytest-benchmark measures nothing under xdist.
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    env = child_environment()
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {row["provider"]: row for row in results.read(tmp_path / "run.csv")}

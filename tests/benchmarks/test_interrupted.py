@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import results
 import torch
+from children import child_environment
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 # Providers that do well, raise, end the process, and come after that.
@@ -49,7 +50,7 @@ def test_some(compare, case, provider):
 def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path):
     (tmp_path / "bench_some.py").write_text(BENCH)
     (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = bench_*.py\n")
-    env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
+    env = child_environment()
     paths = [str(BENCHMARKS), str(BENCHMARKS.parent), env.get("PYTHONPATH")]
     env["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "conftest", "-q"]

@@ -201,7 +201,7 @@ def test_whole_step_in_cpp(golden, name):
         assert_near(own_after[key], value, dtype=torch.float64, what=key)
 
 
-@pytest.mark.parametrize("backend", ["cpp", "reference"])
+@pytest.mark.parametrize("backend", ["cpp", "reference", "torch"])
 def test_encoder_of_each_backend(golden, encoder, backend):
     g = golden("encoder")
     encoder.backend = backend

@@ -323,7 +323,7 @@ def test_choice_of_a_backend():
     arguments = converted(make(CASES[1]), torch.float16)
     with pytest.raises(BackendError, match="no half-precision kernels"):
         stgcn_block(**arguments, backend="cpp")
-    assert [backend.name for backend in op.BACKENDS] == ["cpp", "reference", "triton"]
+    assert [backend.name for backend in op.BACKENDS] == ["cpp", "torch", "reference", "triton"]
 
 
 def test_reference_with_every_argument_in_bfloat16():

@@ -1,0 +1,160 @@
+"""The published training step walked without a GPU: nothing waits, layouts, launches and bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import step_walk
+import torch
+from step_walk import Row, totals
+
+from aimclr_fast.functional import eadm_pool, queue_contrast, stgcn_block
+
+BENCHMARKS = Path(step_walk.__file__).parent
+#: What the committed numbers were counted with; another torch may add an operation here and there.
+COUNTED_WITH = "2.13"
+SLACK = 1.0 if torch.__version__.startswith(COUNTED_WITH) else 1.01
+
+
+def walked(code: str) -> Any:
+    """The JSON that `code` prints in a process without a GPU and without Triton's interpreter."""
+    environment = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"CUDA_VISIBLE_DEVICES": "", "AIMCLR_BENCHMARKS": str(BENCHMARKS)}
+    begin = "import json, os, sys; sys.path.insert(0, os.environ['AIMCLR_BENCHMARKS'])\n"
+    command = [sys.executable, "-c", begin + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def steps() -> Any:
+    return walked("""
+import torch
+from step_walk import ENCODERS, rows, walk_step
+found = {}
+for encoder in ENCODERS:
+    step = walk_step(encoder)
+    inputs = [(o.shape, o.strides, str(o.dtype)) for o in step.block_inputs]
+    training = step.training
+    found[encoder] = [rows(encoder, step.launches), inputs, training.precision, training.step]
+print(json.dumps(found))
+""")
+
+
+@pytest.mark.parametrize("encoder", step_walk.ENCODERS)
+def test_launches_and_bytes_stay_within_the_budget(steps, encoder):
+    committed = [row for row in step_walk.read() if row.encoder == encoder]
+    now = [Row(*row) for row in steps[encoder][0]]
+    for what, mine, budget in zip(Row._fields[3:], totals(now), totals(committed), strict=True):
+        assert mine <= SLACK * budget, f"{what}: {mine}, {budget} committed"
+    phases = {row.phase for row in now}
+    assert {"augment", "losses", "backward", "optimiser"} <= phases
+
+
+def test_the_blocks_of_a_gpu_move_less_than_before():
+    before = step_walk.read(step_walk.RESULTS.with_name("step_walk_before.csv"))
+    of = [row for row in before if row.encoder == "default"]
+    now = [row for row in step_walk.read() if row.encoder == "default"]
+    assert sum(totals(now)[1:]) < 0.8 * sum(totals(of)[1:])
+
+
+@pytest.mark.parametrize("encoder", step_walk.ENCODERS)
+def test_every_block_sees_channels_last_in_bf16(steps, encoder):
+    _, inputs, precision, step = steps[encoder]
+    assert (precision, step) == ("bf16", 1)
+    assert len(inputs) == 30  # ten blocks, three views
+    for shape, strides, dtype in inputs:
+        _, channels, frames, joints = shape
+        assert shape[0] == 256
+        assert strides == [frames * joints * channels, 1, joints * channels, channels]
+        assert dtype == "torch.bfloat16"
+
+
+WAITS = {
+    "values.sum().item()": "_local_scalar_dense",
+    "values.cpu()": "_to_copy",
+    "values.nonzero()": "nonzero",
+    "values.add_(torch.ones(len(values)))": "ordinary memory",
+    "torch.tensor([0.0, 1.0]).to(values.device)": "ordinary memory",
+    "torch.tensor(0.0).to(values.device)": "ordinary memory",
+}
+
+
+def test_waiting_for_the_gpu_is_noticed():
+    found = walked(f"""
+import torch
+from pretend_gpu import HostWaitError
+from step_walk import walk_step
+from aimclr_fast.training.guard import StepGuard
+remember, said = StepGuard.remember, []
+for change in {list(WAITS)}:
+    def changed(self):
+        values = remember(self)
+        eval(change)
+        return values
+    StepGuard.remember = changed
+    try:
+        walk_step(sequences=2)
+        said.append(None)
+    except HostWaitError as error:
+        said.append(str(error))
+print(json.dumps(said))
+""")
+    for (change, wanted), said in zip(WAITS.items(), found, strict=True):
+        assert said is not None, change
+        assert wanted in said, change
+
+
+CALLS = """
+import torch
+def calls(device, ops):
+    x = torch.randn(2, 16, 4, 5, device=device)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    def random(*size):
+        return torch.randn(*size, device=device).requires_grad_()
+    y, _ = ops.stgcn_block(
+        x, random(3, 5, 5), (random(96, 16, 1, 1), random(96)), (random(32, 32, 3, 1), random(32)),
+        random(3, 2, 32), residual=(random(32, 16, 1, 1), random(32)), stride=2, backend="triton",
+    )
+    pooled, dropped = ops.eadm_pool(y, backend="triton")
+    rows = [random(4, 32) for _ in range(4)]
+    losses = ops.queue_contrast(*rows, random(64, 32), topk=1, backend="triton")
+    (pooled.sum() + dropped.sum() + losses.info_nce).backward()
+"""
+
+
+def test_the_walk_launches_what_the_interpreter_launches(monkeypatch):
+    from triton.runtime.interpreter import InterpretedFunction
+
+    names: list[str] = []
+    plain = InterpretedFunction.run
+
+    def run(kernel, *args, **kwargs):
+        names.append(kernel.fn.__name__)
+        return plain(kernel, *args, **kwargs)
+
+    monkeypatch.setattr(InterpretedFunction, "run", run)
+    scope: dict[str, Any] = {}
+    exec(CALLS, scope)
+    ops = {"stgcn_block": stgcn_block, "eadm_pool": eadm_pool, "queue_contrast": queue_contrast}
+    scope["calls"]("cpu", type("Ops", (), {k: staticmethod(v) for k, v in ops.items()}))
+    found = walked(f"""{CALLS}
+from pretend_gpu import CUDA, Walk, pretend_gpu
+from aimclr_fast import functional
+walk = Walk()
+walk.phase = "call"
+with pretend_gpu(walk):
+    calls(CUDA, functional)
+print(json.dumps([launch.name for launch in walk.launches]))
+""")
+    kernels = [name.removeprefix("triton.") for name in found if name.startswith("triton.")]
+    assert len(names) > 20
+    assert Counter(kernels) == Counter(names)
