@@ -1,4 +1,10 @@
-"""Argument checks shared by the ops: each names the argument and what was expected of it."""
+"""Argument checks shared by the ops: each names the argument and what was expected of it.
+
+An op checks what it is given in its fake, which its implementation calls first, so that
+`torch.ops.aimclr_fast.*` holds what the public functions promise. Those check only what never
+reaches an op: objects that are no tensors or numbers, names, and values before their conversion.
+Sizes may be symbolic here: `len(tensor)` would make a constant of one, `tensor.shape[0]` does not.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +26,16 @@ def check_type(name: str, value: object, wanted: Any, words: str) -> None:
         raise TypeError(f"{name} must be {words}, got {type(value).__name__}")
 
 
-def check_integer(name: str, value: Any) -> None:
-    """An integer, or one that torch.compile knows by a name; not a bool."""
+def check_integer(name: str, value: Any) -> int:
+    """An integer that a kernel can hold, or one that torch.compile knows by a name; not a bool."""
     if isinstance(value, bool) or not isinstance(value, Integral | torch.SymInt):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
+    if isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]  # not known before the compiled function runs
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{name} must be an integer of 64 bits, got {number}")
+    return number
 
 
 def check_number(name: str, value: Any) -> float:
@@ -38,11 +50,19 @@ def check_number(name: str, value: Any) -> float:
     return value  # type: ignore[return-value]  # not known before the compiled function runs
 
 
+def check_dense(**tensors: Any) -> None:
+    """Tensors, in the plain layout, which alone the ops are registered for; None is left out."""
+    for name, tensor in tensors.items():
+        if tensor is not None:
+            check_type(name, tensor, Tensor, "a tensor")
+            if tensor.layout != torch.strided or tensor.is_quantized:
+                what = "a quantized one" if tensor.is_quantized else f"layout {tensor.layout}"
+                raise TypeError(f"{name} must be a dense tensor, got {what}")
+
+
 def check_shape(name: str, tensor: Tensor, *expected: int | str) -> None:
     """`expected` sizes are numbers, or letters for sizes that are free."""
-    check_type(name, tensor, Tensor, "a tensor")
-    if tensor.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got layout {tensor.layout}")
+    check_dense(**{name: tensor})
     fits = tensor.dim() == len(expected) and all(
         isinstance(want, str) or have == want
         for have, want in zip(tensor.shape, expected, strict=True)
@@ -50,7 +70,8 @@ def check_shape(name: str, tensor: Tensor, *expected: int | str) -> None:
     if not fits:
         wanted = ", ".join(str(size) for size in expected)
         raise ValueError(f"{name} must have shape [{wanted}], got {list(tensor.shape)}")
-    if not torch.compiler.is_compiling() and tensor.numel() >= MOST_ELEMENTS:
+    count = tensor.numel()
+    if isinstance(count, int) and count >= MOST_ELEMENTS:
         raise ValueError(f"{name} must have fewer than 2^44 elements, got {list(tensor.shape)}")
 
 
@@ -68,8 +89,11 @@ def check_same_device(**tensors: Tensor) -> None:
 
 
 def check_range(name: str, tensor: Tensor, low: int, high: int) -> None:
-    """Integers in low..high. Checked on the CPU only: on a GPU it would wait for the device."""
-    if tensor.device.type != "cpu" or tensor.numel() == 0:
+    """Integers in low..high. Checked on the CPU only: on a GPU it would wait for the device.
+
+    A matter of implementations: in a fake, and while torch.compile traces, there are no values.
+    """
+    if torch.compiler.is_compiling() or tensor.device.type != "cpu" or tensor.numel() == 0:
         return
     smallest, largest = int(tensor.min()), int(tensor.max())
     if smallest < low or largest > high:
