@@ -26,14 +26,14 @@ def check_type(name: str, value: object, wanted: Any, words: str) -> None:
         raise TypeError(f"{name} must be {words}, got {type(value).__name__}")
 
 
-def check_integer(name: str, value: Any) -> int:
+def check_integer(name: str, value: Any, most: int = 2**63 - 1) -> int:
     """An integer that a kernel can hold, or one that torch.compile knows by a name; not a bool."""
     if isinstance(value, bool) or not isinstance(value, Integral | torch.SymInt):
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]  # not known before the compiled function runs
     number = int(value)
-    if not -(2**63) <= number < 2**63:
+    if not -(2**63) <= number <= most:
         raise ValueError(f"{name} must be an integer of 64 bits, got {number}")
     return number
 
