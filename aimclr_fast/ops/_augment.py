@@ -103,7 +103,8 @@ def check_joints(name: str, tensor: Tensor, layout: Layout) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _check_tables(swap: tuple[int, ...], parents: tuple[int, ...]) -> None:
+def check_tables(swap: tuple[int, ...], parents: tuple[int, ...]) -> None:
+    """What a Layout promises: for the ops, which get none."""
     joints = range(len(swap))
     if any(other not in joints or swap[other] != joint for joint, other in enumerate(swap)):
         raise ValueError(f"swap must pair joints of 0..{len(swap) - 1}, got {list(swap)}")
@@ -122,7 +123,6 @@ def check_sequences(name: str, tensor: Tensor, swap: Sequence[int], parents: Seq
             f"{name} has {joints} joints (axis 3), but swap and parents are of {len(swap)} and "
             f"{len(parents)}"
         )
-    _check_tables(tuple(swap), tuple(parents))
 
 
 def check_chain(crop_ratio: int, blur_taps: int) -> None:

@@ -21,6 +21,7 @@ from ._augment import (
     check_joints,
     check_sequences,
     check_streams,
+    check_tables,
     joint_table,
     native_chain,
     unless,
@@ -137,6 +138,7 @@ def _check_values(x: Tensor, params: Params, options: Options) -> None:
 def _check_call(name: str, x: Tensor, noise: Tensor | None, rest: Sequence[Any]) -> None:
     params, options = _parted(rest)
     _check(name, x, noise, params, options)
+    check_tables(tuple(options.swap), tuple(options.parents))
     reason = why_too_large(x, options.crop_ratio, options.blur_taps)
     check_backend("apply_augment", unless(reason, BACKENDS), options.backend, x)
 

@@ -20,9 +20,11 @@ from aimclr_fast.reference.skeleton_augment import STREAMS, AugmentConfig
 from ._augment import (
     DTYPES,
     address,
+    check_chain,
     check_joints,
     check_sequences,
     check_streams,
+    check_tables,
     joint_table,
     native_chain,
     unless,
@@ -114,22 +116,12 @@ class Call(NamedTuple):
 
 
 @functools.lru_cache(maxsize=32)
-def _config(
-    crop_ratio: int, blur_taps: int, blur_normalize: bool, amplitudes: tuple[float, ...]
-) -> AugmentConfig:
-    """Raises what AugmentConfig does."""
+def _check_amplitudes(amplitudes: tuple[float, ...]) -> None:
+    """What an AugmentConfig promises: for the op, which gets none."""
     if len(amplitudes) != len(_AMPLITUDES):
         raise ValueError(f"amplitudes must be {', '.join(_AMPLITUDES)}, got {list(amplitudes)}")
-    return AugmentConfig(
-        crop_ratio=crop_ratio,
-        blur_taps=blur_taps,
-        blur_normalize=blur_normalize,
-        **dict(zip(_AMPLITUDES, amplitudes, strict=True)),
-    )
-
-
-def _config_of(call: Call) -> AugmentConfig:
-    return _config(call.crop_ratio, call.blur_taps, call.blur_normalize, tuple(call.amplitudes))
+    given: dict[str, Any] = dict(zip(_AMPLITUDES, amplitudes, strict=True))
+    AugmentConfig(**given)
 
 
 def _check(call: Call) -> None:
@@ -155,7 +147,7 @@ def _check(call: Call) -> None:
         raise ValueError(f"step must lie in 0..2^32-1, got {call.step}")
     if not 0 <= call.offset <= 2**32 - index.shape[0]:
         raise ValueError(f"offset must lie in 0..2^32-N, got {call.offset}")
-    _config_of(call)
+    check_chain(call.crop_ratio, call.blur_taps)
     count = index.shape[0] * math.prod(data.shape[1:])
     if isinstance(count, int) and count >= MOST_ELEMENTS:
         raise ValueError(f"index must make views of fewer than 2^44 elements, got {index.shape[0]}")
@@ -171,6 +163,8 @@ def _empty_views(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
     data, index = call.data, call.batch
     _check(call)
+    check_tables(tuple(call.swap), tuple(call.parents))
+    _check_amplitudes(tuple(call.amplitudes))
     reason = why_too_large(data, call.crop_ratio, call.blur_taps)
     check_backend("skeleton_augment", unless(reason, BACKENDS), call.backend, index)
     shape = (index.shape[0], *data.shape[1:])
@@ -248,12 +242,12 @@ torch.library.register_autograd("aimclr_fast::skeleton_augment", _no_gradient)
 # --- The function --------------------------------------------------------------------------------
 
 
-def _fast(backend: str, call: Call) -> list[Triple]:
+def _fast(backend: str, call: Call, _: AugmentConfig) -> list[Triple]:
     views = torch.ops.aimclr_fast.skeleton_augment(*call._replace(backend=backend))
     return [(views[i], views[i + 1], views[i + 2]) for i in range(0, len(views), VIEWS)]
 
 
-def _reference(call: Call) -> list[Triple]:
+def _reference(call: Call, config: AugmentConfig) -> list[Triple]:
     _check(call)
     _check_values(call)
     device = call.batch.device
@@ -262,7 +256,7 @@ def _reference(call: Call) -> list[Triple]:
         call.batch,
         swap=joint_table(call.swap, device),
         parents=joint_table(call.parents, device),
-        config=_config_of(call),
+        config=config,
         seed=call.key[0] | call.key[1] << 32,
         step=call.step if call.step_tensor is None else call.step_tensor,
         offset=call.offset,
@@ -321,5 +315,5 @@ def skeleton_augment(
     if data.requires_grad and torch.is_grad_enabled():
         reason = reason or "it has no gradient for the data"
     # The index says where the views go; the data may stay in pinned host memory.
-    found = choose("skeleton_augment", unless(reason, BACKENDS), backend, index)(call)
+    found = choose("skeleton_augment", unless(reason, BACKENDS), backend, index)(call, config)
     return [(e.to(dtype), q.to(dtype), k.to(dtype)) for e, q, k in found]
