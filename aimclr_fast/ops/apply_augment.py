@@ -99,12 +99,6 @@ class Options(NamedTuple):
     backend: str
 
 
-def _parted(rest: Sequence[Any]) -> tuple[Params, Options]:
-    """Parameters and options, of the arguments from the first parameter on."""
-    count = len(PARAM_DTYPES)
-    return dict(zip(PARAM_DTYPES, rest[:count], strict=True)), Options(*rest[count:])
-
-
 def _check(name: str, x: Tensor, noise: Tensor | None, params: Params, options: Options) -> None:
     """`x`, called `name`, may be a gradient: it is as the sequences are."""
     check_sequences(name, x, options.swap, options.parents)
@@ -135,12 +129,18 @@ def _check_values(x: Tensor, params: Params, options: Options) -> None:
         check_range("params.axis_mask", mask, -1, 2)
 
 
-def _check_call(name: str, x: Tensor, noise: Tensor | None, rest: Sequence[Any]) -> None:
-    params, options = _parted(rest)
+def _checked(
+    name: str, x: Tensor, noise: Tensor | None, rest: Sequence[Any]
+) -> tuple[Params, Options]:
+    """Parameters and options, of the arguments from the first parameter on."""
+    count = len(PARAM_DTYPES)
+    params = dict(zip(PARAM_DTYPES, rest[:count], strict=True))
+    options = Options(*rest[count:])
     _check(name, x, noise, params, options)
     check_tables(tuple(options.swap), tuple(options.parents))
     reason = why_too_large(x, options.crop_ratio, options.blur_taps)
     check_backend("apply_augment", unless(reason, BACKENDS), options.backend, x)
+    return params, options
 
 
 def _call(
@@ -171,7 +171,7 @@ def _call(
         dtype=dtype,
         **{name: address(tensor) for name, tensor in tensors.items()},
         stream=options.stream,
-        samples=len(like),
+        samples=like.shape[0],
         params=[address(value) for value in given],
         chain=chain,
     )
@@ -179,20 +179,24 @@ def _call(
         library.apply_augment_cpu(call, torch.get_num_threads())
         return
     with torch.cuda.device(like.device):
-        size = library.apply_augment_workspace(chain, len(like), dtype)
+        size = library.apply_augment_workspace(chain, like.shape[0], dtype)
         workspace = torch.empty(size, dtype=torch.uint8, device=like.device)
         library.apply_augment_cuda(call, workspace.data_ptr(), size, current_stream(like))
 
 
-def _forward_fake(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
-    _check_call("x", x, noise, rest)
+def _empty_output(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+def _forward_fake(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
+    _checked("x", x, noise, rest)
+    return _empty_output(x)
+
+
 def _forward(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
-    out = _forward_fake(x, noise, *rest)
-    params, options = _parted(rest)
+    params, options = _checked("x", x, noise, rest)
     _check_values(x, params, options)
+    out = _empty_output(x)
     if out.numel():
         tensors = {
             "input": x.contiguous(),
@@ -204,18 +208,22 @@ def _forward(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
     return out
 
 
-def _backward_fake(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor, Tensor]:
-    _check_call("grad", grad, None, rest)
+def _empty_gradients(grad: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
     if len(wanted) != 2:
         raise ValueError(f"wanted must be two, for x and the noise, got {list(wanted)}")
     grad_x, grad_noise = (grad.new_empty(grad.shape if want else (0,)) for want in wanted)
     return grad_x, grad_noise
 
 
+def _backward_fake(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor, Tensor]:
+    _checked("grad", grad, None, rest)
+    return _empty_gradients(grad, wanted)
+
+
 def _backward(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor, Tensor]:
-    out = _backward_fake(grad, wanted, *rest)
-    params, options = _parted(rest)
+    params, options = _checked("grad", grad, None, rest)
     _check_values(grad, params, options)
+    out = _empty_gradients(grad, wanted)
     if grad.numel() and any(wanted):
         tensors = {
             "input": grad.contiguous(),
@@ -228,15 +236,15 @@ def _backward(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor,
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    params, options = _parted(inputs[2:])
-    for name, needed in zip(params, ctx.needs_input_grad[2:], strict=False):
+    after = 2 + len(PARAM_DTYPES)
+    for name, needed in zip(PARAM_DTYPES, ctx.needs_input_grad[2:after], strict=True):
         if needed:
             raise NotImplementedError(
                 f"apply_augment: the fast backends have no gradient for params.{name}; use "
                 "backend='reference'"
             )
-    ctx.options = options
-    ctx.save_for_backward(*params.values())
+    ctx.options = inputs[after:]
+    ctx.save_for_backward(*inputs[2:after])
 
 
 def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:

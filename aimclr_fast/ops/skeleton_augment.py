@@ -153,6 +153,12 @@ def _check(call: Call) -> None:
         raise ValueError(f"index must make views of fewer than 2^44 elements, got {index.shape[0]}")
 
 
+def _why_not(data: Tensor, crop_ratio: int, blur_taps: int) -> str | None:
+    if data.requires_grad and torch.is_grad_enabled():
+        return "it has no gradient for the data"
+    return why_too_large(data, crop_ratio, blur_taps)
+
+
 def _check_values(call: Call) -> None:
     check_range("index", call.batch, 0, call.data.shape[0] - 1)
     if call.step_tensor is not None:
@@ -165,7 +171,7 @@ def _empty_views(*arguments: Any) -> list[Tensor]:
     _check(call)
     check_tables(tuple(call.swap), tuple(call.parents))
     _check_amplitudes(tuple(call.amplitudes))
-    reason = why_too_large(data, call.crop_ratio, call.blur_taps)
+    reason = _why_not(data, call.crop_ratio, call.blur_taps)
     check_backend("skeleton_augment", unless(reason, BACKENDS), call.backend, index)
     shape = (index.shape[0], *data.shape[1:])
     return [
@@ -187,7 +193,7 @@ def _write_views(*arguments: Any) -> list[Tensor]:
         chosen = index.to(data.device)
         check_range("index", chosen, 0, data.shape[0] - 1)
         data = data[chosen].contiguous().to(index.device)
-        index = torch.arange(len(index), device=index.device)
+        index = torch.arange(index.shape[0], device=index.device)
     library = native.load()
     chain, _ = native_chain(
         (data.shape[2], data.shape[3], data.shape[4]),
@@ -202,10 +208,10 @@ def _write_views(*arguments: Any) -> list[Tensor]:
         data=data.data_ptr(),
         data_dtype=DTYPES[data.dtype],
         scale=scale_of(data),
-        sequences=len(data),
+        sequences=data.shape[0],
         index=index.data_ptr(),
         index_bytes=index.element_size(),
-        samples=len(index),
+        samples=index.shape[0],
         streams=call.streams,
         views=[view.data_ptr() for view in views],
         dtype=DTYPES[call.dtype],
@@ -220,7 +226,7 @@ def _write_views(*arguments: Any) -> list[Tensor]:
         library.skeleton_augment_cpu(native_call, torch.get_num_threads())
         return views
     with torch.cuda.device(index.device):
-        size = library.skeleton_augment_workspace(chain, len(index))
+        size = library.skeleton_augment_workspace(chain, index.shape[0])
         workspace = torch.empty(size, dtype=torch.uint8, device=index.device)
         library.skeleton_augment_cuda(
             native_call, data.is_cpu, workspace.data_ptr(), size, current_stream(index)
@@ -228,15 +234,8 @@ def _write_views(*arguments: Any) -> list[Tensor]:
     return views
 
 
-def _no_gradient(ctx: Any, *_: Any) -> None:
-    raise NotImplementedError(
-        "skeleton_augment: the fast backends have no gradient for the data; use backend='reference'"
-    )
-
-
 torch.library.register_fake("aimclr_fast::skeleton_augment", _empty_views)
 torch.library.impl("aimclr_fast::skeleton_augment", ("cpu", "cuda"), _write_views)
-torch.library.register_autograd("aimclr_fast::skeleton_augment", _no_gradient)
 
 
 # --- The function --------------------------------------------------------------------------------
@@ -311,9 +310,7 @@ def skeleton_augment(
         [getattr(config, name) for name in _AMPLITUDES],
         backend,
     )
-    reason = why_too_large(data, config.crop_ratio, config.blur_taps)
-    if data.requires_grad and torch.is_grad_enabled():
-        reason = reason or "it has no gradient for the data"
+    reason = _why_not(data, config.crop_ratio, config.blur_taps)
     # The index says where the views go; the data may stay in pinned host memory.
     found = choose("skeleton_augment", unless(reason, BACKENDS), backend, index)(call, config)
     return [(e.to(dtype), q.to(dtype), k.to(dtype)) for e, q, k in found]
