@@ -8,6 +8,7 @@ Sizes may be symbolic here: `len(tensor)` would make a constant of one, `tensor.
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# More than any memory holds. A tensor with strides of 0 can claim as many, and reading them takes
-# for ever.
+# More than any memory holds. A tensor with strides of 0, or one of no elements, can claim as many
+# rows, and going through them takes for ever.
 MOST_ELEMENTS = 2**44
 
 
@@ -50,30 +51,29 @@ def check_number(name: str, value: Any) -> float:
     return value  # type: ignore[return-value]  # not known before the compiled function runs
 
 
-def check_dense(**tensors: Any) -> None:
-    """Tensors, in the plain layout, which alone the ops are registered for; None is left out."""
-    for name, tensor in tensors.items():
-        if tensor is not None:
-            check_type(name, tensor, Tensor, "a tensor")
-            if tensor.layout != torch.strided or tensor.is_quantized:
-                what = "a quantized one" if tensor.is_quantized else f"layout {tensor.layout}"
-                raise TypeError(f"{name} must be a dense tensor, got {what}")
+def check_dense(name: str, tensor: Any) -> None:
+    """A tensor in the plain layout, the only one that the ops are registered for."""
+    check_type(name, tensor, Tensor, "a tensor")
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        what = "a quantized one" if tensor.is_quantized else f"layout {tensor.layout}"
+        raise TypeError(f"{name} must be a dense tensor, got {what}")
 
 
 def check_shape(name: str, tensor: Tensor, *expected: int | str) -> None:
     """`expected` sizes are numbers, or letters for sizes that are free."""
-    if tensor.layout != torch.strided:  # only a fake tensor comes so far with another
-        check_dense(**{name: tensor})
-    fits = tensor.dim() == len(expected) and all(
-        isinstance(want, str) or have == want
-        for have, want in zip(tensor.shape, expected, strict=True)
+    # To an op, torch gives None for a tensor, too.
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+        check_dense(name, tensor)
+    shape = tensor.shape
+    fits = len(shape) == len(expected) and all(
+        isinstance(want, str) or have == want for have, want in zip(shape, expected, strict=True)
     )
     if not fits:
         wanted = ", ".join(str(size) for size in expected)
-        raise ValueError(f"{name} must have shape [{wanted}], got {list(tensor.shape)}")
+        raise ValueError(f"{name} must have shape [{wanted}], got {list(shape)}")
     count = tensor.numel()
-    if isinstance(count, int) and count >= MOST_ELEMENTS:
-        raise ValueError(f"{name} must have fewer than 2^44 elements, got {list(tensor.shape)}")
+    if isinstance(count, int) and (count or math.prod(n or 1 for n in shape)) >= MOST_ELEMENTS:
+        raise ValueError(f"{name} must have fewer than 2^44 elements, got {list(shape)}")
 
 
 def check_dtype(name: str, tensor: Tensor, *dtypes: torch.dtype) -> None:
@@ -86,6 +86,16 @@ def check_same_device(**tensors: Tensor) -> None:
     if len({tensor.device for tensor in tensors.values()}) > 1:
         listed = ", ".join(f"{name} on {tensor.device}" for name, tensor in tensors.items())
         raise ValueError(f"tensors must be on one device, got {listed}")
+
+
+def check_memory(*arguments: Any) -> None:
+    """A matter of implementations: that no tensor's storage was freed under it (null pointer)."""
+    for argument in arguments:
+        if isinstance(argument, Tensor) and argument.data_ptr() == 0 and argument.numel():
+            raise ValueError(
+                f"a tensor of shape {list(argument.shape)} has no memory (null pointer): "
+                "its storage was freed"
+            )
 
 
 def check_range(name: str, tensor: Tensor, low: int, high: int) -> None:

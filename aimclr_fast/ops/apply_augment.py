@@ -32,6 +32,7 @@ from ._checks import (
     check_dense,
     check_dtype,
     check_integer,
+    check_memory,
     check_range,
     check_same_device,
     check_shape,
@@ -195,6 +196,7 @@ def _forward_fake(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
 
 def _forward(x: Tensor, noise: Tensor | None, *rest: Any) -> Tensor:
     params, options = _checked("x", x, noise, rest)
+    check_memory(x, noise, *rest)
     _check_values(x, params, options)
     out = _empty_output(x)
     if out.numel():
@@ -222,6 +224,7 @@ def _backward_fake(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Te
 
 def _backward(grad: Tensor, wanted: Sequence[bool], *rest: Any) -> tuple[Tensor, Tensor]:
     params, options = _checked("grad", grad, None, rest)
+    check_memory(grad, *rest)
     _check_values(grad, params, options)
     out = _empty_gradients(grad, wanted)
     if grad.numel() and any(wanted):
@@ -336,7 +339,10 @@ def apply_augment(
     layout = get_layout(layout)
     check_type("params", params, AugmentParams, "AugmentParams")
     fields = vars(params)
-    check_dense(x=x, noise=noise, **{f"params.{name}": value for name, value in fields.items()})
+    check_dense("x", x)
+    for name, value in {"noise": noise, **fields}.items():
+        if value is not None:
+            check_dense(name if name == "noise" else f"params.{name}", value)
     check_joints("x", x, layout)
     check_streams((stream,))
     check_type("blur_normalize", blur_normalize, bool, "a bool")

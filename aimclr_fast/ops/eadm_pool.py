@@ -18,6 +18,7 @@ from ._checks import (
     MOST_ELEMENTS,
     check_dense,
     check_dtype,
+    check_memory,
     check_number,
     check_same_device,
     check_shape,
@@ -185,6 +186,7 @@ def _forward_fake(x: Tensor, keep_prob: float, e_lambda: float, backend: str) ->
 
 def _forward(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
     out = _forward_fake(x, keep_prob, e_lambda, backend)
+    check_memory(x)
     if x.numel() == 0:
         out.kept_joints.zero_()
         out.scale.zero_()
@@ -247,6 +249,7 @@ def _backward(
 ) -> Tensor:
     inputs = (grad_pooled, grad_drop, bits, kept_joints, scale)
     dx = _backward_fake(*inputs, frames, channels_last, dtype, backend)
+    check_memory(*inputs)
     if dx.numel():
         _BACKWARD[backend](
             grad_pooled.contiguous(),
@@ -333,7 +336,7 @@ BACKENDS = (
 def eadm_pool(
     x: Tensor, keep_prob: float, e_lambda: float, backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:
-    check_dense(x=x)
+    check_dense("x", x)
     keep_prob = check_number("keep_prob", keep_prob)
     e_lambda = check_number("e_lambda", e_lambda)
     pooled, pooled_drop = choose("eadm_pool", BACKENDS, backend, x)(x, keep_prob, e_lambda)

@@ -54,7 +54,7 @@ def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "a
         TypeError: the counter is no int64 tensor.
         ValueError: its shape is off, or a word (on the CPU) or the key is out of range.
     """
-    check_dense(counter=counter)
+    check_dense("counter", counter)
     check_dtype("counter", counter, torch.int64)
     if counter.ndim == 0 or counter.shape[-1] != 4:
         raise ValueError(f"counter must have shape [..., 4], got {list(counter.shape)}")

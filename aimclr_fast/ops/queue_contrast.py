@@ -22,6 +22,7 @@ from ._checks import (
     check_dense,
     check_dtype,
     check_integer,
+    check_memory,
     check_number,
     check_same_device,
     check_shape,
@@ -190,6 +191,7 @@ def _fake(*arguments: Any) -> Outputs:
 
 def _forward(*arguments: Any) -> Outputs:
     _check_call(*arguments)
+    check_memory(*arguments)
     *inputs, backend, precision = arguments
     return _triton(*inputs, precision=precision) if backend == "triton" else _cpp(*inputs)
 
@@ -251,7 +253,9 @@ def queue_contrast(
     backend: str = "auto",
     precision: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_dense(query=query, extreme=extreme, dropped=dropped, key=key, queue=queue)
+    rows = {"query": query, "extreme": extreme, "dropped": dropped, "key": key}
+    for name, tensor in {**rows, "queue": queue}.items():
+        check_dense(name, tensor)
     temperature = check_number("temperature", temperature)
     topk = check_integer("topk", topk)
     if not isinstance(precision, str | None):

@@ -36,6 +36,7 @@ from ._checks import (
     check_dense,
     check_dtype,
     check_integer,
+    check_memory,
     check_range,
     check_same_device,
     check_shape,
@@ -183,6 +184,7 @@ def _empty_views(*arguments: Any) -> list[Tensor]:
 def _write_views(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
     views = _empty_views(*arguments)
+    check_memory(*arguments)
     _check_values(call)
     if views[0].numel() == 0:
         return views
@@ -286,7 +288,10 @@ def skeleton_augment(
 ) -> list[Triple]:
     layout = get_layout(layout)
     step_tensor = step if isinstance(step, Tensor) else None
-    check_dense(data=data, index=index, step=step_tensor)
+    check_dense("data", data)
+    check_dense("index", index)
+    if step_tensor is not None:
+        check_dense("step", step_tensor)
     check_joints("data", data, layout)
     check_type("config", config, AugmentConfig, "an AugmentConfig")
     check_streams(streams)

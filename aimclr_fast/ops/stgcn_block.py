@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from aimclr_fast.reference import stgcn_block as reference
 
 from . import _stgcn_block_cpp as cpp
-from ._checks import check_dense, check_integer, check_number
+from ._checks import check_dense, check_integer, check_memory, check_number
 from ._dispatch import REFERENCE, Backend, always, check_backend, choose
 from ._native import cpp_why_not
 from ._stgcn_block_call import (
@@ -123,6 +123,7 @@ def _forward_fake(*arguments: Any) -> Outputs:
 
 def _forward(*arguments: Any) -> Outputs:
     out = _forward_fake(*arguments)
+    check_memory(*arguments)
     *_, backend = arguments
     inputs = _laid_out(Inputs(*arguments[:_TENSORS]))
     settings = Settings(*arguments[_TENSORS:_ALL])
@@ -145,6 +146,7 @@ def _backward_fake(grad_y: Tensor, *arguments: Any) -> Gradients:
 
 def _backward(grad_y: Tensor, *arguments: Any) -> Gradients:
     out = _backward_fake(grad_y, *arguments)
+    check_memory(grad_y, *arguments)
     *_, backend = arguments
     inputs = _laid_out(Inputs(*arguments[:_TENSORS]))
     settings = Settings(*arguments[_TENSORS:_ALL])
@@ -238,7 +240,9 @@ BACKENDS = (
 
 
 def stgcn_block(inputs: Inputs, settings: Settings, backend: str = "auto") -> tuple[Tensor, Tensor]:
-    check_dense(**inputs._asdict())
+    for name, tensor in inputs._asdict().items():
+        if name == "x" or tensor is not None:
+            check_dense(name, tensor)
     settings = settings._replace(
         stride=check_integer("stride", settings.stride), eps=check_number("eps", settings.eps)
     )

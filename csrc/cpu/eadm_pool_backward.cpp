@@ -59,7 +59,7 @@ AIMCLR_INLINE void backward_columns(const Backward<Word>& call) {
     for (std::int64_t t = 0; t < call.frames; ++t) {
         for (std::int64_t v = 0; v < joints; ++v, to += channels) {
             const std::uint8_t* __restrict__ octet = call.bits + (t / 8 * joints + v) * channels;
-            const auto bit = static_cast<std::uint8_t>(call.kept_joints[v] << t % 8);
+            const auto bit = static_cast<std::uint8_t>((call.kept_joints[v] != 0) << t % 8);
             for (std::int64_t c = 0; c < channels; ++c) {
                 const Word kept = where_kept[c], dropped = where_dropped[c];
                 to[c] = octet[c] & bit ? kept : dropped;
