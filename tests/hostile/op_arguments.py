@@ -66,6 +66,7 @@ def leaves(value: Any) -> Any:
 def sound(draw: st.DrawFn, op: str) -> list[Any]:
     """What the public function gives the op, forward or backward."""
     public.HOSTILE[0] = False
+    public.PLAIN[0] = draw(st.booleans())
     torch.manual_seed(draw(st.integers(0, 2**32)))
     name = function_of(op)
     given = {key: leaves(value) for key, value in draw(public.FUNCTIONS[name]()).items()}
