@@ -135,6 +135,8 @@ BLOCK = (
 
 def _block(given: Arguments) -> tuple[dict[str, Any], Tensor, Tensor]:
     inputs = {name: wide(given[name]) for name in BLOCK}
+    if inputs["running"] is not None:
+        inputs["running"] = inputs["running"].detach()
     settings = [given[name] for name in ("identity", "scale", "stride", "eps")]
     return inputs, *block.stgcn_block(*inputs.values(), *settings)
 
