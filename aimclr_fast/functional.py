@@ -18,6 +18,7 @@ from .ops import queue_contrast as _queue_contrast
 from .ops import skeleton_augment as _skeleton_augment
 from .ops import stgcn_block as _stgcn_block
 from .ops._checks import check_number
+from .ops._stgcn_block_call import Inputs, Settings
 from .reference.skeleton_augment import STREAMS, AugmentConfig, AugmentParams
 
 __all__ = [
@@ -345,7 +346,7 @@ def stgcn_block(
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
     beside_weight, beside_bias = (None, None) if isinstance(residual, str) else residual
-    inputs = _stgcn_block.Inputs(
+    inputs = Inputs(
         x,
         adjacency,
         spatial[0],
@@ -358,5 +359,5 @@ def stgcn_block(
         running,
         keep,
     )
-    settings = _stgcn_block.Settings(residual == "identity", 1.0 / keep_prob, stride, eps, False)
+    settings = Settings(residual == "identity", 1.0 / keep_prob, stride, eps, False)
     return _stgcn_block.stgcn_block(inputs, settings, backend)

@@ -5,7 +5,8 @@
 #
 #     scripts/sanitize.sh                  # tests/ops tests/native tests/hostile
 #     scripts/sanitize.sh tests/ops -k eadm_pool
-#     EXAMPLES=20000 scripts/sanitize.sh tests/hostile      # that many calls of each function
+#     EXAMPLES=20000 scripts/sanitize.sh tests/hostile      # that many calls of each function and op
+#     scripts/sanitize.sh tests/hostile/test_ops.py -rP     # torch.ops.aimclr_fast.*, with counts
 #
 # Needs g++ with its sanitizers, CMake, Ninja and pybind11; python is that of the environment.
 # Any finding ends the test's process, and so fails the test.

@@ -74,3 +74,19 @@ def choose(
 ) -> Callable[..., Any]:
     """The implementation of the backend that `pick` picks."""
     return pick(op, backends, name, tensor).run
+
+
+def check_backend(op: str, backends: tuple[Backend, ...], name: str, tensor: torch.Tensor) -> None:
+    """In an op: that `name` is one of the compiled `backends`, and can run on `tensor`.
+
+    Any of them will do for a meta tensor, on which nothing runs: all give the same shapes.
+
+    Raises:
+        ValueError: the op knows no such backend.
+        BackendError: the backend cannot run, with the reason.
+    """
+    known = [backend.name for backend in backends if backend.name != REFERENCE]
+    if name not in known:
+        raise ValueError(f"{op}: unknown backend {name!r}; the op has {', '.join(known)}")
+    if tensor.device.type != "meta":
+        pick(op, backends, name, tensor)

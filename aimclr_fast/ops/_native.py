@@ -21,6 +21,8 @@ def _cpp_on(device: torch.device) -> str | None:
 def _cuda_on(device: torch.device) -> str | None:
     if device.type != "cuda":
         return f"it runs on a CUDA device, and the tensor is on {device}"
+    if not torch.cuda.is_available():  # a fake tensor's device need not exist
+        return "torch sees no CUDA device"
     with torch.cuda.device(device):
         return native.why_cuda_unusable()
 

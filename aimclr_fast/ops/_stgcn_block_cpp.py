@@ -11,7 +11,7 @@ from torch import Tensor
 from aimclr_fast import native
 
 if TYPE_CHECKING:
-    from .stgcn_block import Gradients, Inputs, Outputs, Settings
+    from ._stgcn_block_call import Gradients, Inputs, Outputs, Settings
 
 VECTOR_BYTES = 0  # 64, 32 or 16 to use no wider vectors than those of AVX-512, AVX2 or neither
 _SHAPE = object()

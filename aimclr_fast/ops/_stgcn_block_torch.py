@@ -11,16 +11,13 @@ and E_x those of the input's, P = 3 parts:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from aimclr_fast.reference.stgcn_block import normalise
 
-if TYPE_CHECKING:
-    from .stgcn_block import Inputs, Settings
+from ._stgcn_block_call import Inputs, Settings
 
 
 def stgcn_block(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:

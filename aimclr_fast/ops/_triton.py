@@ -18,6 +18,8 @@ def _triton_on(device: torch.device) -> str | None:
         return None
     if device.type != "cuda":
         return f"it runs on a CUDA device, and the tensor is on {device}"
+    if not torch.cuda.is_available():  # a fake tensor's device need not exist
+        return "torch sees no CUDA device"
     if torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
         return "it needs an NVIDIA GPU of compute capability 8.0 or newer"
     return None

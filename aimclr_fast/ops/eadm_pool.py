@@ -13,8 +13,17 @@ from torch import Tensor
 from aimclr_fast import native
 from aimclr_fast.reference import eadm_pool as reference
 
-from ._checks import FLOATS, check_dtype, check_number, check_shape
-from ._dispatch import REFERENCE, Backend, always, choose
+from ._checks import (
+    FLOATS,
+    MOST_ELEMENTS,
+    check_dense,
+    check_dtype,
+    check_memory,
+    check_number,
+    check_same_device,
+    check_shape,
+)
+from ._dispatch import REFERENCE, Backend, always, check_backend, choose
 from ._native import cpp_why_not
 from ._triton import triton_why_not
 
@@ -49,9 +58,13 @@ def _format(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
+def _pooled_dtype(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in HALVES else dtype
+
+
 def _empty_outputs(x: Tensor, channels_last: bool) -> Saved:
     batch, channels, frames, joints = x.shape
-    dtype = torch.float32 if x.dtype in HALVES else x.dtype
+    dtype = _pooled_dtype(x.dtype)
     return Saved(
         x.new_empty(batch, channels, dtype=dtype),
         x.new_empty(batch, channels, dtype=dtype),
@@ -154,18 +167,32 @@ torch.library.define(
 )
 
 
+def _check(x: Tensor, keep_prob: float, e_lambda: float) -> None:
+    check_shape("x", x, "B", "C", "T", "V")
+    check_dtype("x", x, *FLOATS)
+    if x.shape[2] == 0 or x.shape[3] == 0:
+        raise ValueError(f"x must have at least one frame and one joint, got {list(x.shape)}")
+    if not 0.0 < keep_prob <= 1.0:
+        raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
+    if not 0.0 < e_lambda < math.inf:
+        raise ValueError(f"e_lambda must be positive and finite, got {e_lambda}")
+
+
 def _forward_fake(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
+    _check(x, keep_prob, e_lambda)
+    check_backend("eadm_pool", BACKENDS, backend, x)
     return _empty_outputs(x, is_channels_last(x))
 
 
 def _forward(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
-    channels_last = is_channels_last(x)
-    x = x.contiguous(memory_format=_format(channels_last))
-    out = _empty_outputs(x, channels_last)
+    out = _forward_fake(x, keep_prob, e_lambda, backend)
+    check_memory(x)
     if x.numel() == 0:
         out.kept_joints.zero_()
         out.scale.zero_()
     else:
+        channels_last = is_channels_last(x)
+        x = x.contiguous(memory_format=_format(channels_last))
         _FORWARD[backend](x, channels_last, keep_prob, e_lambda, out)
     return out
 
@@ -181,12 +208,32 @@ def _backward_fake(
     dtype: torch.dtype,
     backend: str,
 ) -> Tensor:
-    return torch.empty(
-        (*grad_pooled.shape, frames, kept_joints.shape[1]),
+    check_shape("grad_pooled", grad_pooled, "B", "C")
+    batch, channels = grad_pooled.shape
+    check_shape("kept_joints", kept_joints, batch, "V")
+    joints = kept_joints.shape[1]
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype must be floating point, got {dtype}")
+    if not 0 < frames < MOST_ELEMENTS or joints == 0:
+        raise ValueError(f"a map must have frames and joints, got {frames} and {joints}")
+    check_shape("grad_drop", grad_drop, batch, channels)
+    check_shape("bits", bits, batch, channels, (frames + 7) // 8, joints)
+    check_shape("scale", scale, 1)
+    reals = {"grad_pooled": grad_pooled, "grad_drop": grad_drop, "scale": scale}
+    masks = {"bits": bits, "kept_joints": kept_joints}
+    for name, tensor in reals.items():
+        check_dtype(name, tensor, _pooled_dtype(dtype))
+    for name, tensor in masks.items():
+        check_dtype(name, tensor, torch.uint8)
+    check_same_device(**reals, **masks)
+    dx = torch.empty(
+        (batch, channels, frames, joints),
         dtype=dtype,
         device=grad_pooled.device,
         memory_format=_format(channels_last),
     )
+    check_backend("eadm_pool_backward", BACKENDS, backend, dx)
+    return dx
 
 
 def _backward(
@@ -200,10 +247,19 @@ def _backward(
     dtype: torch.dtype,
     backend: str,
 ) -> Tensor:
-    inputs = (grad_pooled.contiguous(), grad_drop.contiguous(), bits, kept_joints, scale)
+    inputs = (grad_pooled, grad_drop, bits, kept_joints, scale)
     dx = _backward_fake(*inputs, frames, channels_last, dtype, backend)
+    check_memory(*inputs)
     if dx.numel():
-        _BACKWARD[backend](*inputs, channels_last, dx)
+        _BACKWARD[backend](
+            grad_pooled.contiguous(),
+            grad_drop.contiguous(),
+            bits.contiguous(memory_format=_format(channels_last)),
+            kept_joints.contiguous(),
+            scale.contiguous(),
+            channels_last,
+            dx,
+        )
     return dx
 
 
@@ -259,25 +315,29 @@ def _fast(backend: str, x: Tensor, keep_prob: float, e_lambda: float) -> tuple[T
     return pooled, pooled_drop
 
 
+def _reference(x: Tensor, keep_prob: float, e_lambda: float) -> tuple[Tensor, Tensor]:
+    _check(x, keep_prob, e_lambda)
+    return reference.eadm_pool(x, keep_prob, e_lambda)
+
+
+def _triton_why_not(x: Tensor) -> str | None:
+    if math.prod(x.shape[1:]) >= 2**31:
+        return "it counts a sample's values in 32 bits, and one has 2^31 or more"
+    return triton_why_not(x)
+
+
 BACKENDS = (
     Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
-    Backend("triton", functools.partial(_fast, "triton"), triton_why_not),
-    Backend(REFERENCE, reference.eadm_pool, always),
+    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
+    Backend(REFERENCE, _reference, always),
 )
 
 
 def eadm_pool(
     x: Tensor, keep_prob: float, e_lambda: float, backend: str = "auto"
 ) -> tuple[Tensor, Tensor]:
-    check_shape("x", x, "B", "C", "T", "V")
-    check_dtype("x", x, *FLOATS)
-    if x.shape[2] * x.shape[3] == 0:
-        raise ValueError(f"x must have at least one frame and one joint, got {list(x.shape)}")
+    check_dense("x", x)
     keep_prob = check_number("keep_prob", keep_prob)
     e_lambda = check_number("e_lambda", e_lambda)
-    if not 0.0 < keep_prob <= 1.0:
-        raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
-    if not 0.0 < e_lambda < math.inf:
-        raise ValueError(f"e_lambda must be positive and finite, got {e_lambda}")
     pooled, pooled_drop = choose("eadm_pool", BACKENDS, backend, x)(x, keep_prob, e_lambda)
     return pooled, pooled_drop

@@ -8,7 +8,7 @@ from torch import Tensor
 from aimclr_fast import native
 from aimclr_fast.reference import philox as reference
 
-from ._checks import check_dtype
+from ._checks import check_dense, check_dtype, check_range, check_type
 from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not, cuda_why_not, current_stream
 
@@ -49,10 +49,16 @@ def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "a
 
     Returns:
         ``[..., 4]`` int64 on the counter's device, each word in ``[0, 2**32)``.
+
+    Raises:
+        TypeError: the counter is no int64 tensor.
+        ValueError: its shape is off, or a word (on the CPU) or the key is out of range.
     """
+    check_dense("counter", counter)
     check_dtype("counter", counter, torch.int64)
     if counter.ndim == 0 or counter.shape[-1] != 4:
         raise ValueError(f"counter must have shape [..., 4], got {list(counter.shape)}")
+    check_range("counter", counter, 0, 2**32 - 1)
     words = key_words(key)
     out: Tensor = choose("philox4x32", BACKENDS, backend, counter)(counter, words)
     return out
@@ -60,7 +66,12 @@ def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "a
 
 def key_words(key: Tensor | tuple[int, int]) -> tuple[int, int]:
     """A key as two integers in ``[0, 2**32)``."""
+    check_type("key", key, Tensor | tuple | list, "two integers")
     words = key.tolist() if isinstance(key, Tensor) else list(key)
-    if len(words) != 2 or not all(isinstance(w, int) and 0 <= w < 1 << 32 for w in words):
+    if (
+        not isinstance(words, list)
+        or len(words) != 2
+        or not all(type(word) is int and 0 <= word < 1 << 32 for word in words)
+    ):
         raise ValueError(f"key must be two integers in [0, 2**32), got {words}")
     return words[0], words[1]

@@ -19,13 +19,15 @@ from aimclr_fast.reference import queue_contrast as reference
 
 from ._checks import (
     FLOATS,
+    check_dense,
     check_dtype,
     check_integer,
+    check_memory,
     check_number,
     check_same_device,
     check_shape,
 )
-from ._dispatch import REFERENCE, Backend, always, choose
+from ._dispatch import REFERENCE, Backend, always, check_backend, choose
 from ._native import cpp_why_not
 from ._triton import product_precision, triton_why_not
 
@@ -34,6 +36,34 @@ PRECISIONS = ("ieee", "tf32", "bf16", "fp16")
 MAX_TRITON_WIDTH = 256
 
 Outputs = tuple[Tensor, Tensor, Tensor]
+
+
+def _check(
+    precision: str | None,
+    query: Tensor,
+    extreme: Tensor,
+    dropped: Tensor,
+    key: Tensor,
+    queue: Tensor,
+    temperature: float,
+    topk: int,
+) -> None:
+    check_shape("query", query, "N", "D")
+    rows = {"query": query, "extreme": extreme, "dropped": dropped, "key": key}
+    for name, row in rows.items():
+        check_shape(name, row, *query.shape)
+        check_dtype(name, row, *FLOATS)
+    check_shape("queue", queue, "K", query.shape[1])
+    check_dtype("queue", queue, *FLOATS)
+    check_same_device(**rows, queue=queue)
+    if query.shape[0] == 0:
+        raise ValueError("query has no rows, so the mean over rows is not defined")
+    if not 0.0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if not 0 <= topk <= queue.shape[0]:
+        raise ValueError(f"topk must lie in 0..{queue.shape[0]} (the queue's size), got {topk}")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
 
 
 def _allocate(query: Tensor, topk: int) -> Outputs:
@@ -91,7 +121,7 @@ def default_precision(query: Tensor, queue: Tensor) -> str:
 
 
 def _triton_why_not(query: Tensor) -> str | None:
-    width = query.shape[1]
+    width = query.shape[-1] if query.dim() else 0
     if width % 16 or not 0 < width <= MAX_TRITON_WIDTH:
         return f"rows must be a multiple of 16 wide, up to {MAX_TRITON_WIDTH}, got {width}"
     return triton_why_not(query)
@@ -105,11 +135,17 @@ def _triton(
     queue: Tensor,
     temperature: float,
     topk: int,
+    *,
     precision: str | None,
 ) -> Outputs:
     from aimclr_fast.triton_kernels import queue_contrast as kernels
 
     _, neighbors, gradients = _allocate(query, topk)
+    # The rows share a dtype in the kernels, which have no float64.
+    if not query.dtype == extreme.dtype == dropped.dtype:
+        query, extreme, dropped = query.float(), extreme.float(), dropped.float()
+    if queue.dtype == torch.float64:
+        queue = queue.float()
     row_losses = gradients.new_empty(3, len(query))
     processors = 4
     if query.device.type == "cuda":
@@ -117,8 +153,8 @@ def _triton(
     with torch.cuda.device_of(query):
         kernels.queue_contrast(
             query.contiguous(),
-            extreme.to(query.dtype).contiguous(),
-            dropped.to(query.dtype).contiguous(),
+            extreme.contiguous(),
+            dropped.contiguous(),
             key.contiguous(),
             queue.contiguous(),
             temperature,
@@ -141,33 +177,23 @@ torch.library.define(
 )
 
 
-def _forward(
-    query: Tensor,
-    extreme: Tensor,
-    dropped: Tensor,
-    key: Tensor,
-    queue: Tensor,
-    temperature: float,
-    topk: int,
-    backend: str,
-    precision: str | None,
-) -> Outputs:
-    inputs = (query, extreme, dropped, key, queue, temperature, topk)
-    return _triton(*inputs, precision) if backend == "triton" else _cpp(*inputs)
+def _check_call(*arguments: Any) -> None:
+    *inputs, backend, precision = arguments
+    _check(precision, *inputs)
+    check_backend("queue_contrast", BACKENDS, backend, inputs[0])
 
 
-def _fake(
-    query: Tensor,
-    extreme: Tensor,
-    dropped: Tensor,
-    key: Tensor,
-    queue: Tensor,
-    temperature: float,
-    topk: int,
-    backend: str,
-    precision: str | None,
-) -> Outputs:
+def _fake(*arguments: Any) -> Outputs:
+    _check_call(*arguments)
+    query, *_, topk = arguments[:7]
     return _allocate(query, topk)
+
+
+def _forward(*arguments: Any) -> Outputs:
+    _check_call(*arguments)
+    check_memory(*arguments)
+    *inputs, backend, precision = arguments
+    return _triton(*inputs, precision=precision) if backend == "triton" else _cpp(*inputs)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
@@ -205,6 +231,7 @@ def _fast(
 
 
 def _reference(*inputs: Any, precision: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check(precision, *inputs)
     return reference.queue_contrast(*inputs)
 
 
@@ -226,25 +253,13 @@ def queue_contrast(
     backend: str = "auto",
     precision: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_shape("query", query, "N", "D")
-    n, d = query.shape
     rows = {"query": query, "extreme": extreme, "dropped": dropped, "key": key}
-    for name, row in rows.items():
-        check_shape(name, row, n, d)
-        check_dtype(name, row, *FLOATS)
-    check_shape("queue", queue, "K", d)
-    check_dtype("queue", queue, *FLOATS)
-    check_same_device(**rows, queue=queue)
-    if n == 0:
-        raise ValueError("query has no rows, so the mean over rows is not defined")
+    for name, tensor in {**rows, "queue": queue}.items():
+        check_dense(name, tensor)
     temperature = check_number("temperature", temperature)
-    check_integer("topk", topk)
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not 0 <= topk <= len(queue):
-        raise ValueError(f"topk must lie in 0..{len(queue)} (the queue's size), got {topk}")
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    topk = check_integer("topk", topk)
+    if not isinstance(precision, str | None):
+        raise TypeError(f"precision must be a name, got {type(precision).__name__}")
     run = choose("queue_contrast", BACKENDS, backend, query)
     info_nce, d3m_extreme, d3m_dropped, neighbors = run(
         query, extreme, dropped, key, queue, temperature, topk, precision=precision

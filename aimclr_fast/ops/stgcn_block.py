@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,137 +13,47 @@ from aimclr_fast.reference import stgcn_block as reference
 
 from . import _stgcn_block_cpp as cpp
 from . import _stgcn_block_torch as plain
-from ._checks import (
-    FLOATS,
-    check_dtype,
-    check_integer,
-    check_number,
-    check_same_device,
-    check_shape,
-)
-from ._dispatch import REFERENCE, Backend, always, choose
+from ._checks import check_dense, check_integer, check_memory, check_number
+from ._dispatch import REFERENCE, Backend, always, check_backend, choose
 from ._native import cpp_why_not
+from ._stgcn_block_call import (
+    HALVES,
+    Gradients,
+    Inputs,
+    Outputs,
+    Settings,
+    check,
+    check_saved,
+    output_shapes,
+    statistics_dtype,
+)
 from ._triton import product_precision, triton_why_not
 
-HALVES = (torch.float16, torch.bfloat16)
 MAX_TRITON_JOINTS = 64
 LAST = torch.channels_last
 
 
-class Inputs(NamedTuple):
-    """The op's tensors; x and keep are channels_last, the others contiguous.
-
-    Attributes:
-        x: [B, C_in, T, V].
-        adjacency: [P, V, V].
-        spatial_weight: [P * C_out, C_in, 1, 1].
-        spatial_bias: [P * C_out].
-        temporal_weight: [C_out, C_out, K, 1].
-        temporal_bias: [C_out].
-        norms: [n, 2, C_out], (weight, bias) of the spatial, temporal and residual norm; n is 3
-            with a residual convolution, else 2.
-        residual_weight: [C_out, C_in, 1, 1], or None.
-        residual_bias: [C_out], or None.
-        running: [n, 2, C_out], (mean, variance) in evaluation; None in training.
-        keep: uint8 or bool [B, C_out, T_out, V], or None.
-    """
-
-    x: Tensor
-    adjacency: Tensor
-    spatial_weight: Tensor
-    spatial_bias: Tensor
-    temporal_weight: Tensor
-    temporal_bias: Tensor
-    norms: Tensor
-    residual_weight: Tensor | None
-    residual_bias: Tensor | None
-    running: Tensor | None
-    keep: Tensor | None
-
-
-class Settings(NamedTuple):
-    """Attributes:
-    identity: add x before the last ReLU.
-    scale: what `keep` is multiplied by.
-    stride: of the temporal and the residual convolution in time, 1 or 2.
-    eps: added to every variance.
-    save: fill what the backward pass needs, in evaluation, too.
-    """
-
-    identity: bool
-    scale: float
-    stride: int
-    eps: float
-    save: bool
-
-
-class Outputs(NamedTuple):
-    """What a fast backend fills; maps are channels_last. All of it is kept for the gradient.
-
-    In evaluation without `save` the last three are empty ([0]).
-
-    Attributes:
-        y: [B, C_out, T_out, V].
-        statistics: [n, 2, C_out], (mean, biased variance) each norm used; float32, or float64.
-        spatial: [B, C_out, T, V], what goes into the spatial norm.
-        temporal: [B, C_out, T_out, V], what goes into the temporal norm.
-        shortcut: [B, C_out, T_out, V], what goes into the residual norm; [0] without it.
-    """
-
-    y: Tensor
-    statistics: Tensor
-    spatial: Tensor
-    temporal: Tensor
-    shortcut: Tensor
-
-
-class Gradients(NamedTuple):
-    """Gradients of the inputs that have one, each as its input ([0] for an absent one).
-
-    That of the adjacency is zero where the adjacency is. The biases of the temporal and the
-    residual convolution have none in training, for batch norm subtracts them again.
-    """
-
-    x: Tensor
-    adjacency: Tensor
-    spatial_weight: Tensor
-    spatial_bias: Tensor
-    temporal_weight: Tensor
-    temporal_bias: Tensor
-    norms: Tensor
-    residual_weight: Tensor
-    residual_bias: Tensor
-
-
 def _empty_outputs(inputs: Inputs, settings: Settings) -> Outputs:
-    batch, _, frames, joints = inputs.x.shape
-    channels = len(inputs.temporal_bias)
-    kept = settings.save or inputs.running is None
-
-    def empty(frames: int, wanted: bool = True) -> Tensor:
-        if not wanted:
-            return inputs.x.new_empty(0)
+    def empty(name: str, shape: tuple[int, ...]) -> Tensor:
+        if name == "statistics":
+            return inputs.x.new_empty(shape, dtype=statistics_dtype(inputs.x))
+        if len(shape) == 1:
+            return inputs.x.new_empty(shape)
+        batch, channels, frames, joints = shape
         return inputs.x.new_empty((batch, frames, joints, channels)).permute(0, 3, 1, 2)
 
-    shorter = -(-frames // settings.stride)
-    dtype = torch.float32 if inputs.x.dtype in HALVES else inputs.x.dtype
-    return Outputs(
-        empty(shorter),
-        torch.empty_like(inputs.norms, dtype=dtype),
-        empty(frames, kept),
-        empty(shorter, kept),
-        empty(shorter, kept and inputs.residual_weight is not None),
-    )
+    shapes = output_shapes(inputs, settings)
+    return Outputs(**{name: empty(name, shape) for name, shape in shapes.items()})
 
 
 def _empty_gradients(inputs: Inputs) -> Gradients:
-    of = {
-        name: inputs.x.new_empty(0) if tensor is None else torch.empty_like(tensor)
-        for name, tensor in inputs._asdict().items()
-        if name in Gradients._fields
-    }
-    of["x"] = torch.empty_like(inputs.x, memory_format=LAST)
-    return Gradients(**of)
+    def empty(name: str, tensor: Tensor | None) -> Tensor:
+        if tensor is None:
+            return inputs.x.new_empty(0)
+        memory_format = LAST if name == "x" else torch.contiguous_format
+        return torch.empty_like(tensor, memory_format=memory_format)
+
+    return Gradients(*(empty(name, getattr(inputs, name)) for name in Gradients._fields))
 
 
 def _laid_out(inputs: Inputs) -> Inputs:
@@ -207,14 +116,18 @@ _TENSORS, _ALL = len(Inputs._fields), len(Inputs._fields) + len(Settings._fields
 
 
 def _forward_fake(*arguments: Any) -> Outputs:
-    return _empty_outputs(Inputs(*arguments[:_TENSORS]), Settings(*arguments[_TENSORS:_ALL]))
+    inputs, settings = Inputs(*arguments[:_TENSORS]), Settings(*arguments[_TENSORS:_ALL])
+    check(inputs, settings)
+    check_backend("stgcn_block", COMPILED, arguments[-1], inputs.x)
+    return _empty_outputs(inputs, settings)
 
 
 def _forward(*arguments: Any) -> Outputs:
+    out = _forward_fake(*arguments)
+    check_memory(*arguments)
     *_, backend = arguments
     inputs = _laid_out(Inputs(*arguments[:_TENSORS]))
     settings = Settings(*arguments[_TENSORS:_ALL])
-    out = _empty_outputs(inputs, settings)
     if out.y.numel():
         _FORWARD[backend](inputs, settings, out)
     elif inputs.running is not None:
@@ -225,18 +138,25 @@ def _forward(*arguments: Any) -> Outputs:
 
 
 def _backward_fake(grad_y: Tensor, *arguments: Any) -> Gradients:
-    return _empty_gradients(Inputs(*arguments[:_TENSORS]))
+    inputs, settings = Inputs(*arguments[:_TENSORS]), Settings(*arguments[_TENSORS:_ALL])
+    check(inputs, settings)
+    check_saved(grad_y, inputs, settings, Outputs(*arguments[_ALL:-1]))
+    check_backend("stgcn_block_backward", COMPILED, arguments[-1], inputs.x)
+    return _empty_gradients(inputs)
 
 
 def _backward(grad_y: Tensor, *arguments: Any) -> Gradients:
+    out = _backward_fake(grad_y, *arguments)
+    check_memory(grad_y, *arguments)
     *_, backend = arguments
     inputs = _laid_out(Inputs(*arguments[:_TENSORS]))
     settings = Settings(*arguments[_TENSORS:_ALL])
-    saved = Outputs(*arguments[_ALL:-1])
-    out = _empty_gradients(inputs)
     if grad_y.numel():
-        grad_y = grad_y.contiguous(memory_format=LAST)
-        _BACKWARD[backend](grad_y, inputs, settings, saved, out)
+        grad_y, *saved = (
+            tensor.contiguous(memory_format=LAST) if tensor.dim() == 4 else tensor.contiguous()
+            for tensor in (grad_y, *arguments[_ALL:-1])
+        )
+        _BACKWARD[backend](grad_y, inputs, settings, Outputs(*saved), out)
     else:
         for gradient in out:
             gradient.zero_()
@@ -287,8 +207,9 @@ def _fast(backend: str, inputs: Inputs, settings: Settings) -> tuple[Tensor, Ten
     return y, statistics
 
 
-def _narrowed(inputs: Inputs) -> Inputs:
-    """With parameters in the type of x."""
+def _checked(inputs: Inputs, settings: Settings) -> Inputs:
+    """What the op accepts, with parameters in the type of x."""
+    check(inputs, settings)
     if inputs.x.dtype in HALVES:  # PyTorch's products take operands of one type
         narrow = {
             name: tensor.to(inputs.x.dtype)
@@ -300,12 +221,12 @@ def _narrowed(inputs: Inputs) -> Inputs:
 
 
 def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
-    y, statistics = reference.stgcn_block(*_narrowed(inputs), *settings[:-1])
+    y, statistics = reference.stgcn_block(*_checked(inputs, settings), *settings[:-1])
     return y, statistics.detach()
 
 
 def _torch(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
-    y, statistics = plain.stgcn_block(_narrowed(inputs), settings)
+    y, statistics = plain.stgcn_block(_checked(inputs, settings), settings)
     return y, statistics.detach()
 
 
@@ -329,63 +250,16 @@ BACKENDS = (
     Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
 )
 
-
-def _check(inputs: Inputs, settings: Settings) -> None:
-    x, adjacency = inputs.x, inputs.adjacency
-    check_shape("x", x, "B", "C_in", "T", "V")
-    batch, width, frames, joints = x.shape
-    check_shape("adjacency", adjacency, "P", joints, joints)
-    check_shape("temporal_bias", inputs.temporal_bias, "C_out")
-    channels = len(inputs.temporal_bias)
-    check_shape("spatial_weight", inputs.spatial_weight, len(adjacency) * channels, width, 1, 1)
-    check_shape("spatial_bias", inputs.spatial_bias, len(adjacency) * channels)
-    check_shape("temporal_weight", inputs.temporal_weight, channels, channels, "K", 1)
-    if 0 in (width, frames, joints, len(adjacency), channels):
-        raise ValueError(
-            "x, adjacency and temporal_bias must have at least one channel, frame, joint and part, "
-            f"got shapes {list(x.shape)}, {list(adjacency.shape)} and [{channels}]"
-        )
-    if inputs.temporal_weight.shape[2] % 2 == 0:
-        raise ValueError(f"K must be odd, got temporal_weight {list(inputs.temporal_weight.shape)}")
-    check_integer("stride", settings.stride)
-    if not 0.0 < settings.eps < math.inf:
-        raise ValueError(f"eps must be positive and finite, got {settings.eps}")
-    if settings.stride not in (1, 2):
-        raise ValueError(f"stride must be 1 or 2, got {settings.stride}")
-    shorter = -(-frames // settings.stride)
-    if inputs.running is None and batch * shorter * joints == 1:
-        raise ValueError(
-            f"x must have several values per channel to take statistics of, got {list(x.shape)}"
-        )
-    count = 2
-    if inputs.residual_weight is not None:
-        count = 3
-        check_shape("residual weight", inputs.residual_weight, channels, width, 1, 1)
-        if inputs.residual_bias is None:
-            raise ValueError("the residual convolution needs a bias")
-        check_shape("residual bias", inputs.residual_bias, channels)
-    elif settings.identity and (channels != width or settings.stride != 1):
-        raise ValueError(
-            f"the identity needs as many channels out as in and stride 1, got {width} in, "
-            f"{channels} out and stride {settings.stride}"
-        )
-    check_shape("norms", inputs.norms, count, 2, channels)
-    if inputs.running is not None:
-        check_shape("running", inputs.running, count, 2, channels)
-    given = {name: tensor for name, tensor in inputs._asdict().items() if tensor is not None}
-    if inputs.keep is not None:
-        check_shape("keep", inputs.keep, batch, channels, shorter, joints)
-        check_dtype("keep", inputs.keep, torch.uint8, torch.bool)
-    check_dtype("x", x, *FLOATS)
-    for name, tensor in given.items():
-        if name != "keep":
-            # Parameters stay float32 where maps are half as wide.
-            check_dtype(name, tensor, x.dtype, *((torch.float32,) if x.dtype in HALVES else ()))
-    check_same_device(**given)
+# What the torch op runs: the others are PyTorch's own operations.
+COMPILED = tuple(backend for backend in BACKENDS if backend.name in _FORWARD)
 
 
 def stgcn_block(inputs: Inputs, settings: Settings, backend: str = "auto") -> tuple[Tensor, Tensor]:
-    settings = settings._replace(eps=check_number("eps", settings.eps))
-    _check(inputs, settings)
+    for name, tensor in inputs._asdict().items():
+        if name == "x" or tensor is not None:
+            check_dense(name, tensor)
+    settings = settings._replace(
+        stride=check_integer("stride", settings.stride), eps=check_number("eps", settings.eps)
+    )
     y, statistics = choose("stgcn_block", BACKENDS, backend, inputs.x)(inputs, settings)
     return y, statistics

@@ -9,5 +9,14 @@ AIMCLR_BINDINGS(stgcn_block, module) {
     bindings::define<&cpu::stgcn_block_backward<float>>(module, "stgcn_block_backward_float32_cpu");
     bindings::define<&cpu::stgcn_block_backward<double>>(module,
                                                          "stgcn_block_backward_float64_cpu");
-    module.def("stgcn_block_workspace_cpu", &cpu::stgcn_block_workspace);
+    using Int = std::int64_t;
+    module.def("stgcn_block_workspace_cpu",
+               [](bool backward, Int batch, Int in, Int out, Int frames, Int joints, Int parts,
+                  Int taps, Int stride, bool residual, int threads, Int element_bytes) {
+                   const cpu::StgcnShape shape{batch, in, out, frames, joints, parts, taps, stride};
+                   Int bytes = 0;
+                   bindings::raise_if_error(cpu::stgcn_block_workspace(
+                       backward, shape, residual, threads, element_bytes, bytes));
+                   return bytes;
+               });
 }

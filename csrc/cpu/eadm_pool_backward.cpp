@@ -59,7 +59,7 @@ AIMCLR_INLINE void backward_columns(const Backward<Word>& call) {
     for (std::int64_t t = 0; t < call.frames; ++t) {
         for (std::int64_t v = 0; v < joints; ++v, to += channels) {
             const std::uint8_t* __restrict__ octet = call.bits + (t / 8 * joints + v) * channels;
-            const auto bit = static_cast<std::uint8_t>(call.kept_joints[v] << t % 8);
+            const auto bit = static_cast<std::uint8_t>((call.kept_joints[v] != 0) << t % 8);
             for (std::int64_t c = 0; c < channels; ++c) {
                 const Word kept = where_kept[c], dropped = where_dropped[c];
                 to[c] = octet[c] & bit ? kept : dropped;
@@ -92,8 +92,10 @@ Status eadm_pool_backward(const Real<T>* grad_pooled, const Real<T>* grad_drop,
                           std::int64_t frames, std::int64_t joints, bool channels_last, T* dx,
                           std::uint8_t* scratch, int threads) {
     using Word = Stored<T>;
-    if (batch < 0 || channels < 0 || frames < 1 || joints < 1 || threads < 1) {
-        return invalid_argument("eadm_pool: sizes must not be negative, nor frames or joints 0");
+    if (batch < 0 || channels < 0 || frames < 1 || joints < 1 || threads < 1 ||
+        !countable(batch, channels, frames, joints) || !countable(channels, joints) ||
+        !countable(batch, joints) || !countable(frames, joints) || !countable(batch, channels)) {
+        return invalid_argument("eadm_pool: sizes must not be negative or too large, nor 0");
     }
     const void* const pointers[] = {grad_pooled, grad_drop, bits, kept_joints, scale, dx, scratch};
     if (batch * channels > 0 && has_null(pointers)) {

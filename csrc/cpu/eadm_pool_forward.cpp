@@ -265,8 +265,10 @@ Status eadm_pool_forward(const T* x, std::int64_t batch, std::int64_t channels, 
                          std::uint8_t* kept_joints, Real<T>* scale, std::uint8_t* scratch,
                          int threads) {
     using R = Real<T>;
-    if (batch < 0 || channels < 0 || frames < 1 || joints < 1 || threads < 1) {
-        return invalid_argument("eadm_pool: sizes must not be negative, nor frames or joints 0");
+    if (batch < 0 || channels < 0 || frames < 1 || joints < 1 || threads < 1 ||
+        !countable(batch, channels, frames, joints) || !countable(channels, joints) ||
+        !countable(batch, joints) || !countable(frames, joints) || !countable(batch, channels)) {
+        return invalid_argument("eadm_pool: sizes must not be negative or too large, nor 0");
     }
     const void* const pointers[] = {x, pooled, pooled_drop, bits, kept_joints, scale, scratch};
     if (batch * channels > 0 && has_null(pointers)) {

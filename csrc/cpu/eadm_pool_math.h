@@ -24,11 +24,6 @@ AIMCLR_INLINE std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
 
-template <std::size_t N>
-bool has_null(const void* const (&pointers)[N]) {
-    return std::find(pointers, pointers + N, nullptr) != pointers + N;
-}
-
 template <typename To, typename From>
 AIMCLR_INLINE To bit_cast(From from) {
     static_assert(sizeof(To) == sizeof(From));

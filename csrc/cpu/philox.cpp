@@ -26,8 +26,8 @@ void fill(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1, 
 }
 
 Status check(const void* in, const void* out, std::int64_t n) {
-    if (n < 0) {
-        return invalid_argument("philox: n must not be negative");
+    if (n < 0 || !countable(n)) {
+        return invalid_argument("philox: n must not be negative or too large");
     }
     if (n > 0 && (in == nullptr || out == nullptr)) {
         return invalid_argument("philox: null pointer");

@@ -196,16 +196,35 @@ Status run(const Call<T>& call, T* losses, int threads, int vector_bytes) {
     return {};
 }
 
+Status check_sizes(Index n, Index k, Index d, Index topk, int threads) {
+    if (n < 1 || k < 0 || d < 0 || threads < 1 || threads > kMostThreads) {
+        return invalid_argument(
+            "queue_contrast: n and threads must be positive, k and d not negative");
+    }
+    if (topk < 0 || topk > k) {
+        return invalid_argument("queue_contrast: topk must lie in 0..k");
+    }
+    const Index most = Index{1} << 40;
+    if (n > most || k > most || d > most || !countable(3 * n + kRowPadding, d + kDimPadding) ||
+        !countable(k, d) || !countable(3 * n + kRowPadding, topk)) {
+        return invalid_argument("queue_contrast: the sizes are too large");
+    }
+    return {};
+}
+
 template <typename T>
 Status checked(const T* query, const T* extreme, const T* dropped, const T* key, const T* queue,
                Index n, Index k, Index d, double temperature, Index topk, void* workspace,
                T* losses, T* gradients, Index* neighbors, int threads, int vector_bytes) {
-    if (n < 1 || k < 0 || d < 0 || threads < 1) {
-        return invalid_argument(
-            "queue_contrast: n and threads must be positive, k and d not negative");
+    AIMCLR_RETURN_IF_ERROR(check_sizes(n, k, d, topk, threads));
+    if (!(temperature > 0.0)) {
+        return invalid_argument("queue_contrast: temperature must be positive");
     }
-    if (!(temperature > 0.0) || topk < 0 || topk > k) {
-        return invalid_argument("queue_contrast: temperature must be positive, topk in 0..k");
+    const bool no_rows = d > 0 && (query == nullptr || extreme == nullptr || dropped == nullptr ||
+                                   key == nullptr || gradients == nullptr);
+    if (no_rows || losses == nullptr || (k > 0 && d > 0 && queue == nullptr) ||
+        (topk > 0 && neighbors == nullptr)) {
+        return invalid_argument("queue_contrast: null pointer");
     }
     if (workspace == nullptr || reinterpret_cast<std::uintptr_t>(workspace) % 64 != 0) {
         return invalid_argument("queue_contrast: the workspace must be aligned to 64 bytes");
@@ -243,12 +262,14 @@ Status queue_contrast_f64(const double* query, const double* extreme, const doub
                              workspace, losses, gradients, neighbors, threads, vector_bytes);
 }
 
-std::int64_t queue_contrast_workspace(std::int64_t n, std::int64_t k, std::int64_t d,
-                                      std::int64_t topk, int threads, std::int64_t element_bytes) {
+Status queue_contrast_workspace(std::int64_t n, std::int64_t k, std::int64_t d, std::int64_t topk,
+                                int threads, std::int64_t element_bytes, std::int64_t& bytes) {
+    AIMCLR_RETURN_IF_ERROR(contrast::check_sizes(n, k, d, topk, threads));
     const contrast::Plan plan(n, k, d, topk);
-    return element_bytes == sizeof(double)
-               ? contrast::Workspace<double>(plan, threads, nullptr).bytes
-               : contrast::Workspace<float>(plan, threads, nullptr).bytes;
+    bytes = element_bytes == sizeof(double)
+                ? contrast::Workspace<double>(plan, threads, nullptr).bytes
+                : contrast::Workspace<float>(plan, threads, nullptr).bytes;
+    return {};
 }
 
 }  // namespace aimclr::cpu

@@ -29,7 +29,7 @@ Status queue_contrast_f64(const double* query, const double* extreme, const doub
                           int vector_bytes);
 
 // Bytes of workspace for elements of `element_bytes` (4 or 8).
-std::int64_t queue_contrast_workspace(std::int64_t n, std::int64_t k, std::int64_t d,
-                                      std::int64_t topk, int threads, std::int64_t element_bytes);
+Status queue_contrast_workspace(std::int64_t n, std::int64_t k, std::int64_t d, std::int64_t topk,
+                                int threads, std::int64_t element_bytes, std::int64_t& bytes);
 
 }  // namespace aimclr::cpu

@@ -62,6 +62,14 @@ void write_sample(const DrawnCall& call, std::int64_t sample, Workspace<float>& 
 
 Status skeleton_augment(const DrawnCall& call, int threads) {
     AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
+    if (call.samples < 0 || call.sequences < 0 || !countable(call.samples) ||
+        !countable(call.samples, call.chain.shape.elements()) ||
+        (call.index_bytes != 4 && call.index_bytes != 8)) {
+        return invalid_argument("skeleton_augment: bad sizes");
+    }
+    if (call.samples > 0 && (call.data == nullptr || call.index == nullptr)) {
+        return invalid_argument("skeleton_augment: null pointer");
+    }
     for (std::int64_t sample = 0; sample < call.samples; ++sample) {
         if (!call.in_range(sample)) {
             return invalid_argument("skeleton_augment: index is out of the data's range");
@@ -88,6 +96,10 @@ Status skeleton_augment(const DrawnCall& call, int threads) {
 Status skeleton_augment_draws(const Settings& settings, std::uint32_t key0, std::uint32_t key1,
                               std::uint32_t step, std::uint32_t offset, std::uint32_t view,
                               int padding, std::int64_t n, std::int32_t* integers, float* floats) {
+    if (n < 0 || !countable(n) || view >= augment::kViews || padding < 0 || padding >= 1 << 30 ||
+        (n > 0 && (integers == nullptr || floats == nullptr))) {
+        return invalid_argument("skeleton_augment_draws: bad sizes or null pointer");
+    }
     for (std::int64_t i = 0; i < n; ++i) {
         const Source source{key0, key1, step, offset + static_cast<std::uint32_t>(i)};
         const augment::Params<float> params =

@@ -49,9 +49,7 @@ Status stgcn_block_backward(
     void* workspace, int threads, int vector_bytes);
 
 // Bytes of workspace for elements of `element_bytes` (4 or 8).
-std::int64_t stgcn_block_workspace(bool backward, std::int64_t batch, std::int64_t in,
-                                   std::int64_t out, std::int64_t frames, std::int64_t joints,
-                                   std::int64_t parts, std::int64_t taps, std::int64_t stride,
-                                   bool residual, int threads, std::int64_t element_bytes);
+Status stgcn_block_workspace(bool backward, const StgcnShape& shape, bool residual, int threads,
+                             std::int64_t element_bytes, std::int64_t& bytes);
 
 }  // namespace aimclr::cpu

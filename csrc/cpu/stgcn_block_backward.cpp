@@ -36,6 +36,18 @@ Status stgcn_block_backward(
     using namespace stgcn;
     const StgcnShape shape{batch, in, out, frames, joints, parts, taps, stride};
     AIMCLR_RETURN_IF_ERROR(check_shape(shape, workspace, threads));
+    const void* const pointers[] = {grad_y,          x,
+                                    adjacency,       spatial_weight,
+                                    spatial_bias,    temporal_weight,
+                                    norms,           y,
+                                    statistics,      spatial,
+                                    temporal,        d_x,
+                                    d_adjacency,     d_spatial_weight,
+                                    d_spatial_bias,  d_temporal_weight,
+                                    d_temporal_bias, d_norms};
+    if (has_null(pointers)) {
+        return invalid_argument("stgcn_block: null pointer");
+    }
     const Plan plan(shape, residual_weight != nullptr);
     Arena arena(workspace);
     Backward<T> call(plan, arena);

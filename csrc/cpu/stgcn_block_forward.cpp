@@ -316,6 +316,12 @@ Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weig
     using namespace stgcn;
     const StgcnShape shape{batch, in, out, frames, joints, parts, taps, stride};
     AIMCLR_RETURN_IF_ERROR(check_shape(shape, workspace, threads));
+    const void* const pointers[] = {
+        x,     adjacency, spatial_weight, spatial_bias, temporal_weight, temporal_bias,
+        norms, y,         statistics};
+    if (has_null(pointers)) {
+        return invalid_argument("stgcn_block: null pointer");
+    }
     const Plan plan(shape, residual_weight != nullptr);
     Arena arena(workspace);
     Forward<T> call(plan, arena);

@@ -12,12 +12,14 @@ import collections
 import faulthandler
 import inspect
 import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from arguments import FUNCTIONS, arguments_of
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
+from hypothesis import strategies as st
 
 from aimclr_fast import functional
 from aimclr_fast.functional import AugmentConfig, AugmentParams
@@ -131,32 +133,42 @@ def _strides(value: torch.Tensor) -> Any:
     return list(value.stride()) if value.layout == torch.strided else value.layout
 
 
-def run(name: str, examples: int, seed: int, shrink: bool) -> None:
-    @seeded(seed)
+def run(
+    name: str,
+    strategy: st.SearchStrategy[Any],
+    check_one: Callable[[str, Any], None],
+    show: Callable[[Any], str],
+    options: argparse.Namespace,
+) -> None:
+    @seeded(options.seed)
     @settings(
-        max_examples=examples,
+        max_examples=options.examples,
         deadline=None,
         database=None,
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        phases=[Phase.generate, Phase.shrink] if options.shrink else [Phase.generate],
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    @given(arguments_of(name))
-    def property_holds(arguments: dict[str, Any]) -> None:
+    @given(strategy)
+    def property_holds(arguments: Any) -> None:
         try:
-            check(name, arguments)
+            check_one(name, arguments)
         except Exception:
-            listed = "\n".join(f"  {key} = {shown(value)}" for key, value in arguments.items())
-            print(f"{name}(\n{listed})", flush=True)
+            print(f"{name}(\n{show(arguments)})", flush=True)
             raise
 
     property_holds()
 
 
-def main() -> int:
-    public = [name for name in functional.__all__ if inspect.isfunction(getattr(functional, name))]
-    assert set(public) == FUNCTIONS.keys(), "every public function is called"
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def command_line(
+    about: str,
+    names: Sequence[str],
+    strategy_of: Callable[[str], st.SearchStrategy[Any]],
+    check_one: Callable[[str, Any], None],
+    show: Callable[[Any], str],
+) -> int:
+    """Calls each of `names` as often as is asked for; 1 if the promise is broken."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("names", nargs="*", help="default: all")
     parser.add_argument("--examples", type=int, default=100, help="calls of each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -165,15 +177,26 @@ def main() -> int:
     faulthandler.enable()
     torch.set_num_threads(2)
     failed = 0
-    for name in options.names or FUNCTIONS:
+    for name in options.names or names:
         try:
-            run(name, options.examples, options.seed, options.shrink)
-        except Exception:
+            run(name, strategy_of(name), check_one, show, options)
+        except Exception as error:
             failed += 1
+            error.__notes__ = []  # hypothesis writes the arguments out, all values of all tensors
             traceback.print_exc(limit=3)
     for outcome, count in sorted(OUTCOMES.items()):
         print(f"{outcome} {count}")
     return int(failed > 0)
+
+
+def show_named(arguments: dict[str, Any]) -> str:
+    return "\n".join(f"  {key} = {shown(value)}" for key, value in arguments.items())
+
+
+def main() -> int:
+    public = [name for name in functional.__all__ if inspect.isfunction(getattr(functional, name))]
+    assert set(public) == FUNCTIONS.keys(), "every public function is called"
+    return command_line(__doc__ or "", public, arguments_of, check, show_named)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,192 @@
+"""Arguments of the ops themselves, for ops.py: those of a sound call, some of them spoilt."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from typing import Any
+
+import arguments as public
+import torch
+from hypothesis import assume
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import aimclr_fast.ops
+from aimclr_fast import functional
+from aimclr_fast.ops._dispatch import REFERENCE, BackendError
+
+for _module in pkgutil.iter_modules(aimclr_fast.ops.__path__):
+    importlib.import_module(f"aimclr_fast.ops.{_module.name}")
+#: Every op there is, so that a new one without arguments fails.
+OPS = sorted(
+    name.removeprefix("aimclr_fast::")
+    for name in torch._C._dispatch_get_all_op_names()
+    if name.startswith("aimclr_fast::")
+)
+HERE = {name.split(".")[0]: getattr(torch.ops.aimclr_fast, name.split(".")[0]) for name in OPS}
+
+
+def function_of(op: str) -> str:
+    """The public function behind an op."""
+    return op.removesuffix("_backward")
+
+
+def backends_of(op: str) -> list[str]:
+    """The op's backends that can run on a CPU; Triton's runs there when it is interpreted."""
+    module = importlib.import_module(f"aimclr_fast.ops.{function_of(op)}")
+    return [b.name for b in module.BACKENDS if b.name not in (REFERENCE, "cuda")]
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the arguments that calls of our ops get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[Any]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.namespace == "aimclr_fast":
+            self.calls[func._schema.name.removeprefix("aimclr_fast::")] = list(args)
+        return func(*args, **(kwargs or {}))
+
+
+def leaves(value: Any) -> Any:
+    """The same arguments, with gradients wanted of floating-point tensors."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().requires_grad_()
+    return tuple(map(leaves, value)) if type(value) is tuple else value
+
+
+@st.composite
+def sound(draw: st.DrawFn, op: str) -> list[Any]:
+    """What the public function gives the op, forward or backward."""
+    public.HOSTILE[0] = False
+    public.PLAIN[0] = draw(st.booleans())
+    torch.manual_seed(draw(st.integers(0, 2**32)))
+    name = function_of(op)
+    given = {key: leaves(value) for key, value in draw(public.FUNCTIONS[name]()).items()}
+    if name == "skeleton_augment":
+        given["data"] = given["data"].detach()
+    backend = draw(st.sampled_from(backends_of(op)))
+    with Recorder() as recorder:
+        try:
+            found = getattr(functional, name)(**given, backend=backend)
+        except (BackendError, ValueError):  # no half precision, say, or a single value
+            assume(False)
+        found = [found] if isinstance(found, Tensor) else list(found)
+        roots = [one for one in found if isinstance(one, Tensor) and one.requires_grad]
+        if op.endswith("_backward"):
+            assume(roots)
+            sum((root * torch.randn_like(root)).double().sum() for root in roots).backward()
+    assume(op in recorder.calls)
+    return [one.detach() if isinstance(one, Tensor) else one for one in recorder.calls[op]]
+
+
+# --- Spoiling ------------------------------------------------------------------------------------
+
+FLOATS = (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e300, 1e-320, 0.5, 2.0, 2**70, "x", None)
+INTEGERS = (-1, 0, 1, 2, 3, 7, 2**31, 2**32, 2**40, 2**63 - 1, -(2**63), 2**63, 1.5, "x", None)
+NAMES = ("cpp", "triton", "cuda", REFERENCE, "auto", "", "CPP", "cpp\0", 3, None, b"cpp")
+DTYPES = (*public.FLOATS, *public.ODD_DTYPES)
+
+
+@st.composite
+def spoilt_tensor(draw: st.DrawFn, tensor: Tensor | None) -> Any:
+    """Another tensor in its place: equal in another memory, or of another kind, shape or dtype."""
+    if tensor is None:
+        tensor = torch.randn(draw(st.lists(st.integers(0, 4), max_size=5)))
+    shape = list(tensor.shape)
+    kind = draw(st.sampled_from([
+        "dtype", "shape", "size", "dimensions", "meta", "huge", "layout", "strides", "strides",
+        "values", "empty", "gradient", "freed", "zero", "odd",
+    ]))  # fmt: skip
+    if kind == "dtype":
+        return tensor.to(draw(st.sampled_from(DTYPES)))
+    if kind == "shape":
+        return tensor.new_zeros(draw(st.lists(st.integers(0, 5), max_size=6)))
+    if kind == "size" and shape:
+        shape[draw(st.integers(0, len(shape) - 1))] += draw(st.sampled_from([-1, 1, 20_000]))
+        return tensor.new_zeros([max(n, 0) for n in shape]) if math.prod(shape) < 2**24 else tensor
+    if kind == "dimensions":
+        return tensor[None] if draw(st.booleans()) or not shape or not shape[0] else tensor[0]
+    if kind == "meta":
+        return tensor.to("meta")
+    if kind == "huge":
+        return tensor.new_zeros([1] * len(shape)).expand([2**45, *shape[1:]] if shape else [])
+    if kind == "layout" and tensor.dtype == torch.float32:
+        how = draw(st.sampled_from(["sparse", "mkldnn", "quantized"]))
+        if how == "quantized":
+            return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+        return tensor.to_sparse() if how == "sparse" else tensor.to_mkldnn()
+    if kind == "strides":
+        return public._in_memory(draw, tensor)
+    if kind == "values" and tensor.numel():
+        changed = tensor.clone(memory_format=torch.contiguous_format)
+        limits = [math.nan, math.inf, 1e30, -1e30] if tensor.is_floating_point() else [-1, 3, 77]
+        value = draw(st.sampled_from(limits))
+        if tensor.dtype in (torch.uint8, torch.bool):
+            value = draw(st.integers(0, 1))
+        changed.view(-1)[draw(st.integers(0, tensor.numel() - 1))] = value
+        return changed
+    if kind == "empty":
+        return tensor.new_zeros(0)
+    if kind == "gradient" and tensor.is_floating_point():
+        return torch.nn.Parameter(tensor.clone())
+    if kind == "freed":
+        freed = tensor.clone()
+        freed.untyped_storage().resize_(0)
+        return freed
+    if kind == "zero" and tensor.is_floating_point():
+        return torch._efficientzerotensor(shape, dtype=tensor.dtype)
+    return draw(st.sampled_from([None, 3, "x", [tensor]])) if kind == "odd" else tensor
+
+
+@st.composite
+def spoilt(draw: st.DrawFn, kind: str, value: Any) -> Any:
+    """Another argument of the schema's type `kind`, or of none it knows."""
+    if "Tensor" in kind:
+        return draw(spoilt_tensor(value))
+    if kind.startswith("List"):
+        items = list(value)
+        one = draw(spoilt(kind.split("[")[1].rstrip("]"), items[0] if items else 0))
+        how = draw(st.sampled_from(["drop", "add", "replace", "none", "swap"]))
+        if how == "drop":
+            return items[:-1]
+        if how == "add":
+            return [*items, one]
+        if how == "replace" and items:
+            items[draw(st.integers(0, len(items) - 1))] = one
+        return [] if how == "none" else items[::-1] if how == "swap" else items
+    by_kind = {"float": FLOATS, "int": INTEGERS, "SymInt": INTEGERS, "bool": (True, False, 2, None)}
+    if kind in by_kind:
+        return draw(st.sampled_from(by_kind[kind]))
+    if "str" in kind:
+        return draw(st.sampled_from(("ieee", "tf32", "bf16", *NAMES) if "Opt" in kind else NAMES))
+    return draw(st.sampled_from((*DTYPES, None, "x", 2**31)))  # a dtype
+
+
+class Call:
+    """Arguments of an op, and the names of those that are spoilt.
+
+    No dataclass, whose fields hypothesis prints: torch crashes printing a tensor without memory.
+    """
+
+    def __init__(self, given: list[Any], spoilt: list[str]) -> None:
+        self.given, self.spoilt = given, spoilt
+
+
+@st.composite
+def calls_of(draw: st.DrawFn, op: str) -> Call:
+    given = draw(sound(op))
+    schema = HERE[op].default._schema.arguments
+    assert len(given) == len(schema)
+    places = draw(st.lists(st.integers(0, len(given) - 1), max_size=2, unique=True))
+    for place in places:
+        kind = str(schema[place].real_type)
+        given[place] = draw(spoilt(kind, given[place]))
+    return Call(given, [schema[place].name for place in places])

@@ -1,0 +1,167 @@
+"""What the ops should give, for ops.py: in float64, from the reference and from formulas.
+
+One function an op, of the op's arguments by name, with what the op gave. Each returns pairs of a
+result and the expected one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aimclr_fast.functional import STREAMS, AugmentConfig, AugmentParams
+from aimclr_fast.ops.skeleton_augment import _AMPLITUDES, scale_of
+from aimclr_fast.reference import eadm_pool as pool
+from aimclr_fast.reference import queue_contrast as contrast
+from aimclr_fast.reference import skeleton_augment as augment
+from aimclr_fast.reference import stgcn_block as block
+
+Arguments = dict[str, Any]
+Pairs = Iterator[tuple[Tensor, Tensor]]
+PARAMS = (
+    "crop_start", "shear", "spatial_flip", "rotation_angles", "blur_sigma", "axis_mask",
+    "temporal_flip",
+)  # fmt: skip
+
+
+def wide(value: Any) -> Any:
+    """Floating-point tensors as new leaves in float64."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().double().contiguous().requires_grad_()
+    return value
+
+
+def _tables(given: Arguments) -> dict[str, Tensor]:
+    return {name: torch.tensor(list(given[name])) for name in ("swap", "parents")}
+
+
+def _augmented(given: Arguments, x: Tensor, noise: Tensor | None) -> Tensor:
+    return augment.apply_augment(
+        x,
+        AugmentParams(**{name: wide(given[name]) for name in PARAMS}),
+        **_tables(given),
+        stream=STREAMS[given["stream"]],
+        noise=noise,
+        crop_ratio=given["crop_ratio"],
+        blur_taps=given["blur_taps"],
+        blur_normalize=given["blur_normalize"],
+    )
+
+
+def apply_augment(given: Arguments, found: list[Tensor]) -> Pairs:
+    yield found[0], _augmented(given, wide(given["x"]), wide(given["noise"]))
+
+
+def apply_augment_backward(given: Arguments, found: list[Tensor]) -> Pairs:
+    grad = wide(given["grad"])
+    inputs = [torch.zeros_like(grad, requires_grad=True) for _ in range(2)]
+    expected = torch.autograd.grad(_augmented(given, *inputs), inputs, grad, allow_unused=True)
+    for got, want, wanted in zip(found, expected, given["wanted"], strict=True):
+        yield got, (want if want is not None else torch.zeros_like(grad)) if wanted else got[:0]
+
+
+def _mask(bits: Tensor, frames: int) -> Tensor:
+    """[B, C, T, V] of the elements' bits [B, C, octets, V]."""
+    places = torch.arange(8, dtype=torch.uint8)[:, None]
+    return ((bits[:, :, :, None] >> places) & 1).flatten(2, 3)[:, :, :frames].double()
+
+
+def eadm_pool(given: Arguments, found: list[Tensor]) -> Pairs:
+    x, keep_prob = wide(given["x"]).detach(), given["keep_prob"]
+    pooled, pooled_drop, bits, kept_joints, scale = found
+    yield pooled, x.mean((2, 3))
+    mask = _mask(bits, x.shape[2])
+    joints = kept_joints[:, None, None, :].double()
+    yield pooled_drop, (x * mask * joints).mean((2, 3)) * scale.double()
+    # Rounding may move what lies at the threshold.
+    attention = pool.attention(x, given["e_lambda"])
+    sure = (attention - keep_prob).abs() > 1e-3
+    yield mask[sure], (attention < keep_prob)[sure].double()
+    counts = [share.numel() / max(share.sum().item(), 1) for share in (mask, joints)]
+    if x.numel():
+        yield scale, torch.tensor([counts[0] * counts[1]])
+
+
+def eadm_pool_backward(given: Arguments, found: list[Tensor]) -> Pairs:
+    plain, drop = (wide(given[name])[:, :, None, None] for name in ("grad_pooled", "grad_drop"))
+    mask = _mask(given["bits"], given["frames"]) * (given["kept_joints"] != 0)[:, None, None, :]
+    (dx,) = found
+    yield dx, (plain + drop * mask * given["scale"].double()) / (dx.shape[2] * dx.shape[3])
+
+
+def queue_contrast(given: Arguments, found: list[Tensor]) -> Pairs:
+    rows = [wide(given[name]) for name in ("query", "extreme", "dropped")]
+    key, queue, topk = wide(given["key"]), wide(given["queue"]), given["topk"]
+    *losses, neighbors = contrast.queue_contrast(*rows, key, queue, given["temperature"], topk)
+    # Equally near keys may change places.
+    near = [torch.stack([(row @ queue.T).gather(1, at) for row, at in zip(rows, index.unbind(1),
+            strict=True)]) for index in (found[1], neighbors)]  # fmt: skip
+    yield near[0], near[1]
+    if torch.equal(found[1].sort().values, neighbors.sort().values):
+        yield found[0], torch.stack(losses)
+        expected = [torch.autograd.grad(loss, row, retain_graph=True)[0]
+                    for loss, row in zip(losses, rows, strict=True)]  # fmt: skip
+        yield found[2], torch.stack(expected)
+
+
+def skeleton_augment(given: Arguments, found: list[Tensor]) -> Pairs:
+    expected = augment.skeleton_augment_streams(
+        given["data"],
+        given["index"],
+        **_tables(given),
+        config=AugmentConfig(
+            crop_ratio=given["crop_ratio"],
+            blur_taps=given["blur_taps"],
+            blur_normalize=given["blur_normalize"],
+            **dict(zip(_AMPLITUDES, given["amplitudes"], strict=True)),
+        ),
+        seed=given["key"][0] | given["key"][1] << 32,
+        step=given["step"] if given["step_tensor"] is None else given["step_tensor"],
+        offset=given["offset"],
+        streams=[STREAMS[stream] for stream in given["streams"]],
+        scale=scale_of(given["data"]),
+    )
+    yield from zip(found, (view for views in expected for view in views), strict=True)
+
+
+BLOCK = (
+    "x", "adjacency", "spatial_weight", "spatial_bias", "temporal_weight", "temporal_bias",
+    "norms", "residual_weight", "residual_bias", "running", "keep",
+)  # fmt: skip
+
+
+def _block(given: Arguments) -> tuple[dict[str, Any], Tensor, Tensor]:
+    inputs = {name: wide(given[name]) for name in BLOCK}
+    if inputs["running"] is not None:
+        inputs["running"] = inputs["running"].detach()
+    settings = [given[name] for name in ("identity", "scale", "stride", "eps")]
+    return inputs, *block.stgcn_block(*inputs.values(), *settings)
+
+
+def stgcn_block(given: Arguments, found: list[Tensor]) -> Pairs:
+    _, y, statistics = _block(given)
+    yield found[0], y
+    yield found[1], statistics
+
+
+def stgcn_block_backward(given: Arguments, found: list[Tensor]) -> Pairs:
+    inputs, y, _ = _block(given)
+    of = {name: inputs[name] for name in BLOCK[:9] if inputs[name] is not None}
+    expected = torch.autograd.grad(y, of.values(), wide(given["grad_y"]), allow_unused=True)
+    by_name = dict(zip(of, expected, strict=True))
+    for name, got in zip(BLOCK, found, strict=False):
+        want = by_name.get(name)
+        yield got, torch.zeros_like(got) if want is None else want
+
+
+#: By op. Gradients of the block are compared where single values decide less: in float64.
+EXPECTED: dict[str, Callable[[Arguments, list[Tensor]], Pairs]] = {
+    function.__name__: function
+    for function in (
+        apply_augment, apply_augment_backward, eadm_pool, eadm_pool_backward, queue_contrast,
+        skeleton_augment, stgcn_block, stgcn_block_backward,
+    )
+}  # fmt: skip
