@@ -150,6 +150,7 @@ def main(arguments: list[str]) -> None:
         csv_bodies=given.csv_bodies,
         skip_columns=given.skip_columns,
     )
+    check_options(options, given.dataset)
     console = plain_console()
     plan = reader.plan(Path(given.source), options)
     check_taken(plan, options, given.dataset)
@@ -189,6 +190,19 @@ def main(arguments: list[str]) -> None:
         str(result.report),
     ):
         console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def check_options(options: Options, dataset: str) -> None:
+    """Refuse what only other readers take, rather than pass it over."""
+    takers: dict[str, list[str]] = {}
+    for name in reader_names():
+        for field in get_reader(name).OPTIONS:
+            takers.setdefault(field, []).append(name)
+    for field, names in takers.items():
+        given = getattr(options, field) != getattr(Options(), field)
+        if given and dataset.replace("-", "_") not in names:
+            flag = field.replace("_", "-")
+            raise UserError(f"--{flag}: {dataset} has no use for it; {', '.join(names)} has")
 
 
 def check_taken(plan: Plan, options: Options, dataset: str) -> None:

@@ -1,8 +1,9 @@
 """Readers of raw data sets, one module per format; a module's name is what the user types.
 
-A reader has ``SUMMARY``, one line for the command's help, and ``plan(source, options)``, which
-looks at a source and says how to read it (:class:`Plan`). There is no list to edit: every module
-here without a leading underscore is a reader.
+A reader has ``SUMMARY``, one line for the command's help, ``OPTIONS``, the fields of
+:class:`Options` that it takes besides those that hold for every source, and ``plan(source,
+options)``, which looks at a source and says how to read it (:class:`Plan`). There is no list to
+edit: every module here without a leading underscore is a reader.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Reader(Protocol):
     """What a module of this package offers."""
 
     SUMMARY: str
+    OPTIONS: tuple[str, ...]
 
     def plan(self, source: Path, options: Options) -> Plan:
         """Look at ``source`` and say how to read it; raises ReadError where it cannot be."""

@@ -30,6 +30,7 @@ from aimclr_fast.data.readers._names import NTU
 from aimclr_fast.layouts import get_layout
 
 SUMMARY = "CTR-GCN's processed .npz (NTU60_CS.npz, NTU120_CSub.npz, ...): one file"
+OPTIONS = ("max_bodies",)
 LAYOUT = "ntu-rgb+d"
 BODIES, JOINTS = 2, 25
 SIDES = ("train", "test")

@@ -57,6 +57,7 @@ from aimclr_fast.layouts import Layout, get_layout
 SUMMARY = (
     "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
 )
+OPTIONS = ("max_bodies", "labels", "columns", "csv_bodies", "skip_columns")
 NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
 _TABLES = (".csv", ".tsv")
 _SUFFIXES = (".npy", ".npz", *_TABLES)

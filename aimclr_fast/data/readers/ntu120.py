@@ -9,6 +9,7 @@ from aimclr_fast.data.readers._base import Options, Plan
 from aimclr_fast.data.readers._ntu import plan_ntu
 
 SUMMARY = "NTU RGB+D 120: .skeleton files in a folder, or both zip files as distributed"
+OPTIONS = ("bodies", "max_bodies", "missing")
 CITATION = (
     "J. Liu, A. Shahroudy, M. Perez, G. Wang, L.-Y. Duan, A. C. Kot. NTU RGB+D 120: A Large-Scale "
     "Benchmark for 3D Human Activity Understanding. TPAMI 2019."

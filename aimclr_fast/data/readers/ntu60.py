@@ -9,6 +9,7 @@ from aimclr_fast.data.readers._base import Options, Plan
 from aimclr_fast.data.readers._ntu import plan_ntu
 
 SUMMARY = "NTU RGB+D 60: .skeleton files in a folder, or the zip files as distributed"
+OPTIONS = ("bodies", "max_bodies", "missing")
 CITATION = (
     "A. Shahroudy, J. Liu, T.-T. Ng, G. Wang. NTU RGB+D: A Large Scale Dataset for 3D Human "
     "Activity Analysis. CVPR 2016."

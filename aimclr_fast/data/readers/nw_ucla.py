@@ -24,6 +24,7 @@ from aimclr_fast.data.readers._names import NW_UCLA
 from aimclr_fast.layouts import get_layout
 
 SUMMARY = "NW-UCLA: the folder or zip of all_sqe json files"
+OPTIONS = ("max_bodies",)
 CITATION = (
     "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu. Cross-view Action Modeling, Learning and "
     "Recognition. CVPR 2014."

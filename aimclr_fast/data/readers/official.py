@@ -39,6 +39,7 @@ from aimclr_fast.data.readers._pose2d import lift
 from aimclr_fast.data.readers._splits import say_validation, sides_rule
 
 SUMMARY = "processed by the authors' scripts: *_position.npy with *_label.pkl, per benchmark"
+OPTIONS = ()
 _FILE = re.compile(r"(?P<side>train|val|test)_(position|data|data_joint)\.npy")
 _PKU = re.compile(r"F\d{3}V\d{3}C\d{3}L\d{3}")
 _ROWS = 256

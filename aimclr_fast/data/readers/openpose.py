@@ -44,6 +44,7 @@ from aimclr_fast.data.readers._pose2d import NOTE, lift
 from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
 
 SUMMARY = "OpenPose: folders or zips of its JSON files, one a frame, 2D, one person"
+OPTIONS = ("max_bodies", "labels")
 _NAME = re.compile(r"(?P<clip>.*?)[_-]?(?P<frame>\d+)_keypoints\.json", re.IGNORECASE | re.DOTALL)
 _POINTS = "pose_keypoints_2d"
 _LIMIT = 1 << 20

@@ -8,6 +8,7 @@ from aimclr_fast.data.readers._base import Options, Plan
 from aimclr_fast.data.readers._pku import plan_pku
 
 SUMMARY = "PKU-MMD II: a folder with skeleton/, label/ and the split lists"
+OPTIONS = ("max_bodies",)
 
 
 def plan(source: Path, options: Options) -> Plan:

@@ -40,6 +40,7 @@ from aimclr_fast.data.readers._splits import (
 )
 
 SUMMARY = "pyskl or MMAction2 annotations: one .pkl file, 3D or 2D"
+OPTIONS = ("max_bodies",)
 
 
 @dataclass

@@ -29,6 +29,7 @@ from aimclr_fast.data.readers._text import read_table
 from aimclr_fast.layouts import get_layout
 
 SUMMARY = "SBU Kinect Interaction: the folder or zips of s01s02/01/001/skeleton_pos.txt"
+OPTIONS = ("max_bodies",)
 CITATION = (
     "K. Yun, J. Honorio, D. Chattopadhyay, T. L. Berg, D. Samaras. Two-person Interaction "
     "Detection Using Body-Pose Features and Multiple Instance Learning. CVPR Workshops 2012."

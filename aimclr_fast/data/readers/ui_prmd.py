@@ -34,6 +34,7 @@ from aimclr_fast.data.readers._text import read_table
 from aimclr_fast.layouts import get_layout
 
 SUMMARY = "UI-PRMD: the Kinect folders of positions and angles (.txt or .txt.gz)"
+OPTIONS = ("max_bodies",)
 CITATION = (
     "A. Vakanski, H.-p. Jun, D. Paul, R. Baker. A Data Set of Human Body Movements for Physical "
     "Rehabilitation Exercises. Data 2018, 3(1), 2. https://doi.org/10.3390/data3010002"

@@ -26,6 +26,7 @@ from aimclr_fast.data.readers._names import UTD_MHAD
 from aimclr_fast.layouts import get_layout
 
 SUMMARY = "UTD-MHAD: the folder or zip of skeleton .mat files"
+OPTIONS = ("max_bodies",)
 CITATION = (
     "C. Chen, R. Jafari, N. Kehtarnavaz. UTD-MHAD: A Multimodal Dataset for Human Action "
     "Recognition Utilizing a Depth Camera and a Wearable Inertial Sensor. ICIP 2015."

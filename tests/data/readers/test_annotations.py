@@ -14,7 +14,7 @@ from data.readers.test_ntu import read_all
 
 from aimclr_fast.data import open_store, split, validation
 from aimclr_fast.data.conversion import make_recipe
-from aimclr_fast.data.readers import Problem, ReadError
+from aimclr_fast.data.readers import Problem, ReadError, get_reader, reader_names
 from aimclr_fast.prepare import command_line
 
 
@@ -368,3 +368,23 @@ def test_flags_that_a_data_set_has_no_use_for(tmp_path, capsys):
         capsys, "folder", tmp_path / "in", tmp_path / "y", "--layout=nw-ucla", "--pose=3d"
     )
     assert "2D, while --pose 3d was given" in error
+
+
+@pytest.mark.parametrize("dataset", reader_names())
+def test_flags_of_other_readers_are_refused(tmp_path, capsys, dataset):
+    flags = {
+        "bodies": "follow",
+        "max_bodies": "2",
+        "missing": "x.txt",
+        "labels": "x.csv",
+        "columns": "xyz",
+        "csv_bodies": "2",
+        "skip_columns": "1",
+    }
+    assert {field for name in reader_names() for field in get_reader(name).OPTIONS} == set(flags)
+    for field, value in flags.items():
+        flag = f"--{field.replace('_', '-')}"
+        error = fails(capsys, dataset, tmp_path / "none", tmp_path / "x", f"{flag}={value}")
+        assert (f"{flag}: {dataset} has no use for it" in error) == (
+            field not in get_reader(dataset).OPTIONS
+        )
