@@ -48,7 +48,11 @@ def record(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], test: s
         "arguments": arguments,
         "options": options,
     }
-    LAUNCHES.setdefault(json.dumps(launch, sort_keys=True), launch | {"test": test})
+    known = json.dumps(launch, sort_keys=True)
+    if known not in LAUNCHES:
+        LAUNCHES[known] = launch | {"test": test}
+        with open(os.environ["TRITON_LAUNCHES"], "a") as file:
+            print(json.dumps(LAUNCHES[known]), file=file)
 
 
 class OnTheCpu(TorchFunctionMode):
@@ -88,8 +92,3 @@ def pytest_runtest_call(item: pytest.Item) -> Any:
             return (yield)
     finally:
         InterpretedFunction.run = original
-
-
-def pytest_sessionfinish() -> None:
-    with open(os.environ["TRITON_LAUNCHES"], "w") as file:
-        json.dump(list(LAUNCHES.values()), file)
