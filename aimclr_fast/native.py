@@ -99,7 +99,7 @@ def _probe(device: int) -> str | None:
         if not _has_code_for(10 * major + minor, library.cuda_archs):
             return (
                 f"{here} is not among those the library was compiled for ({library.cuda_archs}): "
-                f"build it with AIMCLR_CUDA_ARCHS={major}{minor} to have the kernels there ({error})"
+                f"build it with AIMCLR_CUDA_ARCHS={major}{minor} to have the kernels ({error})"
             )
         return f"{here}: {error} (compiled for {library.cuda_archs})"
     return None

@@ -1,9 +1,10 @@
 """A pytest plugin: runs the `cuda` tests on the CPU and writes down the Triton launches they make.
 
-    TRITON_LAUNCHES=launches.json python -m pytest -p triton_recording -m cuda tests
+    TRITON_LAUNCHES=launches.jsonl python -m pytest -p triton_recording -m cuda tests
 
 What asks for a GPU gets the CPU, and Triton runs in its interpreter. Tests of streams, graphs and
-the CUDA C++ backend fail; all that is wanted of a test is what it launches, and launches of many programs are not run.
+the CUDA C++ backend fail; all that is wanted of a test is what it launches, and launches of many
+programs are not run, nor those that come after one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import triton.language as tl
 from torch.overrides import TorchFunctionMode
 from triton.runtime.interpreter import InterpretedFunction
 
-MOST_PROGRAMS = 64  # more would take the interpreter minutes; they are noted, and not run
+MOST_PROGRAMS = 64  # more would take the interpreter minutes
 LAUNCHES: dict[str, dict[str, Any]] = {}  # by their own JSON
 
 
@@ -79,11 +80,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Any:
-    original = InterpretedFunction.run
+    original, run_too = InterpretedFunction.run, True
 
     def run(self: Any, *args: Any, grid: tuple[int, ...], **kwargs: Any) -> Any:
+        nonlocal run_too
         record(self, args, kwargs, item.nodeid)
-        if math.prod(grid) <= MOST_PROGRAMS:
+        run_too = run_too and math.prod(grid) <= MOST_PROGRAMS
+        if run_too:
             original(self, *args, grid=grid, **kwargs)
 
     InterpretedFunction.run = run

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from native.conftest import ROOT
 
 from aimclr_fast import native
-from native.conftest import ROOT
 
 NVCC_13 = ("75", "80", "86", "87", "88", "89", "90", "100", "103", "110", "120", "121")
 NVCC_12_4 = ("50", "52", "60", "61", "70", "75", "80", "86", "87", "89", "90")

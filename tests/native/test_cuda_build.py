@@ -10,7 +10,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-
 from native.conftest import ARCHS, ROOT
 
 CSRC = ROOT / "csrc"

@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from native.conftest import ROOT, find_nvcc
 
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-OLD_INTERPRETER = '''
+OLD_INTERPRETER = """
 import triton
 from triton.runtime import interpreter
 
@@ -24,7 +24,7 @@ from aimclr_fast.triton_kernels.stgcn_block_norm import sum_kernel
 partials, out = torch.ones(5, 3), torch.empty(3)
 sum_kernel[1,](partials, out, 5, size=3, BLOCK=4, BLOCK_PARTS=2)
 print(out.tolist())
-'''
+"""
 
 
 def test_scalars_end_loops_in_old_tritons_with_new_numpy():
