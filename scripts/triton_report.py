@@ -4,8 +4,8 @@
     python scripts/triton_report.py --archs 90 --only "stgcn_block 10 bf16"
 
 Compiles every kernel that the published shapes launch (tests/triton_published.py) with the Triton
-that is installed, and counts how many programs run at once. With --recorded, the launches that
-tests/triton_recording.py wrote down, too. Exits with 1 if a kernel spills registers or takes more
+that is installed, and counts how many programs run at once. With --tests, what the `cuda` tests
+launch, too. Exits with 1 if a kernel spills registers or takes more
 shared memory than a block can have.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,12 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from triton_aot import Launch, compile_launches, compile_recorded  # noqa: E402
+from triton_aot import (  # noqa: E402
+    Launch,
+    compile_launches,
+    compile_recorded,
+    recorded_launches,
+)
 from triton_published import programs  # noqa: E402
 
 FIELDS = (
@@ -86,7 +90,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archs", type=int, nargs="+", default=list(PROCESSORS))
     parser.add_argument("--only", help="cases whose name holds this")
-    parser.add_argument("--recorded", type=Path, help="a file of tests/triton_recording.py")
+    parser.add_argument("--tests", action="store_true", help="compile what the cuda tests launch")
     parser.add_argument("--csv", type=Path, help="where the table is written")
     options = parser.parse_args()
     unknown = set(options.archs) - set(PROCESSORS)
@@ -111,9 +115,8 @@ def main() -> int:
     for program in programs():
         if options.only is None or options.only in program.name:
             add(program.name, compile_launches(program.module, program.code, options.archs))
-    if options.recorded:
-        recorded = [json.loads(line) for line in options.recorded.read_text().splitlines()]
-        add("cuda tests", compile_recorded(recorded, options.archs))
+    if options.tests:
+        add("cuda tests", compile_recorded(recorded_launches(), options.archs))
     if options.csv:
         temporary = options.csv.with_name(options.csv.name + ".new")
         with temporary.open("w", newline="") as file:

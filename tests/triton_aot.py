@@ -14,6 +14,7 @@ the same for launches that triton_recording.py wrote down.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -64,6 +65,15 @@ def compile_launches(module: str, code: str, archs: Iterable[int] = ARCHS) -> li
     launches = _compile({"module": module, "code": code, "archs": list(archs)})
     assert launches, f"nothing was launched by {code}"
     return launches
+
+
+RECORDED = Path(__file__).parent / "ops" / "triton_launches.jsonl.gz"
+
+
+def recorded_launches() -> list[dict[str, Any]]:
+    """What the `cuda` tests launch, each specialisation once: triton_recording.py wrote it."""
+    with gzip.open(RECORDED, "rt") as file:
+        return [json.loads(line) for line in file]
 
 
 def compile_recorded(
