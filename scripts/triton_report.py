@@ -26,7 +26,7 @@ from triton_aot import (  # noqa: E402
     compile_recorded,
     recorded_launches,
 )
-from triton_published import programs  # noqa: E402
+from triton_published import programs, real_sizes  # noqa: E402
 
 FIELDS = (
     "triton", "arch", "case", "kernel", "warps", "registers", "local_bytes", "shared_bytes",
@@ -116,6 +116,8 @@ def main() -> int:
         if options.only is None or options.only in program.name:
             add(program.name, compile_launches(program.module, program.code, options.archs))
     if options.tests:
+        for program in real_sizes():
+            add(program.name, compile_launches(program.module, program.code, options.archs))
         add("cuda tests", compile_recorded(recorded_launches(), options.archs))
     if options.csv:
         temporary = options.csv.with_name(options.csv.name + ".new")

@@ -73,6 +73,7 @@ QUEUES = [
     ("ieee", 256, 0, "float32", "float32"),
     ("ieee", 32, 0, "float32", "bfloat16"),
 ]
+SIZES = [(128, 32768, 128, 1), (128, 32768, 128, 0), (37, 5003, 256, 32), (512, 8192, 64, 5)]
 
 
 def queue_contrast(
@@ -142,5 +143,17 @@ def programs() -> list[Program]:
     blocks = [stgcn_block(block, "bf16") for block in BLOCKS]
     blocks += [stgcn_block(block, precision) for block in ("9", "10") for precision in EXACT]
     blocks.append(stgcn_block("10", "bf16", training=False))
-    wider = [queue_contrast("bf16", 128, 1, "float32", "float32", n=512)]
-    return [*blocks, *maps, *(queue_contrast(*queue) for queue in QUEUES), *wider]
+    return [*blocks, *maps, *(queue_contrast(*queue) for queue in QUEUES)]
+
+
+def real_sizes() -> list[Program]:
+    """Those of test_queue_contrast.py::test_real_sizes, which no interpreter runs in time."""
+    kinds = [
+        ("ieee", "float32"), ("tf32", "float32"), ("bf16", "float32"), ("bf16", "bfloat16"),
+        ("fp16", "float16"),
+    ]  # fmt: skip
+    return [
+        queue_contrast(precision, d, topk, dtype, dtype, n, k)
+        for precision, dtype in kinds
+        for n, k, d, topk in SIZES
+    ]

@@ -10,6 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from cuda_usage import usages
 from native.conftest import ARCHS, ROOT
 
 CSRC = ROOT / "csrc"
