@@ -40,7 +40,7 @@ def main() -> int:
             writer.writeheader()
             writer.writerows({"compiler": library.compiler, **usage._asdict()} for usage in found)
         temporary.replace(options.csv)
-    spilled = [usage for usage in found if usage.stack or usage.local]
+    spilled = [usage for usage in found if usage.spills or usage.local]
     print(*spilled, sep="\n", end="\n" if spilled else "")
     return 1 if spilled else 0
 

@@ -1,10 +1,13 @@
 """A pytest plugin: runs the `cuda` tests on the CPU and writes down the Triton launches they make.
 
-    TRITON_LAUNCHES=launches.jsonl python -m pytest -p triton_recording -m cuda tests
+    TRITON_LAUNCHES=launches.jsonl python -m pytest -p triton_recording -m cuda tests/ops \\
+        -k "not real_sizes"
+    gzip -9n <launches.jsonl >tests/ops/triton_launches.jsonl.gz
 
 What asks for a GPU gets the CPU, and Triton runs in its interpreter. Tests of streams, graphs and
 the CUDA C++ backend fail; all that is wanted of a test is what it launches, and launches of many
-programs are not run, nor those that come after one.
+programs are not run, nor those that come after one. `backend="auto"` is the C++ one here, so tests
+above the ops record nothing.
 """
 
 from __future__ import annotations
