@@ -1,7 +1,7 @@
 """A pytest plugin: runs the `cuda` tests on the CPU and writes down the Triton launches they make.
 
-    TRITON_LAUNCHES=launches.jsonl python -m pytest -p triton_recording -m cuda tests/ops \\
-        -k "not real_sizes"
+    export TRITON_LAUNCHES=launches.jsonl PYTHONPATH=tests
+    python -m pytest -p triton_recording -m cuda -k "not real_sizes" tests/ops
     gzip -9n <launches.jsonl >tests/ops/triton_launches.jsonl.gz
 
 What asks for a GPU gets the CPU, and Triton runs in its interpreter. Tests of streams, graphs and
