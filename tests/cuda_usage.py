@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -49,6 +50,7 @@ def stores_to_local_memory(library: Path) -> dict[tuple[str, str], int]:
     return found
 
 
+@functools.cache
 def usages(library: Path) -> list[Usage]:
     """Of all kernels of a library, for each architecture that it holds machine code for."""
     listing, stores = cuobjdump(library, "-res-usage"), stores_to_local_memory(library)
