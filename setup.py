@@ -2,8 +2,9 @@
 
 Environment variables:
     AIMCLR_NATIVE: ON (default), or OFF to install the Python code alone.
-    AIMCLR_CUDA: AUTO (default; CUDA kernels where nvcc is found), ON or OFF.
-    AIMCLR_CUDA_ARCHS: GPU architectures, such as "80;90" (default) or "86".
+    AIMCLR_CUDA: AUTO (default; CUDA kernels where nvcc works), ON or OFF.
+    AIMCLR_CUDA_ARCHS: AUTO (default; this machine's GPUs, or all where there is none), ALL, or GPU
+        architectures such as "80;90".
     AIMCLR_WERROR: ON to treat compiler warnings as errors.
 """
 
@@ -13,6 +14,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import setuptools
+
+# Before setup() reads pyproject.toml, whose license an older one calls a wrong configuration. Only
+# builds without isolation get here with one.
+if int(setuptools.__version__.split(".")[0]) < 77:
+    raise SystemExit(
+        f"aimclr_fast: building needs setuptools 77 or newer, and this is {setuptools.__version__}."
+        " Run pip install 'setuptools>=77', or leave out --no-build-isolation."
+    )
 
 from setuptools import Extension, setup
 from setuptools.command.build import build
@@ -49,7 +60,7 @@ def cmake_options() -> dict[str, str]:
         "Python_EXECUTABLE": sys.executable,
         "pybind11_DIR": pybind11.get_cmake_dir(),
         "AIMCLR_CUDA": switch("AIMCLR_CUDA", "AUTO", "AUTO", "ON", "OFF"),
-        "AIMCLR_CUDA_ARCHS": os.environ.get("AIMCLR_CUDA_ARCHS", "80;90"),
+        "AIMCLR_CUDA_ARCHS": os.environ.get("AIMCLR_CUDA_ARCHS") or "AUTO",
         "AIMCLR_WERROR": switch("AIMCLR_WERROR", "OFF", "ON", "OFF"),
         "AIMCLR_SOURCE_DIGEST": source_digest(ROOT / "csrc"),
     }

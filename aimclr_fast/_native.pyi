@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 cuda_compiled: bool
 cuda_archs: str
+cuda_left_out: str
 compiler: str
 source_digest: str
 

@@ -76,7 +76,7 @@ def why_cuda_unusable() -> str | None:
     if reason is not None:
         return reason
     if not cuda_compiled():
-        return "the library was built without CUDA (no nvcc, or AIMCLR_CUDA=OFF)"
+        return f"the library was built without CUDA kernels: {load().cuda_left_out}"
     import torch  # here, so that importing this module costs nothing
 
     if not torch.cuda.is_available():
@@ -87,11 +87,33 @@ def why_cuda_unusable() -> str | None:
 @functools.cache
 def _probe(device: int) -> str | None:
     """What the library's own CUDA runtime says of torch's current device, number `device`."""
+    import torch
+
+    library = load()
     try:
-        load().probe_device()
+        library.probe_device()
     except RuntimeError as error:
-        return f"device {device}: {error} (built for {load().cuda_archs})"
+        major, minor = torch.cuda.get_device_capability(device)
+        name = torch.cuda.get_device_name(device)
+        here = f"device {device} ({name}, compute capability {major}.{minor})"
+        if not _has_code_for(10 * major + minor, library.cuda_archs):
+            return (
+                f"{here} is not among those the library was compiled for ({library.cuda_archs}): "
+                f"build it with AIMCLR_CUDA_ARCHS={major}{minor} to have the kernels ({error})"
+            )
+        return f"{here}: {error} (compiled for {library.cuda_archs})"
     return None
+
+
+def _has_code_for(capability: int, archs: str) -> bool:
+    """Whether a library compiled for `archs`, such as "75,80", holds code for a capability.
+
+    Machine code serves its major version from its minor version on, and the PTX of the last
+    architecture all that are newer.
+    """
+    built = [int(arch) for arch in archs.split(",")]
+    same_major = any(b // 10 == capability // 10 and b <= capability for b in built)
+    return same_major or capability >= built[-1]
 
 
 @functools.cache

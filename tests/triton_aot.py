@@ -8,11 +8,13 @@
 
 The code runs once in a new process without the interpreter. There, launching a kernel compiles it
 for each architecture instead, with the types, alignment and constants that Triton itself derives
-from the arguments; tensors on the meta device have any shape and no memory.
+from the arguments; tensors on the meta device have any shape and no memory. `compile_recorded` does
+the same for launches that triton_recording.py wrote down.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ class Launch:
         kernel: name of the function.
         arch: compute capability, 80 or 90.
         warps: warps of a program.
+        programs: how many the launch has; 0 if that was not recorded.
         registers: per thread.
         local_bytes: stack and local memory per thread; above 0 if registers are spilled.
         shared_bytes: shared memory of a program.
@@ -44,6 +47,7 @@ class Launch:
     kernel: str
     arch: int
     warps: int
+    programs: int
     registers: int
     local_bytes: int
     shared_bytes: int
@@ -58,20 +62,39 @@ class Launch:
 
 def compile_launches(module: str, code: str, archs: Iterable[int] = ARCHS) -> list[Launch]:
     """Every launch of `code`, which sees `torch` and the module as `kernels`, for each arch."""
+    launches = _compile({"module": module, "code": code, "archs": list(archs)})
+    assert launches, f"nothing was launched by {code}"
+    return launches
+
+
+RECORDED = Path(__file__).parent / "ops" / "triton_launches.jsonl.gz"
+
+
+def recorded_launches() -> list[dict[str, Any]]:
+    """What the `cuda` tests launch, each specialisation once: triton_recording.py wrote it."""
+    with gzip.open(RECORDED, "rt") as file:
+        return [json.loads(line) for line in file]
+
+
+def compile_recorded(
+    recorded: Iterable[dict[str, Any]], archs: Iterable[int] = ARCHS
+) -> list[Launch]:
+    """What triton_recording.py wrote, each specialisation once for each arch."""
+    return _compile({"recorded": list(recorded), "archs": list(archs)})
+
+
+def _compile(request: dict[str, Any]) -> list[Launch]:
     environment = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
-    request = json.dumps({"module": module, "code": code, "archs": list(archs)})
     done = subprocess.run(
         [sys.executable, __file__],
-        input=request,
+        input=json.dumps(request),
         capture_output=True,
         text=True,
         env=environment,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    launches = [Launch(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
-    assert launches, f"nothing was launched by {code}"
-    return launches
+    return [Launch(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
 
 
 def assert_no_spills(launches: Iterable[Launch]) -> None:
@@ -134,42 +157,95 @@ def resources(cubin: bytes) -> dict[str, int]:
     return {name: int(number) for name, number in re.findall(r"\b([A-Z]+):(\d+)", listing)}
 
 
-def main() -> None:
+def key_of(source: Any, options: dict[str, Any], arch: int) -> str:
+    """What tells one specialisation from another."""
+    parts = source.fn.__name__, source.signature, source.constants, source.attrs, options, arch
+    return repr(parts)
+
+
+class Compiler:
+    """Compiles each specialisation once."""
+
+    def __init__(self, archs: Iterable[int]) -> None:
+        self.archs = list(archs)
+        self.known: dict[str, Launch] = {}
+
+    def __call__(self, function: Any, values: dict[str, Any], options: dict[str, Any]) -> list[str]:
+        """Compiles a launch for each architecture; returns the names of the results in `known`."""
+        import triton
+        from triton.backends.compiler import GPUTarget
+
+        for parameter in function.params:
+            if parameter.has_default:
+                values.setdefault(parameter.name, parameter.default)
+        keys = []
+        for arch in self.archs:
+            source = source_of(function, values)
+            keys.append(key := key_of(source, options, arch))
+            if key in self.known:
+                continue
+            compiled = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+            used = resources(compiled.asm["cubin"])
+            self.known[key] = Launch(
+                kernel=function.fn.__name__,
+                arch=arch,
+                warps=compiled.metadata.num_warps,
+                programs=0,
+                registers=used["REG"],
+                local_bytes=used["STACK"] + used["LOCAL"],
+                shared_bytes=compiled.metadata.shared,
+                ptx=compiled.asm["ptx"],
+            )
+        return keys
+
+
+def of_code(compiler: Compiler, module: str, code: str) -> list[Launch]:
+    """All that the code launches, in order."""
     import importlib
+    import math
 
     import torch
     import triton
-    from triton.backends.compiler import GPUTarget
 
-    request = json.load(sys.stdin)
     launches: list[Launch] = []
 
     def compile_instead(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         values = {**dict(zip(self.arg_names, args, strict=False)), **kwargs}
         options = {name: value for name, value in kwargs.items() if name not in self.arg_names}
-        for parameter in self.params:
-            if parameter.has_default:
-                values.setdefault(parameter.name, parameter.default)
-        for arch in request["archs"]:
-            target = GPUTarget("cuda", arch, 32)
-            compiled = triton.compile(source_of(self, values), target=target, options=options)
-            used = resources(compiled.asm["cubin"])
-            launches.append(
-                Launch(
-                    kernel=self.fn.__name__,
-                    arch=arch,
-                    warps=compiled.metadata.num_warps,
-                    registers=used["REG"],
-                    local_bytes=used["STACK"] + used["LOCAL"],
-                    shared_bytes=compiled.metadata.shared,
-                    ptx=compiled.asm["ptx"],
-                )
-            )
+        for key in compiler(self, values, options):
+            launches.append(replace(compiler.known[key], programs=math.prod(grid)))
 
     triton.JITFunction.run = compile_instead
-    kernels = importlib.import_module(request["module"])
-    exec(request["code"], {"torch": torch, "kernels": kernels})
-    print(json.dumps([asdict(launch) for launch in launches]))
+    kernels = importlib.import_module(module)
+    exec(code, {"torch": torch, "kernels": kernels})
+    return launches
+
+
+def of_recorded(compiler: Compiler, recorded: list[dict[str, Any]]) -> list[Launch]:
+    import importlib
+
+    import torch
+    import triton.language as tl
+
+    def value_of(described: Any) -> Any:
+        if not isinstance(described, dict):
+            return described
+        if "dtype" in described:
+            return tl.dtype(described["dtype"])
+        return torch.empty(1, dtype=getattr(torch, described["tensor"]), device="meta")
+
+    for launch in recorded:
+        function = getattr(importlib.import_module(launch["module"]), launch["kernel"])
+        values = {name: value_of(value) for name, value in launch["arguments"].items()}
+        compiler(function, values, launch["options"])
+    return list(compiler.known.values())
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    compiler = Compiler(request.pop("archs"))
+    run = of_recorded if "recorded" in request else of_code
+    print(json.dumps([asdict(launch) for launch in run(compiler, **request)]))
 
 
 if __name__ == "__main__":

@@ -364,6 +364,8 @@ def forward(
         x, pooled, bits, joint_sums, attention_sums, kept_counts, e_lambda, logit - 0.5,
         channels, frames, joints, channels_last, tile.one_tile,
         tile.block_c, tile.block_o, tile.block_v, num_warps=tile.warps,
+        # With more than one tile the assembler would spill some to fit one more program.
+        maxnreg=None if tile.one_tile else tiles.MAX_REGISTERS,
     )  # fmt: skip
     joint_kernel[(batch,)](
         attention_sums, kept_counts, kept_joints, totals, batch, keep_prob,

@@ -8,6 +8,7 @@ from triton import next_power_of_2
 
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
 MAX_WARPS = 16
+MAX_REGISTERS = 65536 // (32 * MAX_WARPS)  # of a thread, so that a program fits
 
 
 class Tile(NamedTuple):

@@ -26,6 +26,8 @@ LOWEST = tl.constexpr(-(2**63))
 HIGHEST = tl.constexpr(2**63 - 1)
 # Operands of the two matrix products; sums are float32.
 OPERANDS = {"ieee": tl.float32, "tf32": tl.float32, "bf16": tl.bfloat16, "fp16": tl.float16}
+# Or the assembler spills some to fit one more program on a processor.
+ALL_REGISTERS = 255
 
 
 @triton.jit
@@ -339,15 +341,14 @@ def queue_contrast(
         # Triton's interpreter would multiply bfloat16 numbers as integers.
         OPERAND=operand, DOT=tl.float32 if INTERPRETED else operand,
         PRECISION="ieee" if precision == "ieee" else "tf32", MINE=topk > 0,
-        num_warps=shape.num_warps, num_stages=shape.num_stages,
-        maxnreg=255,  # or the assembler spills some to fit one more program on a processor
+        num_warps=shape.num_warps, num_stages=shape.num_stages, maxnreg=ALL_REGISTERS,
     )  # fmt: skip
     if topk:
         _mine_kernel[rows,](
             query, extreme, dropped, queue, tile_maxima, neighbors, n, k,
             D=d, BLOCK_D=block_d, BLOCK_KEYS=shape.block_keys,
             BLOCK_TILES=min(1024, triton.next_power_of_2(tiles)),
-            TOPK=topk, BLOCK_TOPK=triton.next_power_of_2(topk),
+            TOPK=topk, BLOCK_TOPK=triton.next_power_of_2(topk), maxnreg=ALL_REGISTERS,
         )  # fmt: skip
     mined = triton.next_power_of_2(3 * topk)
     _combine_kernel[n,](

@@ -47,6 +47,8 @@ OPERANDS = {
     "bf16": (tl.bfloat16, torch.bfloat16),
     "fp16": (tl.float16, torch.float16),
 }
+# Or the assembler spills some to fit one more program on a processor.
+ALL_REGISTERS = {"maxnreg": 255}
 MERGED = 1024  # partial sums that one program holds
 
 
@@ -73,8 +75,7 @@ class Block(NamedTuple):
         # Triton's interpreter would multiply bfloat16 numbers as integers.
         dot = tl.float32 if INTERPRETED else operand
         product = {"OPERAND": operand, "DOT": dot, "PRECISION": "ieee" if exact else "tf32"}
-        # Or the assembler spills some to fit one more program on a processor.
-        return product | ({"maxnreg": 255} if exact else {})
+        return product | (ALL_REGISTERS if exact else {})
 
     def operand(self, weight: Tensor) -> Tensor:
         """Weights as a product takes them: the last axis is summed over."""
@@ -370,7 +371,7 @@ def _graph_convolution_gradients(
     joints = _floats(grad_y, splits, b.joints * b.c_out)
     spatial.spatial_weight_kernel[splits * b.parts * blocks,](
         inputs.x, grad_spatial, *of_norm, inputs.adjacency, weights, joints, frames, b.eps,
-        **sizes, **block,
+        **sizes, **(block | ALL_REGISTERS),
     )  # fmt: skip
     out.spatial_weight.copy_(_sum_parts(weights, weights.shape[-1]).view_as(out.spatial_weight))
     spatial.edge_gradient_kernel[b.parts,](

@@ -139,16 +139,18 @@ struct DrawnViews {
 };
 
 // The order of the phases. phase(body) calls body(thread, prefetched) for all threads of the block
-// and returns when all are done.
+// and returns when all are done. What the plan says is read before the third phase: after the last,
+// a faster thread may have begun to write that of the block's next sample.
 template <typename Out, bool kSpread, typename Phase>
 AIMCLR_HD void run(const DrawnViews<Out, kSpread>& views, const Phase& phase) {
     phase([&](int thread, Prefetched& prefetched) { views.begin(thread, prefetched); });
     phase([&](int thread, Prefetched& prefetched) { views.prepare(thread, prefetched); });
+    const bool blurs = views.blurs(), has_steps = views.has_steps();
     phase([&](int thread, Prefetched&) { views.write_plain(thread); });
-    if (views.blurs()) {
+    if (blurs) {
         phase([&](int thread, Prefetched&) { views.blur(thread); });
     }
-    if (views.has_steps()) {
+    if (has_steps) {
         phase([&](int thread, Prefetched&) { views.write_staged(thread); });
     }
 }
@@ -310,18 +312,19 @@ template <bool kBackward, typename T, bool kSpread, typename Phase>
 AIMCLR_HD void run(const GivenView<T, kSpread>& view, const Phase& phase) {
     phase([&](int thread, Prefetched& prefetched) { view.begin(thread, prefetched); });
     phase([&](int thread, Prefetched& prefetched) { view.prepare(thread, prefetched); });
+    const bool blurs = view.blurs(), has_steps = view.has_steps();
     if constexpr (kBackward) {
         phase([&](int thread, Prefetched&) { view.before_stream(thread); });
-        if (view.blurs()) {
+        if (blurs) {
             phase([&](int thread, Prefetched&) { view.blur_gradient(thread); });
         }
         phase([&](int thread, Prefetched&) { view.write_gradients(thread); });
     } else {
         phase([&](int thread, Prefetched&) { view.write_plain(thread); });
-        if (view.blurs()) {
+        if (blurs) {
             phase([&](int thread, Prefetched&) { view.blur(thread); });
         }
-        if (view.has_steps()) {
+        if (has_steps) {
             phase([&](int thread, Prefetched&) { view.write_staged(thread); });
         }
     }

@@ -13,10 +13,7 @@ Status probe_device() {
     int count = 0;
     AIMCLR_RETURN_IF_ERROR(from_cuda(cudaGetDeviceCount(&count)));
     cudaFuncAttributes attributes;
-    const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
-    // Not sticky, but left in place it would be reported by torch's next check.
-    static_cast<void>(cudaGetLastError());
-    return from_cuda(error);
+    return from_cuda(cudaFuncGetAttributes(&attributes, probe_kernel));
 }
 
 }  // namespace aimclr::cuda

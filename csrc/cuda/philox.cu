@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kThreads = 256;
 // Grid-stride loops: enough blocks to fill the largest device, few enough for any n.
-constexpr std::int64_t kMaxBlocks = 4096;
+constexpr std::int64_t kFullDevice = 4096;
 
 __device__ std::int64_t first_item() {
     return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -59,37 +59,37 @@ __global__ void normal_kernel(const std::int64_t* words, float* out, std::int64_
 }
 
 // Launches `kernel` over n items. An empty grid is an error in CUDA, so n = 0 launches nothing.
-template <typename Kernel, typename... Arguments>
-Status launch(Kernel kernel, std::int64_t n, void* stream, Arguments... arguments) {
+template <typename... Parameters, typename... Arguments>
+Status launch_over(void (*kernel)(Parameters...), std::int64_t n, void* stream,
+                   Arguments... arguments) {
     if (n < 0) {
         return invalid_argument("philox: n must not be negative");
     }
     if (n == 0) {
         return {};
     }
-    const auto blocks = static_cast<unsigned>(std::min(ceil_div(n, kThreads), kMaxBlocks));
-    kernel<<<blocks, kThreads, 0, as_stream(stream)>>>(arguments..., n);
-    return launch_status();
+    const std::int64_t blocks = std::min(ceil_div(n, kThreads), kFullDevice);
+    return launch(kernel, {blocks, kThreads}, stream, arguments..., n);
 }
 
 }  // namespace
 
 Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
                   std::int64_t* out, std::int64_t n, void* stream) {
-    return launch(philox4x32_kernel, n, stream, counters, key0, key1, out);
+    return launch_over(philox4x32_kernel, n, stream, counters, key0, key1, out);
 }
 
 Status uniform(const std::int64_t* words, float* out, std::int64_t n, void* stream) {
-    return launch(uniform_kernel, n, stream, words, out);
+    return launch_over(uniform_kernel, n, stream, words, out);
 }
 
 Status bounded(const std::int64_t* words, std::uint32_t bound, std::int64_t* out, std::int64_t n,
                void* stream) {
-    return launch(bounded_kernel, n, stream, words, bound, out);
+    return launch_over(bounded_kernel, n, stream, words, bound, out);
 }
 
 Status normal(const std::int64_t* words, float* out, std::int64_t n, void* stream) {
-    return launch(normal_kernel, n, stream, words, out);
+    return launch_over(normal_kernel, n, stream, words, out);
 }
 
 }  // namespace aimclr::cuda

@@ -11,9 +11,15 @@ using augment::DrawnCall;
 using augment::Launch;
 
 // For a full device: 64 registers, so that three blocks of 320 threads share a multiprocessor, as
-// their shared memory lets them for sequences of 3 x 50 x 25 x 2.
+// their shared memory lets them for sequences of 3 x 50 x 25 x 2. On Turing that fits once, and 64
+// registers do not suffice.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int kSharedBound = kMaxThreads<float, true>;
+#else
+constexpr int kSharedBound = 1024;
+#endif
 template <bool kShared>
-constexpr int kBound = kShared ? 1024 : kMaxThreads<float, false>;
+constexpr int kBound = kShared ? kSharedBound : kMaxThreads<float, false>;
 
 // One block per sample; with buffers in the workspace, each block goes from sample to sample.
 template <typename Out, bool kShared>

@@ -47,7 +47,7 @@ Status place_buffers(const augment::Chain& chain, std::int64_t samples, Placemen
     const std::int64_t elements = chain.shape.elements();
     const std::int64_t shared =
         2 * sizeof(Real) * augment::Block<Real, true>::buffer_size(elements);
-    const auto state = static_cast<std::int64_t>(sizeof(augment::BlockState<Real>));
+    const std::int64_t state = ceil_div(sizeof(augment::BlockState<Real>), 16) * 16;
     if (state + shared > limit) {
         // Buffers start where packs may. Two blocks keep a multiprocessor busy.
         const std::int64_t bytes =
@@ -62,7 +62,8 @@ Status place_buffers(const augment::Chain& chain, std::int64_t samples, Placemen
     const std::int64_t rounds =
         ceil_div(packs, samples <= processors ? kMaxThreads<Real, true> : 320);
     const std::int64_t even = ceil_div(ceil_div(packs, rounds), 32) * 32;
-    placement = {shared, 0, samples, static_cast<int>(std::max<std::int64_t>(even, 128))};
+    placement = {shared, 0, std::min(samples, kMaxBlocks),
+                 static_cast<int>(std::max<std::int64_t>(even, 128))};
     return {};
 }
 
@@ -120,13 +121,10 @@ Status launch_blocks(void (*kernel)(Call, augment::Launch, Buffers), const Place
     if (workspace.bytes < placement.workspace_bytes()) {
         return invalid_argument("augment: the workspace is too small");
     }
-    const auto shared = static_cast<std::size_t>(placement.shared_bytes);
-    AIMCLR_RETURN_IF_ERROR(from_cuda(cudaFuncSetAttribute(
-        kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared))));
-    kernel<<<static_cast<unsigned>(placement.blocks), placement.threads, shared,
-             as_stream(stream)>>>(call, augment::launch_of(call),
-                                  Buffers{workspace.memory, placement.buffer_bytes});
-    return launch_status();
+    const Grid grid{placement.blocks, placement.threads,
+                    static_cast<std::size_t>(placement.shared_bytes)};
+    return launch(kernel, grid, stream, call, augment::launch_of(call),
+                  Buffers{workspace.memory, placement.buffer_bytes});
 }
 
 }  // namespace aimclr::cuda

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+import triton_published as published
 from tolerances import assert_near
-from triton_aot import assert_no_spills, compile_launches
+from triton_aot import ARCHS, assert_no_spills, compile_launches
+from triton_published import NTU_MAP as NTU
 
 from aimclr_fast import native
 from aimclr_fast.functional import eadm_pool
@@ -94,40 +96,23 @@ def test_bad_arguments(changes, message):
 
 # --- Triton --------------------------------------------------------------------------------------
 
-LAUNCHES = """
-for dtype in (torch.float32, torch.bfloat16):
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        for shape in {shapes}:
-            x = torch.empty(shape, dtype=dtype, device="meta", memory_format=memory_format)
-            batch, channels, frames, joints = shape
-            pooled = torch.empty(batch, channels, device="meta")
-            bits = torch.empty(
-                (batch, channels, (frames + 7) // 8, joints),
-                dtype=torch.uint8, device="meta", memory_format=memory_format,
-            )
-            kept = torch.empty(batch, joints, dtype=torch.uint8, device="meta")
-            scale = torch.empty(1, device="meta")
-            last = memory_format == torch.channels_last
-            kernels.forward(x, last, 0.7, 1e-4, pooled, pooled, bits, kept, scale)
-            kernels.backward(pooled, pooled, bits, kept, scale, last, torch.empty_like(x))
-"""
-NTU = (256, 256, 13, 25)
-REAL_SHAPES = [NTU, (64, 256, 75, 25), (8, 64, 1000, 20)]
-
 
 @pytest.mark.slow
-def test_compiled_ahead_of_time_nothing_spills():
-    launches = compile_launches(
-        "aimclr_fast.triton_kernels.eadm_pool", LAUNCHES.format(shapes=REAL_SHAPES)
-    )
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", published.MAPS, ids=str)
+def test_compiled_ahead_of_time_nothing_spills(shape, dtype, last):
+    module, code, _ = published.eadm_pool(shape, dtype, last)
+    launches = compile_launches(module, code)
     names = {launch.kernel for launch in launches}
     assert names == {"forward_kernel", "joint_kernel", "drop_kernel", "backward_kernel"}
-    assert len(launches) == len(REAL_SHAPES) * 2 * 2 * 2 * len(names)
+    assert len(launches) == len(ARCHS) * len(names)
     assert_no_spills(launches)
-    ntu = launches[: 2 * len(names)] + launches[6 * len(names) : 8 * len(names)]
+    if shape != NTU:
+        return
     # The map passes through registers once, and frames that pad a tile are not computed: a thread
     # has 13 of 16 frames, of one item of the plane or (channels-last) of two.
-    for launch in ntu:
+    for launch in launches:
         if launch.kernel == "forward_kernel":
             assert launch.ptx.count("ex2.approx") in (13, 26)
             assert launch.registers * 32 * 16 <= 1 << 16  # 16 warps a processor, at least

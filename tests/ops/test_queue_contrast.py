@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from tolerances import assert_near
 from torch import Tensor
+from triton_published import SIZES
 
 from aimclr_fast import functional
 from aimclr_fast.ops import queue_contrast as op
@@ -210,10 +211,7 @@ def test_cpp_takes_any_size(dtype, n, k, d, topk):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize(("dtype", "precision"), TRITON)
-@pytest.mark.parametrize(
-    ("n", "k", "d", "topk"),
-    [(128, 32768, 128, 1), (128, 32768, 128, 0), (37, 5003, 256, 32), (512, 8192, 64, 5)],
-)
+@pytest.mark.parametrize(("n", "k", "d", "topk"), SIZES)
 def test_real_sizes(dtype, precision, n, k, d, topk):
     check(Place("triton", "cuda", dtype, precision), random_inputs(n, k, d), 0.07, topk)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+import triton_published as published
 from torch import Tensor
 from triton_aot import assert_no_spills, compile_launches
 
@@ -200,39 +201,10 @@ def test_extra_memory_on_a_gpu():
     assert rows[0].grad is not None
 
 
-LAUNCH = """
-def empty(*size, dtype=torch.float32):
-    return torch.empty(*size, dtype=dtype, device="meta")
-
-n, k, d, topk = 128, 32768, {d}, {topk}
-rows = [empty(n, d, dtype={rows}) for _ in range(4)]
-outputs = (empty(3, n), empty(n, 3, topk, dtype=torch.int64), empty(3, n, d))
-kernels.queue_contrast(
-    *rows, empty(k, d, dtype={queue}), 0.07, topk, "{precision}", 132, outputs
-)
-"""
-
-
-@pytest.mark.parametrize(
-    ("precision", "d", "topk", "rows", "queue"),
-    [
-        ("bf16", 128, 1, torch.bfloat16, torch.bfloat16),
-        ("bf16", 128, 1, torch.float32, torch.float32),
-        ("bf16", 256, 32, torch.float32, torch.float32),
-        ("bf16", 16, 0, torch.bfloat16, torch.bfloat16),
-        ("fp16", 256, 5, torch.float16, torch.float16),
-        ("fp16", 112, 0, torch.float16, torch.float16),
-        ("tf32", 128, 1, torch.float32, torch.float32),
-        ("tf32", 256, 0, torch.float32, torch.float32),
-        ("tf32", 64, 0, torch.float32, torch.float32),
-        ("ieee", 128, 1, torch.float32, torch.float32),
-        ("ieee", 256, 0, torch.float32, torch.float32),
-        ("ieee", 32, 0, torch.float32, torch.bfloat16),
-    ],
-)
-def test_compiles_for_gpus_without_spills(precision, d, topk, rows, queue):
-    code = LAUNCH.format(precision=precision, d=d, topk=topk, rows=rows, queue=queue)
-    launches = compile_launches(MODULE, code)
+@pytest.mark.parametrize("queue", published.QUEUES, ids=str)
+def test_compiles_for_gpus_without_spills(queue):
+    precision, d, topk, *_ = queue
+    launches = compile_launches(*published.queue_contrast(*queue)[:2])
     for launch in launches:
         print(launch)  # shown by pytest -rP
     assert_no_spills(launches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import triton_published as published
 from ops.test_stgcn_block import Case, assert_equal, converted, make, run
 from tolerances import assert_near
 from triton_aot import Launch, assert_no_spills, compile_launches
@@ -152,58 +153,32 @@ def test_auto_never_takes_what_no_gpu_has_measured():
 
 # --- Ahead of time -------------------------------------------------------------------------------
 
-# 128 sequences of two bodies. Of ten blocks, the second to fourth and the sixth and seventh are
-# alike.
-PUBLISHED = {
-    "1": Case(256, 3, 16, 50, 25, residual="none", drop=False),
-    "2-4": Case(256, 16, 16, 50, 25),
-    "5": Case(256, 16, 32, 50, 25, stride=2, residual="convolution"),
-    "6-7": Case(256, 32, 32, 25, 25),
-    "8": Case(256, 32, 64, 25, 25, stride=2, residual="convolution"),
-    "9": Case(256, 64, 64, 13, 25),
-    "10": Case(256, 64, 256, 13, 25, residual="convolution"),
-}
-CALL = """
-from aimclr_fast.ops import stgcn_block as op
-batch, c_in, c_out, frames, joints, taps, stride, residual, training, drop = {case}
-half = {precision!r} in ("bf16", "fp16")
-def meta(*size, dtype=torch.float32):
-    return torch.empty(size, dtype=dtype, device="meta")
-def map_of(*size, dtype=torch.bfloat16 if half else torch.float32):
-    return meta(*size, dtype=dtype).contiguous(memory_format=torch.channels_last)
-shorter, n = -(-frames // stride), 3 if residual == "convolution" else 2
-inputs = op.Inputs(
-    map_of(batch, c_in, frames, joints), meta(3, joints, joints),
-    meta(3 * c_out, c_in, 1, 1), meta(3 * c_out), meta(c_out, c_out, taps, 1), meta(c_out),
-    meta(n, 2, c_out), meta(c_out, c_in, 1, 1) if n == 3 else None,
-    meta(c_out) if n == 3 else None, None if training else meta(n, 2, c_out),
-    map_of(batch, c_out, shorter, joints, dtype=torch.uint8) if drop else None,
-)
-settings = op.Settings(residual == "identity", 2.0, stride, 1e-5, True)
-saved = op._empty_outputs(inputs, settings)
-kernels.forward(inputs, settings, saved, {precision!r})
-kernels.backward(saved.y, inputs, settings, saved, op._empty_gradients(inputs), {precision!r})
-"""
-SHARED_LIMITS = {80: 163 << 10, 90: 227 << 10}  # bytes that one program may have
+# Of smaller GPUs, too.
+SHARED_LIMIT = 99 << 10
 
 
-def compiled(case: Case, precision: str) -> list[Launch]:
-    launches = compile_launches(MODULE, CALL.format(case=tuple(case), precision=precision))
+def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
+    launches = compile_launches(*published.stgcn_block(block, precision, training)[:2])
     print(*launches, sep="\n")
     assert_no_spills(launches)
     for launch in launches:
-        assert launch.shared_bytes <= SHARED_LIMITS[launch.arch], str(launch)
+        assert launch.shared_bytes <= SHARED_LIMIT, str(launch)
     return launches
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("block", "precision"),
-    [*((block, "bf16") for block in PUBLISHED), ("9", "tf32"), ("10", "tf32"), ("9", "ieee")],
+    [
+        *((block, "bf16") for block in published.BLOCKS),
+        ("9", "tf32"),
+        ("10", "tf32"),
+        ("9", "ieee"),
+    ],
 )
 def test_compiled_ahead_of_time_nothing_spills(block, precision):
-    launches = compiled(PUBLISHED[block], precision)
-    convolved = PUBLISHED[block].residual == "convolution"
+    launches = compiled(block, precision)
+    convolved = "convolution" in published.BLOCKS[block]
     # Each for two architectures; a residual convolution adds itself, its weights' gradient and
     # sums of those, and merges its own norm twice.
     assert len(launches) == 2 * (24 if convolved else 19)
@@ -219,6 +194,6 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
 
 @pytest.mark.slow
 def test_in_evaluation_nothing_is_summed_but_gradients():
-    launches = compiled(PUBLISHED["10"]._replace(training=False, drop=False), "bf16")
+    launches = compiled("10", "bf16", training=False)
     assert len(launches) == 2 * (24 - 3)
     assert not any(launch.kernel == "merge_statistics_kernel" for launch in launches)

@@ -1,0 +1,49 @@
+"""What the compiled CUDA kernels take of a GPU, without one: registers, spills, shared memory.
+
+    AIMCLR_CUDA=ON AIMCLR_CUDA_ARCHS=ALL pip install .
+    python scripts/cuda_report.py --csv benchmarks/results/cuda_kernels.csv
+
+Reads the machine code of the library that is installed. Exits with 1 if a kernel spills registers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from cuda_usage import Usage, usages  # noqa: E402
+
+from aimclr_fast import native  # noqa: E402
+
+FIELDS = ("compiler", *(field for field in Usage._fields if field != "source"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--csv", type=Path, help="where the table is written")
+    options = parser.parse_args()
+    if not native.cuda_compiled():
+        parser.error(f"no CUDA kernels to report: {native.why_cuda_unusable()}")
+    library = native.load()
+    print(f"{library.__file__}: {Path(library.__file__).stat().st_size / 1e6:.1f} MB")
+    found = sorted(usages(Path(library.__file__)), key=lambda u: (int(u.arch), u.name))
+    print(f"{len(found)} kernels for {library.cuda_archs}, by {library.compiler}")
+    if options.csv:
+        temporary = options.csv.with_name(options.csv.name + ".new")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows({"compiler": library.compiler, **usage._asdict()} for usage in found)
+        temporary.replace(options.csv)
+    spilled = [usage for usage in found if usage.spills or usage.local]
+    print(*spilled, sep="\n", end="\n" if spilled else "")
+    return 1 if spilled else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""What the compiled Triton kernels take of a GPU, without one: registers, spills, shared memory.
+
+    python scripts/triton_report.py --csv benchmarks/results/triton_aot.csv
+    python scripts/triton_report.py --archs 90 --only "stgcn_block 10 bf16"
+
+Compiles every kernel that the published shapes launch (tests/triton_published.py) with the Triton
+that is installed, and counts how many programs run at once. With --tests, what the `cuda` tests
+launch, too. Exits with 1 if a kernel spills registers or takes more
+shared memory than a block can have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from triton_aot import (  # noqa: E402
+    Launch,
+    compile_launches,
+    compile_recorded,
+    recorded_launches,
+)
+from triton_published import programs, real_sizes  # noqa: E402
+
+FIELDS = (
+    "triton", "arch", "case", "kernel", "warps", "registers", "local_bytes", "shared_bytes",
+    "programs", "at_once", "rounds",
+)  # fmt: skip
+
+
+class Processor(NamedTuple):
+    """Of one architecture: the CUDA programming guide's table of compute capabilities, and how many
+    multiprocessors a common GPU has.
+    """
+
+    gpu: str
+    count: int
+    warps: int
+    blocks: int
+    shared: int  # bytes of all blocks, of which each takes 1 KiB for the system
+    block_shared: int
+
+    def at_once(self, launch: Launch) -> int:
+        """Programs of a launch that the GPU holds at a time; 65,536 registers a multiprocessor."""
+        of_warp = -(-launch.registers * 32 // 256) * 256
+        by_registers = (1 << 16) // of_warp // launch.warps
+        by_shared = self.shared // (launch.shared_bytes + 1024)
+        return self.count * min(by_registers, by_shared, self.warps // launch.warps, self.blocks)
+
+
+PROCESSORS = {
+    80: Processor("A100", 108, 64, 32, 164 << 10, 163 << 10),
+    86: Processor("RTX 3090", 82, 48, 16, 100 << 10, 99 << 10),
+    89: Processor("RTX 4090", 128, 48, 24, 100 << 10, 99 << 10),
+    90: Processor("H100", 132, 64, 32, 228 << 10, 227 << 10),
+    100: Processor("B200", 148, 64, 32, 228 << 10, 227 << 10),
+    120: Processor("RTX 5090", 170, 48, 24, 100 << 10, 99 << 10),
+}
+
+
+def row(case: str, launch: Launch, version: str) -> dict[str, object]:
+    at_once = PROCESSORS[launch.arch].at_once(launch)
+    rounds = f"{launch.programs / at_once:.2f}" if launch.programs and at_once else ""
+    return {
+        "triton": version,
+        "case": case,
+        "at_once": at_once,
+        "rounds": rounds,
+        **{name: getattr(launch, name) for name in FIELDS if hasattr(launch, name)},
+    }
+
+
+def fault(launch: Launch) -> str | None:
+    if launch.local_bytes:
+        return f"spills: {launch}"
+    if launch.shared_bytes > PROCESSORS[launch.arch].block_shared:
+        return f"too much shared memory: {launch}"
+    return None
+
+
+def main() -> int:
+    import triton
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--archs", type=int, nargs="+", default=list(PROCESSORS))
+    parser.add_argument("--only", help="cases whose name holds this")
+    parser.add_argument("--tests", action="store_true", help="compile what the cuda tests launch")
+    parser.add_argument("--csv", type=Path, help="where the table is written")
+    options = parser.parse_args()
+    unknown = set(options.archs) - set(PROCESSORS)
+    if unknown:
+        parser.error(f"--archs: no data of {sorted(unknown)}, known are {sorted(PROCESSORS)}")
+
+    rows, faults = [], []
+
+    def add(case: str, launches: list[Launch]) -> None:
+        found = [f"{case}: {told}" for told in map(fault, launches) if told]
+        print(f"{case}: {len(launches)} launches, {len(found)} faults", flush=True)
+        print(*found, sep="\n", end="\n" if found else "", flush=True)
+        faults.extend(found)
+        # A kernel launched several times for a case is one line: that of the most programs.
+        distinct: dict[tuple[object, ...], Launch] = {}
+        for launch in launches:
+            key = (launch.arch, launch.kernel, launch.warps, launch.registers, launch.shared_bytes)
+            if key not in distinct or distinct[key].programs < launch.programs:
+                distinct[key] = launch
+        rows.extend(row(case, launch, triton.__version__) for launch in distinct.values())
+
+    for program in programs():
+        if options.only is None or options.only in program.name:
+            add(program.name, compile_launches(program.module, program.code, options.archs))
+    if options.tests:
+        for program in real_sizes():
+            add(program.name, compile_launches(program.module, program.code, options.archs))
+        add("cuda tests", compile_recorded(recorded_launches(), options.archs))
+    if options.csv:
+        temporary = options.csv.with_name(options.csv.name + ".new")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        temporary.replace(options.csv)
+    print(f"Triton {triton.__version__}: {len(rows)} kernels, {len(faults)} faults")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What the `cuda` tests launch, compiled ahead of time: one of each kind of specialization.
+
+All of them, for more GPUs: python scripts/triton_report.py --tests. After a change of what those
+tests launch, write the list anew as tests/triton_recording.py says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from triton_aot import ARCHS, assert_no_spills, compile_recorded, recorded_launches
+
+LAUNCHES = recorded_launches()
+
+
+def kind(launch: dict[str, Any]) -> tuple[object, ...]:
+    """Kernel, dtypes, and how it multiplies."""
+    arguments = launch["arguments"]
+    tensors = {v["tensor"] for v in arguments.values() if isinstance(v, dict) and "tensor" in v}
+    return launch["kernel"], *sorted(tensors), str(arguments.get("OPERAND"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ARCHS)
+def test_one_of_each_kind_compiles(arch):
+    kinds = {kind(launch): launch for launch in LAUNCHES}
+    launches = compile_recorded(kinds.values(), [arch])
+    assert len(launches) == len(kinds)
+    assert_no_spills(launches)
+    for launch in launches:
+        assert launch.shared_bytes <= 99 << 10, str(launch)
+
+
+def test_the_list_has_every_kernel():
+    from aimclr_fast.triton_kernels import (
+        eadm_pool,
+        queue_contrast,
+        stgcn_block_norm,
+        stgcn_block_spatial,
+        stgcn_block_temporal,
+    )
+
+    modules = eadm_pool, queue_contrast, stgcn_block_norm, stgcn_block_spatial, stgcn_block_temporal
+    kernels = {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if name.endswith("_kernel") and value.fn.__module__ == module.__name__
+    }
+    assert len(kernels) > 15
+    assert {launch["kernel"] for launch in LAUNCHES} == kernels
