@@ -258,6 +258,8 @@ def stgcn_block(inputs: Inputs, settings: Settings, backend: str = "auto") -> tu
     for name, tensor in inputs._asdict().items():
         if name == "x" or tensor is not None:
             check_dense(name, tensor)
+    if inputs.running is not None:  # a constant for every backend
+        inputs = inputs._replace(running=inputs.running.detach())
     settings = settings._replace(
         stride=check_integer("stride", settings.stride), eps=check_number("eps", settings.eps)
     )

@@ -90,7 +90,7 @@ def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
     [
         ({"n": 0}, "n and threads must be positive"),
         ({"threads": 0}, "n and threads must be positive"),
-        ({"topk": 9}, "topk in 0..k"),
+        ({"topk": 9}, "topk must lie in 0..k"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"workspace": 8}, "aligned to 64 bytes"),
     ],

@@ -105,10 +105,8 @@ def converted(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
             return value.detach().to(dtype).requires_grad_()
         return value
 
-    result = {name: one(value) for name, value in arguments.items()}
-    if result["running"] is not None:
-        result["running"] = result["running"].detach()
-    return result
+    # Running statistics want a gradient, too, and are constants all the same.
+    return {name: one(value) for name, value in arguments.items()}
 
 
 def run(arguments: dict[str, Any], grad: Tensor, backend: str) -> dict[str, Tensor]:
