@@ -87,7 +87,8 @@ def _told(what: str) -> Iterator[None]:
     except OSError:
         raise  # of the disk
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:3])
         raise ExportError(f"{what}: {type(error).__name__}: {reason}") from error
 
 

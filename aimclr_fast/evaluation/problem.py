@@ -200,7 +200,7 @@ def _no_validation(store: Store, rule: Protocol) -> str:
     else:
         cells = ", ".join(map(str, np.unique(store.samples[rule.column])[:10].tolist()))
         there = f"no protocol of the store has; column {rule.column} holds {cells}"
-    return f"choose val: protocol {rule.name} has no validation samples ({there})"
+    return f"--choose val: protocol {rule.name} has no validation samples ({there})"
 
 
 def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:

@@ -160,7 +160,7 @@ class Session:
                 f"choose is {options.choose!r}, but must be {' or '.join(CHOICES)}"
             )
         if options.choose == "val" and evaluation in CHOOSE_NOTHING:
-            raise EvaluationError(f"choose val: {evaluation} chooses nothing, so leave it out")
+            raise EvaluationError(f"--choose val: {evaluation} chooses nothing, so leave it out")
         if options.encode_batch < 1 or options.threads < 0:
             raise EvaluationError("encode_batch must be at least 1, and threads at least 0")
         if options.threads:

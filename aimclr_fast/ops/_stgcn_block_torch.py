@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimclr_fast.reference.stgcn_block import normalise
+from aimclr_fast.reference.stgcn_block import every, normalise
 
 from ._stgcn_block_call import Inputs, Settings
 
@@ -44,8 +44,8 @@ def stgcn_block(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
             y = norm(y, settings.scale) * inputs.keep
         if inputs.residual_weight is not None:
             stride = settings.stride
-            if x.is_cpu:  # see the reference; a GPU would copy the slice
-                x, stride = x[:, :, ::stride], 1
+            if x.is_cpu:  # a GPU would copy the frames
+                x, stride = every(stride, x), 1
             y = y + norm(F.conv2d(x, inputs.residual_weight, inputs.residual_bias, (stride, 1)))
         elif settings.identity:
             y = y + x

@@ -64,6 +64,16 @@ def normalise(
     return y, torch.stack((mean, unbiased * ((count - 1) / count)))
 
 
+def every(stride: int, x: Tensor) -> Tensor:
+    """Every `stride`-th frame of [B, C, T, V], for a 1x1 convolution of it.
+
+    Instead of the convolution's own stride: its gradient overwrites memory in the CPU convolutions
+    of PyTorch 2.11 and 2.13 if x has its channels last and fewer than 16 of them. Instead of a
+    slice: torch.export does not see that its length is that of a strided convolution.
+    """
+    return x if stride == 1 else F.avg_pool2d(x, 1, (stride, 1))
+
+
 def stgcn_block(
     x: Tensor,
     adjacency: Tensor,
@@ -104,9 +114,7 @@ def stgcn_block(
     if keep is not None:
         y = y * (keep.to(y.dtype) * scale)
     if residual_weight is not None:
-        # Not with a stride: its gradient overwrites memory in the CPU convolutions of PyTorch 2.11
-        # and 2.13 if x has its channels last and fewer than 16 of them.
-        y = y + norm(F.conv2d(x[:, :, ::stride], residual_weight, residual_bias))
+        y = y + norm(F.conv2d(every(stride, x), residual_weight, residual_bias))
     elif identity:
         y = y + x
     return torch.relu(y), torch.stack(used)

@@ -135,7 +135,7 @@ def test_a_problem_with_validation_samples(store):
 def test_a_protocol_without_validation_samples_is_refused_with_what_there_is(store):
     with pytest.raises(
         EvaluationError,
-        match=r"choose val: protocol two has no validation samples \(protocol three has\)",
+        match=r"--choose val: protocol two has no validation samples \(protocol three has\)",
     ):
         open_problem(store, "two", choose="val")
 
