@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,7 @@ class FileLock:
 
     def __init__(self, path: Path, *, wait: float = 0.0) -> None:
         self._held: Path | None = None
+        self._mark = json.dumps({**_process(os.getpid()), "lock": uuid.uuid4().hex}).encode()
         self._handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         until = time.monotonic() + wait
         try:
@@ -67,7 +69,10 @@ class FileLock:
     def close(self) -> None:
         """Let others have it; once is enough."""
         if self._held is not None:
-            self._held.unlink(missing_ok=True)
+            # The folder of the lock may have been renamed, and another's stands in its place.
+            with suppress(FileNotFoundError):
+                if self._held.read_bytes() == self._mark:
+                    self._held.unlink()
             self._held = None
         if self._handle >= 0:
             os.close(self._handle)
@@ -89,7 +94,7 @@ class FileLock:
             self._hold(file)
             return
         try:
-            os.write(handle, json.dumps(_process(os.getpid())).encode())
+            os.write(handle, self._mark)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
@@ -113,7 +118,7 @@ def _clear(file: Path) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         raise LockedError(f"{file} is there; if nobody is at it, delete that file") from None
     here = _process(pid)
-    if host != here["host"] or holder == here:
+    if host != here["host"] or here.items() <= holder.items():
         raise LockedError(f"process {pid} on {host} holds it; if it is gone, delete {file}")
     # Aside first: another process may have cleared it and hold it by now.
     aside = file.with_name(f"{file.name}.{os.getpid()}")

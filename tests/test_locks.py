@@ -128,3 +128,16 @@ def test_what_cannot_be_made_is_no_lock(tmp_path, number):
         FileLock(tmp_path / "file" / "x")
     with pytest.raises(FileNotFoundError):
         FileLock(tmp_path / "none" / "x")
+
+
+def test_only_the_own_lock_is_given_back(tmp_path, monkeypatch):
+    """A store is renamed when it is whole, its lock with it; the next may have begun by then."""
+    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOSYS))
+    (tmp_path / "a").mkdir()
+    first = FileLock(tmp_path / "a" / "lock")
+    (tmp_path / "a").rename(tmp_path / "b")
+    (tmp_path / "a").mkdir()
+    with FileLock(tmp_path / "a" / "lock"):
+        first.close()
+        with pytest.raises(LockedError):
+            FileLock(tmp_path / "a" / "lock")

@@ -332,7 +332,7 @@ def check_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout) -> 
     size = float(np.nanmedian(sizes))
     least, most = IMPOSSIBLE if names_a_body(layout) else (0.0, IMPOSSIBLE[1])
     if not least <= size <= most:
-        unit = sanity.likely_unit(size)
+        unit = sanity.likely_unit(size, layout)
         mend = f"lengths look like {unit}: --unit {unit}" if unit else "say their unit with --unit"
         raise PrepareError(
             f"bodies are {sanity.metres(size)} tall in the first {len(positions)} recordings; "

@@ -97,20 +97,22 @@ def close(x: Array, rule: str) -> tuple[Array, Gaps]:
         return x, Gaps(x.shape[1])
     occupied = np.flatnonzero(there.any(axis=1))
     ends = slice(occupied[0], occupied[-1] + 1)
-    cut = x.shape[1] - (ends.stop - ends.start)
+    cut = x.shape[1] - int(ends.stop - ends.start)
     return _fill(x[:, ends], there[ends], cut)
 
 
 def _fill(x: Array, there: Mask, cut: int) -> tuple[Array, Gaps]:
     """Interpolate the bodies and joints of ``x`` that are missing; ``there [T, M]``."""
     shown: Mask = np.asarray(x.any(axis=0))  # [T, V, M]
+    if shown.all():
+        return x, Gaps(x.shape[1], cut)
     ever: Mask = np.asarray(shown.any(axis=0))  # [V, M], False for the origin of coordinates
     nobody: Mask = np.asarray(~there.any(axis=1))
     whole = np.zeros_like(there)  # bodies to interpolate
     missing = there[:, None] & ~shown & ever  # joints to interpolate
     for body in range(there.shape[1]):
         for start, stop in _runs(~there[:, body], inner=True):
-            whole[start:stop, body] = stop - start <= LONGEST or nobody[start:stop].any()
+            whole[start:stop, body] = stop - start <= LONGEST or nobody[start:stop].mean() > 0.5
     for joint, body in np.argwhere(missing.any(axis=0)).tolist():
         missing[:, joint, body] &= ~_in_place(
             x[..., body], joint, missing[:, joint, body], there[:, body]

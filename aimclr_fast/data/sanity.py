@@ -22,8 +22,9 @@ import numpy.typing as npt
 from aimclr_fast._files import written_whole
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
 from aimclr_fast.data.measures import Array, measure, names_a_body
-from aimclr_fast.data.protocols import get_protocol
+from aimclr_fast.data.protocols import get_protocol, validation
 from aimclr_fast.data.store import Store
+from aimclr_fast.layouts import Layout
 
 #: File in a store that keeps what was found when it was made.
 CHECK = "check.json"
@@ -62,12 +63,11 @@ def keep(store: Store, report: Report) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def likely_unit(size: float) -> str | None:
-    """The unit in which a person of ``size`` metres would have been read as metres, if any."""
-    for unit, scale in (("mm", 0.001), ("cm", 0.01)):
-        if SIZE[0] <= size * scale <= SIZE[1]:
-            return unit
-    return None
+def likely_unit(size: float, layout: Layout) -> str | None:
+    """The unit in which a body of ``size`` meters would have been read as meters, if one fits."""
+    low, high = SIZE if names_a_body(layout) else ANY_SIZE
+    fits = [unit for unit, scale in (("mm", 0.001), ("cm", 0.01)) if low <= size * scale <= high]
+    return " or ".join(fits) or None
 
 
 def metres(size: float) -> str:
@@ -105,7 +105,7 @@ def height(case: Case) -> Iterator[Finding]:
     text = f"longest side of a body {metres(middle)}, of 90 % {metres(least)} to {metres(most)}"
     yield Finding("height", text)
     if not low <= middle <= high:
-        unit = likely_unit(middle)
+        unit = likely_unit(middle, case.store.layout)
         mend = f"--unit {unit}" if unit else "--unit m, cm or mm, another than before"
         yield Finding("height", f"bodies are {metres(middle)} tall", True, mend)
         return
@@ -307,12 +307,16 @@ def splits(case: Case) -> Iterator[Finding]:
         yield Finding("splits", text, True, "leave the copies out")
     for name in store.meta["protocols"]:
         try:
-            parts = get_protocol(name, store)(samples)
+            parts: tuple[npt.NDArray[np.int64], ...] = get_protocol(name, store)(samples)
         except ValueError as error:
             yield Finding("splits", f"protocol {name}: {error}", True)
             continue
-        sizes = " and ".join(f"{len(part):,}" for part in parts)
-        yield Finding("splits", f"{name}: {sizes} samples")
+        sizes = f"{len(parts[0]):,} train and {len(parts[1]):,} test"
+        val = validation(store, name)
+        if val is not None:
+            sizes = f"{len(parts[0]):,} train, {len(val):,} validate and {len(parts[1]):,} test"
+            parts = (parts[0], val, parts[1])
+        yield Finding("splits", f"{name}: {sizes}")
         yield from _shared(store, name, parts)
         sides = [set(same[copies & np.isin(case.measures.rows, part)]) for part in parts]
         for first, second in combinations(sides, 2):

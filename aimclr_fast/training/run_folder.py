@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aimclr_fast._locks import FileLock, LockedError
 from aimclr_fast.data import Store
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import COMPRESSED, POSITIONS, SAMPLES, sha256
 
 from .checkpoint import CheckpointError, digest, load_checkpoint, written_whole
@@ -149,8 +150,11 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             about = run.state
         differing = [
             f"{name} is {there!r} there and {here!r} here"
-            for group, wanted in (("config", asdict(config)), ("data", dict(data)))
-            for name, there, here in _differences(about[group], wanted)
+            for found, wanted in (
+                (about["config"], asdict(config)),
+                (_current(about["data"]), dict(data)),
+            )
+            for name, there, here in _differences(found, wanted)
             if not {name, name.partition(".")[0]} & set(MAY_DIFFER)
         ]
         if differing:
@@ -165,6 +169,14 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             file.unlink()
     run.settle(config.keep)
     return run
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """A data identity with the fields of this version; earlier ones knew fewer."""
+    steps = data.get("preprocessing")
+    if steps is None:
+        return data
+    return {**data, "preprocessing": Preprocessing.from_dict(steps).to_dict()}
 
 
 def _read_about(path: Path) -> dict[str, Any]:

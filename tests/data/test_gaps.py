@@ -77,6 +77,16 @@ def test_one_of_two_bodies_may_have_left_for_a_while(length, filled):
     assert gaps.frames == (length if filled else 0)
 
 
+def test_a_frame_with_nobody_does_not_bring_back_a_body_that_left():
+    x = walk(bodies=2)
+    x[:, 10:50, :, 1] = 0
+    x[:, 30, :, 0] = 0
+    found, gaps = close(x, "fill")
+    np.testing.assert_allclose(found[..., 0], walk(bodies=2)[..., 0], atol=1e-12)
+    np.testing.assert_array_equal(found[..., 1], x[..., 1])
+    assert gaps == Gaps(FRAMES, frames=1, longest=1, filled=1)
+
+
 def test_a_joint_at_the_origin_in_every_frame_is_a_centre():
     x = walk() - walk()[:, :, :1]
     found, gaps = close(x, "fill")

@@ -21,6 +21,7 @@ from aimclr_fast.training import pretrain, run_folder
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
+from aimclr_fast.training.run_folder import data_identity
 
 ROOT = Path(__file__).resolve().parents[2]
 # Dropout, mining and a schedule: all that an exact resumption could lose.
@@ -324,3 +325,16 @@ def test_a_run_killed_before_its_config_was_written_goes_on(undisturbed):
     train("cut")
     assert Path("cut", "config.yaml").is_file()
     assert outcome("cut")[0] == undisturbed[0]
+
+
+def test_a_run_of_a_version_that_knew_no_rule_for_gaps_goes_on(undisturbed, monkeypatch):
+    def prepared(steps):
+        known = {"preprocessing": steps}
+        monkeypatch.setattr(pretrain, "data_identity", lambda *a: data_identity(*a) | known)
+
+    prepared({"frames": 50, "rotate": "exact"})
+    with pytest.MonkeyPatch.context() as patch:
+        kill(patch, "earlier", 5)
+    prepared({"frames": 50, "rotate": "exact", "gaps": "fill"})
+    train("earlier")
+    assert outcome("earlier")[0] == undisturbed[0]
