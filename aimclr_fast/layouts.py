@@ -30,6 +30,8 @@ import yaml
 STRATEGIES = ("uniform", "distance", "spatial")
 _MAX_JOINTS = 1000  # a typo must not cost minutes
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
+# libyaml's parser, where PyYAML has it: the layouts are read at import.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FIELDS = ("name", "joints", "edges", "centre", "swap", "shoulders")
 
 
@@ -237,7 +239,7 @@ def layout_from_yaml(path: str | os.PathLike[str]) -> Layout:
         ValueError: the file cannot be read, is not YAML, or a field is invalid; names both.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot read the layout: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

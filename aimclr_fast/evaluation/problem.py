@@ -128,8 +128,9 @@ class Problem:
         """
         labels, groups = self.labels[self.train].numpy(), self.groups[self.train.numpy()]
         grouped = 1 < len(np.unique(groups)) < len(labels)
-        alone = not grouped and np.bincount(labels)[np.unique(labels)].min() < 2
-        parts = [] if alone else training_folds(labels, groups if grouped else None, count)
+        if not grouped:  # each class in each fold
+            count = min(count, int(np.unique(labels, return_counts=True)[1].min()))
+        parts = training_folds(labels, groups if grouped else None, count)
         if not parts:
             raise EvaluationError("training folds need two or more samples of each class")
         return parts

@@ -44,7 +44,7 @@ from .transfer import TransferConfig, check_layout, map_joints, mapped, parse_pa
 
 CHOICES = ("test", "val")
 #: Evaluations that have no best epoch, no k and no rate.
-CHOOSE_NOTHING = ("retrieval", "cluster")
+CHOOSE_NOTHING = ("retrieval", "cluster", "figures")
 
 
 @dataclass(frozen=True)
