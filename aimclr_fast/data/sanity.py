@@ -11,7 +11,7 @@ another unit, turned, or with joints exchanged, they find that.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from aimclr_fast._files import written_whole
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
-from aimclr_fast.data.measures import Array, measure, names_a_body
+from aimclr_fast.data.measures import Array, body_size, measure, names_a_body
 from aimclr_fast.data.protocols import get_protocol
 from aimclr_fast.data.store import Store
+from aimclr_fast.layouts import Layout
 
 #: File in a store that keeps what was found when it was made.
 CHECK = "check.json"
@@ -31,6 +32,8 @@ CHECK = "check.json"
 SIZE = (0.3, 2.6)
 #: The same for a skeleton whose joints' names are not those of a whole body: a hand, a horse.
 ANY_SIZE = (0.03, 6.0)
+#: A person's size in metres that is refused at once unless the user gave the unit.
+IMPOSSIBLE = (0.1, 10.0)
 #: Upright: within 60 degrees of y.
 UPRIGHT = 0.5
 #: Deviation of a bone's length over time, as a share of its body's size, of the worst bone. Sensors
@@ -68,6 +71,14 @@ def likely_unit(size: float) -> str | None:
         if SIZE[0] <= size * scale <= SIZE[1]:
             return unit
     return None
+
+
+def impossible_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> float | None:
+    """The usual size of the bodies in recordings ``[3, T, V, M]``, if no body can have it."""
+    sizes = np.concatenate([body_size(x[None]).ravel() for x in positions])
+    size = _usual(sizes)
+    least, most = IMPOSSIBLE if names_a_body(layout) else (0.0, IMPOSSIBLE[1])
+    return None if np.isnan(size) or least <= size <= most else size
 
 
 def metres(size: float) -> str:
