@@ -32,16 +32,46 @@ def read_file(path: str | Path, map_location: str = "cpu") -> Any:
         raise CheckpointError(f"{path}: no such checkpoint")
     try:
         state = torch.load(path, map_location=map_location, weights_only=True)
-        _check_sizes(state)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if object_ := re.search(r"GLOBAL (\S+)", str(error)):
-            reason = (
-                f"it holds {object_[1]}, and only tensors and plain containers are read, since "
-                "others can run code; have the state dict saved by itself"
-            )
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({_reason(error)})") from error
+    try:
+        _check_sizes(state)
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from error
     return state
+
+
+def _reason(error: Exception) -> str:
+    """Why torch cannot read a file, without its advice to read it in an unsafe way."""
+    text = str(error)
+    if found := re.search(r"GLOBAL (\S+)", text):
+        return (
+            f"it holds {found[1]}, and only tensors and plain containers are read, since "
+            "others can run code; have the state dict saved by itself"
+        )
+    if "PytorchStreamReader" in text:
+        return "an archive that is damaged or incomplete"
+    if isinstance(error, MemoryError) or "allocate memory" in text:
+        return "there is not enough memory for it"
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "it is no file that torch.save wrote, or is damaged"
+
+
+def check_finite(weights: Mapping[str, Any]) -> None:
+    """Refuse weights that would make every feature NaN.
+
+    Raises:
+        CheckpointError: with the parameter's name.
+    """
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(tensor.float()).all():
+            raise CheckpointError(
+                f"{name} holds values that are not finite: training diverged, or the file is "
+                "damaged"
+            )
 
 
 def _check_sizes(value: object) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ._checkpoint import FORMAT, CheckpointError, check_format, read_file
+from ._checkpoint import FORMAT, CheckpointError, check_finite, check_format, read_file
 from ._devices import usable_device
 from .data.preprocessing import Preprocessing
 from .data.readers._names import NTU, PKU
@@ -55,7 +55,8 @@ def load_encoder(
         head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
             linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
         stream: which encoder of a checkpoint with several. The authors' files of one encoder do not
-            say theirs: "joint" where it is left out.
+            say theirs: where it is left out, "joint", or with a warning what the encoder's name
+            says.
         layout: skeleton of one of the authors' files; left out, the built-in layout that has the
             graph in the file. Other files carry theirs.
         preprocessing: instead of what the file says was done to the training data; the authors'
@@ -83,6 +84,7 @@ def load_encoder(
         encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
         if head is not None:
             encoder, traits = _with_head(encoder, traits, Path(head), file)
+        check_finite(encoder.state_dict())
         if class_names is not None:
             if len(class_names) != len(traits.class_names):
                 has = f"has {len(traits.class_names)} classes" if traits.class_names else "has none"

@@ -343,6 +343,31 @@ def test_sequences_that_cannot_be_used(saved, store, rows):
         encoder([good], batch_size=0)
 
 
+@pytest.mark.parametrize(("scale", "unit", "factor"), [(1000, "mm", "0.001"), (100, "cm", "0.01")])
+def test_other_units_than_metres(saved, rows, scale, unit, factor):
+    encoder = load_encoder(saved())
+    good = rows[0, 0].numpy()
+    for sequences in (good * scale, [good * scale] * 9):
+        with pytest.raises(ValueError, match=f" m tall; .* look like {unit}: multiply by {factor}"):
+            encoder(sequences)
+    encoder([good, good, good * scale])  # a lone odd one may be the sensor's
+    encoder(encoder.prepare(good * scale).transpose(3, 1, 2, 0), preprocessed=True)
+
+
+def test_weights_that_are_not_finite(tmp_path, store, saved):
+    state = checkpoint(store)
+    weights = state["models"]["joint"]
+    name = next(n for n in weights if n.startswith("query_encoder.backbone.blocks.4.spatial"))
+    weights[name] = weights[name] * torch.nan
+    own = name.removeprefix("query_encoder.")
+    with pytest.raises(CheckpointError, match=rf"x.pt: {own} holds values that are not finite"):
+        load_encoder(save(state, tmp_path / "x.pt"))
+    file = saved()
+    head = save_head_of(file, tmp_path / "h.pt", weight=torch.full((20, 8), torch.inf))
+    with pytest.raises(CheckpointError, match=r"head\.weight holds values that are not finite"):
+        load_encoder(file, head=head)
+
+
 def test_unknown_preprocessing_is_asked_for(saved, store, rows):
     path = saved(data=store.traits() | {"preprocessing": None})
     with pytest.raises(ValueError, match="preprocessed=True"):

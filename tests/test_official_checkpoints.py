@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import warnings
 
 import pytest
 import torch
@@ -107,6 +108,47 @@ def test_one_encoder_under_any_wrapping(tmp_path, states, wrapping):
     assert len(load_encoder(tmp_path / "linear.pt").class_names) == 60
 
 
+@pytest.mark.parametrize(
+    ("prefix", "own", "warns"),
+    [
+        ("m", "joint", True), ("model_b", "joint", True), ("j", "joint", False),
+        ("motion_encoder", "motion", True), ("bone.encoder_q", "bone", True),
+        ("net", "joint", False), ("joint_net", "joint", False),
+    ],
+)  # fmt: skip
+def test_the_stream_of_a_lone_encoder(tmp_path, states, prefix, own, warns):
+    lone = {n: t for n, t in two(states, prefix, "other").items() if not n.startswith("other")}
+    torch.save(lone, tmp_path / "x.pt")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert load_encoder(tmp_path / "x.pt").traits.stream == own
+    assert [f"{prefix} is taken for the {own} stream" in str(w.message) for w in said] == (
+        [True] if warns else []
+    )
+    for stream in STREAMS:
+        assert load_encoder(tmp_path / "x.pt", stream=stream).traits.stream == stream
+
+
+def test_a_lone_encoder_of_two_words_needs_the_stream(tmp_path, states):
+    both = two(states, "joint_motion", "other")
+    torch.save({n: t for n, t in both.items() if "other" not in n}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="may be of the joint or motion stream: say stream="):
+        load_encoder(tmp_path / "x.pt")
+    assert load_encoder(tmp_path / "x.pt", stream="bone").traits.stream == "bone"
+
+
+@pytest.mark.parametrize("key", ["{}", "{}_state_dict"])
+def test_a_state_dict_for_each_stream(tmp_path, states, key):
+    content = {key.format(stream): own for stream, own in zip(STREAMS, states, strict=True)}
+    torch.save({"models": content, "epoch": 3}, tmp_path / "x.pt")
+    for stream, own in zip(STREAMS, states, strict=True):
+        encoder = load_encoder(tmp_path / "x.pt", stream=stream)
+        assert encoder.traits.stream == stream
+        assert torch.equal(weight_of(encoder), own[f"encoder_q.{WEIGHT}"])
+    with pytest.raises(CheckpointError, match="none was named; it holds joint"):
+        load_encoder(tmp_path / "x.pt")
+
+
 def test_a_state_dict_under_data_parallel_fits_the_model(states):
     plain = from_official(states[0])
     wrapped = from_official({f"module.{name}": tensor for name, tensor in states[0].items()})
@@ -130,6 +172,14 @@ def two(states, first, second):
         (lambda s: two(s, "encoder_q", "encoder_q_2"), "do not tell their streams: encoder_q, enc"),
         (lambda s: two(s, "encoder_q_joint_motion", "encoder_q"), "do not tell their streams"),
         (lambda s: two(s, "bone.a", "bone.b"), r"do not tell their streams: bone\.a, bone\.b"),
+        (lambda s: two(s, "a", "b"), "do not tell their streams: a, b; save"),
+        (lambda s: two(s, "model_a", "model_b"), "do not tell their streams: model_a, model_b"),
+        (lambda s: two(s, "encoder_q", "m.net"), "do not tell their streams: encoder_q, m.net"),
+        (
+            lambda s: two(s, "motion.encoder_q", "joint.encoder_q")
+            | {f"motion.encoder_q.{WEIGHT}": s[0][f"encoder_q.{WEIGHT}"] * torch.nan},
+            rf"motion\.encoder_q\.{WEIGHT} holds values that are not finite",
+        ),
         (lambda s: {"a": s[0], "ema": s[1]}, "has encoders in 'a' and 'ema'; save the one"),
         (lambda s: s[0] | {"module.encoder_q.A": s[1]["encoder_q.A"]}, "encoder_q.A is there twic"),
         (

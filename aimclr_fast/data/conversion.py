@@ -17,7 +17,6 @@ from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, last_frame
-from aimclr_fast.data.measures import body_size, names_a_body
 from aimclr_fast.data.preprocessing import Preprocessing, resize_time
 from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
 from aimclr_fast.data.readers._base import in_metres
@@ -28,8 +27,6 @@ from aimclr_fast.layouts import Layout
 #: File in a store that lists everything left out of it, with file and line.
 LEFT_OUT = "left_out.csv"
 ROTATIONS = ("auto", *preprocessing.ROTATIONS)
-#: A person's size in metres that is refused at once unless the user gave the unit.
-IMPOSSIBLE = (0.1, 10.0)
 _GAPS = {
     "published": "the first frames, as many as have a first body",
     "fill": "empty ends cut and gaps interpolated",
@@ -326,13 +323,9 @@ def check_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout) -> 
     Raises:
         PrepareError: with the size, and the flag that says the unit.
     """
-    sizes = np.concatenate([body_size(x[None]).ravel() for x in positions])
-    if not np.isfinite(sizes).any():
-        return
-    size = float(np.nanmedian(sizes))
-    least, most = IMPOSSIBLE if names_a_body(layout) else (0.0, IMPOSSIBLE[1])
-    if not least <= size <= most:
-        unit = sanity.likely_unit(size, layout)
+    size = sanity.impossible_size(positions, layout)
+    if size is not None:
+        unit = " or ".join(sanity.likely_units(size, layout))
         mend = f"lengths look like {unit}: --unit {unit}" if unit else "say their unit with --unit"
         raise PrepareError(
             f"bodies are {sanity.metres(size)} tall in the first {len(positions)} recordings; "

@@ -11,7 +11,7 @@ another unit, turned, or with joints exchanged, they find that.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from aimclr_fast._files import written_whole
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
-from aimclr_fast.data.measures import Array, measure, names_a_body
+from aimclr_fast.data.measures import Array, body_size, measure, names_a_body
 from aimclr_fast.data.protocols import get_protocol, validation
+from aimclr_fast.data.readers._base import UNITS
 from aimclr_fast.data.store import Store
 from aimclr_fast.layouts import Layout
 
@@ -32,6 +33,8 @@ CHECK = "check.json"
 SIZE = (0.3, 2.6)
 #: The same for a skeleton whose joints' names are not those of a whole body: a hand, a horse.
 ANY_SIZE = (0.03, 6.0)
+#: A person's size in metres that is refused at once unless the user gave the unit.
+IMPOSSIBLE = (0.1, 10.0)
 #: Upright: within 60 degrees of y.
 UPRIGHT = 0.5
 #: Deviation of a bone's length over time, as a share of its body's size, of the worst bone. Sensors
@@ -63,11 +66,18 @@ def keep(store: Store, report: Report) -> None:
         file.write_text(text + "\n", encoding="utf-8")
 
 
-def likely_unit(size: float, layout: Layout) -> str | None:
-    """The unit in which a body of ``size`` meters would have been read as meters, if one fits."""
+def likely_units(size: float, layout: Layout) -> list[str]:
+    """The units in which a body of ``size`` meters would have been read as meters."""
     low, high = SIZE if names_a_body(layout) else ANY_SIZE
-    fits = [unit for unit, scale in (("mm", 0.001), ("cm", 0.01)) if low <= size * scale <= high]
-    return " or ".join(fits) or None
+    return [unit for unit in ("mm", "cm") if low <= size * UNITS[unit] <= high]
+
+
+def impossible_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> float | None:
+    """The usual size of the bodies in recordings ``[3, T, V, M]``, if no body can have it."""
+    sizes = np.concatenate([body_size(x[None]).ravel() for x in positions])
+    size = _usual(sizes)
+    least, most = IMPOSSIBLE if names_a_body(layout) else (0.0, IMPOSSIBLE[1])
+    return None if np.isnan(size) or least <= size <= most else size
 
 
 def metres(size: float) -> str:
@@ -105,8 +115,8 @@ def height(case: Case) -> Iterator[Finding]:
     text = f"longest side of a body {metres(middle)}, of 90 % {metres(least)} to {metres(most)}"
     yield Finding("height", text)
     if not low <= middle <= high:
-        unit = likely_unit(middle, case.store.layout)
-        mend = f"--unit {unit}" if unit else "--unit m, cm or mm, another than before"
+        units = likely_units(middle, case.store.layout)
+        mend = f"--unit {' or '.join(units) or 'm, cm or mm, another than before'}"
         yield Finding("height", f"bodies are {metres(middle)} tall", True, mend)
         return
     odd = np.asarray(((size < low) | (size > high)).any(axis=1))

@@ -12,11 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from aimclr_fast.data import sanity
 from aimclr_fast.data.preprocessing import Preprocessing
+from aimclr_fast.data.readers._base import UNITS
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS
 from aimclr_fast.functional import STREAMS, AugmentParams, apply_augment
+from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
 
 Positions: TypeAlias = npt.NDArray[Any] | Tensor
+_LOOKED = 8  # sequences of a call whose bodies' size is looked at
 
 
 @dataclass(frozen=True)
@@ -196,8 +201,9 @@ class Encoder:
 
         Raises:
             ValueError: a sequence has the wrong shape, number of joints or bodies, a value that is
-                not finite, or nobody in it; or the preprocessing is not known and
-                `preprocessed` was not set.
+                not finite, or nobody in it; the preprocessing is not known and `preprocessed` was
+                not set; or without it, the first sequences are not in metres, by the size of their
+                bodies (2D layouts are not asked).
             TypeError: a sequence is not an array of floating point numbers.
         """
         features, _, single = self._run(sequences, preprocessed, batch_size)
@@ -284,17 +290,35 @@ class Encoder:
     ) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
         """Places and positions of at most `size` sequences of one length."""
         waiting: dict[int, list[tuple[int, npt.NDArray[Any]]]] = {}
+        first: list[npt.NDArray[Any]] = []
         for place, sequence in enumerate(sequences):
             try:
                 x = self.prepare(sequence, preprocessed=preprocessed)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"sequence {place}: {error}") from None
+            if place < _LOOKED and not preprocessed:
+                first.append(x)
+                if place == min(_LOOKED, len(sequences)) - 1:
+                    _check_size(first, self.layout)
             batch = waiting.setdefault(x.shape[1], [])
             batch.append((place, x))
             if len(batch) == size:
                 yield _stack(waiting.pop(x.shape[1]))
         for batch in waiting.values():
             yield _stack(batch)
+
+
+def _check_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> None:
+    """Refuse positions that are not in metres, for which the network would give some features."""
+    size = None if layout.name in FLAT_LAYOUTS else sanity.impossible_size(positions, layout)
+    if size is None:
+        return
+    units = [f"{unit}: multiply by {UNITS[unit]}" for unit in sanity.likely_units(size, layout)]
+    mend = f"these look like {' or '.join(units)}" if units else "scale them"
+    raise ValueError(
+        f"bodies are {sanity.metres(size)} tall; positions are expected in metres, {mend} "
+        "(preprocessed=True takes them as they are)"
+    )
 
 
 def _stack(batch: Iterable[tuple[int, npt.NDArray[Any]]]) -> tuple[list[int], npt.NDArray[Any]]:

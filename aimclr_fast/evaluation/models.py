@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from aimclr_fast._checkpoint import CheckpointError
+from aimclr_fast._checkpoint import CheckpointError, check_finite
 from aimclr_fast.layouts import Layout, layout_from_dict
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 from aimclr_fast.nn.stgcn import initialise_small
@@ -42,8 +42,8 @@ def encoder_from(state: Mapping[str, Any], stream: str | None = None) -> LoadedE
         stream: which one; may be left out where there is only one.
 
     Raises:
-        CheckpointError: the checkpoint lacks this stream, has several and none was named, or its
-            parts do not fit each other.
+        CheckpointError: the checkpoint lacks this stream, has several and none was named, its parts
+            do not fit each other, or a weight is not finite.
     """
     try:
         streams = streams_of(state)
@@ -63,6 +63,7 @@ def encoder_from(state: Mapping[str, Any], stream: str | None = None) -> LoadedE
         }
         wide = {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
         encoder.load_state_dict(wide, assign=True)
+        check_finite(wide)
     except CheckpointError:
         raise
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:

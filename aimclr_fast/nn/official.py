@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from aimclr_fast._checkpoint import check_finite
 from aimclr_fast.layouts import LAYOUTS, STRATEGIES, Layout, get_layout
 
 from .stgcn import STGCN, SkeletonEncoder
@@ -88,10 +90,12 @@ _INSIDE = re.compile(r"(?:^|\.)(A$|(?:data_bn|edge_importance|st_gcn_networks|fc
 _ANCHOR = "st_gcn_networks."  # what every encoder has
 #: Words in an encoder's name, and the stream that they stand for.
 _STREAM_WORDS = {
-    **dict.fromkeys(("joint", "position", "j"), "joint"),
-    **dict.fromkeys(("motion", "velocity", "m"), "motion"),
-    **dict.fromkeys(("bone", "b"), "bone"),
+    **dict.fromkeys(("joint", "position"), "joint"),
+    **dict.fromkeys(("motion", "velocity"), "motion"),
+    "bone": "bone",
 }
+#: Letters that stand for streams where there are several encoders.
+_STREAM_LETTERS = {"j": "joint", "m": "motion", "b": "bone"}
 _QUERY_WORDS = {"q", "query"}
 _KEY_WORDS = {"k", "key", "momentum", "ema", "teacher", "target"}
 
@@ -120,24 +124,20 @@ def official_encoder(state: Mapping[str, Any], stream: str | None = None) -> Off
 
     The names may have prefixes of `DataParallel`, `DistributedDataParallel` or `torch.compile`, and
     the state dict may lie within others. Where there are several query encoders, as after training
-    on three streams, their names say which is which (encoder_q_motion, bone.encoder_q); the one
-    without such a word is the joint stream's.
+    on three streams, their names say which is which (encoder_q_motion, bone.encoder_q), or the keys
+    of the state dicts that they lie in; the one without such a word is the joint stream's.
 
     Args:
         state: what was read of the file.
-        stream: joint, motion or bone; may be left out where there is one encoder.
+        stream: joint, motion or bone; may be left out where there is one encoder. Then it is the
+            joint stream's, unless its name has another's word in it, which a warning says.
 
     Raises:
         ValueError: no query encoder, none or several of this stream, several and none was asked
-            for, or a parameter of a name that the authors' encoders do not have.
+            for, a value that is not finite, or a parameter of a name that the authors' encoders do
+            not have.
     """
-    found = _with_encoders(state, "")
-    if len(found) > 1:
-        raise ValueError(
-            f"the checkpoint has encoders in {' and '.join(map(repr, found))}; save the one that "
-            "you mean by itself"
-        )
-    names = _unwrapped(next(iter(found.values()))) if found else {}
+    names = _merged(_with_encoders(state, ""))
     prefixes = _prefixes(names)
     queries = [
         prefix
@@ -149,11 +149,11 @@ def official_encoder(state: Mapping[str, Any], stream: str | None = None) -> Off
         listed = ", ".join(str(name).rstrip(".") for name in have) or "nothing"
         raise ValueError(f"the checkpoint has no query encoder ({QUERY}*); it holds {listed}")
     prefix, own = _chosen(queries, stream)
+    theirs = {name: tensor for name, tensor in names.items() if name.startswith(prefix)}
     weights = {
-        _rename(name.removeprefix(prefix), _TO_OURS): tensor
-        for name, tensor in names.items()
-        if name.startswith(prefix)
+        _rename(name.removeprefix(prefix), _TO_OURS): tensor for name, tensor in theirs.items()
     }
+    check_finite(theirs)
     is_linear = f"{prefix}fc.weight" in names and len(prefixes) == len(queries)
     return OfficialEncoder(weights, own, is_linear)
 
@@ -167,31 +167,75 @@ def encoder_from_official(state: Mapping[str, Any], stream: str | None = None) -
     return official_encoder(state, stream).weights
 
 
+def _merged(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All names in one, those of several state dicts after the keys that tell their streams."""
+    if len(found) < 2:
+        return _unwrapped(next(iter(found.values()))) if found else {}
+    known = _STREAM_WORDS.keys() | _STREAM_LETTERS.keys()
+    if not all(_words(path) & known for path in found):
+        raise ValueError(
+            f"the checkpoint has encoders in {' and '.join(map(repr, found))}; save the one that "
+            "you mean by itself"
+        )
+    return {
+        f"{path}.{name}": tensor
+        for path, inside in found.items()
+        for name, tensor in _unwrapped(inside).items()
+    }
+
+
 def _chosen(queries: list[str], stream: str | None) -> tuple[str, str | None]:
     """The prefix of the query encoder of a stream, and its stream as far as names tell."""
-    said = {
-        prefix: {_STREAM_WORDS[word] for word in _words(prefix) if word in _STREAM_WORDS}
-        for prefix in queries
-    }
-    if len(queries) == 1 and not said[queries[0]]:
-        return queries[0], None
+    if len(queries) == 1:
+        return queries[0], stream or _stream_of(queries[0])
     streams: dict[str, str] = {}
-    for prefix, found in said.items():
-        own = next(iter(found)) if len(found) == 1 else "joint"
-        if len(found) > 1 or own in streams:
-            listed = ", ".join(one.rstrip(".") for one in queries)
-            raise ValueError(
-                f"the names of the checkpoint's encoders do not tell their streams: {listed}; "
-                f"save the one that you mean by itself, under {QUERY}*"
-            )
+    letters = {prefix for prefix in queries if not _said(prefix, _STREAM_WORDS)}
+    for prefix in queries:
+        said = _said(prefix, _STREAM_LETTERS if prefix in letters else _STREAM_WORDS)
+        own = next(iter(said), "joint")
+        if len(said) > 1 or own in streams:
+            raise _untold(queries)
         streams[own] = prefix
-    if stream is None and len(streams) == 1:
-        stream = next(iter(streams))
+    # a and b are no names of streams: without a word it is joint's only beside encoder_b.
+    plain = streams.get("joint", "")
+    if plain in letters and not _said(plain, _STREAM_LETTERS):
+        for prefix in letters - {plain}:
+            if _words(prefix) - _STREAM_LETTERS.keys() != _words(plain):
+                raise _untold(queries)
     if stream not in streams:
         holds = ", ".join(f"{own} ({prefix.rstrip('.')})" for own, prefix in streams.items())
         asked = f"no {stream} stream" if stream else "several streams, and none was named"
         raise ValueError(f"the checkpoint has {asked}; it holds {holds}")
     return streams[stream], stream
+
+
+def _stream_of(prefix: str) -> str | None:
+    """The stream in the name of a file's only encoder, with a warning where that is a guess."""
+    said = _said(prefix, _STREAM_WORDS)
+    name = prefix.rstrip(".")
+    if len(said) > 1:
+        raise ValueError(f"{name} may be of the {' or '.join(sorted(said))} stream: say stream=")
+    own = next(iter(said), "joint")
+    if own != "joint" or _said(prefix, _STREAM_LETTERS) - {"joint"}:
+        warnings.warn(
+            f"the encoder {name} is taken for the {own} stream's by its name; stream= says "
+            "otherwise",
+            stacklevel=2,
+        )
+    return next(iter(said), None)
+
+
+def _said(prefix: str, table: Mapping[str, str]) -> set[str]:
+    """The streams that words of a name stand for."""
+    return {table[word] for word in _words(prefix) if word in table}
+
+
+def _untold(queries: list[str]) -> ValueError:
+    listed = ", ".join(prefix.rstrip(".") for prefix in queries)
+    return ValueError(
+        f"the names of the checkpoint's encoders do not tell their streams: {listed}; "
+        f"save the one that you mean by itself, under {QUERY}*"
+    )
 
 
 def _words(prefix: str) -> set[str]:

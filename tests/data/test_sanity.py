@@ -9,7 +9,7 @@ import pytest
 from aimclr_fast.data import measures as measuring
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.data.preprocessing import Preprocessing
-from aimclr_fast.data.sanity import CHECK, CHECKS, check_store, keep
+from aimclr_fast.data.sanity import CHECK, CHECKS, check_store, keep, likely_units
 from aimclr_fast.layouts import Layout, get_layout
 
 SAMPLES = open_embedded().samples
@@ -289,3 +289,9 @@ def test_checks_are_found_by_being_there():
     assert list(CHECKS) == [
         "values", "height", "up", "bones", "frames", "motion", "bodies", "labels", "splits",
     ]  # fmt: skip
+
+
+def test_units_that_fit_depend_on_the_body():
+    assert likely_units(1700, get_layout("coco")) == ["mm"]
+    assert likely_units(155, get_layout("hand-21")) == ["mm", "cm"]
+    assert likely_units(1e9, get_layout("coco")) == []

@@ -52,3 +52,15 @@ def test_odd_files_are_refused_by_name(tmp_path, content, message, capsys):
     with pytest.raises(CheckpointError, match=f"odd.pt: {message}"):
         load_checkpoint(path)
     assert "code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<!DOCTYPE html><html>", b"junk" * 50, b"PK\x03\x04" + bytes(90), b"e\n", b"\x80\x02}"],
+)
+def test_torchs_advice_is_not_passed_on(tmp_path, content):
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    reason = r"\((it is no file that torch.save wrote|an archive that is damaged)[a-z, ]*\)$"
+    with pytest.raises(CheckpointError, match=rf"x.pt: not a readable checkpoint {reason}"):
+        load_checkpoint(path)

@@ -43,6 +43,9 @@ OPTIONS = ()
 _FILE = re.compile(r"(?P<side>train|val|test)_(position|data|data_joint)\.npy")
 _PKU = re.compile(r"F\d{3}V\d{3}C\d{3}L\d{3}")
 _ROWS = 256
+_EXPECTED = "expected [N, C, T, V, M] with C = 3 or 2 coordinates and M bodies"
+#: More bodies than this are another axis, such as the joints.
+_MOST_BODIES = 6
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class _Found:
 def plan(source: Path, options: Options) -> Plan:
     """Join the benchmarks of a folder into one list of samples."""
     files = _open(source)
+    _check_axes(files, options)
     samples, left_out, notes = _join(files)
     coordinates, frames, joints, bodies = files[0].array.shape[1:]
     ntu, pku = (all(map(test, samples)) for test in (columns_of, _PKU.fullmatch))
@@ -145,9 +149,7 @@ def _open(source: Path) -> list[_File]:
             benchmark += "_"
         array = open_mapped(path)
         if array.ndim != 5 or array.shape[1] not in (2, 3) or not array.size:
-            raise ReadError(
-                str(path), f"expected [N, 3 or 2, T, V, M], got shape {list(array.shape)}"
-            )
+            raise ReadError(str(path), f"{_EXPECTED}, got shape {list(array.shape)}")
         if files and files[0].array.shape[1:] != array.shape[1:]:
             shapes = [list(one.shape[1:]) for one in (array, files[0].array)]
             raise ReadError(str(path), f"[C, T, V, M] is {shapes[0]}, before {shapes[1]}")
@@ -166,6 +168,30 @@ def _open(source: Path) -> list[_File]:
         replace(file, side="test") if file.side == "val" and file.benchmark not in tested else file
         for file in files
     ]
+
+
+def _check_axes(files: Sequence[_File], options: Options) -> None:
+    """Refuse arrays whose coordinates or joints seem to be the last axis, not the bodies."""
+    for file in files:
+        shape = file.array.shape
+        coordinates, bodies = shape[1], shape[4]
+        seen = f"{_EXPECTED}, got shape {list(shape)}"
+        if bodies > _MOST_BODIES:
+            raise ReadError(str(file.path), f"{seen}: {bodies} bodies? Transpose the array")
+        if bodies != 3:
+            continue
+        if coordinates == 2 and options.pose != "2d":
+            raise ReadError(
+                str(file.path),
+                f"{seen}: 2D poses of 3 bodies, or [N, M, T, V, C]? Say --pose 2d, or transpose "
+                "the array",
+            )
+        # A body that is absent is zero in all coordinates; nobody has y = 0 throughout.
+        rows = range(0, len(file.array), -(-len(file.array) // SEQUENCES))
+        if any(x[0].any() and not x[1].any() for x in (np.asarray(file.array[r]) for r in rows)):
+            raise ReadError(
+                str(file.path), f"{seen}: y is 0 throughout, so this axis holds no coordinates"
+            )
 
 
 def _join(files: Sequence[_File]) -> tuple[dict[str, _Found], list[Problem], list[str]]:

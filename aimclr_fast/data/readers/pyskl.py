@@ -41,6 +41,8 @@ from aimclr_fast.data.readers._splits import (
 
 SUMMARY = "pyskl or MMAction2 annotations: one .pkl file, 3D or 2D"
 OPTIONS = ("max_bodies",)
+#: Bodies that are kept unless the user says otherwise, and what a usual annotation may hold.
+BODIES, _MOST_BODIES = 2, 6
 
 
 @dataclass
@@ -52,18 +54,22 @@ class Annotations:
         entries: the annotations.
         protocols: side of each sample by protocol.
         classes: the class of each label.
+        numbers: the number of each label that is text.
         joints: joints of each pose.
         flat: whether the poses are 2D.
         ntu: whether all names are NTU RGB+D's.
+        check_axes: whether to leave out poses whose bodies seem to be the second axis.
     """
 
     where: str
     entries: list[Any]
     protocols: dict[str, Sides]
     classes: Mapping[int, int]
+    numbers: Mapping[str, int]
     joints: int
     flat: bool
     ntu: bool
+    check_axes: bool
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -75,11 +81,13 @@ def plan(source: Path, options: Options) -> Plan:
     poses = [entry["keypoint"] for entry in entries if _has_keypoints(entry)]
     poses = [pose for pose in poses if pose.size and pose.shape[3] in (2, 3)]
     if not poses:
-        raise ReadError(where, "no annotation has a keypoint array [M, T, V, C]")
+        raise ReadError(where, f"no annotation has a keypoint array [M, T, V, C]{_seen(entries)}")
+    extra = _check_bodies(poses, options, where)
     named = [entry for entry in entries if isinstance(entry, dict)]
     names = [entry.get("frame_dir") for entry in named]
     ntu = all(isinstance(name, str) and columns_of(name) for name in names)
-    numbering = _classes(named, ntu)
+    numbers, classes = _number_names(named, where)
+    numbering = _classes(named, ntu and classes is None, numbers)
     protocols, notes = _protocols(split, {name for name in names if isinstance(name, str)}, where)
     shape = poses[0].shape
     step = max(1, len(poses) // SEQUENCES)
@@ -91,10 +99,11 @@ def plan(source: Path, options: Options) -> Plan:
         scored=any("keypoint_score" in entry for entry in named),
         known={(25, 3): LAYOUT, (17, 2): "coco"}.get(shape[2:]) if ntu else None,
     )
-    bodies = options.max_bodies or min(max(len(pose) for pose in poses), 2)
+    bodies = options.max_bodies or min(max(len(pose) for pose in poses), BODIES)
     annotations = Annotations(
-        where, entries, protocols, numbering.classes, shape[2], skeleton.flat, ntu
-    )
+        where, entries, protocols, numbering.classes, numbers, shape[2], skeleton.flat, ntu,
+        check_axes=options.max_bodies is None,
+    )  # fmt: skip
     rules = {n: sides_rule(f"split_{n}", sides.values()) for n, sides in protocols.items()}
     return Plan(
         layout=skeleton.layout,
@@ -103,10 +112,10 @@ def plan(source: Path, options: Options) -> Plan:
         read=functools.partial(
             read, annotations=annotations, bodies=bodies, min_confidence=options.min_confidence
         ),
-        classes=numbering.names,
+        classes=classes or numbering.names,
         protocols=rules,
         source="annotations in the format of pyskl and MMAction2",
-        notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(rules)],
+        notes=[*skeleton.notes, *extra, *numbering.notes, *notes, *say_validation(rules)],
         rotate=not skeleton.flat,
         one_process=True,
     )
@@ -135,10 +144,66 @@ def _has_keypoints(entry: Any) -> bool:
     return isinstance(keypoint, np.ndarray) and keypoint.ndim == 4 and keypoint.dtype.kind in "fiu"
 
 
-def _classes(entries: list[dict[str, Any]], ntu: bool) -> Numbering:
-    labels = {
-        i: label for i, e in enumerate(entries) if (label := as_label(e.get("label"))) is not None
-    }
+def _seen(entries: list[Any]) -> str:
+    """The first keypoint that is none, and what is missing."""
+    for entry in entries:
+        keypoint = entry.get("keypoint") if isinstance(entry, dict) else None
+        if not isinstance(keypoint, np.ndarray):
+            continue
+        lacks = ": a single body lacks its axis, keypoint[None]" if keypoint.ndim == 3 else ""
+        return f"; the first is of shape {list(keypoint.shape)}, {keypoint.dtype}{lacks}"
+    return ""
+
+
+def _swapped(shape: tuple[int, ...]) -> bool:
+    """Whether ``[M, T, V, C]`` has so few frames for its bodies that it must be [T, M, V, C]."""
+    return shape[0] >= 4 * shape[1]
+
+
+def _check_bodies(poses: list[Any], options: Options, where: str) -> list[str]:
+    """Refuse poses whose bodies seem to be the second axis; say how many bodies are left out."""
+    if options.max_bodies is not None:
+        return []
+    odd = [pose for pose in poses if len(pose) > _MOST_BODIES or _swapped(pose.shape)]
+    if 2 * len(odd) > len(poses):
+        raise ReadError(
+            where,
+            f"keypoint: expected [M, T, V, C], got shape {list(odd[0].shape)}, which looks like "
+            "[T, M, V, C]: exchange the first two axes, or name the bodies to keep with "
+            "--max-bodies",
+        )
+    many = [len(pose) for pose in poses if len(pose) > BODIES and not _swapped(pose.shape)]
+    if not many:
+        return []
+    return [
+        f"{len(many):,} of {len(poses):,} annotations have more than {BODIES} bodies, up to "
+        f"{max(many)}: the first {BODIES} are kept (--max-bodies keeps more)"
+    ]
+
+
+def _number_names(
+    entries: list[dict[str, Any]], where: str
+) -> tuple[dict[str, int], tuple[str, ...] | None]:
+    """The number of each label that is text, and the classes' names, where labels are names."""
+    texts = {str(n) for e in entries if isinstance(n := e.get("label"), str) and n.strip()}
+    if all(text.isdecimal() and len(text) <= 18 for text in texts):
+        return {text: int(text) for text in texts}, None
+    numbers = sum(as_label(entry.get("label")) is not None for entry in entries)
+    if numbers:
+        raise ReadError(
+            where, f"label {max(texts)!r:.60} is a name, while {numbers} others are numbers"
+        )
+    names = tuple(sorted(texts))
+    return {name: number for number, name in enumerate(names)}, names
+
+
+def _label(entry: Mapping[str, Any], numbers: Mapping[str, int]) -> int | None:
+    label = entry.get("label")
+    return numbers.get(label) if isinstance(label, str) else as_label(label)
+
+
+def _classes(entries: list[dict[str, Any]], ntu: bool, numbers: Mapping[str, int]) -> Numbering:
+    labels = {i: label for i, e in enumerate(entries) if (label := _label(e, numbers)) is not None}
     numbering = number_classes(list(labels.values()))
     if not ntu:
         return numbering
@@ -170,11 +235,12 @@ def _recording(
 ) -> Recording:
     if not _has_keypoints(entry):
         raise ReadError(where, "has no keypoint array [M, T, V, C]")
-    name, label, keypoint = entry.get("frame_dir"), as_label(entry.get("label")), entry["keypoint"]
+    name, keypoint = entry.get("frame_dir"), entry["keypoint"]
+    label = _label(entry, annotations.numbers)
     if not isinstance(name, str) or not name:
         raise ReadError(where, f"frame_dir: {name!r:.60} is not a name")
     if label is None:
-        raise ReadError(where, f"label: {entry.get('label')!r:.60} is not 0 or more")
+        raise ReadError(where, f"label: {entry.get('label')!r:.60} is not 0 or more, nor a name")
     if keypoint.shape[2] != annotations.joints or keypoint.shape[3] not in (2, 3):
         shape = list(keypoint.shape)
         raise ReadError(
@@ -182,6 +248,9 @@ def _recording(
         )
     if not min(keypoint.shape):
         raise ReadError(where, f"keypoint: empty, {list(keypoint.shape)}")
+    if annotations.check_axes and _swapped(keypoint.shape):
+        shape = list(keypoint.shape)
+        raise ReadError(where, f"keypoint: expected [M, T, V, C], {shape} looks like [T, M, V, C]")
     keypoint = keypoint[:bodies]
     positions: Positions
     if annotations.flat:

@@ -22,12 +22,16 @@ def ntu_name(number: int, action: int) -> str:
     return f"S001C001P{number % 40 + 1:03}R{number // 40 + 1:03}A{action:03}"
 
 
-@pytest.fixture(scope="module")
-def body():
+def one_person():
     """One person before a Kinect v2 ``[T, 25, 3]``."""
     _, found = read_all("ntu120", NTU_RAW)
     whole = next(r for r in found if len(r.positions[0]) > 30).positions[..., 0]
     return whole.transpose(1, 2, 0) + np.float32([0, 0, 2])
+
+
+@pytest.fixture(scope="module")
+def body():
+    return one_person()
 
 
 def write(file, annotations, lists=MappingProxyType({})):
