@@ -38,15 +38,17 @@ class Entry:
 
     Attributes:
         file: on disk; the archive, for a member.
-        path: within the source, with forward slashes; for a member, its name in the archive.
+        path: within the source, with forward slashes; for a member, within the archive.
         member: whether it lies in an archive.
         inner: for a member of an archive in ``file``, the name of that archive.
+        stored: for a member, its name as the archive has it, where ``path`` differs.
     """
 
     file: Path
     path: str
     member: bool = False
     inner: str = ""
+    stored: str = ""
 
     @property
     def name(self) -> str:
@@ -103,7 +105,7 @@ class Entry:
 
     def _open(self) -> IO[bytes]:
         if self.member:
-            return _archive(self.file, self.inner).open(self.path)
+            return _archive(self.file, self.inner).open(self.stored or self.path)
         return self.file.open("rb")
 
 
@@ -157,15 +159,16 @@ def list_entries(source: Path, wanted: Callable[[str], bool]) -> Listing:
     """The files under ``source`` whose path satisfies ``wanted``, and what was passed over.
 
     Links are followed; a folder that several paths lead to is read once. Zip files are looked
-    into, those within a zip file too. Names that begin with a dot, ``__MACOSX`` and their like
-    are passed over.
+    into, those within a zip file too. Names that begin with a dot, ``__MACOSX`` and their like,
+    and folders that are stores, are passed over.
 
     Args:
         source: a folder (searched to the bottom), a zip file, or a file.
         wanted: says whether to take a path, given in lower case.
 
     Raises:
-        ReadError: the source does not exist, or is an archive that cannot be read.
+        ReadError: the source does not exist, is a store, is an archive that cannot be read, or
+            holds nothing but such archives.
     """
     listing = Listing()
     others: Counter[str] = Counter()
@@ -211,8 +214,17 @@ def _all_entries(source: Path, left_out: list[Problem]) -> Iterator[Entry]:
             raise ReadError(str(source), _UNPACK)
         yield from _of_file(source, source.name, left_out)
         return
+    damaged: ReadError | None = None
+    sound = False
     for file in _files_below(source, left_out):
-        yield from _of_file(file, file.relative_to(source).as_posix(), left_out)
+        try:
+            yield from _of_file(file, file.relative_to(source).as_posix(), left_out)
+            sound = True
+        except ReadError as error:
+            damaged = damaged or error
+            left_out.append(Problem.of(error))
+    if damaged and not sound:
+        raise damaged
 
 
 def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
@@ -230,6 +242,12 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
                 left_out.append(Problem(printable(str(folder)), reason, expected=True))
                 continue
             children = sorted(os.scandir(folder), key=lambda child: child.name)
+            if _is_store({child.name for child in children}):
+                if folder == source:
+                    raise ReadError(str(source), "is a store, which is prepared already")
+                reason = "is a store, passed over"
+                left_out.append(Problem(printable(str(folder)), reason, expected=True))
+                continue
         except OSError as error:
             reason = f"cannot be opened: {error.strerror}"
             left_out.append(Problem(printable(str(folder)), reason))
@@ -248,6 +266,11 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
                 left_out.append(Problem(printable(str(path)), "is not a file", expected=True))
 
 
+def _is_store(names: set[str]) -> bool:
+    """Whether a folder of these names is what ``prepare`` writes, and no recordings."""
+    return {"meta.json", "samples.csv"} <= names and any(n.startswith("positions.") for n in names)
+
+
 def _of_file(file: Path, path: str, left_out: list[Problem]) -> Iterator[Entry]:
     if not path.lower().endswith(".zip") or _is_noise(path):
         yield Entry(file, path)
@@ -256,13 +279,19 @@ def _of_file(file: Path, path: str, left_out: list[Problem]) -> Iterator[Entry]:
         members = _archive(file).infolist()
     except _BAD_ARCHIVE as error:
         raise ReadError(str(file), f"not a readable zip file: {error}") from error
-    for member in members:
-        if member.is_dir():
-            continue
-        if member.filename.lower().endswith(".zip") and not _is_noise(member.filename):
-            yield from _of_inner(file, member.filename, left_out)
+    for stored, path in _paths(members):
+        if path.lower().endswith(".zip") and not _is_noise(path):
+            yield from _of_inner(file, stored, left_out)
         else:
-            yield Entry(file, member.filename, member=True)
+            yield Entry(file, path, member=True, stored=stored if stored != path else "")
+
+
+def _paths(members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
+    r"""Names of an archive's files as stored, and as paths: not ``a\b``, ``/a`` or ``./a``."""
+    for member in members:
+        path = member.filename.replace("\\", "/")
+        if not path.endswith("/"):
+            yield member.filename, PurePosixPath(path.lstrip("/")).as_posix()
 
 
 def _of_inner(file: Path, inner: str, left_out: list[Problem]) -> Iterator[Entry]:
@@ -275,12 +304,13 @@ def _of_inner(file: Path, inner: str, left_out: list[Problem]) -> Iterator[Entry
     except _BAD_ARCHIVE as error:
         left_out.append(Problem(shown, f"not a readable zip file: {error}"))
         return
-    for member in members:
-        if member.filename.lower().endswith(".zip"):
+    for stored, path in _paths(members):
+        if path.lower().endswith(".zip"):
             reason = "lies in an archive within an archive: unpack the outer one"
-            left_out.append(Problem(f"{shown}:{printable(member.filename)}", reason))
-        elif not member.is_dir():
-            yield Entry(file, member.filename, member=True, inner=inner)
+            left_out.append(Problem(f"{shown}:{printable(path)}", reason))
+        else:
+            stored = stored if stored != path else ""
+            yield Entry(file, path, member=True, inner=inner, stored=stored)
 
 
 def read_text(entry: Entry, limit: int = 16 << 20) -> str:

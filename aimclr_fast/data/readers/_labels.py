@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,14 @@ LABEL_FILES = ("labels.csv", "samples.csv")
 #: Endings that a name may have in the file of labels.
 ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-_NUMBER = re.compile(r"(-?[0-9]{1,18})(\.0*)?")
+_NUMBER = re.compile(r"([+-]?[0-9]{1,18})(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,2}))?")
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")
+#: What programs write into a cell without a label. Not "none", which may be a class.
+_NO_LABEL = ("nan", "na", "<na>", "n/a", "#n/a", "null")
+#: Columns that are taken for a misnamed ``label``, where there is none.
+_LIKE_LABEL = re.compile(
+    r"(label|class|action|activity|category)(s|es)?([ _-]?(id|name|no|number))?"
+)
 _RESERVED = ("frames", "bodies", "filled")  # the store's own columns
 
 
@@ -29,7 +37,7 @@ class Labels:
 
     Attributes:
         shown: how messages name the file.
-        rows: the cells of each sequence by its name, without the name.
+        rows: the cells of each sequence by its name as it is written, without the name.
         lines: the line of each.
         columns: what they are called.
         classes: names by label, where labels are names or ids.
@@ -58,10 +66,13 @@ def find_labels(listing: Listing, options: Options) -> Entry | None:
     """The csv of labels that is named, or lies at the top of a source; takes it out of ``listing``.
 
     Raises:
-        ReadError: there are several.
+        ReadError: there are several, or one lies below the top, where it could only be taken for a
+            sequence.
     """
     top = f"{listing.base}/" if listing.base else ""
-    found = [e for e in listing.entries if e.path.removeprefix(top).lower() in LABEL_FILES]
+    found = [
+        e for e in listing.entries if without_gz(e.path.removeprefix(top).lower()) in LABEL_FILES
+    ]
     listing.entries = [e for e in listing.entries if e not in found]
     if options.labels is not None:
         given = options.labels
@@ -74,6 +85,14 @@ def find_labels(listing: Listing, options: Options) -> Entry | None:
     if len(found) > 1:
         shown = " and ".join(e.shown for e in found)
         raise ReadError(shown, "several files of labels: name one with --labels")
+    below = [e.shown for e in listing.entries if e.name.lower() in LABEL_FILES]
+    if below:
+        more = f", and {len(below) - 1} more" if len(below) > 1 else ""
+        raise ReadError(
+            below[0],
+            f"a file of labels below the top of the source{more}: put one for all sequences, named "
+            "by their paths, at the top, or name it with --labels; rename it if it is a sequence",
+        )
     return found[0] if found else None
 
 
@@ -81,8 +100,8 @@ def read_labels(entry: Entry) -> Labels:
     """Read a csv of labels, with commas, semicolons or tabs between its cells.
 
     Raises:
-        ReadError: not a csv, its header lacks ``name`` or repeats a column, or a label is neither
-            what the others are.
+        ReadError: not a csv, its header lacks ``name``, repeats a column or calls the labels
+            otherwise, or a label is not what the others are.
     """
     delimiter, lines = _cells(entry)
     header = [cell.strip().casefold() for cell in lines[0][1]] if lines else []
@@ -108,20 +127,32 @@ def read_labels(entry: Entry) -> Labels:
         _add(labels, dict(zip(header, cells, strict=False)), len(cells), number)
     if "label" in header:
         _number_classes(labels)
+    elif alike := [cell for cell in header if _LIKE_LABEL.fullmatch(cell)]:
+        raise ReadError(
+            entry.shown,
+            f"header: no column label, but {alike[0]}: rename it to label, or, where it is none, "
+            "to something else",
+            lines[0][0],
+        )
+    else:
+        labels.notes.append(f"{entry.shown}: no column label: the store is for pretraining")
     return labels
 
 
 def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The delimiter, and cells by line, lines without any left out."""
-    text = read_text(entry).splitlines()
-    first = next((line for line in text if line.strip()), "")
+    """The delimiter, and cells by the line they begin in, lines without any left out."""
+    text = read_text(entry)
+    first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
-    reader = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=True)
+    stream = io.StringIO(text, newline="")  # quoted cells may hold line breaks
+    reader = csv.reader(stream, delimiter=delimiter, strict=True, skipinitialspace=True)
     lines = []
+    start = 1
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                lines.append((reader.line_num, cells))
+                lines.append((start, cells))
+            start = reader.line_num + 1
     except csv.Error as error:
         raise ReadError(entry.shown, f"not a csv file: {error}", reader.line_num) from error
     return delimiter, lines
@@ -131,7 +162,7 @@ def _add(labels: Labels, row: dict[str, str], cells: int, number: int) -> None:
     def drop(reason: str) -> None:
         labels.problems.append(Problem(f"{labels.shown}:{number}", reason))
 
-    name = sequence_name(row.pop("name", "").strip())
+    name = printable(row.pop("name", "").strip())
     if cells != len(labels.columns) + 1:
         labels.dropped.add(name)
         return drop(f"{cells} cells, expected {len(labels.columns) + 1}")
@@ -150,6 +181,7 @@ def _number_classes(labels: Labels) -> None:
     numbers = {name: _number(text) for name, text in texts.items()}
     numeric = [name for name, number in numbers.items() if number is not None]
     if not numeric:
+        texts = {n: "" if t.casefold() in _NO_LABEL else t for n, t in texts.items()}
         names = sorted({text for text in texts.values() if text})
         place = {text: index for index, text in enumerate(names)}
         labels.classes = tuple(names)
@@ -157,13 +189,17 @@ def _number_classes(labels: Labels) -> None:
         return
     for name, number in numbers.items():
         if number is None:  # would make all the others names, and other classes
-            what = f"label {texts[name]!r:.60} is no whole number" if texts[name] else "no label"
+            what = f"label {texts[name]!r:.60}: not a whole number, or not surely one"
+            what = what if texts[name] else "no label"
             raise ReadError(
                 labels.shown,
                 f"{what}, while {len(numeric)} others are numbers: mend it, or take the line out "
                 "and the sequence is left out",
                 labels.lines[name],
             )
+    odd = next((text for text in texts.values() if not _PLAIN_NUMBER.fullmatch(text)), None)
+    if odd is not None:
+        labels.notes.append(f"{labels.shown}: labels such as {odd!r:.60} are read as whole numbers")
     whole = {name: number for name, number in numbers.items() if number is not None}
     numbering = number_classes([number for number in whole.values() if number >= 0])
     labels.classes = numbering.names
@@ -172,9 +208,20 @@ def _number_classes(labels: Labels) -> None:
 
 
 def _number(text: str) -> int | None:
-    """A whole number, also where it is written as 2.0."""
-    found = _NUMBER.fullmatch(text)
-    return int(found[1]) if found else None
+    """A whole number, also where it is written as 2.0, 2,0, +2, '2' or 2.0e+00.
+
+    Not 2,000, which may be two thousand, nor 1e+01, which may be 11 rounded.
+    """
+    found = _NUMBER.fullmatch(text.strip("'\""))
+    if found is None:
+        return None
+    whole, mark, fraction, exponent = found[1], found[2], found[3] or "", found[4]
+    shift = int(exponent or 0)
+    thousands = mark == "," and len(fraction) == 3 and exponent is None
+    if thousands or not 0 <= shift <= len(fraction) or fraction[shift:].strip("0"):
+        return None
+    number = int(whole + fraction[:shift])
+    return number if abs(number) < 10**18 else None
 
 
 def _set(labels: Labels, found: Mapping[str, int], texts: Mapping[str, str]) -> None:
@@ -216,19 +263,25 @@ class Named:
 def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:
     """Which sequences have a row, by index, and what is left out for want of the other.
 
-    A row under another of a sequence's names is found under its own afterwards.
+    One way to name sequences serves the whole file first: the one that most rows follow, the
+    store's own where others are as good. The others serve what is left. Afterwards ``labels`` holds
+    the rows of sequences alone, by the store's names.
     """
+    names = [(sequence.name, *sequence.also) for sequence in sequences]
+    _without_endings(labels, {name for some in names for name in some})
     left_out = list(labels.problems)
-    kept, used = [], set()
+    ways = [
+        {i: some[way] for i, some in enumerate(names) if some[way:] and some[way] in labels.rows}
+        for way in range(max(map(len, names), default=0))
+    ]
+    row_of: dict[int, str] = {}
+    for way in sorted(ways, key=lambda way: -len(set(way.values()))):
+        used = set(row_of.values())
+        row_of |= {i: row for i, row in way.items() if i not in row_of and row not in used}
+    labels.rows = {sequences[i].name: labels.rows[row] for i, row in row_of.items()}
+    kept, used = sorted(row_of), set(row_of.values())
     for index, sequence in enumerate(sequences):
-        names = (sequence.name, *sequence.also)
-        row = next((name for name in names if name in labels.rows), None)
-        if row is not None:
-            used.add(row)
-            kept.append(index)
-            if row != sequence.name:
-                labels.rows[sequence.name] = labels.rows[row]
-        elif not labels.dropped.intersection(names):
+        if index not in row_of and not labels.dropped.intersection(names[index]):
             left_out.append(Problem(sequence.shown, f"has no row in {labels.shown}"))
     left_out += [
         Problem(f"{labels.shown}:{line}", f"there is no sequence {name}")
@@ -236,3 +289,15 @@ def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int],
         if name not in used
     ]
     return kept, left_out
+
+
+def _without_endings(labels: Labels, known: set[str]) -> None:
+    """Call rows as sequences are called, but for those that name one as they stand."""
+    for name in [name for name in labels.lines if name not in known]:
+        line, row, short = labels.lines.pop(name), labels.rows.pop(name), sequence_name(name)
+        if short in labels.lines:
+            reason = f"{short} is named in line {labels.lines[short]} too"
+            labels.problems.append(Problem(f"{labels.shown}:{line}", reason))
+        else:
+            labels.lines[short], labels.rows[short] = line, row
+    labels.dropped |= {sequence_name(name) for name in labels.dropped - known}

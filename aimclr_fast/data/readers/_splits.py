@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -125,15 +126,17 @@ def say_validation(rules: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def column_rule(column: str, cells: Iterable[str]) -> tuple[dict[str, Any] | None, list[str]]:
     """The rule of a user's own column of splits, and what to say about it.
 
-    Cells may be words as in :func:`parse_side`. Samples of other cells test, unless some cell says
-    test; where only training and validation are named, validation samples test.
+    Cells may be words as in :func:`parse_side`. Where only training and validation are named,
+    validation samples test. Samples of other cells, empty ones too, test where nothing but training
+    is named; else they are on no side.
 
     Args:
         column: its name in samples.csv.
         cells: all of its values.
     """
     values: dict[str, list[str]] = {"train": [], "val": [], "test": [], "": []}
-    for cell in sorted(set(map(str, cells))):
+    counts = Counter(map(str, cells))
+    for cell in sorted(counts):
         parsed = parse_side(cell)
         values[parsed[1] if parsed else ""].append(cell)
     if not values["train"] or not (values["val"] or values["test"] or values[""]):
@@ -142,8 +145,14 @@ def column_rule(column: str, cells: Iterable[str]) -> tuple[dict[str, Any] | Non
             f"column {column} makes no protocol: it holds {seen:.200}, not train and test"
         ]
     rule: dict[str, Any] = {"column": column, "train": values["train"]}
-    if values["test"] and (values["val"] or values[""]):
-        rule["test"] = values["test"]
+    if sum(map(bool, values.values())) > 2:
+        rule["test"] = values["test"] or values["val"]
     if values["test"] and values["val"]:
         rule["val"] = values["val"]
-    return rule, say_validation({column: rule})
+    notes = say_validation({column: rule})
+    if values[""]:
+        shown = ", ".join(map(repr, values[""]))
+        use = "neither train nor test" if "test" in rule else "test, as nothing but train is named"
+        many = sum(counts[cell] for cell in values[""])
+        notes.append(f"column {column}: {many:,} samples of {shown:.200} {use}")
+    return rule, notes

@@ -30,7 +30,7 @@ from aimclr_fast.data.readers._base import (
     Recording,
     check_positions,
 )
-from aimclr_fast.data.readers._files import Entry, Listing, list_entries
+from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     LABEL_FILES,
     Labels,
@@ -70,7 +70,7 @@ def plan(source: Path, options: Options) -> Plan:
         raise ReadError(str(source), "--pose 3d, but OpenPose's JSON is read in 2D")
     if options.max_bodies not in (None, 1):
         raise ReadError(str(source), f"--max-bodies {options.max_bodies}: one person is read")
-    listing = list_entries(source, lambda p: is_frame(p) or p.endswith(LABEL_FILES))
+    listing = list_entries(source, lambda p: is_frame(p) or without_gz(p).endswith(LABEL_FILES))
     given = find_labels(listing, options)
     clips = _clips(listing, source)
     if not clips:
@@ -160,7 +160,7 @@ def _layout_for(joints: int, options: Options, where: str) -> Layout:
 
 
 def _people(entry: Entry) -> list[npt.NDArray[np.float64]]:
-    """``[V, 3]`` (x, y, confidence) of each person in a frame."""
+    """``[V, 3]`` (x, y, confidence) of each person in a frame whose body was seen."""
     where = entry.shown
     try:
         data = json.loads(entry.read(_LIMIT))
@@ -174,6 +174,8 @@ def _people(entry: Entry) -> list[npt.NDArray[np.float64]]:
         points: Any = person.get(_POINTS) if isinstance(person, dict) else None
         if points is None and isinstance(person, dict):
             points = person.get("pose_keypoints")  # before version 1.2
+        if points == []:
+            continue  # hands or a face alone
         try:
             array = np.array(points, dtype=np.float64)
         except (ValueError, TypeError, OverflowError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -301,3 +302,77 @@ def test_base_is_the_folder_around_everything(tmp_path):
     assert list_entries(tmp_path, lambda p: p.endswith(".csv")).base == "a"
     (tmp_path / "y.csv").write_bytes(b"")
     assert list_entries(tmp_path, lambda p: True).base == ""
+
+
+def labels_in(found) -> list[tuple[str, int]]:
+    return [(one.name, one.columns["label"]) for one in found]
+
+
+@pytest.mark.parametrize(
+    "prefix", ["rec\\", "rec\\take 1\\", "/abs/", "./", ".\\", "C:\\rec\\", "//x/./y/"]
+)
+def test_names_of_members_as_other_programs_write_them(tmp_path, prefix):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in sorted(clips(tmp_path / "in").iterdir()):
+            archive.writestr(prefix + path.name, path.read_bytes())
+        archive.writestr(prefix, b"")  # the folder
+    plan, found = read_all("folder", tmp_path / "a.zip", layout=LAYOUT)
+    assert labels_in(found) == [("a", 0), ("b", 1)]
+    assert not plan.left_out
+    nested((tmp_path / "a.zip").read_bytes(), tmp_path / "b.zip", "deep\\part.zip")
+    _, found = read_all("folder", tmp_path / "b.zip", layout=LAYOUT)
+    assert labels_in(found) == [("a", 0), ("b", 1)]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "Samples.CSV", "labels.csv.gz"])
+def test_labels_below_the_top_are_refused(tmp_path, name):
+    for part in ("one", "two"):
+        clips(tmp_path / "in" / part)
+        (tmp_path / "in" / part / "labels.csv").rename(tmp_path / "in" / part / name)
+    zipped(tmp_path / "in", tmp_path / "a.zip")
+    for source in (tmp_path / "in", tmp_path / "a.zip"):
+        with pytest.raises(ReadError, match=rf"{name}: .* below the top .*1 more: .* --labels"):
+            read_all("folder", source, layout=LAYOUT)
+    content = "name,label\none/a,0\none/b,1\ntwo/a,1\ntwo/b,0\n"
+    (tmp_path / "own.csv").write_text(content)
+    _, found = read_all("folder", tmp_path / "a.zip", layout=LAYOUT, labels=tmp_path / "own.csv")
+    assert labels_in(found) == [("one/a", 0), ("one/b", 1), ("two/a", 1), ("two/b", 0)]
+
+
+def test_packed_labels(tmp_path):
+    clips(tmp_path)
+    (tmp_path / "labels.csv.gz").write_bytes(gzip.compress((tmp_path / "labels.csv").read_bytes()))
+    (tmp_path / "labels.csv").unlink()
+    assert labels_in(read_all("folder", tmp_path, layout=LAYOUT)[1]) == [("a", 0), ("b", 1)]
+
+
+def test_stores_in_the_source_are_passed_over(tmp_path, capsys):
+    clips(tmp_path)
+    for name in ("one", "two", "two"):
+        arguments = ["folder", str(tmp_path), str(tmp_path / name), f"--layout={LAYOUT}"]
+        command_line([*arguments, "--jobs=1", "--overwrite", "--on-error=fatal"])
+        samples = (tmp_path / name / "samples.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in samples] == ["name", "a", "b"]
+        assert "label" in samples[0]
+    assert "is a store, passed over" in capsys.readouterr().out
+    plan, found = read_all("folder", tmp_path, layout=LAYOUT)
+    assert labels_in(found) == [("a", 0), ("b", 1)]
+    assert [problem.expected for problem in plan.left_out] == [True, True]
+    with pytest.raises(ReadError, match="two: is a store"):
+        read_all("folder", tmp_path / "two", layout=LAYOUT)
+
+
+def test_a_damaged_archive_among_others_is_left_out(tmp_path):
+    clips(tmp_path / "in", labels=None)
+    zipped(tmp_path / "in", tmp_path / "in" / "a.zip")
+    for name in ("a", "b"):
+        (tmp_path / "in" / f"{name}.npy").unlink()
+    (tmp_path / "in" / "bad.zip").write_bytes(b"PK\x03\x04junk")
+    plan, found = read_all("folder", tmp_path / "in", layout=LAYOUT)
+    assert names_of(found) == ["a", "b"]
+    assert "bad.zip: not a readable zip file" in said(plan)
+    (tmp_path / "only").mkdir()
+    (tmp_path / "in" / "bad.zip").rename(tmp_path / "only" / "bad.zip")
+    for source in (tmp_path / "only", tmp_path / "only" / "bad.zip"):
+        with pytest.raises(ReadError, match=r"bad\.zip: not a readable zip file"):
+            read_all("folder", source, layout=LAYOUT)

@@ -69,12 +69,84 @@ def test_kinds_of_files(label, kind):
 @pytest.mark.parametrize(
     ("cell", "what"),
     [("", "no label"), ("walk", "label 'walk'"), ("2.5", "label '2.5'"), ("nan", "label 'nan'"),
-     ("1e1", "label '1e1'"), ("٣", "label '٣'"), ("1,0", "label '1,0'")],
+     ("1e1", "label '1e1'"), ("٣", "label '٣'"), ("1,000", "label '1,000'"),
+     ("1.25e+01", "label '1.25e")],
 )  # fmt: skip
 def test_one_bad_cell_is_named_and_changes_no_other(label, cell, what):
     labels = [*NUMBERS[:7], f'"{cell}"', *NUMBERS[8:]]
     with pytest.raises(ReadError, match=rf"labels.csv:9: {what}.* 11 others are numbers"):
         label(rows(labels))
+
+
+@pytest.mark.parametrize(
+    "spelling", ["{},0", "+{}", "'{}'", "{:.1e}", "{:.18e}", '"{},00"', "{}.", "'{}.0"]
+)
+def test_numbers_in_other_spellings_stay_numbers(label, spelling):
+    plan, found = label(rows([spelling.format(n) for n in range(12)], separator=";"))
+    assert found == dict(zip(NAMES, range(12), strict=True))
+    assert plan.classes is None
+    assert ("read as whole numbers" in " ".join(plan.notes)) == (spelling != "{}.")
+
+
+@pytest.mark.parametrize("cell", ["NaN", "nan", "NA", "N/A", "null", "<NA>"])
+def test_words_for_nothing_are_no_class(label, cell):
+    plan, found = label(rows([cell, *["walk", "none"] * 5, "walk"]))
+    assert plan.classes == ("none", "walk")
+    assert NAMES[0] not in found
+    assert [p.reason for p in plan.left_out] == ["label is empty"]
+
+
+@pytest.mark.parametrize("column", ["class", "Labels", "action", "class_id", "activity name"])
+def test_a_label_column_by_another_name_is_refused(label, column):
+    with pytest.raises(ReadError, match=rf"labels.csv:1: .*{column.lower()}: rename it to label"):
+        label(rows(NUMBERS, head=f"name,{column},subject"))
+    assert label(rows(NUMBERS, head=f"name,label,{column}"))[1]["c03"] == 3
+
+
+def test_no_label_column_is_said(label):
+    plan, _ = label(rows(NUMBERS, head="name,subject,take"))
+    assert "no column label: the store is for pretraining" in " ".join(plan.notes)
+
+
+def test_line_breaks_in_quoted_cells(label, tmp_path):
+    (tmp_path / "c00.npy").rename(tmp_path / "c\n00.npy")
+    content = PLAIN.replace("c00", '"c\n00"')
+    plan, found = label(content)
+    assert found["c\\x0a00"] == 0
+    assert not plan.left_out
+    with pytest.raises(ReadError, match=r"labels.csv:2: label 'x'"):
+        label(content.replace(",0,", ",x,", 1))
+    with pytest.raises(ReadError, match=r"labels.csv:5: label 'x'"):
+        label(content.replace(",2,", ",x,", 1))
+
+
+def test_one_way_of_naming_serves_the_whole_file(tmp_path):
+    def labels_of(names) -> dict[str, int]:
+        content = "name,label\n" + "".join(f"{n},{i}\n" for i, n in enumerate(names))
+        (tmp_path / "a" / "labels.csv").write_text(content)
+        _, found = read_all("folder", tmp_path, layout="nw-ucla")
+        return {r.name: r.columns["label"] for r in found}
+
+    (tmp_path / "a" / "a").mkdir(parents=True)
+    for name in ("x", "a/x"):
+        np.save(tmp_path / "a" / f"{name}.npy", motion(0, 20, 5))
+    assert labels_of(["a/x", "a/a/x"]) == {"x": 0, "a/x": 1}
+    assert labels_of(["a/a/x.npy", "a/x.npy"]) == {"x": 1, "a/x": 0}
+    assert labels_of(["x", "a/x"]) == {"x": 0, "a/x": 1}
+    assert labels_of(["a/x", "x"]) == {"x": 1, "a/x": 0}
+    assert labels_of(["x", "a/a/x"]) == {"x": 0, "a/x": 1}
+
+
+def test_names_with_two_endings(tmp_path):
+    for name in ("rec.0.csv", "rec.0", "rec.1.csv"):
+        np.save(tmp_path / f"{name}.npy", motion(0, 20, 5))
+    content = "name,label\nrec.0.csv,0\nrec.0,1\nrec.1.csv.npy,2\nrec.0.npy,1\n"
+    (tmp_path / "labels.csv").write_text(content)
+    plan, found = read_all("folder", tmp_path, layout="nw-ucla")
+    assert {r.name: r.columns["label"] for r in found} == {
+        "rec.0.csv": 0, "rec.0": 1, "rec.1.csv": 2,
+    }  # fmt: skip
+    assert [p.reason for p in plan.left_out] == ["rec.0 is named in line 3 too"]
 
 
 def test_the_command_ends_with_the_line(label, tmp_path, capsys):

@@ -173,3 +173,14 @@ def test_a_frame_twice_and_a_number_far_off(tmp_path):
     assert "is frame 3 again" in plan.left_out[0].reason
     (tmp_path / "clip_999999999999_keypoints.json").write_text('{"people": []}')
     assert "at most 108000 are read" in read_all("openpose", tmp_path)[1][0].reason
+
+
+@pytest.mark.parametrize("key", ["pose_keypoints_2d", "pose_keypoints"])
+def test_hands_without_a_body_are_nobody(tmp_path, key):
+    hands = {key: [], "hand_left_keypoints_2d": [1, 2, 0.5]}
+    people = [[person(points)] for points in PIXELS]
+    write(tmp_path / "gap", people=[[], *people[1:]])
+    write(tmp_path / "hands", people=[[hands], [hands, *people[1]], *people[2:]])
+    plan, (gap, found) = read_all("openpose", tmp_path)
+    assert not plan.left_out
+    np.testing.assert_array_equal(found.positions, gap.positions)

@@ -108,12 +108,21 @@ def test_sides_that_samples_do_not_fit():
             {"train": ["training"], "test": ["testing"], "val": ["validation"]},
         ),
         (["train", "test", "unused"], {"train": ["train"], "test": ["test"]}),
+        (["train", "val", "", "ignore"], {"train": ["train"], "test": ["val"]}),
     ],
 )
 def test_a_column_of_splits(cells, rule):
     found, notes = column_rule("split", cells)
     assert found == {"column": "split", **rule}
     assert any("kept apart" in note for note in notes) == ("val" in rule)
+
+
+def test_cells_that_are_no_side_are_named():
+    notes = column_rule("split", ["train", "val", "none", "", "none"])[1]
+    assert notes == ["column split: 3 samples of '', 'none' neither train nor test"]
+    notes = column_rule("split", ["train", "camera 2"])[1]
+    assert notes == ["column split: 1 samples of 'camera 2' test, as nothing but train is named"]
+    assert column_rule("split", ["train", "val"])[1] == []
 
 
 @pytest.mark.parametrize("cells", [["train"], ["test", "val"], ["1", "2"], [""]])
