@@ -105,8 +105,7 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
         made = _by_heading(given, layout, options, where, line)
     else:
         made = _in_order(left, layout, options, where, may_guess=not index and not skip)
-    if found.heading is not None:
-        _check_joints(found.heading, made.take, len(made.axes), layout, where, line)
+        _check_joints(parsed, made, layout, where, line)
     if not (named and parsed and any(parsed[i].joint for i in left)):
         _check_passed_over(found.passed_over, layout, where)
     notes = list(made.notes)
@@ -114,6 +113,8 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
         notes.append("headings do not name joints and coordinates: columns are read in order")
     if index and parsed:
         notes.append("passed over: a column of frames or times, by its heading")
+    if "person" in kinds[skip:]:
+        notes.append("passed over: a column of persons, by its heading")
     if found.dialect.decimal == ",":
         notes.append(f"decimal commas, with {_MARKS[found.dialect.delimiter]} between cells")
     notes += [f"line passed over: {text!r:.60}" for text in found.passed_over]
@@ -125,22 +126,22 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
 
 
 def _check_joints(
-    heading: tuple[str, ...],
-    take: tuple[int, ...],
-    axes: int,
+    parsed: list[Column] | dict[int, Column] | None,
+    made: Columns,
     layout: Layout,
     where: str,
     line: int,
 ) -> None:
-    """Refuse to read a column as another joint than its heading names."""
+    """Refuse to read in order a column whose heading names another joint."""
     keys = _headings.layout_keys(layout)
-    for place, column in enumerate(take):
-        joint = place // axes % layout.num_joints
-        if _headings.known_joint(heading[column], keys) not in (None, joint):
+    for place, column in enumerate(made.take if parsed else ()):
+        joint = place // len(made.axes) % layout.num_joints
+        text = parsed[column].text if parsed else ""
+        if _headings.known_joint(text, keys) not in (None, joint):
             raise _refusal(
-                f"column {column + 1}, {heading[column]!r:.40}, would be read as "
-                f"{layout.joints[joint]}: order the columns as layout {layout.name} has its "
-                "joints, or name joint and coordinate in each heading (left_hand_x)",
+                f"column {column + 1}, {text!r:.40}, would be read as {layout.joints[joint]}: "
+                f"order the columns as layout {layout.name} has its joints, or name joint and "
+                "coordinate in each heading (left_hand_x)",
                 where,
                 line,
             )
@@ -222,6 +223,7 @@ def _by_heading(
         if options.columns is None:
             raise
         made = _in_order(list(given), layout, options, where)
+        _check_joints(given, made, layout, where, line)
         _check_kinds(given, options.columns, where, line)
         note = "joints in the layout's order, since --columns is given: headings passed over"
         return Columns(made.axes, made.bodies, made.take, made.index, made.guessed, notes=(note,))

@@ -162,10 +162,10 @@ def with_axes_by_number(columns: list[Column], keys: dict[str, int]) -> list[Col
 
 def known_joint(text: str, keys: dict[str, int]) -> int | None:
     """The layout's joint that a heading names, whatever number or coordinate follows; or None."""
-    words = list(parse(text).joint)
-    while words and words[-1].isdecimal():
-        words.pop()
-    return keys.get(joint_key(tuple(words)))
+    words = parse(text).joint
+    while words and joint_key(words) not in keys and words[-1].isdecimal():
+        words = words[:-1]
+    return keys.get(joint_key(words))
 
 
 def layout_keys(layout: Layout) -> dict[str, int]:

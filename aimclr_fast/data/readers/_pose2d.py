@@ -105,6 +105,8 @@ def third_is_score(points: npt.NDArray[Any], layout: Layout, where: str) -> tupl
     """
     flat = layout.name in FLAT_LAYOUTS
     points = points[np.isfinite(points).all(axis=1) & points[:, :2].any(axis=1)]
+    if not len(points):
+        return flat, []
     ask = "a score, or z? Say --pose 2d or --pose 3d"
     if not is_score(points[:, 2]):
         if flat:
@@ -118,7 +120,7 @@ def third_is_score(points: npt.NDArray[Any], layout: Layout, where: str) -> tupl
     low, high = np.percentile(xy, [5, 95])
     # No body is so much wider than it is deep.
     pixels = bool((np.abs(xy) > PIXELS).any())
-    normalized = low >= -0.25 and high <= 1.25
+    normalized = low >= -0.25 and high <= 1.25 and high - low >= 0.05
     if flat and not (pixels or normalized or np.abs(xy).max() <= 1):
         raise ReadError(
             where,

@@ -351,3 +351,17 @@ def test_a_column_beside_each_joint_names_the_columns_to_give(read):
     with pytest.raises(ReadError, match="say --columns xyz_,"):
         read(text(rows, heading=heading))
     assert_is_motion(read(text(rows, heading=heading), columns="xyz_")[0])
+
+
+@pytest.mark.parametrize("columns", [None, "xyz"])
+@pytest.mark.parametrize("axes", [["_x", "_y", "_z"], ["_1", "_2", "_3"], [""] * 3])
+def test_joints_with_numbers_in_their_names(read, tmp_path_factory, axes, columns):
+    names = ["spine", "spine_1", "spine_2", *NAMES[3:]]
+    layout = tmp_path_factory.mktemp("layout") / "mine.yaml"
+    layout.write_text(
+        f"name: mine\njoints: [{', '.join(names)}]\nedges: {[[j, 0] for j in range(1, 20)]}\n"
+        "centre: 0\nswap: names\n"
+    )
+    heading = [f"{name}{axis}" for name in names for axis in axes]
+    positions = read(text(cells(), heading=heading), layout=str(layout), columns=columns)[0]
+    assert_is_motion(positions)
