@@ -14,10 +14,46 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from aimclr_fast.data.readers._base import ReadError
+from aimclr_fast.data.readers._base import Options, ReadError
 
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
               zipfile.BadZipFile, zlib.error, SyntaxError, TypeError)  # fmt: skip
+
+
+#: More bodies than this in one recording are rather frames or recordings.
+MOST_BODIES = 6
+
+
+def check_order(shape: tuple[int, ...], options: Options, where: str) -> None:
+    """Refuse an array whose axes look like another order than ``[M, T, V, C]``.
+
+    Raises:
+        ReadError: more bodies than frames, more than MOST_BODIES, or what may be channels in front.
+    """
+    if len(shape) != 4:
+        return
+    bodies, frames, _, coordinates = shape
+    most = options.max_bodies
+    seen = f"expected [M, T, V, C] (bodies, frames, joints, coordinates), got {list(shape)}"
+    if bodies > frames and (most is None or bodies > most):
+        raise ReadError(
+            where,
+            f"{seen}, which has more bodies than frames and looks like [T, M, V, C] (frames first) "
+            "or [N, T, V, C] (several recordings): transpose it, or save a file for each recording",
+        )
+    if bodies > MOST_BODIES and most is None:
+        raise ReadError(
+            where,
+            f"{seen}, {bodies} bodies, which looks like [N, T, V, C] (several recordings) or "
+            "[T, M, V, C] (frames first): save a file for each recording, transpose it, or say "
+            "with --max-bodies how many bodies to keep",
+        )
+    if bodies == 3 and coordinates == 2 and most is None and options.pose != "2d":
+        raise ReadError(
+            where,
+            f"{seen}, which looks like channels first, [C, T, V, M]: transpose it; for three "
+            "bodies in 2D say --pose 2d",
+        )
 
 
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:

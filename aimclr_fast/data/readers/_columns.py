@@ -11,9 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from aimclr_fast.data.readers import _headings
 from aimclr_fast.data.readers._base import Options, ReadError
 from aimclr_fast.data.readers._headings import Column
@@ -39,6 +36,8 @@ class Columns:
         bodies: bodies side by side.
         take: the column of each body, joint and axis, bodies outermost.
         index: columns that count frames or time, and so must rise.
+        times: those of them that are times, which may repeat where a clock is coarse.
+        person: a column that says who it is.
         guessed: the first column is taken for such a one since there is one too many.
         unit: m, cm or mm, where the headings say so.
         notes: what the user should know.
@@ -51,6 +50,8 @@ class Columns:
     guessed: bool = False
     unit: str | None = None
     notes: tuple[str, ...] = ()
+    times: tuple[int, ...] = ()
+    person: int | None = None
 
 
 def check_spec(columns: str | None) -> None:
@@ -87,8 +88,16 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
     parsed = None
     if found.heading is not None:
         parsed = [_headings.parse(text) for text in found.heading]
-    index = [i for i in range(skip, found.columns) if parsed and parsed[i].kind == "index"]
-    left = [i for i in range(skip, found.columns) if i not in index]
+    kinds = [column.kind for column in parsed or ()]
+    index = [i for i, kind in enumerate(kinds) if i >= skip and kind in ("index", "time")]
+    left = [
+        i for i in range(skip, found.columns) if i not in index and kinds[i : i + 1] != ["person"]
+    ]
+    keys = _headings.layout_keys(layout)
+    if parsed is not None:
+        numbered = _headings.with_axes_by_number([parsed[i] for i in left], keys)
+        for i, column in zip(left, numbered, strict=True):
+            parsed[i] = column
     named = parsed is not None and {"x", "y"} <= {parsed[i].kind for i in left}
     line = found.first  # errors about headings are about the line before the numbers
     if named and parsed is not None:
@@ -96,18 +105,63 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
         made = _by_heading(given, layout, options, where, line)
     else:
         made = _in_order(left, layout, options, where, may_guess=not index and not skip)
+        _check_joints(parsed, made, layout, where, line)
+    if not (named and parsed and any(parsed[i].joint for i in left)):
+        _check_passed_over(found.passed_over, layout, where)
     notes = list(made.notes)
     if parsed and not named and not all(parsed[i].text.isdecimal() for i in left):
         notes.append("headings do not name joints and coordinates: columns are read in order")
     if index and parsed:
         notes.append("passed over: a column of frames or times, by its heading")
+    if "person" in kinds[skip:]:
+        notes.append("passed over: a column of persons, by its heading")
     if found.dialect.decimal == ",":
         notes.append(f"decimal commas, with {_MARKS[found.dialect.delimiter]} between cells")
     notes += [f"line passed over: {text!r:.60}" for text in found.passed_over]
     return Columns(
         made.axes, made.bodies, made.take, (*index, *made.index), made.guessed, made.unit,
-        tuple(notes),
+        tuple(notes), tuple(i for i in index if kinds[i] == "time"),
+        kinds.index("person") if "person" in kinds else None,
     )  # fmt: skip
+
+
+def _check_joints(
+    parsed: list[Column] | dict[int, Column] | None,
+    made: Columns,
+    layout: Layout,
+    where: str,
+    line: int,
+) -> None:
+    """Refuse to read in order a column whose heading names another joint."""
+    keys = _headings.layout_keys(layout)
+    for place, column in enumerate(made.take if parsed else ()):
+        joint = place // len(made.axes) % layout.num_joints
+        text = parsed[column].text if parsed else ""
+        if _headings.known_joint(text, keys) not in (None, joint):
+            raise _refusal(
+                f"column {column + 1}, {text!r:.40}, would be read as {layout.joints[joint]}: "
+                f"order the columns as layout {layout.name} has its joints, or name joint and "
+                "coordinate in each heading (left_hand_x)",
+                where,
+                line,
+            )
+
+
+def _check_passed_over(lines: tuple[str, ...], layout: Layout, where: str) -> None:
+    """Refuse a line that names the layout's joints in another order."""
+    keys = _headings.layout_keys(layout)
+    for text in lines:
+        cells = max((text.split(mark) for mark in ",;\t "), key=len)
+        joints = list(
+            dict.fromkeys(_headings.known_joint(cell.strip(' "'), keys) for cell in cells)
+        )
+        known = [joint for joint in joints if joint is not None]
+        if len(known) > 2 and known != sorted(known):
+            raise ReadError(
+                where,
+                f"the line {text!r:.60} names the joints in another order than layout "
+                f"{layout.name}: name joint and coordinate in each heading (left_hand_x)",
+            )
 
 
 def _in_order(
@@ -169,6 +223,7 @@ def _by_heading(
         if options.columns is None:
             raise
         made = _in_order(list(given), layout, options, where)
+        _check_joints(given, made, layout, where, line)
         _check_kinds(given, options.columns, where, line)
         note = "joints in the layout's order, since --columns is given: headings passed over"
         return Columns(made.axes, made.bodies, made.take, made.index, made.guessed, notes=(note,))
@@ -200,7 +255,8 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     if unknown:
         raise _refusal(
             f"headings that name no coordinate: {_some(unknown)}; pass them over with "
-            "--skip-columns N where they come first, or take the columns out",
+            f"--skip-columns N where they come first, {_pattern(given, layout)}or take the "
+            "columns out",
             where,
             line,
         )
@@ -238,6 +294,14 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     if unit is not None:
         notes.append(f"lengths in {unit}, by the headings")
     return Columns(axes, len(numbers), take, unit=unit, notes=tuple(notes))
+
+
+def _pattern(given: dict[int, Column], layout: Layout) -> str:
+    """The --columns that would pass over what comes with each joint, if one does."""
+    each, rest = divmod(len(given), layout.num_joints)
+    letters = [column.kind if column.kind in tuple("xyzc") else "_" for column in given.values()]
+    spec = "".join(letters[:each])
+    return "" if rest or list(spec) * layout.num_joints != letters else f"say --columns {spec}, "
 
 
 def _joints(used: dict[int, Column], layout: Layout, where: str, line: int) -> dict[int, int]:
@@ -293,25 +357,3 @@ def _refusal(reason: str, where: str, line: int) -> ReadError:
 def _some(texts: list[str] | tuple[str, ...], most: int = 4) -> str:
     shown = ", ".join(f"{text!r:.40}" for text in texts[:most])
     return shown + (f" and {len(texts) - most} more" if len(texts) > most else "")
-
-
-def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) -> None:
-    """Refuse a column of frames or times that falls: lines are not one frame after the other.
-
-    Raises:
-        ReadError: it falls or stands still, or what was taken for such a column does not rise.
-    """
-    for column in columns.index:
-        steps = np.diff(table[:, column])
-        if columns.guessed:
-            other = np.diff(table[:, -1])
-            if not len(steps) or not (steps > 0).all() or (other > 0).all() or not other.any():
-                raise ReadError(
-                    where,
-                    f"{table.shape[1]} columns, one too many, and the first does not count frames "
-                    "or time: pass it over with --skip-columns 1, or take the other out",
-                )
-        elif (steps < 0).any() or (steps > 0).sum() < len(steps) / 2:
-            raise ReadError(
-                where, "the column of frames or times falls or repeats: give one line per frame"
-            )

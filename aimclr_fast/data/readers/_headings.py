@@ -7,7 +7,7 @@ and their like are understood, with joints by the layout's names or by number fr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aimclr_fast.layouts import Layout
 
@@ -19,9 +19,23 @@ _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
 # fmt: off
 _INDEX = {
     "", "unnamed 0", "index", "idx", "frame", "frames", "frame id", "frame no", "frame nr",
-    "frame number", "frame num", "frame index", "time", "times", "timestamp", "timestamps",
-    "time stamp", "time s", "time ms", "time sec", "frame time", "t", "s", "sec", "secs", "seconds",
-    "ms", "milliseconds", "bodyparts coords",
+    "frame number", "frame num", "frame index", "frame idx", "frame count", "bodyparts coords",
+}
+_TIMES = {"time", "times", "timestamp", "timestamps", "time stamp", "frame time", "t"}
+_TIME_UNITS = {
+    "s", "sec", "secs", "seconds", "ms", "msec", "milliseconds", "us", "usec", "microseconds", "ns",
+    "nanoseconds",
+}
+_PERSONS = {
+    "id", "person", "person id", "personid", "body", "body id", "bodyid", "skeleton id", "subject",
+    "subject id", "track id", "trackid", "tracking id", "person idx", "person index", "body index",
+    "actor", "actor id", "player", "player id",
+}
+#: What programs call the levels of a heading of several lines, above the column of frames.
+_LEVELS = {
+    "joint", "joints", "bodypart", "bodyparts", "keypoint", "keypoints", "marker", "markers",
+    "landmark", "landmarks", "scorer", "individuals", "coord", "coords", "coordinate",
+    "coordinates", "axis", "axes", "name", "names", "level",
 }
 _POSITION = {"pos", "position", "location", "loc", "coord", "coords", "coordinate", "coordinates"}
 _OTHER = {
@@ -53,7 +67,8 @@ class Column:
 
     Attributes:
         text: as it is written.
-        kind: x, y, z, c (confidence), "index" (or time), "other" (rotations, velocities) or "".
+        kind: x, y, z, c (confidence), "index" (of frames), "time", "person" (who it is), "other"
+            (rotations, velocities) or "".
         joint: the words for the joint; a single number is its place.
         body: the number of the body, or None.
         unit: m, cm or mm, where it is said.
@@ -75,7 +90,17 @@ def parse(text: str) -> Column:
         unit = _LENGTHS.get((found["unit"] or found["bare"]).lower())
         bare = text[: found.start()] + " " + text[found.end() :]
     words = [word.lower() for word in _WORDS.findall(bare)]
-    if " ".join(words) in _INDEX:
+    said = " ".join(words)
+    if said in _INDEX:
+        return Column(text, "index")
+    if said in _TIMES | _TIME_UNITS or (
+        words[-1] in _TIME_UNITS and " ".join(words[:-1]) in _TIMES
+    ):
+        return Column(text, "time")
+    if said in _PERSONS:
+        return Column(text, "person")
+    rest = [word for word in words if word not in _LEVELS]
+    if len(words) - len(rest) > 1 and " ".join(rest) in _INDEX | _TIMES:
         return Column(text, "index")
     body, words = _take_body(words)
     kind, words = _take_kind(words)
@@ -119,6 +144,28 @@ def joint_key(words: tuple[str, ...]) -> str:
             side = _SIDES[named.pop(place)]
             return side + "".join(named)
     return "".join(named)
+
+
+def with_axes_by_number(columns: list[Column], keys: dict[str, int]) -> list[Column]:
+    """The columns with x, y, z for 1, 2, 3, as MATLAB numbers them, if all are a joint's so."""
+    numbers = {column.joint[-1] for column in columns if len(column.joint) > 1}
+    if numbers not in ({"1", "2", "3"}, {"0", "1", "2"}) or any(
+        column.kind or joint_key(column.joint[:-1]) not in keys for column in columns
+    ):
+        return columns
+    start = int(min(numbers))
+    return [
+        replace(column, kind="xyz"[int(column.joint[-1]) - start], joint=column.joint[:-1])
+        for column in columns
+    ]
+
+
+def known_joint(text: str, keys: dict[str, int]) -> int | None:
+    """The layout's joint that a heading names, whatever number or coordinate follows; or None."""
+    words = parse(text).joint
+    while words and joint_key(words) not in keys and words[-1].isdecimal():
+        words = words[:-1]
+    return keys.get(joint_key(words))
 
 
 def layout_keys(layout: Layout) -> dict[str, int]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import Options, ReadError
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, MAX_SCORE, NOTE, is_score
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, MAX_SCORE, NOTE, PIXELS, is_score
 from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
 
 #: A layout's bones must be below this share of the mean over all pairs of joints, ...
@@ -25,8 +25,6 @@ _LEAST = 0.6
 #: ... and, where two layouts differ, below these shares of the other's bones. (Steadiness alone is
 #: the weaker sign: the way from head to hips hardly changes, that from neck to shoulders does.)
 _SHORTER, _STEADIER = 0.75, 0.5
-#: x or y beyond this beside a third coordinate within 0 to 1 are pixels.
-_PIXELS = 10.0
 #: Sequences and frames of each that are looked at.
 SEQUENCES, _FRAMES = 32, 64
 _ASK = "name their layout with --layout: {} or YAML".format(
@@ -142,7 +140,7 @@ def _flat(
     if pose != "auto" or not score or trusted:
         return pose == "2d", []
     # No body is so much wider than it is deep: x and y are pixels.
-    pixels = any((np.abs(part[..., :2]) > _PIXELS).any() for part in poses)
+    pixels = any((np.abs(part[..., :2]) > PIXELS).any() for part in poses)
     if not pixels and not all(layout.name in FLAT_LAYOUTS for layout in layouts):
         raise ReadError(
             where,

@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import ReadError
+from aimclr_fast.layouts import Layout
 
 DIAGONAL = 1.8
 #: Layouts of pose estimators on images: three coordinates of theirs are x, y and a score.
 FLAT_LAYOUTS = ("coco", "openpose", "openpose-25")
+#: x or y beyond this beside a third coordinate within 0 to 1 are pixels.
+PIXELS = 10.0
 #: Scores lie in 0 to 1, but estimators overshoot a little.
 MAX_SCORE = 1.2
 NOTE = (
@@ -87,6 +90,51 @@ def is_score(values: npt.NDArray[Any]) -> bool:
     """Whether a third coordinate can be a score: nowhere below 0 or far beyond 1, not all zero."""
     values = values[np.isfinite(values)]
     return bool(values.size and values.min() >= 0 and 0 < values.max() <= MAX_SCORE)
+
+
+def third_is_score(points: npt.NDArray[Any], layout: Layout, where: str) -> tuple[bool, list[str]]:
+    """Whether the third of three coordinates is a score, and what to tell the user.
+
+    Args:
+        points: ``[N, 3]`` of some sequences; zeros or NaN for joints that were not seen.
+        layout: those of pose estimators on images usually have scores, others z.
+        where: what errors name.
+
+    Raises:
+        ReadError: there is no telling.
+    """
+    flat = layout.name in FLAT_LAYOUTS
+    points = points[np.isfinite(points).all(axis=1) & points[:, :2].any(axis=1)]
+    if not len(points):
+        return flat, []
+    ask = "a score, or z? Say --pose 2d or --pose 3d"
+    if not is_score(points[:, 2]):
+        if flat:
+            raise ReadError(
+                where,
+                f"layout {layout.name} with three coordinates, the third not within 0 to "
+                f"{MAX_SCORE} as scores are: {ask}",
+            )
+        return False, []
+    xy = points[:, :2]
+    low, high = np.percentile(xy, [5, 95])
+    # No body is so much wider than it is deep.
+    pixels = bool((np.abs(xy) > PIXELS).any())
+    normalized = low >= -0.25 and high <= 1.25 and high - low >= 0.05
+    if flat and not (pixels or normalized or np.abs(xy).max() <= 1):
+        raise ReadError(
+            where,
+            f"the third coordinate lies in 0 to {MAX_SCORE}, but x and y are neither pixels nor "
+            f"within 0 to 1 or -1 to 1: {ask}",
+        )
+    if not flat and normalized:
+        raise ReadError(
+            where,
+            f"x and y lie in 0 to 1, as in an image, and so does the third coordinate: {ask}",
+        )
+    if flat or pixels:
+        return True, ["the third coordinate lies in 0 to 1: taken as a score (--pose 3d: as z)"]
+    return False, []
 
 
 def _fill(xy: npt.NDArray[np.float64], seen: npt.NDArray[Any], present: npt.NDArray[Any]) -> None:

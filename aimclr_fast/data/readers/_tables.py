@@ -27,6 +27,8 @@ _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "nil", "#n/a"})
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9]{3})+,[0-9]"
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
+_CLOCK = re.compile(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(?![0-9])([.,][0-9]{1,9})?")
+_ANY_DELIMITER = re.compile(r"[,;\t ]")
 _COMMENT = re.compile(r"\s*[#%]|\s*\"?sep=.\"?\s*$")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -122,12 +124,15 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     if (part or len(data) > HEAD) and len(raw) > 1:
         raw.pop()  # may be cut
     lines: list[tuple[int, str]] = []
+    blank: dict[int, str] = {}
     comment = ""
     for number, line in enumerate(raw, start=1):
         text = line.decode("utf-8", "replace").rstrip("\r")
         if _COMMENT.match(text):
             comment = text.lstrip("#% \t") if not lines else comment
-        elif text.strip():
+        elif all(cell.strip(' "').lower() in _MISSING for cell in _ANY_DELIMITER.split(text)):
+            blank[number] = text  # a frame without anybody, or nothing
+        else:
             lines.append((number, text))
         if len(lines) == _SAMPLE_LINES:
             break
@@ -140,6 +145,12 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     dialect, columns, start = fit.dialect, fit.columns, fit.start
     rows = [row for _, text in lines[start:] if len(row := dialect.split(text)) == columns]
     heading, passed_over = _heading(dialect, lines[:start] or [(0, comment)], columns, where)
+    if start + 1 < len(lines) and _repeats_counts(rows[0]):
+        # Joints by number above x, y, z, as pandas writes two levels of columns.
+        names = dialect.split(lines[start + 1][1])
+        if len(names) == columns and _numeric(dialect, lines[start + 1][1]) == 0:
+            heading = [" ".join(filter(None, both)) for both in zip(rows[0], names, strict=True)]
+            start, rows = start + 2, rows[2:]
     if heading is None and _counts_up(rows[0]):
         heading, start, rows = rows[0], start + 1, rows[1:]
     # A delimiter at the end of each line makes an empty column.
@@ -151,6 +162,8 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         # One name less: that of the index, as R writes tables.
         heading = heading[:columns] if len(heading) >= columns else ["", *heading]
     first = lines[start][0] - 1 if start < len(lines) else len(raw)
+    while first in blank and _cells(dialect, blank[first]) >= columns:
+        first -= 1
     named = tuple(heading) if heading is not None and len(heading) == columns else None
     return Outline(dialect, columns, named, first, tuple(passed_over))
 
@@ -234,7 +247,7 @@ def _refuse_broken_row(dialect: Dialect, line: str, columns: int, where: str, nu
     except csv.Error:
         return
     given = [cell for cell in cells if dialect.number(cell) is not None and cell]
-    if 2 * len(given) > len(cells) and not _counts_up(["", *given]):
+    if 2 * len(given) > len(cells) and not (_counts_up(["", *given]) or _repeats_counts(cells)):
         bad = next((cell for cell in cells if dialect.number(cell) is None), "")
         raise ReadError(where, f"expected a finite number, got {bad!r:.40}", number)
 
@@ -248,8 +261,31 @@ def _counts_up(row: list[str]) -> bool:
     )
 
 
+def _repeats_counts(row: list[str]) -> bool:
+    """Whether a line is 0,0,0,1,1,1 and so on, or from 1, perhaps after the name of a level."""
+    cells = row if row[0].isdecimal() else row[1:]
+    counts = Counter(cells)
+    order = list(counts)
+    if len(order) < 3 or cells[0] != cells[1] or len(set(counts.values())) != 1:
+        return False
+    return order in (
+        [str(n) for n in range(len(order))],
+        [str(n + 1) for n in range(len(order))],
+    )
+
+
+def _cells(dialect: Dialect, line: str) -> int:
+    try:
+        return len(dialect.split(line))
+    except csv.Error:
+        return 0
+
+
 def _no_numbers(lines: list[tuple[int, str]], where: str) -> ReadError:
     number, text = lines[min(1, len(lines) - 1)]
+    if clock := _CLOCK.search(text):
+        reason = f"a time as {clock[0]} is not read: write seconds, or take the column out"
+        return ReadError(where, reason, number)
     if any(_THOUSANDS.search(line) for _, line in lines):
         return ReadError(where, _thousands(text), number)
     reason = f"has no frames: no line is a row of numbers; this one is {text.strip()!r:.60}"
@@ -327,6 +363,6 @@ def _read_slowly(
         rows.append(values)
         lines.append(number)
     table = np.array(rows, dtype=np.float64).reshape(len(rows), columns)
-    full = np.flatnonzero(~np.isnan(table).all(axis=1))
-    end = full[-1] + 1 if len(full) else 0  # spreadsheets leave empty rows at the end
-    return table[:end], np.array(lines[:end], dtype=np.int64)
+    if np.isnan(table).all():
+        table, lines = table[:0], []
+    return table, np.array(lines, dtype=np.int64)

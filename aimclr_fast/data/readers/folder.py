@@ -10,6 +10,7 @@ pretraining. A folder of OpenPose's JSON files is handed over to :mod:`.openpose
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections import Counter
@@ -23,7 +24,13 @@ import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers import _tables, openpose
-from aimclr_fast.data.readers._arrays import UNREADABLE, members, parse_npy, read_header
+from aimclr_fast.data.readers._arrays import (
+    UNREADABLE,
+    check_order,
+    members,
+    parse_npy,
+    read_header,
+)
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -38,9 +45,9 @@ from aimclr_fast.data.readers._columns import (
     Columns,
     assign,
     axes_of,
-    check_index,
     check_spec,
 )
+from aimclr_fast.data.readers._counting import check_index
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
@@ -51,7 +58,7 @@ from aimclr_fast.data.readers._labels import (
     sequence_name,
     split_of,
 )
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, NOTE, lift
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, NOTE, lift, third_is_score
 from aimclr_fast.layouts import Layout, get_layout
 
 SUMMARY = (
@@ -61,6 +68,8 @@ OPTIONS = ("max_bodies", "labels", "columns", "csv_bodies", "skip_columns")
 NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
 _TABLES = (".csv", ".tsv")
 _SUFFIXES = (".npy", ".npz", *_TABLES)
+#: Sequences whose numbers tell whether the third coordinate is a score.
+_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -169,11 +178,12 @@ def _plan(
     options: Options,
 ) -> Plan:
     peeked = [peek for u in units if (peek := _peek(u.entry, layout, options)) is not None]
-    flat = _is_flat({peek.axes for peek in peeked}, layout, options)
+    flat, flat_notes = _is_flat({peek.axes for peek in peeked}, units, layout, options)
     bodies = options.max_bodies or max((peek.bodies for peek in peeked), default=1)
     said = Counter(note for peek in peeked for note in peek.notes)
     notes = [*listing.notes, *(f"tables: {note} ({n:,} files)" for note, n in said.most_common(10))]
     notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
+    notes += flat_notes
     notes += labels.notes if labels else [NO_LABELS]
     protocols, split_notes = split_of(labels)
     notes += split_notes
@@ -202,14 +212,26 @@ def _layout(given: str) -> Layout:
         raise ReadError(f"--layout {given}", str(error)) from error
 
 
-def _is_flat(axes: set[str], layout: Layout, options: Options) -> bool:
-    """Whether the sequences are 2D poses. Where x, y and z are named, they are not."""
+def _is_flat(
+    axes: set[str], units: Sequence[Unit], layout: Layout, options: Options
+) -> tuple[bool, list[str]]:
+    """Whether the sequences are 2D poses, and what to say. Where x, y and z are named, not."""
     if options.pose != "auto":
-        return options.pose == "2d"
+        return options.pose == "2d", []
     known = axes - {UNKNOWN}
-    if any("z" in one for one in known):
-        return False
-    return bool(known) or layout.name in FLAT_LAYOUTS
+    if known:
+        return not any("z" in one for one in known), []
+    if options.up == "z":  # images have no such axis
+        return False, []
+    poses = []
+    for unit in units[:: max(1, len(units) // _LOOKED_AT)]:
+        with contextlib.suppress(ReadError):  # said when it is read
+            loaded = _load(unit.entry, layout, options)
+            if loaded.axes == UNKNOWN:
+                poses.append(loaded.array.reshape(-1, 3))
+    if not poses:
+        return layout.name in FLAT_LAYOUTS, []
+    return third_is_score(np.concatenate(poses), layout, units[0].entry.shown)
 
 
 def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
@@ -226,6 +248,7 @@ def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
             columns = assign(found, layout, options, entry.shown)
             return Peek(columns.bodies, columns.axes, columns.notes)
         shape = read_header(io.BytesIO(head), entry.shown)[0]
+        check_order(shape, options, entry.shown)
     except ReadError:
         return None
     if len(shape) not in (3, 4) or not (axes := _array_axes(shape[-1], options)):
@@ -308,6 +331,7 @@ def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
         )
     if not array.size:
         raise ReadError(where, f"is empty, shape {list(array.shape)}")
+    check_order(array.shape, options, where)
     if options.columns is not None:
         array = array[..., [options.columns.index(axis) for axis in axes]]
     array = array.astype(np.float64)

@@ -199,3 +199,50 @@ def test_the_layout_must_be_named_and_known(own, tmp_path):
         read_all("folder", own)
     with pytest.raises(ReadError, match="unknown layout"):
         read_all("folder", own, layout="octopus")
+
+
+def refused(folder, array, layout="ui-prmd", **options):
+    """The reason why an array is not read, whether the plan or the reading says it."""
+    np.save(folder / "a.npy", array)
+    try:
+        found = read_all("folder", folder, layout=layout, **options)[1]
+    except ReadError as error:
+        return str(error)
+    return found[0].reason if isinstance(found[0], Problem) else ""
+
+
+def test_axes_in_another_order_are_refused(tmp_path):
+    one, two = motion(0, frames=12), motion(1, frames=12)
+    many = np.stack([one, two] * 4)
+    assert not refused(tmp_path, np.stack([one, two]))
+    assert "[T, M, V, C]" in refused(tmp_path, np.stack([one, two], axis=1), max_bodies=2)
+    assert "[T, M, V, C]" in refused(tmp_path, one[:, None])
+    assert "[N, T, V, C]" in refused(tmp_path, many)
+    assert not refused(tmp_path, many, max_bodies=2)
+    assert not refused(tmp_path, many[:2, :1], max_bodies=2)
+    channels = np.stack([one, two], axis=-1).transpose(2, 0, 1, 3)
+    assert "channels first" in refused(tmp_path, channels)
+    assert not refused(tmp_path, channels, pose="2d")
+
+
+def test_a_third_coordinate_that_may_be_either_is_asked_about(tmp_path):
+    world = motion(0, 17, 9)
+    pixels = np.concatenate([world[..., :2] * 200 + 500, np.full((9, 17, 1), 0.9)], axis=2)
+    image = pixels * [1e-3, 1e-3, 1]
+    near = np.concatenate([world[..., :2] * 2, 0.3 + 0.1 * world[..., :1]], axis=2)
+    for layout, asked, told in (
+        # coco has scores, unless the numbers deny it
+        (
+            "coco",
+            (world, near, world - [0, 0, 2.5]),
+            (pixels, image, image * [2, 2, 1] - [1, 1, 0]),
+        ),
+        # others have z, unless x and y are an image's
+        ("h36m", (image,), (world, near, pixels)),
+    ):
+        for array in asked:
+            assert "--pose 2d or --pose 3d" in refused(tmp_path, array, layout), layout
+            assert not refused(tmp_path, array, layout, pose="3d")
+        for array in told:
+            assert not refused(tmp_path, array, layout)
+    assert not refused(tmp_path, image, "h36m", up="z")

@@ -67,7 +67,7 @@ def test_folder_hands_over(tmp_path, capsys):
     assert "OpenPose: 1 clips, layout openpose" in shown
     assert "1 sequences" in shown
     np.save(tmp_path / "in" / "own.npy", motion(0, 18, 5))
-    plan, found = read_all("folder", tmp_path / "in", layout="openpose")
+    plan, found = read_all("folder", tmp_path / "in", layout="openpose", pose="3d")
     assert [r.name for r in found] == ["own"]
     assert "passed over: 9 OpenPose frames" in " ".join(plan.notes)
 

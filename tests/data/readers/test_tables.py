@@ -51,7 +51,6 @@ DIALECTS = {
     "delimiters at the ends": PLAIN.replace("\n", ",\n"),
     "semicolons at the ends": PLAIN.replace(",", ";").replace(".", ",").replace("\n", ";\n"),
     "empty lines": "\n\n" + PLAIN.replace("\n", "\n\n") + "\n   \n",
-    "empty rows at the end": PLAIN + "," * 59 + "\n" + "," * 59 + "\n",
     "comments": "# taken by hand\n" + PLAIN.replace("\n", "\n# more\n", 1),
     "sep=": "sep=;\n" + PLAIN.replace(",", ";"),
     "exponents": text([[f"{n:.8e}" for n in row] for row in ROWS]),
@@ -208,3 +207,22 @@ def test_the_compiled_reader_gets_plain_and_decimal_comma_tables(read, monkeypat
 def test_a_line_that_is_cut_by_the_beginning_does_not_count():
     data = decode(PLAIN.encode()[:-40], "x", part=True)
     assert outline(data, "x", part=True).columns == 60
+
+
+EMPTY = "," * 59 + "\n"
+
+
+@pytest.mark.parametrize("heading", ["", ",".join(COLUMNS) + "\n"])
+@pytest.mark.parametrize("empty", [EMPTY, ",".join(["NaN"] * 60) + "\n"])
+@pytest.mark.parametrize("count", [2, 15])
+def test_empty_rows_at_either_end_are_frames(read, heading, empty, count):
+    positions, _, _ = read(heading + empty * count + PLAIN + EMPTY * 2)
+    assert not positions[:, :count].any()
+    assert not positions[:, -2:].any()
+    assert_is_motion(positions[:, count:-2])
+
+
+def test_a_clock_is_named(read):
+    rows = [[f"12:00:01.{33 * i:03}", *row] for i, row in enumerate(cells())]
+    with pytest.raises(ReadError, match=r"time as 12:00:01\.[0-9]+ is not read: write seconds"):
+        read(text(rows, heading=["time", *COLUMNS]))
