@@ -6,8 +6,9 @@ A first run takes at most ten minutes and begins with what matters most: a launc
 training step, the ops at published sizes; then come the tests marked `cuda`, then memcheck. A
 second run (SECOND=1) is racecheck, other sizes and precisions, and torch.compile of the reference.
 
-Needs torch, NumPy, PyYAML, Triton, nvcc, CMake, Ninja, pybind11, pytest, pytest-benchmark and
-pytest-xdist; no network, and no installation of this package. A native library that is already
+Needs torch, NumPy, PyYAML, rich, scikit-learn, SciPy, Matplotlib, Triton, nvcc, CMake, Ninja,
+pybind11, pytest, pytest-benchmark and pytest-xdist; no network, and no installation of this
+package. Tests of what else is missing are skipped. A native library that is already
 built for the GPU is used as it is.
 
 OUT     folder of the results: gpu.csv (gpu_second.csv), status.txt, log.txt, profile.txt, traces

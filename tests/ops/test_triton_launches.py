@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from triton_aot import ARCHS, assert_no_spills, compile_recorded, recorded_launches
+from triton_aot import ARCHS, REGISTERS, assert_no_spills, compile_recorded, recorded_launches
 
 LAUNCHES = recorded_launches()
 
@@ -30,6 +30,7 @@ def test_one_of_each_kind_compiles(arch):
     assert_no_spills(launches)
     for launch in launches:
         assert launch.shared_bytes <= 99 << 10, str(launch)
+        assert launch.program_registers <= REGISTERS, str(launch)
 
 
 def test_the_list_has_every_kernel():
