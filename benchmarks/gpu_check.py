@@ -120,7 +120,7 @@ def first_run(csv: Path) -> list[Part]:
         task("build", 70, "build"),
         tests("launches", 35, few, "-v", "tests/test_launches.py"),
         tests("smoke", 40, few, "-v", "-m", "cuda and smoke", "tests"),
-        bench("step", 75, ["train_step"], "bf16 and N128 and S1", csv),
+        bench("step", 80, ["train_step"], "bf16 and N128 and S1", csv),
         task("profile-default", 25, "profile", "default", out),
         task("profile-triton", 25, "profile", "triton", out),
         bench("ops-bf16", 45, ops, f"bf16 and {here}", csv),
@@ -139,11 +139,11 @@ def second_run(csv: Path) -> list[Part]:
         task("environment", 25, "environment"),
         task("build", 70, "build"),
         sanitizer("racecheck", 90),
-        bench("steps", 120, ["train_step"], "not (bf16 and N128 and S1)", csv),
-        bench("ops", 110, ops, f"not compiled and not ({PUBLISHED})", csv),
-        bench("encoders", 50, ["stgcn_block"], "not bf16 and not compiled", csv),
-        bench("whole", 70, ["all_ops", "embedding"], "cuda", csv),
-        bench("compiled", 90, compiled, "compiled", csv),
+        bench("steps", 105, ["train_step"], "not (bf16 and N128 and S1)", csv),
+        bench("ops", 95, ops, f"not compiled and not ({PUBLISHED})", csv),
+        bench("encoders", 45, ["stgcn_block"], "not bf16 and not compiled", csv),
+        bench("whole", 60, ["all_ops", "embedding"], "cuda", csv),
+        bench("compiled", 80, compiled, "compiled", csv),
     ]
 
 
