@@ -185,7 +185,7 @@ def _write_views(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
     views = _empty_views(*arguments)
     check_memory(*arguments)
-    if call.data.is_cpu and not call.data.is_pinned():
+    if call.data.is_cpu and call.batch.is_cuda and not call.data.is_pinned():
         check_same_device(data=call.data, index=call.batch)
     _check_values(call)
     if views[0].numel() == 0:
