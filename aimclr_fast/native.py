@@ -76,7 +76,8 @@ def why_cuda_unusable() -> str | None:
     if reason is not None:
         return reason
     if not cuda_compiled():
-        return f"the library was built without CUDA kernels: {load().cuda_left_out}"
+        why = getattr(load(), "cuda_left_out", "it was built from older sources")
+        return f"the library was built without CUDA kernels: {why}"
     import torch  # here, so that importing this module costs nothing
 
     if not torch.cuda.is_available():

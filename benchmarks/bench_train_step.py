@@ -3,7 +3,8 @@
 The baseline is fed by a DataLoader with a worker per core and reads its loss in each step, as
 training scripts do; this package runs its own training loop, which reads losses now and then.
 Published recipe: 16 channels, 256 features, K=32768, top-1. With bf16 both run their encoders
-under autocast. `triton` is this package with the encoder's blocks in Triton. With S=3 joint, motion
+under autocast. `triton` is this package with the encoder's blocks in Triton, `reference` with the
+blocks that a GPU ran by default before. With S=3 joint, motion
 and bone stream are trained in one step; the baseline trains them one after the other. The limit is
 that of the encoder's products. `step.py` shows it by the sequence.
 """
@@ -29,7 +30,7 @@ from measure import Step, Unavailable
 
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.ops import stgcn_block
-from aimclr_fast.ops._dispatch import explain
+from aimclr_fast.ops._dispatch import REFERENCE, explain
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place
@@ -132,6 +133,7 @@ BENCH = Bench(
         "package": package,
         "triton": partial(package, encoder_backend="triton"),
         BASELINE: baseline,
+        REFERENCE: partial(package, encoder_backend=REFERENCE),
     },
     package=("package", "triton"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -133,7 +134,7 @@ def leave_if_lost(device: str) -> None:
         try:
             torch.cuda.synchronize()
         except RuntimeError:
-            pytest.exit(f"{traceback.format_exc()}the GPU is lost to this process", GPU_LOST)
+            pytest.exit(f"{traceback.format_exc()}this process can no longer use the GPU", GPU_LOST)
 
 
 def timed(
@@ -151,7 +152,13 @@ def timed(
     run = warmed_up(step, case.device)
     partner = baseline_of(bench, case, provider, inputs)
     beside = synchronised(partner, case.device) if partner else None
-    seconds = stopwatch(run) + (stopwatch(beside) if beside else 0.0)
+    seconds = stopwatch(run)
+    if beside:
+        try:
+            seconds += stopwatch(beside)
+        except Exception as error:
+            without_baseline(case, error)
+            partner = beside = None
     memory = extra_bytes(step, case.device)
 
     beside_seconds: list[float] = []
@@ -204,7 +211,7 @@ def warmed_up(step: Step, device: str) -> Callable[[], None]:
 
 
 def baseline_of(bench: Bench, case: Case, provider: str, inputs: Any) -> Step | None:
-    """The baseline on the same inputs, warmed up; None for itself and where there is none."""
+    """The baseline on the same inputs, warmed up; None for itself and where it cannot run."""
     if provider == BASELINE or BASELINE not in bench.providers:
         return None
     try:
@@ -212,4 +219,13 @@ def baseline_of(bench: Bench, case: Case, provider: str, inputs: Any) -> Step | 
         warmed_up(step, case.device)
     except (Unavailable, torch.OutOfMemoryError):
         return None
+    except Exception as error:
+        without_baseline(case, error)
+        return None
     return step
+
+
+def without_baseline(case: Case, error: Exception) -> None:
+    """Warn that a provider is timed alone, unless the GPU is lost."""
+    leave_if_lost(case.device)
+    warnings.warn(f"{case}: the baseline failed: {error!r}", stacklevel=2)

@@ -83,9 +83,11 @@ def build() -> bool:
 
 def up_to_date() -> bool:
     """There is a library of these sources that runs on this GPU."""
-    if native.why_cuda_unusable() is not None:
+    if not native.available():
         return False
-    return bool(native.load().source_digest == native.source_digest(ROOT / "csrc"))
+    if native.load().source_digest != native.source_digest(ROOT / "csrc"):
+        return False
+    return native.why_cuda_unusable() is None
 
 
 def architecture() -> str:

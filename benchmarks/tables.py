@@ -56,7 +56,10 @@ def table(name: str, folder: Path = results.FOLDER) -> str:
 
 def times_table(rows: Rows) -> list[str]:
     """Cases down, providers across; then what the fastest of this package's gains."""
-    providers = ordered(row["provider"] for row in rows)
+    names = [row["provider"] for row in rows]
+    if any(row["baseline_ms"] for row in rows):  # it may have no row yet: a run was cut short
+        names.append(BASELINE)
+    providers = ordered(names)
     precisions = ordered(row["precision"] for row in rows)
     keys = ordered((row["precision"], row["case"]) for row in rows)
     keys.sort(key=lambda key: (precisions.index(key[0]), batch_size(key[1])))
@@ -156,7 +159,11 @@ def ordered(values) -> list:
 def show(name: str) -> None:
     path = Path(name) if name.endswith(".csv") else results.FOLDER / f"{name}.csv"
     for op in ordered(row["op"] for row in results.read(path)):
-        print(f"\n{op}\n\n{table(f'{path.stem}/{op}', path.parent)}", end="")
+        try:
+            text = table(f"{path.stem}/{op}", path.parent)
+        except (KeyError, ValueError) as error:  # the other tables are printed all the same
+            text = f"{path}: {error!r}\n"
+        print(f"\n{op}\n\n{text}", end="")
 
 
 def main() -> int:

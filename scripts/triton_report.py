@@ -6,7 +6,7 @@
 Compiles every kernel that the published shapes launch (tests/triton_published.py) with the Triton
 that is installed, and counts how many programs run at once. With --tests, what the `cuda` tests
 launch, too. Exits with 1 if a kernel spills registers or takes more
-shared memory than a block can have.
+registers or shared memory than a block can have.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from triton_aot import (  # noqa: E402
+    REGISTERS,
     Launch,
     compile_launches,
     compile_recorded,
@@ -48,8 +49,7 @@ class Processor(NamedTuple):
 
     def at_once(self, launch: Launch) -> int:
         """Programs of a launch that the GPU holds at a time; 65,536 registers a multiprocessor."""
-        of_warp = -(-launch.registers * 32 // 256) * 256
-        by_registers = (1 << 16) // of_warp // launch.warps
+        by_registers = REGISTERS // launch.program_registers
         by_shared = self.shared // (launch.shared_bytes + 1024)
         return self.count * min(by_registers, by_shared, self.warps // launch.warps, self.blocks)
 
@@ -81,6 +81,8 @@ def fault(launch: Launch) -> str | None:
         return f"spills: {launch}"
     if launch.shared_bytes > PROCESSORS[launch.arch].block_shared:
         return f"too much shared memory: {launch}"
+    if PROCESSORS[launch.arch].at_once(launch) == 0:
+        return f"too many registers or warps: {launch}"
     return None
 
 

@@ -98,7 +98,10 @@ def test_every_op_is_launched():
 
 def cases() -> list[object]:
     """Each op by each backend that a device could have; what is fastest there comes first."""
-    kinds = {"cpu": ("cpp", "reference"), "cuda": ("cuda", "triton", "reference")}
+    kinds = {
+        "cpu": ("cpp", "torch", "reference"),
+        "cuda": ("cuda", "torch", "triton", "reference"),
+    }
     found = []
     for op in LAUNCHES:
         registered = importlib.import_module(f"{PACKAGE}.ops.{op}").BACKENDS

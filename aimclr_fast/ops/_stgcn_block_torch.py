@@ -1,8 +1,8 @@
-"""stgcn_block in PyTorch's own operations, as a GPU takes them fastest.
+"""stgcn_block in PyTorch's own operations, in the order that moves the fewest bytes.
 
 The same as the reference, with maps that stay channels_last ([B, T, V, C] in memory) and are read
-and written as seldom as whole operations allow. With E the bytes of a map of the output's channels
-and E_x those of the input's, P = 3 parts:
+and written as seldom as whole operations allow. Bytes are counted; times on a GPU are not measured.
+With E the bytes of a map of the output's channels and E_x those of the input's, P = 3 parts:
 
 - graph convolution: E_x + 7 E with the convolution first, 7 E_x + 3 E with the adjacency first: the
   cheaper one is taken. Either order is a batched product over frames that leaves channels last.

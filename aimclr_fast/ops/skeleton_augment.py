@@ -131,7 +131,7 @@ def _check(call: Call) -> None:
     check_dtype("data", data, *FLOATS, torch.int16)
     check_shape("index", index, "N")
     check_dtype("index", index, torch.int64, torch.int32)
-    if not (data.is_cpu and index.is_cuda and data.is_pinned()):
+    if not (data.is_cpu and index.is_cuda):  # a fake tensor does not know whether it is pinned
         check_same_device(data=data, index=index)
     streams = list(call.streams)
     if not streams or len(set(streams)) < len(streams) or not set(streams) <= {0, 1, 2}:
@@ -185,6 +185,8 @@ def _write_views(*arguments: Any) -> list[Tensor]:
     call = Call(*arguments)
     views = _empty_views(*arguments)
     check_memory(*arguments)
+    if call.data.is_cpu and call.batch.is_cuda and not call.data.is_pinned():
+        check_same_device(data=call.data, index=call.batch)
     _check_values(call)
     if views[0].numel() == 0:
         return views

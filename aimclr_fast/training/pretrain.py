@@ -63,7 +63,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
             console = plain_console(quiet=True)
         try:
             return _pretrain(config, config_text, console, ranks)
-        except (CheckpointError, DivergedError) as error:  # met by all, said by one
+        except (CheckpointError, DivergedError) as error:  # every rank raises it, rank 0 reports it
             if not ranks.first:
                 raise OtherRankError(str(error)) from error
             raise

@@ -174,6 +174,32 @@ def test_wheels_are_for_the_run_alone(tmp_path):
     assert not gpu_check.can_import(["json", "no_such"], sys.executable, dict(os.environ))
 
 
+def test_helpers_that_hang_are_given_up(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
+    python.chmod(0o755)
+    (tmp_path / "some.whl").touch()
+    monkeypatch.setattr(gpu_check, "HELPED", 0.1)
+    said = gpu_check.install(tmp_path, tmp_path / "into", str(python))
+    assert said.startswith("FAILED: not done in")
+    assert not gpu_check.can_import(["json"], str(python), dict(os.environ))
+
+
+def test_a_process_that_cannot_be_killed_does_not_stop_the_run(tmp_path, monkeypatch, capsys):
+    class Stuck:
+        pid = 2**30
+
+        def wait(self, timeout: float) -> int:
+            raise subprocess.TimeoutExpired("stuck", timeout)
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: Stuck())
+    monkeypatch.setattr(os, "killpg", lambda *_: None)
+    check = gpu_check.Check(tmp_path, sys.executable, gpu_check.WHOLE, {})
+    check.run(gpu_check.Part("part", 1.0, ("part",)))
+    assert "out of time" in (tmp_path / "status.txt").read_text()
+    assert "did not end when killed" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("plan", [gpu_check.first_run, gpu_check.second_run])
 def test_limits_fit_the_whole(plan, tmp_path):
     parts = plan(tmp_path / "gpu.csv")
@@ -223,9 +249,12 @@ def test_the_published_case_comes_first_and_compilation_last(op):
     assert list(dict.fromkeys(precisions))[:2] == ["bf16", "fp32"]
 
 
+STEPS = ("package", "triton", "baseline", "reference")
+
+
 def test_the_step_is_timed_with_each_encoder():
-    first = [f"cuda-bf16-N128-S1-{who}" for who in ("package", "triton", "baseline")]
-    assert gpu_cases("train_step")[:3] == first
+    first = [f"cuda-bf16-N128-S1-{who}" for who in STEPS]
+    assert gpu_cases("train_step")[: len(first)] == first
 
 
 def collected(part: gpu_check.Part) -> list[str]:
@@ -251,7 +280,7 @@ def test_parts_choose_the_cases_they_are_named_for(tmp_path):
         "N128-K32768-topk1": ("baseline", "reference", "cpp", "triton", "attention", "floor"),
     }
     expected = {
-        "step": [f"cuda-bf16-N128-S1-{who}" for who in ("package", "triton", "baseline")],
+        "step": [f"cuda-bf16-N128-S1-{who}" for who in STEPS],
         "ops-bf16": [
             *(f"cuda-bf16-{case}-{who}" for case, providers in ours.items() for who in providers),
             *(f"cuda-bf16-N128-{who}" for who in ("baseline", "cuda", "cpp", "floor", "pinned")),

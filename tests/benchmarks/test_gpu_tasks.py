@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from types import ModuleType
 
 import bench_train_step
 import gpu_tasks
@@ -11,6 +12,8 @@ import measure
 import pytest
 import torch
 from harness import cases
+
+from aimclr_fast import native
 
 CASE = cases([{"N": 2, "S": 1}], "cpu", "fp32")[0]
 
@@ -45,3 +48,12 @@ def test_a_machine_without_a_gpu_is_told(capsys):
     assert "torch sees no CUDA device" in capsys.readouterr().out
     assert not gpu_tasks.up_to_date()
     assert gpu_tasks.architecture() == "90"
+
+
+def test_a_library_of_older_sources_is_built_again(monkeypatch):
+    """One without `cuda_left_out`, too, which is newer than the library."""
+    old = ModuleType("old")
+    old.source_digest, old.cuda_compiled = "other", False
+    monkeypatch.setattr(native, "_attempt", lambda: old)
+    assert not gpu_tasks.up_to_date()
+    assert "built from older sources" in native.why_cuda_unusable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -107,6 +108,55 @@ def test_capped_providers():
     assert once(Inputs(2)) is step
     with pytest.raises(Unavailable, match="N=2 alone"):
         once(Inputs(3))
+
+
+def test_a_baseline_that_fails_costs_nobody_a_figure(tmp_path):
+    """When it is warmed up, and when it is timed."""
+    (tmp_path / "conftest.py").write_text((ROOT / "benchmarks" / "conftest.py").read_text())
+    (tmp_path / "test_some.py").write_text(FAILING_BASELINE)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--budget", "0.01"]
+    command += ["--results", "run", "--results-dir", str(tmp_path), str(tmp_path)]
+    path = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT)])
+    env = child_environment() | {"PYTHONPATH": path}
+    done = subprocess.run(
+        command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("the baseline failed: RuntimeError('worker died')") == 2
+    found = [row for row in results.read(tmp_path / "run.csv") if row["op"] == "some"]
+    assert len(found) == 2
+    for row in found:
+        assert row["ms"]
+        assert not row["baseline_ms"]
+
+
+FAILING_BASELINE = """
+import limits
+import pytest
+from harness import Bench, Case
+from limits import Limits, Work
+from measure import Step
+
+limits.measure = lambda device: Limits(1.0, {})
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_some(compare, calls):
+    left = [calls]
+
+    def baseline():
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("worker died")
+
+    providers = {
+        "ours": lambda inputs: Step(lambda: None),
+        "baseline": lambda inputs: Step(baseline, warmup=1),
+    }
+    case = Case(f"calls{calls}", {})
+    bench = Bench("some", [case], lambda _: None, lambda _: Work(1.0), providers, ("ours",))
+    compare(bench, case, "ours")
+"""
 
 
 @pytest.mark.slow

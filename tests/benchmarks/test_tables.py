@@ -59,6 +59,17 @@ def test_show_prints_every_table(folder, capsys):
     assert "**28**" in printed
 
 
+def test_of_a_run_cut_short_before_the_baseline_all_tables_are_printed(tmp_path, capsys):
+    """A row of the package holds the baseline's time, which it was timed in turns with."""
+    bad = Row(**{**CASE, "op": "bad"}, provider="cpp", package=1, ms=1.0, baseline_ms="?")
+    results.write(tmp_path / "cut.csv", [GPU_ROWS[2], bad, *ROWS])
+    tables.show(str(tmp_path / "cut.csv"))
+    printed = capsys.readouterr().out
+    assert "| N128, S1 | 60 | **25** | 2.4× |" in printed
+    assert "cut.csv: ValueError" in printed
+    assert "**28**" in printed
+
+
 def test_table_of_times(folder):
     lines = tables.table("some/eadm_pool", folder).splitlines()
     assert lines[0].startswith("| case | baseline | cpp | triton | floor | speed-up |")

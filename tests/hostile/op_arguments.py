@@ -63,14 +63,25 @@ def leaves(value: Any) -> Any:
     return tuple(map(leaves, value)) if type(value) is tuple else value
 
 
+def doubled(value: Any) -> Any:
+    """The same arguments, floating-point tensors in float64."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().double().requires_grad_()
+    return tuple(map(doubled, value)) if type(value) is tuple else value
+
+
 @st.composite
 def sound(draw: st.DrawFn, op: str) -> list[Any]:
     """What the public function gives the op, forward or backward."""
     public.HOSTILE[0] = False
-    public.PLAIN[0] = draw(st.booleans())
+    # Compared in float64 alone, without values that make others large.
+    exact = op == "stgcn_block_backward" and draw(st.sampled_from([True, True, True, False]))
+    public.PLAIN[0] = exact or draw(st.booleans())
     torch.manual_seed(draw(st.integers(0, 2**32)))
     name = function_of(op)
     given = {key: leaves(value) for key, value in draw(public.FUNCTIONS[name]()).items()}
+    if exact:
+        given = {key: doubled(value) for key, value in given.items()}
     if name == "skeleton_augment":
         given["data"] = given["data"].detach()
     backend = draw(st.sampled_from(backends_of(op)))
@@ -186,7 +197,8 @@ def calls_of(draw: st.DrawFn, op: str) -> Call:
     given = draw(sound(op))
     schema = HERE[op].default._schema.arguments
     assert len(given) == len(schema)
-    places = draw(st.lists(st.integers(0, len(given) - 1), max_size=2, unique=True))
+    most = draw(st.sampled_from([0, 2]))
+    places = draw(st.lists(st.integers(0, len(given) - 1), max_size=most, unique=True))
     for place in places:
         kind = str(schema[place].real_type)
         given[place] = draw(spoilt(kind, given[place]))

@@ -339,6 +339,18 @@ def test_data_in_pinned_host_memory(stored):
         skeleton_augment(data, index.cuda(), layout="ntu-rgb+d", config=MIXED, seed=0, step=0)
 
 
+def test_the_fake_takes_data_in_host_memory_for_a_gpu(monkeypatch):
+    """Whether it is pinned only the implementation can ask."""
+    monkeypatch.setattr("aimclr_fast.ops._native._cuda_on", lambda _: None)
+    with torch._subclasses.FakeTensorMode():
+        data = torch.empty(4, 3, 10, 22, 1)
+        index = torch.zeros(2, dtype=torch.int64, device="cuda")
+        views = skeleton_augment(
+            data, index, layout="ui-prmd", config=MIXED, seed=0, step=0, backend="cuda"
+        )
+    assert views.extreme.device.type == "cuda"
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("shape", [(300, 25, 4), (1001, 25, 2)], ids=str)
 def test_sequences_that_do_not_fit_shared_memory(shape):

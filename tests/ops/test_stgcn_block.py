@@ -109,6 +109,19 @@ def converted(arguments: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
     return {name: one(value) for name, value in arguments.items()}
 
 
+def moved(arguments: dict[str, Any], device: str) -> dict[str, Any]:
+    """The same arguments on a device, each still a leaf."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(one, value))
+        if isinstance(value, Tensor):
+            return value.detach().to(device).requires_grad_(value.requires_grad)
+        return value
+
+    return {name: one(value) for name, value in arguments.items()}
+
+
 def run(arguments: dict[str, Any], grad: Tensor, backend: str) -> dict[str, Tensor]:
     """Everything that comes out: y, statistics, and the gradient of each leaf."""
     y, statistics = stgcn_block(**arguments, backend=backend)

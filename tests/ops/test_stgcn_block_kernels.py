@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import triton_published as published
-from ops.test_stgcn_block import Case, assert_equal, converted, make, run
+from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run
 from tolerances import assert_near
 from triton_aot import Launch, assert_no_spills, compile_launches
 
@@ -36,19 +36,6 @@ def device(request):
     if request.param == "cpu" and torch.cuda.is_available():
         pytest.skip("Triton's interpreter is for machines without a GPU")
     return request.param
-
-
-def moved(arguments, device):
-    """The same arguments on a device, each still a leaf."""
-
-    def one(value):
-        if isinstance(value, tuple):
-            return tuple(map(one, value))
-        if isinstance(value, torch.Tensor):
-            return value.detach().to(device).requires_grad_(value.requires_grad)
-        return value
-
-    return {name: one(value) for name, value in arguments.items()}
 
 
 def both(case: Case, dtype: torch.dtype, device: str, backend: str = "triton"):

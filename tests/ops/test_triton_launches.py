@@ -6,10 +6,20 @@ tests launch, write the list anew as tests/triton_recording.py says.
 
 from __future__ import annotations
 
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
-from triton_aot import ARCHS, assert_no_spills, compile_recorded, recorded_launches
+from triton_aot import (
+    ARCHS,
+    REGISTERS,
+    Launch,
+    assert_no_spills,
+    compile_recorded,
+    recorded_launches,
+)
 
 LAUNCHES = recorded_launches()
 
@@ -30,6 +40,18 @@ def test_one_of_each_kind_compiles(arch):
     assert_no_spills(launches)
     for launch in launches:
         assert launch.shared_bytes <= 99 << 10, str(launch)
+        assert launch.program_registers <= REGISTERS, str(launch)
+
+
+def test_a_launch_that_no_gpu_can_hold_is_a_fault():
+    path = Path(__file__).parents[2] / "scripts" / "triton_report.py"
+    spec = importlib.util.spec_from_file_location("triton_report", path)
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    launch = Launch("k", 90, warps=16, programs=1, registers=255, local_bytes=0, shared_bytes=0,
+                    ptx="")  # fmt: skip
+    assert "too many registers" in report.fault(launch)
+    assert report.fault(replace(launch, registers=128)) is None
 
 
 def test_the_list_has_every_kernel():

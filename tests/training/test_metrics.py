@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytest.importorskip("tensorboard", reason="machines that measure have torch alone")
+pytest.importorskip("tensorboard", reason="not on every GPU machine")
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
