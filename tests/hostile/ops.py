@@ -8,6 +8,7 @@ functions.py.
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from op_references import EXPECTED
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorException
 
+from aimclr_fast.functional import AugmentConfig
 from aimclr_fast.ops._dispatch import BackendError
 
 #: What torch says before the op is asked.
@@ -42,6 +44,8 @@ def outcome(op: str, given: list[Any]) -> list[Tensor] | Exception:
 def clear(op: str, error: Exception) -> bool:
     text = str(error)
     names = [argument.name for argument in HERE[op].default._schema.arguments]
+    if "amplitudes" in names:  # each by its own name
+        names += [field.name for field in fields(AugmentConfig)]
     if isinstance(error, BackendError | MemoryError):
         return True
     if type(error) in (ValueError, TypeError):
