@@ -24,7 +24,7 @@ HEAD = 1 << 18
 _SAMPLE_LINES = 12
 #: Words for a number that is not there.
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "nil", "#n/a"})
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9]{3})+,[0-9]"
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
 _CLOCK = re.compile(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(?![0-9])([.,][0-9]{1,9})?")
@@ -52,7 +52,11 @@ class Dialect:
         """The cells of a line, without quotes and blanks around them."""
         if self.delimiter == " ":
             return [cell.strip('"') for cell in line.split()]
-        cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])
+        line = line.replace("\r", " ")  # as the compiled reader takes one within a line
+        try:
+            cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])
+        except csv.Error:  # more characters than a cell can have
+            return [line]
         return [cell.strip() for cell in cells]
 
     def number(self, cell: str) -> float | None:
@@ -162,7 +166,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         # One name less: that of the index, as R writes tables.
         heading = heading[:columns] if len(heading) >= columns else ["", *heading]
     first = lines[start][0] - 1 if start < len(lines) else len(raw)
-    while first in blank and _cells(dialect, blank[first]) >= columns:
+    while first in blank and len(dialect.split(blank[first])) >= columns:
         first -= 1
     named = tuple(heading) if heading is not None and len(heading) == columns else None
     return Outline(dialect, columns, named, first, tuple(passed_over))
@@ -199,11 +203,7 @@ def _best_fit(lines: list[tuple[int, str]]) -> _Fit | None:
 
 def _numeric(dialect: Dialect, line: str) -> int:
     """The count of cells of a line of numbers, some of which may be missing; else 0."""
-    try:
-        cells = dialect.split(line)
-    except csv.Error:
-        return 0
-    some = False
+    cells, some = dialect.split(line), False
     for cell in cells:
         value = dialect.number(cell)
         if value is None:
@@ -220,10 +220,7 @@ def _heading(
     for number, line in lines:
         _refuse_broken_row(dialect, line, columns, where, number)
         for delimiter in dict.fromkeys((dialect.delimiter, *",;\t ")):
-            try:
-                cells = Dialect(delimiter, ".").split(line)
-            except csv.Error:
-                continue
+            cells = Dialect(delimiter, ".").split(line)
             if len(cells) in (columns, columns - 1):
                 named.append(cells)
                 break
@@ -242,10 +239,7 @@ def _heading(
 
 def _refuse_broken_row(dialect: Dialect, line: str, columns: int, where: str, number: int) -> None:
     """A line of numbers with something else in it is no heading."""
-    try:
-        cells = dialect.split(line)
-    except csv.Error:
-        return
+    cells = dialect.split(line)
     given = [cell for cell in cells if dialect.number(cell) is not None and cell]
     if 2 * len(given) > len(cells) and not (_counts_up(["", *given]) or _repeats_counts(cells)):
         bad = next((cell for cell in cells if dialect.number(cell) is None), "")
@@ -272,13 +266,6 @@ def _repeats_counts(row: list[str]) -> bool:
         [str(n) for n in range(len(order))],
         [str(n + 1) for n in range(len(order))],
     )
-
-
-def _cells(dialect: Dialect, line: str) -> int:
-    try:
-        return len(dialect.split(line))
-    except csv.Error:
-        return 0
 
 
 def _no_numbers(lines: list[tuple[int, str]], where: str) -> ReadError:
@@ -344,10 +331,7 @@ def _read_slowly(
     for number, line in enumerate(text.split("\n"), start=found.first + 1):
         if not line.strip(" \r") or _COMMENT.match(line):  # tabs are empty cells
             continue
-        try:
-            cells = dialect.split(line.rstrip("\r"))
-        except csv.Error as error:
-            raise ReadError(where, f"not a row of a csv file: {error}", number) from error
+        cells = dialect.split(line.rstrip("\r"))
         while len(cells) > columns and not cells[-1]:
             cells.pop()
         if found.heading is not None and tuple(cells) == found.heading:

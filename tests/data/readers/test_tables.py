@@ -122,11 +122,16 @@ def test_thousands_separators_are_refused(read, content):
         (b"\xff\xfe\0\xd8" * 5, "not UTF-16 text"),
         (b"\x89PNG\r\n\x1a\n\0\0\0", "not text"),
         ('"1,2\n3,4\n', "no line is a row|columns"),
+        ('"' + "7" * 140_000 + '",1\n', "no line is a row of numbers"),
     ],
 )
 def test_what_is_no_table(read, content, reason):
     with pytest.raises(ReadError, match=reason):
         read(content)
+
+
+def test_a_carriage_return_within_a_line_is_a_blank(read):
+    assert_is_motion(read(PLAIN.replace(",", ",\r", 1))[0], MOTION)
 
 
 @pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "null"])
