@@ -277,12 +277,15 @@ def _labels(file: Path, count: int) -> tuple[list[str], list[int]]:
         raise ReadError(
             str(file), f"{len(names)} names and {len(labels)} labels for {count} positions"
         )
+    numbers = []
     for row, (name, label) in enumerate(zip(names, labels, strict=True)):
         if not isinstance(name, str) or not name:
             raise ReadError(str(file), f"row {row}: name {name!r:.60} is not text")
-        if as_label(label) is None:
+        number = as_label(label)
+        if number is None:
             raise ReadError(str(file), f"row {row}: label {label!r:.60} is not 0 or more")
-    return [str(name).removesuffix(".skeleton") for name in names], [int(n) for n in labels]
+        numbers.append(number)
+    return [str(name).removesuffix(".skeleton") for name in names], numbers
 
 
 def read(rows: Rows, *, flat: bool, min_confidence: float) -> Readings:

@@ -81,3 +81,12 @@ def test_arrays_in_another_order_of_axes(tmp_path, body):
     with pytest.raises(ReadError, match="--pose 2d"):
         read_all("official", flat)
     assert read_all("official", flat, pose="2d", layout="openpose-25")[0].bodies == 3
+
+
+def test_labels_in_arrays_of_one(tmp_path, body):
+    x = [padded(body, 20, 20)] * 2
+    labels = [np.array([0]), np.array([1])]
+    arrays = {"train": x, "val": x}
+    source = write_arrays(tmp_path, arrays, labels=dict.fromkeys(arrays, labels))
+    _, found = read_all("official", source)
+    assert [recording.columns["label"] for recording in found] == [0, 1, 0, 1]
