@@ -1,12 +1,12 @@
-#include "cpu/apply_augment.h"
+#include "cpu/apply_augment/apply_augment.h"
 
 #include <pybind11/stl.h>
 
 #include <array>
 
 #include "bindings/binding.h"
-#include "cpu/skeleton_augment_emulated.h"
-#include "cuda/apply_augment.h"
+#include "cpu/skeleton_augment/skeleton_augment_emulated.h"
+#include "cuda/apply_augment/apply_augment.h"
 
 namespace aimclr::bindings {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu/eadm_pool.h"
+#include "cpu/eadm_pool/eadm_pool.h"
 
 #include "bindings/binding.h"
 

@@ -1,7 +1,7 @@
-#include "cpu/philox.h"
+#include "cpu/philox/philox.h"
 
 #include "bindings/binding.h"
-#include "cuda/philox.h"
+#include "cuda/philox/philox.h"
 
 AIMCLR_BINDINGS(philox, module) {
     using namespace aimclr;

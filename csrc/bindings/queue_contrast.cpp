@@ -1,4 +1,4 @@
-#include "cpu/queue_contrast.h"
+#include "cpu/queue_contrast/queue_contrast.h"
 
 #include "bindings/binding.h"
 

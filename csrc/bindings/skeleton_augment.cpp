@@ -1,4 +1,4 @@
-#include "cpu/skeleton_augment.h"
+#include "cpu/skeleton_augment/skeleton_augment.h"
 
 #include <pybind11/stl.h>
 
@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "bindings/binding.h"
-#include "cpu/skeleton_augment_emulated.h"
-#include "cuda/skeleton_augment.h"
+#include "cpu/skeleton_augment/skeleton_augment_emulated.h"
+#include "cuda/skeleton_augment/skeleton_augment.h"
 
 namespace aimclr::bindings {
 namespace {

@@ -1,4 +1,4 @@
-#include "cpu/skeleton_text.h"
+#include "cpu/skeleton_text/skeleton_text.h"
 
 #include "bindings/binding.h"
 

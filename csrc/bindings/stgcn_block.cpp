@@ -1,4 +1,4 @@
-#include "cpu/stgcn_block.h"
+#include "cpu/stgcn_block/stgcn_block.h"
 
 #include "bindings/binding.h"
 

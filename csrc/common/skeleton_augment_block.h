@@ -1,7 +1,7 @@
 // What one CUDA block does to augment one sequence, cut into phases: between two phases all threads
 // of the block meet. A phase is a function of the thread's number, so that host code can run a
 // block thread by thread, phase by phase, where there is no GPU
-// (cpu/skeleton_augment_emulated.cpp).
+// (cpu/skeleton_augment/skeleton_augment_emulated.cpp).
 //
 // The block keeps two buffers of a whole sequence. `raw` holds the sequence as stored, converted to
 // the computing type; `work` what needs more than one step: noise, blur. They lie in shared memory,

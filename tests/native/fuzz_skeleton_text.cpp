@@ -1,8 +1,8 @@
-// Coverage-guided fuzzing of csrc/cpu/skeleton_text.cpp, without a library: inputs are mutated, and
-// those that reach a new edge of the parser join the corpus.
+// Coverage-guided fuzzing of csrc/cpu/skeleton_text/skeleton_text.cpp, without a library: inputs are
+// mutated, and those that reach a new edge of the parser join the corpus.
 //
 //   g++ -std=c++17 -O2 -g -I csrc -fsanitize=address,undefined -fno-sanitize-recover=all
-//       -fsanitize-coverage=trace-pc -c csrc/cpu/skeleton_text.cpp -o parser.o
+//       -fsanitize-coverage=trace-pc -c csrc/cpu/skeleton_text/skeleton_text.cpp -o parser.o
 //   g++ -std=c++17 -O2 -g -I csrc -fsanitize=address,undefined -fno-sanitize-recover=all
 //       tests/native/fuzz_skeleton_text.cpp parser.o -o fuzz
 //   ./fuzz 1000000 SEED file.skeleton ...
@@ -23,7 +23,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/skeleton_text.h"
+#include "cpu/skeleton_text/skeleton_text.h"
 
 namespace {
 

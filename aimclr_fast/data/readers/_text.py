@@ -12,7 +12,7 @@ import numpy.typing as npt
 from aimclr_fast import native
 from aimclr_fast.data.readers._base import MAX_FRAMES, Positions, ReadError
 
-BYTES_PER_JOINT = 24  # kBytesPerJoint of csrc/cpu/skeleton_text.h
+BYTES_PER_JOINT = 24  # kBytesPerJoint of csrc/cpu/skeleton_text/skeleton_text.h
 _INFO_COLUMNS, _JOINT_COLUMNS = 10, 12
 _NUMBERS = re.compile(rb"[-+.0-9eE \t]*")
 

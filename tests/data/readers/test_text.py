@@ -183,7 +183,7 @@ def test_fuzz_with_sanitizers(tmp_path):
     flags = ["-std=c++17", "-O1", "-g", "-I", "csrc", "-fsanitize=address,undefined",
              "-fno-sanitize-recover=all"]  # fmt: skip
     parser, driver = (
-        ROOT / "csrc/cpu/skeleton_text.cpp",
+        ROOT / "csrc/cpu/skeleton_text/skeleton_text.cpp",
         ROOT / "tests/native/fuzz_skeleton_text.cpp",
     )
     steps = [

@@ -1,0 +1,51 @@
+#include "cpu/stgcn_block/stgcn_block.h"
+
+#include "cpu/stgcn_block/stgcn_block_plan.h"
+
+namespace aimclr::cpu {
+namespace stgcn {
+
+Status check_sizes(const StgcnShape& shape, int threads) {
+    if (shape.batch < 1 || shape.in < 1 || shape.out < 1 || shape.frames < 1 || shape.joints < 1 ||
+        shape.parts < 1 || threads < 1 || threads > kMostThreads) {
+        return invalid_argument("stgcn_block: every size and threads must be positive");
+    }
+    if (shape.taps < 1 || shape.taps % 2 == 0 || shape.stride < 1 || shape.stride > 2) {
+        return invalid_argument("stgcn_block: taps must be odd and the stride 1 or 2");
+    }
+    const std::int64_t most = std::int64_t{1} << 40;
+    if (shape.in > most || shape.out > most || shape.frames > most || shape.taps > most ||
+        !countable(shape.batch, shape.in + shape.out, shape.frames + shape.taps, shape.joints) ||
+        !countable(shape.out, shape.out, shape.frames + shape.taps) ||
+        !countable(shape.parts, shape.in, shape.out + shape.joints) ||
+        !countable(shape.parts, shape.joints, shape.joints)) {
+        return invalid_argument("stgcn_block: the sizes are too large");
+    }
+    return {};
+}
+
+Status check_shape(const StgcnShape& shape, const void* workspace, int threads) {
+    AIMCLR_RETURN_IF_ERROR(check_sizes(shape, threads));
+    if (workspace == nullptr || reinterpret_cast<std::uintptr_t>(workspace) % 64 != 0) {
+        return invalid_argument("stgcn_block: the workspace must be aligned to 64 bytes");
+    }
+    return {};
+}
+
+}  // namespace stgcn
+
+Status stgcn_block_workspace(bool backward, const StgcnShape& shape, bool residual, int threads,
+                             std::int64_t element_bytes, std::int64_t& bytes) {
+    AIMCLR_RETURN_IF_ERROR(stgcn::check_sizes(shape, threads));
+    const stgcn::Plan plan(shape, residual);
+    if (element_bytes == sizeof(double)) {
+        bytes = backward ? stgcn::backward_bytes<double>(plan, threads)
+                         : stgcn::forward_bytes<double>(plan, threads);
+    } else {
+        bytes = backward ? stgcn::backward_bytes<float>(plan, threads)
+                         : stgcn::forward_bytes<float>(plan, threads);
+    }
+    return {};
+}
+
+}  // namespace aimclr::cpu

@@ -1,0 +1,384 @@
+// stgcn_block's gradients: three passes over the batch, then weight gradients added up and written.
+#pragma once
+
+#include <vector>
+
+#include "cpu/stgcn_block/stgcn_block.h"
+#include "cpu/stgcn_block/stgcn_block_backward_plan.h"
+#include "cpu/stgcn_block/stgcn_gemm.h"
+
+namespace aimclr::cpu {
+namespace stgcn {
+
+template <typename T>
+struct Backward {
+    const Plan plan;
+    const Sums place;
+    Kernels<T> kernels{};
+    const T *grad_y{}, *x{}, *norms{}, *y{}, *statistics{}, *spatial{}, *temporal{}, *shortcut{};
+    const std::uint8_t* keep{};
+    bool identity{}, training{};
+    T keep_scale{};
+    double eps{};
+    T *d_x{}, *d_norms{};
+
+    Graph<T> graph;
+    T *packed_spatial, *packed_temporal, *packed_residual;
+    SpectralWeights<T> spectral_weights;
+    T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
+    double* norm_sums;                // [batch][norms][2][out]
+    T* inner;                         // [batch][T][V][out]: gradient of the spatial norm's output
+    T* shares;                        // [shares][place.total]
+    double* edge_shares;              // [shares][edges]
+
+    Backward(const Plan& plan_, Arena& arena)
+        : plan(plan_), place(plan_), graph(plan_, arena), spectral_weights(plan_, arena) {
+        const Index out = plan.out;
+        packed_spatial = arena.take<T>(out * plan.wide_inputs);
+        packed_temporal = arena.take<T>(plan.taps * out * out);
+        packed_residual = arena.take<T>(plan.residual ? out * plan.wide_in : 0);
+        for (T** of : {&scale, &shift, &k0, &k1, &k2}) {
+            *of = arena.take<T>(plan.norms * out);
+        }
+        norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * out);
+        inner = arena.take<T>(plan.batch * plan.map());
+        shares = arena.take<T>(plan.shares * place.total);
+        edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
+    }
+
+    void prepare(const T* adjacency, const T* spatial_weight, const T* temporal_weight,
+                 const T* residual_weight, int threads) {
+        const Index out = plan.out, in = plan.in, taps = plan.taps;
+        graph.fill(plan, adjacency);
+        const auto weights = spatial_weights(plan, spatial_weight);
+        pack(out, plan.inputs, kernels.lanes, packed_spatial,
+             [&](Index row, Index c) { return weights(c, row); });
+        std::vector<Index> order;
+        for (Index remainder = 0; remainder < plan.stride; ++remainder) {
+            for (Index i = 0; i < plan.class_taps(remainder); ++i) {
+                order.push_back(plan.class_tap(remainder, i));
+            }
+        }
+        pack(taps * out, out, kernels.lanes, packed_temporal, [&](Index row, Index c) {
+            return temporal_weight[(row % out * out + c) * taps +
+                                   order[static_cast<std::size_t>(row / out)]];
+        });
+        spectral_weights.prepare(plan, kernels, packed_temporal, threads);
+        if (plan.residual) {
+            pack(out, in, kernels.lanes, packed_residual,
+                 [=](Index row, Index c) { return residual_weight[row * in + c]; });
+        }
+        for (Index norm = 0; norm < plan.norms; ++norm) {
+            norm_coefficients(norms + norm * 2 * out, statistics + norm * 2 * out, out, eps,
+                              scale + norm * out, shift + norm * out);
+        }
+    }
+
+    const T* mean(Index norm) const {
+        return statistics + norm * 2 * plan.out;
+    }
+    double* sums_of(Index sample, Index norm) const {
+        return norm_sums + (sample * plan.norms + norm) * 2 * plan.out;
+    }
+    Incoming<T> outer(Index at, bool dropped) const {
+        return {grad_y + at, y + at, dropped && keep ? keep + at : nullptr, keep_scale};
+    }
+
+    // The sums that the last norms' gradients need.
+    void sum_outer(Index sample) const {
+        const Index row = plan.joints * plan.out;
+        std::fill_n(sums_of(sample, 0), plan.norms * 2 * plan.out, 0.0);
+        for (Index norm = 1; norm < plan.norms; ++norm) {
+            const T* const map = norm == 1 ? temporal : shortcut;
+            for (Index t = 0; t < plan.shorter; ++t) {
+                const Index at = sample * plan.short_map() + t * row;
+                kernels.norm_sums({outer(at, norm == 1), map + at, mean(norm), plan.joints,
+                                   plan.out, sums_of(sample, norm)});
+            }
+        }
+    }
+
+    // From the samples' sums to the gradients of a norm's weight and bias, and the coefficients of
+    // its input's.
+    void reduce(Index norm) const {
+        const Index out = plan.out;
+        const double rows = static_cast<double>(plan.batch * plan.joints *
+                                                (norm == 0 ? plan.frames : plan.shorter));
+        for (Index c = 0; c < out; ++c) {
+            double sum = 0.0, product = 0.0;
+            for (Index b = 0; b < plan.batch; ++b) {
+                sum += sums_of(b, norm)[c];
+                product += sums_of(b, norm)[out + c];
+            }
+            const Index at = norm * 2 * out + c;
+            const double inverse = 1.0 / std::sqrt(static_cast<double>(statistics[at + out]) + eps);
+            const double factor = static_cast<double>(norms[at]) * inverse;
+            d_norms[at] = static_cast<T>(product * inverse);
+            d_norms[at + out] = static_cast<T>(sum);
+            k0[norm * out + c] = static_cast<T>(factor);
+            k1[norm * out + c] = static_cast<T>(training ? factor * sum / rows : 0.0);
+            k2[norm * out + c] =
+                static_cast<T>(training ? factor * inverse * inverse * product / rows : 0.0);
+        }
+    }
+
+    void norm_backward(Index norm, const Incoming<T>& incoming, const T* map, T* rows,
+                       Index rows_pitch, T* columns) const {
+        const Index at = norm * plan.out;
+        kernels.norm_backward({incoming, map, mean(norm), k0 + at, k1 + at, k2 + at, plan.joints,
+                               plan.out, rows, rows_pitch, columns, plan.pitch});
+    }
+
+    // Frames that one tap reaches lie in a row: the even ones, then the odd ones.
+    Index slot(Index t) const {
+        return t % plan.stride * plan.shorter + t / plan.stride;
+    }
+
+    // What comes to a sample's temporal convolution from behind, and what it was given.
+    void load_time(Index sample, const BackwardScratch<T>& scratch) const {
+        const Index out = plan.out, joints = plan.joints, row = joints * out;
+        const Index frame = joints * plan.rows_pitch;
+        for (Index t = 0; t < plan.shorter; ++t) {
+            const Index at = sample * plan.short_map() + t * row;
+            norm_backward(1, outer(at, true), temporal + at, scratch.rows + t * frame,
+                          plan.rows_pitch, scratch.columns + t * out * plan.pitch);
+        }
+        for (Index t = 0; t < plan.frames; ++t) {
+            kernels.activation({spatial + sample * plan.map() + t * row, scale, shift, joints, out,
+                                nullptr, 0, scratch.activated + slot(t) * frame, plan.rows_pitch});
+        }
+    }
+
+    void time_backward(Index sample, T* sums, const BackwardScratch<T>& scratch) const {
+        const Index out = plan.out, joints = plan.joints;
+        const Index frame = joints * plan.rows_pitch;
+        load_time(sample, scratch);
+        for (Index tap = 0; tap < plan.taps; ++tap) {
+            const Index offset = tap - plan.taps / 2;
+            Index begin = 0, end = plan.shorter;
+            while (begin < end && begin * plan.stride + offset < 0) {
+                ++begin;
+            }
+            while (end > begin && (end - 1) * plan.stride + offset >= plan.frames) {
+                --end;
+            }
+            if (begin < end) {
+                kernels.outer({scratch.activated + slot(begin * plan.stride + offset) * frame,
+                               plan.rows_pitch, out, scratch.rows + begin * frame, plan.rows_pitch,
+                               out, (end - begin) * joints, sums + place.temporal + tap * out * out,
+                               out});
+            }
+        }
+        for (Index t = 0; t < plan.frames; ++t) {
+            const Plan::Reach reach = plan.reach_back(t);
+            kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch, joints,
+                             reach.taps * out, packed_temporal, plan.taps * out, reach.tap * out,
+                             out, nullptr, 0, inner + sample * plan.map() + t * joints * out, out});
+        }
+        spatial_relu_backward(sample);
+    }
+
+    void spatial_relu_backward(Index sample) const {
+        for (Index t = 0; t < plan.frames; ++t) {
+            const Index at = sample * plan.map() + t * plan.joints * plan.out;
+            kernels.relu_backward({inner + at, spatial + at, scale, shift, mean(0), plan.joints,
+                                   plan.out, sums_of(sample, 0)});
+        }
+    }
+
+    // The same for samples [first, last), a few at a time, over frequencies.
+    void spectral_backward(Index first, Index last, T* sums,
+                           const BackwardScratch<T>& scratch) const {
+        const Spectral<T> spectral = plan.spectral<T>();
+        const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
+        const T* const table = spectral_weights.table;
+        const auto to_planes = [&](const T* rows, Index at, Index count, T* planes,
+                                   bool conjugate) {
+            kernels.spectral_input({spectral.frame_waves(table), rows, frame, planes + at * frame,
+                                    count * frame, frame, conjugate});
+        };
+        std::fill_n(scratch.taps, spectral.packed_size(), T{0});
+        for (; first < last; first += kSpectralSamples) {
+            const Index count = std::min(kSpectralSamples, last - first);
+            for (Index i = 0; i < count; ++i) {
+                load_time(first + i, scratch);
+                spectral.transform(kernels, table, scratch.columns, i, count, scratch.inputs);
+                to_planes(scratch.rows, i, count, scratch.grads, true);
+                to_planes(scratch.activated, i, count, scratch.activations, false);
+            }
+            spectral.multiply(kernels, scratch.inputs, count, spectral_weights.packed,
+                              scratch.products);
+            for (Index i = 0; i < count; ++i) {
+                spectral.restore(kernels, table, scratch.products, i, nullptr,
+                                 inner + (first + i) * plan.map());
+                spatial_relu_backward(first + i);
+            }
+            for (Index plane = 0; plane < spectral.planes(); ++plane) {
+                kernels.outer({scratch.activations + plane * count * frame, plan.rows_pitch, out,
+                               scratch.grads + plane * count * frame, plan.rows_pitch, out,
+                               count * plan.joints, scratch.taps + plane * out * out, out});
+            }
+        }
+        kernels.spectral_output({spectral.tap_waves(table), scratch.taps, out * out, nullptr, out,
+                                 out, sums + place.temporal, out * out});
+    }
+
+    // What reaches a frame of x beside the spatial convolution.
+    void residual_backward(Index sample, Index t, T* to, T* sums,
+                           const BackwardScratch<T>& scratch) const {
+        const Index out = plan.out, joints = plan.joints, size = joints * plan.in;
+        if (identity) {
+            kernels.mask({outer(sample * plan.map() + t * joints * out, false), size, to});
+            return;
+        }
+        std::fill_n(to, size, T{0});
+        if (!plan.residual || t % plan.stride != 0) {
+            return;
+        }
+        const Index at = sample * plan.short_map() + t / plan.stride * joints * out;
+        norm_backward(2, outer(at, false), shortcut + at, scratch.beside_rows, out,
+                      scratch.beside_columns);
+        const Index width = round_up(plan.in, kernels.lanes);
+        kernels.product({scratch.beside_columns, plan.pitch, joints, out, packed_residual, out, 0,
+                         width, nullptr, 0, scratch.beside, width});
+        for (Index joint = 0; joint < joints; ++joint) {
+            std::copy_n(scratch.beside + joint * width, plan.in, to + joint * plan.in);
+        }
+        kernels.outer({x + (sample * plan.frames + t) * size, plan.in, plan.in, scratch.beside_rows,
+                       out, out, joints, sums + place.residual, out});
+    }
+
+    void joints_backward(Index sample, T* sums, double* edges,
+                         const BackwardScratch<T>& scratch) const {
+        const Index out = plan.out, joints = plan.joints, chunk = chunk_frames(plan);
+        const Index width = round_up(plan.inputs, kernels.lanes);
+        std::fill_n(scratch.edge_sums, graph.count * kernels.lanes, T{0});
+        for (Index first = 0; first < plan.frames; first += chunk) {
+            const Index last = std::min(first + chunk, plan.frames);
+            for (Index t = first; t < last; ++t) {
+                const Index at = (sample * plan.frames + t) * joints;
+                const T* const input = x + at * plan.in;
+                T* const rows = scratch.rows + (t - first) * joints * plan.rows_pitch;
+                norm_backward(0, {inner + at * out, nullptr, nullptr, T{1}}, spatial + at * out,
+                              rows, plan.rows_pitch, scratch.columns);
+                for (Index joint = 0; joint < joints; ++joint) {
+                    kernels.add(
+                        {rows + joint * plan.rows_pitch, sums + place.joints + joint * out, out});
+                }
+                kernels.gather(
+                    graph.edges(plan),
+                    {input, plan.in, nullptr, 0,
+                     scratch.gathered + (t - first) * joints * plan.inputs, plan.inputs});
+                kernels.product({scratch.columns, plan.pitch, joints, out, packed_spatial, out, 0,
+                                 width, nullptr, 0, scratch.product, width});
+                T* const dx = d_x + at * plan.in;
+                residual_backward(sample, t, dx, sums, scratch);
+                kernels.scatter(graph.edges(plan),
+                                {input, scratch.product, width, plan.in, dx, scratch.edge_sums});
+            }
+            kernels.outer({scratch.gathered, plan.inputs, plan.inputs, scratch.rows,
+                           plan.rows_pitch, out, (last - first) * joints, sums + place.spatial,
+                           out});
+        }
+        for (Index edge = 0; edge < graph.count; ++edge) {
+            for (Index lane = 0; lane < kernels.lanes; ++lane) {
+                edges[edge] += static_cast<double>(scratch.edge_sums[edge * kernels.lanes + lane]);
+            }
+        }
+    }
+
+    void run(const BackwardScratch<T>* scratch, int threads) const {
+        for_each(plan.batch, threads, [&](Index b, Index) { sum_outer(b); });
+        for (Index norm = 1; norm < plan.norms; ++norm) {
+            reduce(norm);
+        }
+        for_each(plan.shares, threads, [&](Index share, Index worker) {
+            T* const sums = shares + share * place.total;
+            std::fill_n(sums, place.total, T{0});
+            const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
+            if (plan.use_spectral()) {
+                spectral_backward(first, last, sums, scratch[worker]);
+                return;
+            }
+            for (Index b = first; b < last; ++b) {
+                time_backward(b, sums, scratch[worker]);
+            }
+        });
+        reduce(0);
+        for_each(plan.shares, threads, [&](Index share, Index worker) {
+            double* const edges = edge_shares + share * graph.count;
+            std::fill_n(edges, graph.count, 0.0);
+            for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1); ++b) {
+                joints_backward(b, shares + share * place.total, edges, scratch[worker]);
+            }
+        });
+        constexpr Index kSlice = 8192;
+        for_each((place.total + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
+            const Index begin = slice * kSlice;
+            const Index count = std::min(kSlice, place.total - begin);
+            for (Index share = 1; share < plan.shares; ++share) {
+                kernels.add({shares + share * place.total + begin, shares + begin, count});
+            }
+        });
+    }
+
+    // Weight gradients in PyTorch's layout, from the first share, which now has the sum of all.
+    void write_weights(T* d_spatial, T* d_temporal, T* d_residual, int threads) const {
+        const Index out = plan.out, in = plan.in, taps = plan.taps;
+        for_each(out, threads, [&](Index c, Index) {
+            for (Index row = 0; row < out; ++row) {
+                for (Index tap = 0; tap < taps; ++tap) {
+                    d_temporal[(c * out + row) * taps + tap] =
+                        shares[place.temporal + (tap * out + row) * out + c];
+                }
+            }
+            for (Index row = 0; row < plan.inputs; ++row) {
+                d_spatial[(row / in * out + c) * in + row % in] =
+                    shares[place.spatial + row * out + c];
+            }
+            for (Index row = 0; plan.residual && row < in; ++row) {
+                d_residual[c * in + row] = shares[place.residual + row * out + c];
+            }
+        });
+    }
+
+    // The spatial bias reaches joint w through the sum of its edges.
+    void write_edges(const T* bias, T* d_bias, T* d_adjacency) const {
+        const Index out = plan.out, parts = plan.parts;
+        const T* const joint_sums = shares + place.joints;
+        std::fill_n(d_bias, parts * out, T{0});
+        std::fill_n(d_adjacency, parts * plan.joints * plan.joints, T{0});
+        for (Index group = 0; group < plan.joints * parts; ++group) {
+            const Index part = group % parts;
+            const T* const sum = joint_sums + group / parts * out;
+            double through = 0.0;
+            for (Index c = 0; c < out; ++c) {
+                through += static_cast<double>(bias[part * out + c]) * static_cast<double>(sum[c]);
+            }
+            T weight{0};
+            for (Index edge = graph.first[group]; edge < graph.first[group + 1]; ++edge) {
+                double total = through;
+                for (Index share = 0; share < plan.shares; ++share) {
+                    total += edge_shares[share * graph.count + edge];
+                }
+                d_adjacency[graph.place[edge]] = static_cast<T>(total);
+                weight += graph.weight[edge];
+            }
+            for (Index c = 0; c < out; ++c) {
+                d_bias[part * out + c] += weight * sum[c];
+            }
+        }
+    }
+
+    // In training batch norm subtracts a bias again; in evaluation it passes on k0 of the sum.
+    void write_bias(Index norm, T* d_bias) const {
+        for (Index c = 0; c < plan.out; ++c) {
+            d_bias[c] = training
+                            ? T{0}
+                            : k0[norm * plan.out + c] * d_norms[norm * 2 * plan.out + plan.out + c];
+        }
+    }
+};
+
+}  // namespace stgcn
+}  // namespace aimclr::cpu

@@ -1,0 +1,249 @@
+// How stgcn_block splits its work, and where it keeps what it computes on the way.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+
+#include "cpu/parallel.h"
+#include "cpu/stgcn_block/stgcn_block.h"
+#include "cpu/stgcn_block/stgcn_spectral.h"
+
+namespace aimclr::cpu::stgcn {
+
+inline constexpr Index kMaxLanes = 16;
+inline constexpr Index kSpectralChannels = 32;  // from here on it is the faster way
+inline constexpr Index kSpectralSamples = 4;    // that share a pass over the weights
+
+// Sizes that follow from the shape alone, for vectors of any width.
+struct Plan : StgcnShape {
+    bool residual;      // with a convolution
+    Index shorter;      // frames that come out
+    Index pitch;        // of columns: joints in whole vectors
+    Index inputs;       // parts * in: what the spatial product contracts
+    Index wide_inputs;  // the same in whole vectors
+    Index wide_in;      // in, in whole vectors
+    Index rows_pitch;   // of scratch rows of `out` channels: no multiple of a page's lines
+    Index norms;
+    // Parts of the batch with weight gradients of their own, added up in order: many for many
+    // threads, few where weights are large.
+    Index shares;
+    Index share_samples;  // in each but the last; 0 if they are just as even as can be
+
+    Plan(const StgcnShape& shape, bool residual_)
+        : StgcnShape(shape),
+          residual(residual_),
+          shorter(StgcnShape::shorter()),
+          pitch(round_up(joints, kMaxLanes)),
+          inputs(parts * in),
+          wide_inputs(round_up(inputs, kMaxLanes)),
+          wide_in(round_up(in, kMaxLanes)),
+          rows_pitch(out + (out % 64 == 0 ? kMaxLanes : 0)),
+          norms(residual_ ? 3 : 2) {
+        const Index weights = out * (taps * out + inputs + (residual ? in : 0) + joints);
+        shares = std::min(batch, std::clamp<Index>((Index{4} << 20) / weights, 4, 32));
+        share_samples = 0;
+        // A group of a spectral convolution costs a pass over the weights: no share has half of
+        // one.
+        if (use_spectral() && batch >= 4 * kSpectralSamples) {
+            const Index groups = (batch + kSpectralSamples - 1) / kSpectralSamples;
+            const Index each = (groups + std::min(shares, groups) - 1) / std::min(shares, groups);
+            shares = (groups + each - 1) / each;
+            share_samples = each * kSpectralSamples;
+        }
+    }
+
+    Index map() const {
+        return frames * joints * out;
+    }
+    Index short_map() const {
+        return shorter * joints * out;
+    }
+
+    Index first_sample(Index share) const {
+        return share_samples ? std::min(batch, share * share_samples) : batch * share / shares;
+    }
+
+    // Taps that reach frame `t` of the temporal convolution's output, and the first one's frame.
+    struct Reach {
+        Index tap, taps, frame;
+    };
+    Reach reach(Index t) const {
+        const Index first = t * stride - taps / 2;
+        const Index begin = std::max<Index>(first, 0), end = std::min(first + taps, frames);
+        return {begin - first, std::max<Index>(end - begin, 0), begin};
+    }
+
+    // Where products dominate, fewer of them are worth the transforms.
+    bool use_spectral() const {
+        if (stride != 1 || out < kSpectralChannels ||
+            spectral_pairs(frames + taps / 2 + 1) > kMostPairs) {
+            return false;
+        }
+        Index direct = 0;
+        for (Index t = 0; t < frames; ++t) {
+            direct += reach(t).taps;
+        }
+        return 3 * spectral_planes(round_up(frames + taps / 2, 2)) <= 2 * direct;
+    }
+    template <typename T>
+    Spectral<T> spectral() const {
+        return {frames, joints, out, taps, pitch};
+    }
+    // Samples that a worker takes at a time.
+    Index group(int threads) const {
+        return use_spectral() ? std::clamp<Index>(batch / (2 * threads), 1, kSpectralSamples) : 1;
+    }
+
+    // The same for its gradient at input frame `t`. Taps of a frame are every stride-th, the last
+    // first, for their frames of output ascend; those with one remainder are packed in a row.
+    Index class_taps(Index remainder) const {
+        return remainder < taps ? (taps - remainder + stride - 1) / stride : 0;
+    }
+    Index class_start(Index remainder) const {
+        Index start = 0;
+        for (Index r = 0; r < remainder; ++r) {
+            start += class_taps(r);
+        }
+        return start;
+    }
+    // The tap at place `i` of its class.
+    Index class_tap(Index remainder, Index i) const {
+        return remainder + (class_taps(remainder) - 1 - i) * stride;
+    }
+    Reach reach_back(Index t) const {
+        const Index shifted = t + taps / 2, remainder = shifted % stride;
+        // Place i of the class is the output frame first + i.
+        const Index count = class_taps(remainder);
+        const Index first = shifted / stride - (count - 1);
+        const Index begin = std::clamp<Index>(first, 0, shorter);
+        const Index end = std::clamp<Index>(first + count, begin, shorter);
+        return {class_start(remainder) + begin - first, end - begin, begin};
+    }
+};
+
+// Hands out arrays from a block of memory, or measures it if there is none yet.
+class Arena {
+  public:
+    explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+
+    template <typename T>
+    T* take(Index count) {
+        T* const array = base_ ? reinterpret_cast<T*>(base_ + bytes_) : nullptr;
+        bytes_ += round_up(count * static_cast<Index>(sizeof(T)), 64);
+        return array;
+    }
+    Index bytes() const {
+        return bytes_;
+    }
+
+  private:
+    char* base_;
+    Index bytes_ = 0;
+};
+
+// Calls body(item, worker) for each item, whoever is free; a worker has its own scratch.
+template <typename Body>
+void for_each(Index items, int threads, const Body& body) {
+    std::atomic<Index> next{0};
+    const Index workers = std::min<Index>(std::max(threads, 1), items);
+    parallel_for(workers, threads, 1, [&](Index begin, Index end) {
+        for (Index worker = begin; worker < end; ++worker) {
+            for (Index item = next++; item < items; item = next++) {
+                body(item, worker);
+            }
+        }
+    });
+}
+
+// What the temporal convolution needs where it is `Spectral`, and nothing elsewhere.
+template <typename T>
+struct SpectralWeights {
+    T *table, *packed;
+
+    SpectralWeights(const Plan& plan, Arena& arena) {
+        table = arena.take<T>(plan.use_spectral() ? plan.spectral<T>().table_size() : 0);
+        packed = arena.take<T>(plan.use_spectral() ? plan.spectral<T>().packed_size() : 0);
+    }
+
+    // From taps that are packed for products frame by frame.
+    void prepare(const Plan& plan, const Kernels<T>& kernels, const T* taps, int threads) const {
+        if (!plan.use_spectral()) {
+            return;
+        }
+        const Spectral<T> spectral = plan.spectral<T>();
+        spectral.fill_table(table);
+        const Index out = plan.out, panel = 2 * kernels.lanes;
+        for_each((out + panel - 1) / panel, threads, [&](Index at, Index) {
+            const Index c = at * panel, size = out * std::min(panel, out - c);
+            kernels.spectral_input({spectral.tap_waves(table), taps + c * plan.taps * out, size,
+                                    packed + c * out, out * out, size, true});
+        });
+    }
+};
+
+template <typename T>
+struct Graph {
+    Index *first, *from, *place;  // place: where the edge is in the adjacency
+    T* weight;
+    Index count = 0;
+
+    Graph(const Plan& plan, Arena& arena) {
+        const Index most = plan.parts * plan.joints * plan.joints;
+        first = arena.take<Index>(plan.parts * plan.joints + 1);
+        from = arena.take<Index>(most);
+        place = arena.take<Index>(most);
+        weight = arena.take<T>(most);
+    }
+
+    void fill(const Plan& plan, const T* adjacency) {
+        count = 0;
+        for (Index w = 0; w < plan.joints; ++w) {
+            for (Index p = 0; p < plan.parts; ++p) {
+                first[w * plan.parts + p] = count;
+                for (Index v = 0; v < plan.joints; ++v) {
+                    const Index at = (p * plan.joints + v) * plan.joints + w;
+                    if (adjacency[at] != T{0}) {
+                        from[count] = v;
+                        place[count] = at;
+                        weight[count++] = adjacency[at];
+                    }
+                }
+            }
+        }
+        first[plan.parts * plan.joints] = count;
+    }
+
+    Edges<T> edges(const Plan& plan) const {
+        return {first, from, weight, plan.parts, plan.joints};
+    }
+};
+
+// Weights of the spatial product, [part * in + i][c], from [part * out + c][in].
+template <typename T>
+auto spatial_weights(const Plan& plan, const T* weight) {
+    const Index in = plan.in, out = plan.out;
+    return [=](Index row, Index c) { return weight[(row / in * out + c) * in + row % in]; };
+}
+
+// What a norm multiplies and adds, from weight and bias [2][out] and mean and variance [2][out].
+template <typename T>
+void norm_coefficients(const T* norm, const T* statistics, Index out, double eps, T* scale,
+                       T* shift) {
+    for (Index c = 0; c < out; ++c) {
+        const double factor = static_cast<double>(norm[c]) /
+                              std::sqrt(static_cast<double>(statistics[out + c]) + eps);
+        scale[c] = static_cast<T>(factor);
+        shift[c] = static_cast<T>(static_cast<double>(norm[out + c]) -
+                                  static_cast<double>(statistics[c]) * factor);
+    }
+}
+
+Status check_shape(const StgcnShape& shape, const void* workspace, int threads);
+
+template <typename T>
+Index forward_bytes(const Plan& plan, int threads);
+template <typename T>
+Index backward_bytes(const Plan& plan, int threads);
+
+}  // namespace aimclr::cpu::stgcn
