@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .encoder import load_encoder as load_encoder
+    from .inference.loading import load_encoder as load_encoder
 
 try:
     __version__ = version("aimclr_fast")
@@ -15,7 +15,7 @@ except PackageNotFoundError:  # a checkout that was never installed
 def __getattr__(name: str) -> Any:
     # Not at import, which has to stay quick: the encoder needs torch and all that is built on it.
     if name == "load_encoder":
-        from .encoder import load_encoder
+        from .inference.loading import load_encoder
 
         return load_encoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
+from ._checkpoint import CheckpointError
 from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
-from .encoder import CheckpointError, Encoder, describe, load_encoder, write_safetensors
-from .evaluation.embedding import EmbeddingModel
+from .inference.encoder import EmbeddingModel, Encoder
+from .inference.loading import describe, load_encoder, write_safetensors
 
 PROGRAM = "python -m aimclr_fast.export"
 INPUT, OUTPUTS = "positions", ("features", "probabilities")

@@ -18,7 +18,7 @@ from limits import Work
 from measure import Step
 
 from aimclr_fast.encoder import Encoder, Traits
-from aimclr_fast.evaluation.embedding import EmbeddingModel
+from aimclr_fast.inference.encoder import EmbeddingModel
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 
 CPU_SIZES = [{"N": 64}]

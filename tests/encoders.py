@@ -12,8 +12,8 @@ import torch
 from aimclr_fast._checkpoint import FORMAT, digest
 from aimclr_fast.data import Store
 from aimclr_fast.data.store import sha256
-from aimclr_fast.evaluation.head_file import save_head
-from aimclr_fast.evaluation.models import fresh_encoder
+from aimclr_fast.inference.checkpoints import fresh_encoder
+from aimclr_fast.inference.head_file import save_head
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
 from aimclr_fast.training.config import DataConfig, ModelConfig, TrainConfig

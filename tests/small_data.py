@@ -12,7 +12,7 @@ import torch
 
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.data.store import sha256
-from aimclr_fast.evaluation.models import fresh_encoder
+from aimclr_fast.inference.checkpoints import fresh_encoder
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
 from aimclr_fast.training.checkpoint import save_checkpoint

@@ -27,9 +27,13 @@ ROOMS: dict[str, set[str]] = {
     "functional": {"ops", "reference", "layouts"},
     "nn": {"functional", "ops", "reference", "layouts", "native"},
     "data": {"functional", "ops", "reference", "layouts", "native"},
-    "evaluation": {"nn", "data", "functional", "ops", "reference", "layouts", "native"},
+    "inference": {"nn", "data", "functional", "ops", "reference", "layouts", "native"},
+    "evaluation": {
+        "inference", "nn", "data", "functional", "ops", "reference", "layouts", "native",
+    },
     "training": {
-        "evaluation", "nn", "data", "functional", "ops", "reference", "layouts", "native",
+        "evaluation", "inference", "nn", "data", "functional", "ops", "reference", "layouts",
+        "native",
     },
 }  # fmt: skip
 # Rooms that stand alone, and what they may import from outside, besides the standard library.
@@ -105,6 +109,8 @@ def test_imports_point_one_way(module, path):
         ("aimclr_fast.functional", "import aimclr_fast.training"),
         ("aimclr_fast.nn.x", "from aimclr_fast.data import store"),
         ("aimclr_fast.data.x", "from .. import nn\nfrom aimclr_fast.nn import STGCN"),
+        ("aimclr_fast.inference.x", "from aimclr_fast.evaluation import knn"),
+        ("aimclr_fast.inference.x", "from aimclr_fast.training.loop import fit"),
         ("aimclr_fast.evaluation.x", "from aimclr_fast.training.loop import fit"),
         ("aimclr_fast.training.x", "from aimclr_fast import train"),
         ("aimclr_fast._files", "from aimclr_fast.ops import philox"),

@@ -18,7 +18,7 @@ from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.encoder import CheckpointError
-from aimclr_fast.evaluation.features import encode
+from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import LAYOUTS
 from aimclr_fast.nn.official import from_official
 
@@ -331,7 +331,7 @@ def test_sequences_that_cannot_be_used(saved, store, rows):
         (
             (good * 1000).astype(np.int16),
             TypeError,
-            r"floating point numbers \(metres\), got int16",
+            r"floating point numbers \(meters\), got int16",
         ),
         ("walk", TypeError, "got str"),
     ]:
@@ -344,7 +344,7 @@ def test_sequences_that_cannot_be_used(saved, store, rows):
 
 
 @pytest.mark.parametrize(("scale", "unit", "factor"), [(1000, "mm", "0.001"), (100, "cm", "0.01")])
-def test_other_units_than_metres(saved, rows, scale, unit, factor):
+def test_other_units_than_meters(saved, rows, scale, unit, factor):
     encoder = load_encoder(saved())
     good = rows[0, 0].numpy()
     for sequences in (good * scale, [good * scale] * 9):

@@ -12,12 +12,12 @@ from small_data import CLASSES, write_evaluated
 from aimclr_fast.data import resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluate import command_line
-from aimclr_fast.evaluation.head_file import read_head
-from aimclr_fast.evaluation.models import encoder_from
 from aimclr_fast.evaluation.problem import open_problem
 from aimclr_fast.evaluation.results import read_results
 from aimclr_fast.evaluation.session import Options, Session, open_sources
 from aimclr_fast.evaluation.transfer import TransferConfig
+from aimclr_fast.inference.checkpoints import encoder_from
+from aimclr_fast.inference.head_file import read_head
 
 # Two epochs of everything: what is measured is tested elsewhere.
 QUICK = {

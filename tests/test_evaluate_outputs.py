@@ -21,11 +21,11 @@ from rich.console import Console
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.evaluate import command_line
 from aimclr_fast.evaluation import session
-from aimclr_fast.evaluation.head_file import save_head
 from aimclr_fast.evaluation.problem import Problem
 from aimclr_fast.evaluation.protocols import KnnConfig
 from aimclr_fast.evaluation.results import read_results, save_results
 from aimclr_fast.evaluation.session import Options, Session
+from aimclr_fast.inference.head_file import save_head
 
 
 @pytest.fixture(scope="module")

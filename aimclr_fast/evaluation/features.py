@@ -1,61 +1,7 @@
-"""Frozen features of many sequences."""
+"""Moved to `aimclr_fast.inference.features`; these names stay for the modules that use them."""
 
-from __future__ import annotations
+from aimclr_fast.inference.features import encode as encode
+from aimclr_fast.inference.features import in_meters as in_metres
+from aimclr_fast.inference.features import raw_poses as raw_poses
 
-import torch
-from torch import Tensor
-
-from aimclr_fast.functional import AugmentParams, apply_augment
-from aimclr_fast.nn import SkeletonEncoder
-from aimclr_fast.ops.skeleton_augment import MILLIMETRE
-
-
-def in_metres(sequences: Tensor) -> Tensor:
-    """Stored sequences as float32 metres; integers are millimetres."""
-    scale = 1.0 if sequences.is_floating_point() else MILLIMETRE
-    return sequences.float() * scale
-
-
-@torch.no_grad()
-def encode(
-    encoder: SkeletonEncoder,
-    data: Tensor,
-    index: Tensor | None = None,
-    *,
-    stream: str = "joint",
-    batch_size: int = 256,
-    backend: str = "auto",
-) -> Tensor:
-    """Features [N, F] of rows `index` [N] (None: all) of `data`, not augmented.
-
-    `data` is [S, 3, T, V, M], in metres or int16 millimetres, in any memory. The encoder runs in
-    eval mode and is left in the mode it was in.
-    """
-    was_training = encoder.training
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    features = []
-    for rows in _all_rows(data, index).split(batch_size):
-        x = apply_augment(
-            in_metres(data[rows].to(device)),
-            AugmentParams(),
-            layout=encoder.backbone.layout,
-            stream=stream,
-            backend=backend,
-        )
-        features.append(encoder.features(x).float())
-    encoder.train(was_training)
-    if not features:
-        return torch.zeros(0, encoder.backbone.features, device=device)
-    return torch.cat(features)
-
-
-def raw_poses(data: Tensor, index: Tensor | None = None, frames: int = 24) -> Tensor:
-    """Rows of `data` [S, 3, T, V, M] as vectors of coordinates at evenly spaced frames."""
-    picked = torch.linspace(0, data.shape[2] - 1, frames).round().long().to(data.device)
-    rows = _all_rows(data, index)
-    return in_metres(data[rows[:, None], :, picked[None]]).flatten(1)
-
-
-def _all_rows(data: Tensor, index: Tensor | None) -> Tensor:
-    return torch.arange(len(data), device=data.device) if index is None else index.to(data.device)
+__all__ = ["encode", "in_metres", "raw_poses"]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from aimclr_fast._schedule import learning_rate
 from aimclr_fast.functional import AugmentConfig, AugmentParams, apply_augment, skeleton_augment
+from aimclr_fast.inference.features import in_meters
 from aimclr_fast.nn import SkeletonEncoder
 
-from .features import in_metres
 from .outcome import Outcome, classified, top
 from .problem import Problem
 from .recipe import check_recipe
@@ -156,7 +156,7 @@ def _view(
     data = problem.data[index.to(problem.data.device)].to(problem.device)
     if not augment:
         return apply_augment(
-            in_metres(data),
+            in_meters(data),
             AugmentParams(),
             layout=problem.layout,
             stream=stream,

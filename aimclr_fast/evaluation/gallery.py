@@ -10,7 +10,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from .features import in_metres
+from aimclr_fast.inference.checkpoints import fresh_encoder
+from aimclr_fast.inference.features import in_meters
+
 from .figures import (
     FigureConfig,
     draw_confusion,
@@ -21,7 +23,6 @@ from .figures import (
     save_figure,
 )
 from .heads import linear_evaluation
-from .models import fresh_encoder
 from .neighbors import nearest
 from .outcome import Outcome
 from .problem import EvaluationError, Features, Problem
@@ -170,4 +171,4 @@ def _neighbours(
 
 
 def _sequence(data: Tensor, sample: int) -> npt.NDArray[np.float32]:
-    return in_metres(data[sample]).cpu().numpy()
+    return in_meters(data[sample]).cpu().numpy()

@@ -13,10 +13,9 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from aimclr_fast.data import Protocol, Store, get_protocol, validation
+from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
-
-from .features import encode, raw_poses
 
 #: (rows to learn from, rows held out) of the training samples.
 Folds: TypeAlias = list[tuple[Tensor, Tensor]]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from aimclr_fast.inference.checkpoints import LoadedEncoder, fresh_encoder
 from aimclr_fast.nn import SkeletonEncoder
 
 from .cluster import ClusterConfig, cluster
@@ -16,7 +17,6 @@ from .ensemble import EnsembleConfig
 from .finetune import FinetuneConfig, finetune
 from .heads import SWEEP, LinearConfig, linear_evaluation
 from .knn import knn_accuracies
-from .models import LoadedEncoder, fresh_encoder
 from .outcome import VALIDATION, Outcome
 from .problem import EvaluationError, Features, Problem
 from .retrieval import RetrievalConfig, retrieve

@@ -23,10 +23,10 @@ from aimclr_fast._files import check_folder
 from aimclr_fast.data import Store, resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
+from aimclr_fast.inference.checkpoints import LoadedEncoder, encoder_from, streams_of
+from aimclr_fast.inference.head_file import save_head
 
 from .finetune import FinetuneConfig
-from .head_file import save_head
-from .models import LoadedEncoder, encoder_from, streams_of
 from .outcome import Outcome
 from .problem import EvaluationError, Problem, open_problem
 from .protocols import Subject, config_checksum, differences

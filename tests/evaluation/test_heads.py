@@ -9,7 +9,6 @@ import torch
 from tolerances import assert_near
 from torch import nn
 
-from aimclr_fast.evaluation.features import encode
 from aimclr_fast.evaluation.heads import (
     LinearConfig,
     linear_evaluation,
@@ -18,6 +17,7 @@ from aimclr_fast.evaluation.heads import (
 )
 from aimclr_fast.evaluation.problem import Features
 from aimclr_fast.functional import AugmentParams, apply_augment
+from aimclr_fast.inference.features import encode
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 
 CLASSES = 3

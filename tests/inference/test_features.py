@@ -1,14 +1,12 @@
-"""Frozen features and the linear probe."""
+"""Frozen features."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from tolerances import assert_near
 
-from aimclr_fast.evaluation.features import encode, raw_poses
-from aimclr_fast.evaluation.linear import linear_probe
+from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 
 
@@ -34,7 +32,7 @@ def test_encode_nothing(encoder):
     assert encode(encoder, torch.zeros(0, 3, 12, 17, 1)).shape == (0, 8)
 
 
-def test_millimetres_are_metres(encoder):
+def test_millimeters_are_meters(encoder):
     data = torch.randint(-2000, 2000, (3, 3, 12, 17, 1), dtype=torch.int16)
     assert_near(encode(encoder, data), encode(encoder, data.float() / 1000))
     assert_near(raw_poses(data), raw_poses(data.float() / 1000))
@@ -46,13 +44,3 @@ def test_raw_poses_span_the_sequence():
     assert frames[0] == 0
     assert frames[-1] == 49
     assert len(frames) == 24
-
-
-def test_linear_probe_learns_a_separable_problem():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(3, size=200)
-    features = np.eye(3)[labels] * 100 + rng.normal(size=(200, 3))
-    accuracy = linear_probe(features[:100], labels[:100], features[100:], labels[100:])
-    assert accuracy == 1.0
-    shuffled = rng.permutation(labels[100:])
-    assert linear_probe(features[:100], labels[:100], features[100:], shuffled) < 0.6

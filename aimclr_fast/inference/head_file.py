@@ -25,7 +25,7 @@ def save_head(
     Args:
         path: of the file, which appears whole or not at all.
         tensors: weight [K, F] and bias [K], for features as the encoder gives them: a
-            standardisation they were trained with is part of them.
+            standardization they were trained with is part of them.
         classes: K names.
         stream: of the encoder.
         checkpoint_sha256: of the encoder's file.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aimclr_fast._checkpoint import CheckpointError
-from aimclr_fast.evaluation.models import encoder_from, fresh_encoder
+from aimclr_fast.inference.checkpoints import encoder_from, fresh_encoder
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
 from aimclr_fast.training.config import ModelConfig, TrainConfig

@@ -1,4 +1,4 @@
-"""A pretrained encoder as a function of recorded sequences; `aimclr_fast.encoder` loads one."""
+"""A pretrained encoder as a function of recorded sequences; `load_encoder` makes one."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ class Classified(NamedTuple):
 class Encoder:
     """Turns recorded sequences into features; made by `load_encoder`.
 
-    A sequence is positions in metres, y up, of shape [T, V, 3] (one body) or [M, T, V, 3], NumPy or
+    A sequence is positions in meters, y up, of shape [T, V, 3] (one body) or [M, T, V, 3], NumPy or
     torch, of any length. A batch is a list of sequences, which may differ in length and bodies, or
     one array [N, M, T, V, 3]. Bodies that were not seen are zeros. Each is preprocessed as the
     encoder's training data were; with `preprocessed=True` it is taken as it is.
@@ -202,7 +202,7 @@ class Encoder:
         Raises:
             ValueError: a sequence has the wrong shape, number of joints or bodies, a value that is
                 not finite, or nobody in it; the preprocessing is not known and `preprocessed` was
-                not set; or without it, the first sequences are not in metres, by the size of their
+                not set; or without it, the first sequences are not in meters, by the size of their
                 bodies (2D layouts are not asked).
             TypeError: a sequence is not an array of floating point numbers.
         """
@@ -309,14 +309,14 @@ class Encoder:
 
 
 def _check_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> None:
-    """Refuse positions that are not in metres, for which the network would give some features."""
+    """Refuse positions that are not in meters, for which the network would give some features."""
     size = None if layout.name in FLAT_LAYOUTS else sanity.impossible_size(positions, layout)
     if size is None:
         return
     units = [f"{unit}: multiply by {UNITS[unit]}" for unit in sanity.likely_units(size, layout)]
     mend = f"these look like {' or '.join(units)}" if units else "scale them"
     raise ValueError(
-        f"bodies are {sanity.metres(size)} tall; positions are expected in metres, {mend} "
+        f"bodies are {sanity.metres(size)} tall; positions are expected in meters, {mend} "
         "(preprocessed=True takes them as they are)"
     )
 
@@ -344,5 +344,5 @@ def _as_array(x: Any) -> npt.NDArray[Any]:
         x = x.numpy()
     if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         kind = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
-        raise TypeError(f"expected an array of floating point numbers (metres), got {kind}")
+        raise TypeError(f"expected an array of floating point numbers (meters), got {kind}")
     return x

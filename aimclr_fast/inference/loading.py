@@ -1,0 +1,234 @@
+"""Load a pretrained encoder: ours, an exported one, or the authors'."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from aimclr_fast._checkpoint import (
+    FORMAT,
+    CheckpointError,
+    check_finite,
+    check_format,
+    read_file,
+)
+from aimclr_fast._devices import usable_device
+from aimclr_fast.data.preprocessing import Preprocessing
+from aimclr_fast.data.readers._names import NTU, PKU
+from aimclr_fast.data.store import sha256
+from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
+from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.official import build_encoder, holds_encoders, official_encoder
+
+from .checkpoints import encoder_from
+from .encoder import EmbeddingModel, Encoder, Traits, with_classifier
+from .head_file import read_head
+
+SAFETENSORS = ".safetensors"
+METADATA = "aimclr_fast"  # the key of our description in a safetensors file
+#: Names of the classes that the authors' linear checkpoints tell apart, by their number.
+OFFICIAL_CLASSES = {60: NTU[:60], 120: NTU, 51: PKU}
+
+
+def load_encoder(
+    path: str | os.PathLike[str],
+    *,
+    head: str | os.PathLike[str] | None = None,
+    stream: str | None = None,
+    layout: str | Layout | None = None,
+    preprocessing: Preprocessing | None = None,
+    bodies: int | None = None,
+    class_names: Sequence[str] | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+) -> Encoder:
+    """A frozen encoder, ready for recorded sequences.
+
+    The file is a checkpoint of training, what `python -m aimclr_fast.export --format safetensors`
+    made of one, or a checkpoint with the names that the authors of AimCLR gave (pretraining or
+    linear evaluation; also of several streams, under `DataParallel` or `torch.compile`, or within
+    another dict). It is read without running code from it.
+
+    Args:
+        path: the file.
+        head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
+            linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
+        stream: which encoder of a checkpoint with several. The authors' files of one encoder do not
+            say theirs: where it is left out, "joint", or with a warning what the encoder's name
+            says.
+        layout: skeleton of one of the authors' files; left out, the built-in layout that has the
+            graph in the file. Other files carry theirs.
+        preprocessing: instead of what the file says was done to the training data; the authors'
+            data were resized to 50 frames and turned in the published way.
+        bodies: instead of what the file says; the authors' data had 2.
+        class_names: of a linear checkpoint's classes; left out, those of NTU RGB+D (60 or 120
+            classes) or PKU-MMD (51), or else numbers.
+        device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
+        backend: of the ops.
+
+    Raises:
+        CheckpointError: the file cannot be read, does not hold such an encoder, or does not fit the
+            arguments; the message names it.
+        ValueError: an argument has a value that cannot work.
+
+    Example:
+        >>> encoder = load_encoder("checkpoint.pt")
+        >>> features = encoder([walk, run])  # [T, V, 3] arrays in meters, each of any length
+        >>> features.shape
+        torch.Size([2, 256])
+    """
+    file = Path(path)
+    where = usable_device(device)
+    try:
+        encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
+        if head is not None:
+            encoder, traits = _with_head(encoder, traits, Path(head), file)
+        check_finite(encoder.state_dict())
+        if class_names is not None:
+            if len(class_names) != len(traits.class_names):
+                has = f"has {len(traits.class_names)} classes" if traits.class_names else "has none"
+                raise CheckpointError(f"{len(class_names)} class names, but the encoder {has}")
+            traits = replace(traits, class_names=tuple(class_names))
+    except CheckpointError as error:
+        message = str(error)
+        named = message.startswith(tuple(str(Path(p)) for p in (path, head) if p is not None))
+        raise CheckpointError(message if named else f"{file}: {message}") from error
+    if preprocessing is not None:
+        frames = preprocessing.frames or traits.frames
+        traits = replace(traits, preprocessing=preprocessing, frames=frames)
+    if bodies is not None:
+        traits = replace(traits, bodies=bodies)
+    model = EmbeddingModel(encoder, traits)
+    model.backend = encoder.backend = backend
+    return Encoder(model, where)
+
+
+def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:
+    if file.suffix == SAFETENSORS:
+        weights, traits, own = _read_safetensors(file)
+        _check_layout(layout, own)
+        _check_stream(stream, traits.stream)
+        return build_encoder(weights, own), traits
+    state = read_file(file)
+    if holds_encoders(state):
+        return _official(state, stream, layout)
+    if not (isinstance(state, dict) and "format" in state):
+        raise CheckpointError(_of_neither(state))
+    loaded = encoder_from(check_format(file, state), stream)
+    _check_layout(layout, loaded.layout)
+    return _without_head(loaded.encoder), _traits_of(state, loaded.config, loaded.stream)
+
+
+def _of_neither(state: Any) -> str:
+    """Says what is in a file that is no checkpoint of ours nor has the authors' names."""
+    content = type(state).__name__
+    if isinstance(state, dict):
+        some = ", ".join(map(str, list(state)[:5])) or "nothing"
+        content = some + (f" and {len(state) - 5} more" if len(state) > 5 else "")
+    return (
+        f"not a checkpoint of aimclr_fast (format {FORMAT}), nor one with the names of the AimCLR "
+        f"authors (encoder_q.st_gcn_networks...); it holds {content}"
+    )
+
+
+def _with_head(
+    encoder: SkeletonEncoder, traits: Traits, head: Path, file: Path
+) -> tuple[SkeletonEncoder, Traits]:
+    """With the classifier in `head`, which must have been trained on the features of `file`."""
+    found = read_head(head, stream=traits.stream, checkpoint_sha256=sha256(file))
+    try:
+        return with_classifier(encoder, traits, *found)
+    except ValueError as error:
+        raise CheckpointError(f"{head}: does not fit the encoder: {error}") from error
+
+
+def _official(
+    state: Mapping[str, Any], stream: str | None, layout: Layout | None
+) -> tuple[SkeletonEncoder, Traits]:
+    try:
+        found = official_encoder(state, stream)
+        encoder = build_encoder(found.weights, layout)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    traits = Traits(stream=found.stream or stream or "joint")
+    if not found.is_linear:
+        return _without_head(encoder), traits
+    count = int(encoder.head.out_features)  # type: ignore[arg-type]
+    numbers = tuple(map(str, range(count)))
+    return encoder, replace(traits, class_names=OFFICIAL_CLASSES.get(count, numbers))
+
+
+def _traits_of(state: Mapping[str, Any], config: Mapping[str, Any], stream: str) -> Traits:
+    try:
+        data = state["data"]
+        steps = data["preprocessing"]
+        return Traits(
+            stream=stream,
+            preprocessing=None if steps is None else Preprocessing.from_dict(steps),
+            frames=data["frames"],
+            bodies=data["bodies"],
+            frame_step=config["data"]["frame_step"],
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"does not say what its data were like ({reason})") from error
+
+
+def _without_head(encoder: SkeletonEncoder) -> SkeletonEncoder:
+    """The projection head serves pretraining alone."""
+    encoder.head = nn.Identity()
+    return encoder
+
+
+def _check_layout(asked: Layout | None, own: Layout) -> None:
+    if asked is not None and asked != own:
+        raise CheckpointError(f"is for layout {own.name!r}, not {asked.name!r}")
+
+
+def _check_stream(asked: str | None, own: str) -> None:
+    if asked not in (None, own):
+        raise CheckpointError(f"has no {asked} stream; it holds {own}")
+
+
+# --- safetensors ---------------------------------------------------------------------------------
+
+
+def describe(model: EmbeddingModel) -> str:
+    """What the weights alone do not say, as JSON: the skeleton, and how sequences are prepared."""
+    layout = model.encoder.backbone.layout.to_dict()
+    return json.dumps({"format": FORMAT, "layout": layout, "traits": model.traits.to_dict()})
+
+
+def write_safetensors(model: EmbeddingModel, file: Path) -> None:
+    """The weights, with `describe` as metadata, so that `load_encoder` reads them back."""
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.contiguous() for name, tensor in model.encoder.state_dict().items()}
+    save_file(weights, file, {METADATA: describe(model)})
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Traits, Layout]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise CheckpointError(
+            "reading it needs safetensors: pip install 'aimclr_fast[export]'"
+        ) from error
+    if not file.is_file():
+        raise CheckpointError("no such file")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            description = json.loads((opened.metadata() or {})[METADATA])
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        traits = Traits.from_dict(description["traits"])
+        layout = layout_from_dict(description["layout"], source="layout")
+    except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise CheckpointError(f"not an encoder that this package exported ({reason})") from error
+    return weights, traits, layout
