@@ -11,32 +11,21 @@ from ._checkpoint import CheckpointError
 from ._console import plain_console
 from .cli import Parser, UserError, run
 from .data import StoreError
-from .evaluation.figures import FigureConfig
-from .evaluation.gallery import draw_figures
-from .evaluation.problem import EvaluationError
-from .evaluation.protocols import CONFIGS
+from .evaluation.labeled_data import EvaluationError
+from .evaluation.options import EvaluationOptions
+from .evaluation.protocols import EvaluationProtocol, get_protocol, protocol_names
 from .evaluation.results import ResultsError, read_results
 from .evaluation.run import evaluate_checkpoints
-from .evaluation.session import Options
 from .evaluation.tables import FORMATS, latex, make_tables, markdown
 
 PROGRAM = "python -m aimclr_fast.evaluate"
-SUMMARIES = {
-    "knn": "k-nearest-neighbour classification on frozen features",
-    "linear": "a linear classifier on frozen features (the published recipe)",
-    "finetune": "encoder and classifier trained together",
-    "semi": "few labels, drawn several times",
-    "transfer": "another data set, its skeleton mapped by the joints' names",
-    "retrieval": "ranking by similarity: mAP and recall@k",
-    "cluster": "k-means: Hungarian accuracy and mutual information",
-    "ensemble": "two or three streams together",
-    "figures": "t-SNE, confusion matrix, per-class accuracy, label efficiency, neighbours",
-    "table": "many results as one table, in Markdown and LaTeX",
-}
+TABLE = "many results as one table, in Markdown and LaTeX"
 
 
 def overview() -> str:
-    lines = "\n".join(f"  {name:<10} {summary}" for name, summary in SUMMARIES.items())
+    """The command's help."""
+    summaries = {name: get_protocol(name).summary for name in protocol_names()} | {"table": TABLE}
+    lines = "\n".join(f"  {name:<10} {text}" for name, text in summaries.items())
     return (
         f"usage: {PROGRAM} PROTOCOL CHECKPOINT... [--data STORE] [--protocol xsub] [options]\n"
         f"       {PROGRAM} table RESULTS... [--format markdown|latex]\n\n"
@@ -45,15 +34,18 @@ def overview() -> str:
     )
 
 
-def config_class(protocol: str) -> type[Any]:
-    return FigureConfig if protocol == "figures" else CONFIGS[protocol]
+def parse(
+    protocol: EvaluationProtocol, arguments: list[str]
+) -> tuple[list[str], EvaluationOptions, Any]:
+    """Checkpoints, what every evaluation takes, and the protocol's own configuration.
 
-
-def parser(protocol: str) -> Parser:
+    Raises:
+        UserError: a field's value is refused.
+    """
     command = Parser(
-        prog=f"{PROGRAM} {protocol}",
+        prog=f"{PROGRAM} {protocol.name}",
         usage="%(prog)s CHECKPOINT... [--data STORE] [--protocol NAME] [options]",
-        description=f"{SUMMARIES[protocol][0].upper()}{SUMMARIES[protocol][1:]}.",
+        description=f"{protocol.summary[0].upper()}{protocol.summary[1:]}.",
     )
     command.add_argument("checkpoints", nargs="+", type=str, help="of aimclr_fast.train")
     command.add_argument(
@@ -61,12 +53,20 @@ def parser(protocol: str) -> Parser:
         action="store_true",
         help="also the untrained encoder, one trained from scratch with labels, and raw poses",
     )
-    command.add_class_arguments(Options, as_group=False, skip={"baselines"})
-    command.add_class_arguments(config_class(protocol), as_group=False)
-    return command
+    command.add_class_arguments(EvaluationOptions, as_group=False, skip={"baselines"})
+    command.add_class_arguments(protocol.config, as_group=False)
+    parsed = command.parse_args(arguments)
+    try:
+        given = vars(command.instantiate(parsed))
+        checkpoints = given.pop("checkpoints")
+        shared = {field.name: given.pop(field.name) for field in fields(EvaluationOptions)}
+        return checkpoints, EvaluationOptions(**shared), protocol.config(**given)
+    except ValueError as error:  # a value that the field's own class refuses
+        raise UserError(str(error)) from error
 
 
 def table(arguments: list[str]) -> None:
+    """Print the tables of files of results."""
     command = Parser(
         prog=f"{PROGRAM} table",
         usage="%(prog)s RESULTS... [--format markdown|latex]",
@@ -87,26 +87,16 @@ def main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(overview())
         return
-    protocol = arguments[0]
-    if protocol not in SUMMARIES:
-        raise UserError(f"{protocol!r} is no protocol; choose from {', '.join(SUMMARIES)}")
-    if protocol == "table":
-        table(arguments[1:])
+    name, *rest = arguments
+    if name == "table":
+        table(rest)
         return
-    command = parser(protocol)
-    parsed = command.parse_args(arguments[1:])
-    try:
-        given = vars(command.instantiate(parsed))
-        checkpoints = given.pop("checkpoints")
-        options = Options(**{f.name: given.pop(f.name) for f in fields(Options)})
-        config = config_class(protocol)(**given)
-    except ValueError as error:  # a value that the field's own class refuses
-        raise UserError(str(error)) from error
-    console = plain_console()
-    if protocol == "figures":
-        draw_figures(checkpoints, options, config, console)
-    else:
-        evaluate_checkpoints(protocol, checkpoints, options, config, console)
+    if name not in protocol_names():
+        choices = ", ".join((*protocol_names(), "table"))
+        raise UserError(f"{name!r} is no protocol; choose from {choices}")
+    protocol = get_protocol(name)
+    checkpoints, options, config = parse(protocol, rest)
+    evaluate_checkpoints(protocol, checkpoints, options, config, plain_console())
 
 
 def command_line(arguments: list[str]) -> None:

@@ -12,10 +12,11 @@ from small_data import CLASSES, write_evaluated
 from aimclr_fast.data import resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluate import command_line
-from aimclr_fast.evaluation.problem import open_problem
+from aimclr_fast.evaluation.labeled_data import open_labeled_data
+from aimclr_fast.evaluation.options import EvaluationOptions
+from aimclr_fast.evaluation.protocols import get_protocol
+from aimclr_fast.evaluation.request import resolve
 from aimclr_fast.evaluation.results import read_results
-from aimclr_fast.evaluation.session import Options, Session, open_sources
-from aimclr_fast.evaluation.transfer import TransferConfig
 from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.inference.head_file import read_head
 
@@ -178,29 +179,31 @@ def test_a_share_says_how_many_labels_it_came_to(run):
     assert {row["setting"].split(", ")[0] for row in rows} == {"1% (4 labels)", "20% (4 labels)"}
 
 
-def test_a_head_of_standardised_features_classifies_as_measured(run, place, tmp_path):
+def test_a_head_of_standardized_features_classifies_as_measured(run, place, tmp_path):
     (row,) = run("linear", "joint.pt", "--standardize", "true", "--lr", "0.1")["rows"]
     head = tmp_path / "out" / row["details"]["head"]
     # No record of the data's preparation is in this checkpoint: it is given.
     state = torch.load(place / "joint.pt", weights_only=True)
-    encoder, problem = encoder_from(state).encoder, open_problem(
+    encoder, data = encoder_from(state).encoder, open_labeled_data(
         resolve_store("store"), "odd-even", frame_step=2
     )  # fmt: skip
     weight, bias, names = read_head(
         head, stream="joint", checkpoint_sha256=sha256(place / "joint.pt")
     )
-    features = problem.features(encoder, "joint")
+    features = data.features(encoder, "joint")
     right = (features.test @ weight.T + bias).argmax(1) == features.test_labels
     assert float(right.double().mean()) == pytest.approx(row["metrics"]["top1_last"])
-    assert names == problem.classes
+    assert names == data.classes
 
 
 def test_encoders_share_the_mapped_data(place, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
-    options = Options(data="other", protocol="odd-even", output=str(tmp_path / "out"))
-    session = Session("transfer", options, TransferConfig(), Console(quiet=True))
-    joint, again = (session.problem(s) for s in open_sources(["joint.pt", "joint1.pt"], "all"))
-    assert joint.data is again.data
+    options = EvaluationOptions(data="other", protocol="odd-even", output=str(tmp_path / "out"))
+    protocol = get_protocol("transfer")
+    paths = ["joint.pt", "joint1.pt"]
+    request = resolve(protocol, paths, options, protocol.config(), Console(quiet=True))
+    joint, again = request.pretrained
+    assert joint.data.sequences is again.data.sequences
 
 
 def test_figures_are_all_drawn(run, tmp_path):
@@ -225,7 +228,10 @@ def test_table_of_several_runs(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fly", "joint.pt"], "'fly' is no protocol; choose from knn, linear"),
+        (
+            ["fly", "joint.pt"],
+            "'fly' is no protocol; choose from cluster, ensemble",
+        ),
         (["knn"], "checkpoints"),
         (["knn", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
         (["knn", "odd.pt"], "odd.pt: not a checkpoint of aimclr_fast"),

@@ -18,13 +18,14 @@ for library in ("jsonargparse", "rich", "sklearn", "scipy", "matplotlib"):
 from encoders import checkpoint, save
 from rich.console import Console
 
-from aimclr_fast.data import open_embedded, write_store
+from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.evaluate import command_line
-from aimclr_fast.evaluation import session
-from aimclr_fast.evaluation.problem import Problem
-from aimclr_fast.evaluation.protocols import KnnConfig
+from aimclr_fast.evaluation import report
+from aimclr_fast.evaluation.labeled_data import LabeledData
+from aimclr_fast.evaluation.options import EvaluationOptions
+from aimclr_fast.evaluation.protocols import knn
+from aimclr_fast.evaluation.report import Report
 from aimclr_fast.evaluation.results import read_results, save_results
-from aimclr_fast.evaluation.session import Options, Session
 from aimclr_fast.inference.head_file import save_head
 
 
@@ -74,7 +75,7 @@ def test_where_nothing_can_be_saved_nothing_is_measured(
     place, monkeypatch, capsys, protocol, options, message
 ):
     monkeypatch.chdir(place)
-    monkeypatch.setattr(Problem, "features", lambda *_: pytest.fail("measured too early"))
+    monkeypatch.setattr(LabeledData, "features", lambda *_: pytest.fail("measured too early"))
     assert message in refused(capsys, [protocol, "joint.pt", *options]).err
     assert not (place / "evaluations").exists()
 
@@ -89,7 +90,7 @@ def test_a_disk_that_is_full_by_then_costs_no_number(place, tmp_path, monkeypatc
             raise full
         return save_results(folder, rows, about)
 
-    monkeypatch.setattr(session, "save_results", save)
+    monkeypatch.setattr(report, "save_results", save)
     options = ["--output", str(tmp_path / "out"), "--csv", str(tmp_path / "results.csv")]
     shown = refused(capsys, ["knn", "joint.pt", "--k", "[1]", *options])
     assert "pretrained joint: knn_1" in shown.out
@@ -104,13 +105,13 @@ def test_a_disk_that_is_full_by_then_costs_no_number(place, tmp_path, monkeypatc
 def test_a_csv_that_was_changed_meanwhile_is_named(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(place)
     csv = tmp_path / "results.csv"
-    plain = Session.add
+    plain = Report.add
 
     def add(self, *arguments, **options):
         csv.write_text("a,b\n")
         plain(self, *arguments, **options)
 
-    monkeypatch.setattr(Session, "add", add)
+    monkeypatch.setattr(Report, "add", add)
     options = ["--output", str(tmp_path / "out"), "--csv", str(csv)]
     error = refused(capsys, ["knn", "joint.pt", "--k", "[1]", *options]).err
     assert f"not written: {csv}: has other columns" in error
@@ -141,7 +142,7 @@ def test_a_classifier_that_cannot_be_saved_costs_no_number(place, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr(session, "save_head", save)
+    monkeypatch.setattr(report, "save_head", save)
     options = ["--output", str(tmp_path / "out"), "--csv", str(tmp_path / "results.csv")]
     error = refused(capsys, ["linear", "joint.pt", "bone.pt", "--epochs", "1", *options]).err
     assert error.count("No space left on device") == 2
@@ -150,9 +151,10 @@ def test_a_classifier_that_cannot_be_saved_costs_no_number(place, tmp_path, monk
 
 def test_two_evaluations_of_one_second_keep_their_folders(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = Options(data=str(place / "store"), protocol="odd-even")
-    sessions = [Session("knn", options, KnnConfig(), Console(quiet=True)) for _ in range(2)]
-    sessions[1].folder = sessions[0].folder  # by its name, which is the time
-    first, second = (one.make_folder() for one in sessions)
+    store, options = open_store(place / "store"), EvaluationOptions(protocol="odd-even")
+    about = (options, knn.Config(), store, torch.device("cpu"), Console(quiet=True))
+    reports = [Report("knn", *about) for _ in range(2)]
+    reports[1].folder = reports[0].folder  # by its name, which is the time
+    first, second = (one.make_folder() for one in reports)
     assert first != second
-    assert sessions[1].make_folder() == second
+    assert reports[1].make_folder() == second

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -18,34 +17,8 @@ from aimclr_fast._files import written_whole
 from aimclr_fast.data.inspection import bone_colours
 from aimclr_fast.layouts import Layout
 
-from .heads import LinearConfig
-
 Array = npt.NDArray[Any]
 MOST_NAMES = 60  # classes whose names still fit beside a figure
-
-
-@dataclass(frozen=True)
-class FigureConfig:
-    """What the figures show.
-
-    Attributes:
-        labels: amounts of labels in the label-efficiency curve, as in semi.
-        draws: random subsets for each amount.
-        queries: test sequences whose neighbours are drawn.
-        neighbors: training sequences drawn for each.
-        samples: test samples in the t-SNE, at most.
-        perplexity: of the t-SNE.
-        linear: recipe of the classifiers behind the figures; standardised, so that an untrained
-            encoder shows what is in it.
-    """
-
-    labels: list[int | str] = field(default_factory=lambda: ["2%", "5%", "10%", "20%", "50%"])
-    draws: int = 3
-    queries: int = 4
-    neighbors: int = 4
-    samples: int = 2000
-    perplexity: float = 30.0
-    linear: LinearConfig = field(default_factory=lambda: LinearConfig(lr=0.1, standardize=True))
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
@@ -60,14 +33,14 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 def draw_tsne(
     features: Array, labels: Array, classes: Sequence[str], *, perplexity: float, seed: int
 ) -> Figure:
-    """Features [Q, F] of unit length in two dimensions, coloured by class."""
+    """Features [Q, F] of unit length in two dimensions, colored by class."""
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     perplexity = min(perplexity, (len(unit) - 1) / 3)
     places = TSNE(perplexity=perplexity, init="random", random_state=seed % 2**32).fit_transform(
         unit
     )
     present = np.unique(labels)
-    colours = _colours(len(present))
+    colors = _colors(len(present))
     figure = Figure(figsize=(8.5, 5.5), layout="constrained")
     axes = figure.subplots()
     for place, label in enumerate(present):
@@ -78,7 +51,7 @@ def draw_tsne(
             places[rows, 1],
             s=10,
             marker=marker,
-            color=colours[place],
+            color=colors[place],
             label=classes[label],
         )
     axes.set(xticks=[], yticks=[], title="t-SNE of the features of the test samples")
@@ -87,7 +60,7 @@ def draw_tsne(
     return figure
 
 
-def _colours(count: int) -> list[Any]:
+def _colors(count: int) -> list[Any]:
     table = matplotlib.colormaps["tab20"]
     return [table(place % 20) for place in range(count)]
 
@@ -108,10 +81,10 @@ def draw_confusion(predicted: Array, labels: Array, classes: Sequence[str], titl
     if count <= 30:
         for row, column in np.argwhere(share >= 0.005):
             value = share[row, column]
-            colour = "white" if value > 0.6 else "black"
+            color = "white" if value > 0.6 else "black"
             axes.text(
                 column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6,
-                color=colour,
+                color=color,
             )  # fmt: skip
     axes.set(xlabel="predicted", ylabel="class", title=title)
     figure.colorbar(image, ax=axes, label="share of the class", shrink=0.7)
@@ -128,8 +101,8 @@ def draw_per_class(accuracies: Mapping[str, Array], classes: Sequence[str], titl
     height = 0.8 / len(accuracies)
     for place, (name, values) in enumerate(accuracies.items()):
         at = np.arange(len(order)) + 0.4 - (place + 0.5) * height
-        colour = ("tab:blue", "0.7", "tab:orange")[place % 3]
-        axes.barh(at, 100 * values[order], height, color=colour, label=name)
+        color = ("tab:blue", "0.7", "tab:orange")[place % 3]
+        axes.barh(at, 100 * values[order], height, color=color, label=name)
     axes.set_yticks(range(len(order)), [classes[label] for label in order], fontsize=7)
     axes.set(xlabel="accuracy, %", xlim=(0, 100), title=title)
     axes.margins(y=0.01)
@@ -141,7 +114,7 @@ def draw_per_class(accuracies: Mapping[str, Array], classes: Sequence[str], titl
 def draw_label_efficiency(
     curves: Mapping[str, Mapping[int, Sequence[float]]], title: str
 ) -> Figure:
-    """Accuracy over the number of labelled samples: mean and standard deviation of the draws."""
+    """Accuracy over the number of labeled samples: mean and standard deviation of the draws."""
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
     axes = figure.subplots()
     for name, points in curves.items():
@@ -154,7 +127,7 @@ def draw_label_efficiency(
         axes.fill_between(
             counts, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0
         )
-    axes.set(xscale="log", xlabel="labelled training samples", ylabel="top-1, %", title=title)
+    axes.set(xscale="log", xlabel="labeled training samples", ylabel="top-1, %", title=title)
     ticks = sorted({count for points in curves.values() for count in points})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
@@ -163,13 +136,13 @@ def draw_label_efficiency(
     return figure
 
 
-def draw_neighbours(
+def draw_neighbors(
     rows: Sequence[Sequence[Array]],
     titles: Sequence[Sequence[str]],
     right: Sequence[Sequence[bool]],
     layout: Layout,
 ) -> Figure:
-    """Sequences as skeletons seen from the front: each row a query, then its nearest neighbours.
+    """Sequences as skeletons seen from the front: each row a query, then its nearest neighbors.
 
     Args:
         rows: sequences [3, T, V, M], the query first.
@@ -186,8 +159,8 @@ def draw_neighbours(
         for column, sequence in enumerate(row):
             axes = grid[place, column]
             _skeleton(axes, sequence, layout)
-            colour = "black" if column == 0 else "tab:green" if right[place][column] else "tab:red"
-            axes.set_title(fill(titles[place][column], 34), fontsize=7, color=colour)
+            color = "black" if column == 0 else "tab:green" if right[place][column] else "tab:red"
+            axes.set_title(fill(titles[place][column], 34), fontsize=7, color=color)
     figure.suptitle("queries of the test set (left) and their nearest training samples", fontsize=9)
     return figure
 
@@ -198,10 +171,10 @@ def _skeleton(axes: Any, sequence: Array, layout: Layout, moments: int = 5) -> N
     last = int(shown[-1]) if len(shown) else 0
     bodies = [m for m in range(sequence.shape[3]) if sequence[..., m].any()] or [0]
     span = sequence[0, : last + 1].max() - sequence[0, : last + 1].min()
-    colours = bone_colours(layout)
+    colors = bone_colours(layout)
     for moment, frame in enumerate(np.linspace(0, last, moments).round().astype(int)):
         for body in bodies:
             x, y = sequence[0, frame, :, body] + 0.7 * moment * span, sequence[1, frame, :, body]
-            for (joint, parent), colour in zip(layout.edges, colours, strict=True):
-                axes.plot(x[[joint, parent]], y[[joint, parent]], color=colour, lw=1)
+            for (joint, parent), color in zip(layout.edges, colors, strict=True):
+                axes.plot(x[[joint, parent]], y[[joint, parent]], color=color, lw=1)
     axes.set_aspect("equal")

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from aimclr_fast._schedule import learning_rate
 
+from .labeled_data import Features, Folds
 from .outcome import VALIDATION, Outcome, classified
-from .problem import Features, Folds
 from .recipe import check_recipe
 
 #: Learning rates of a sweep.
@@ -112,13 +112,13 @@ def linear_evaluation(
         features: frozen features.
         config: the recipe.
         seed: of weights and shuffling.
-        folds: parts of the training samples (`Problem.folds`); needed for a sweep where there are
-            no validation samples.
+        folds: parts of the training samples (`LabeledData.folds`); needed for a sweep where there
+            are no validation samples.
         sweep: learning rates of a sweep.
     """
     plain = features
     if config.standardize:
-        features = standardised(features)
+        features = standardized(features)
     rates: Sequence[float] = (config.lr,)
     details: dict[str, object] = {"standardized": config.standardize}
     chosen = 0
@@ -155,7 +155,7 @@ def linear_evaluation(
     )
 
 
-def standardised(features: Features) -> Features:
+def standardized(features: Features) -> Features:
     """Features with mean 0 and deviation 1 over the training samples in each dimension."""
     mean, deviation = _moments(features)
 
@@ -175,7 +175,7 @@ def _moments(features: Features) -> tuple[Tensor, Tensor]:
 
 
 def _for_plain(head: Head, features: Features) -> Head:
-    """A classifier of standardised features as one of the features themselves."""
+    """A classifier of standardized features as one of the features themselves."""
     mean, deviation = _moments(features)
     weight = head.weight.double() / deviation
     bias = head.bias - weight @ mean

@@ -1,4 +1,4 @@
-"""k-nearest-neighbour classification on frozen features."""
+"""k-nearest-neighbor classification on frozen features."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def knn_predict(
 ) -> Tensor:
     """Classes [Q] of `test` [Q, F] by the `k` most similar of `train` [S, F] under cosine.
 
-    Each neighbour votes with exp(similarity / temperature) (Wu et al., CVPR 2018, section 3.4), so
-    k = 1 is the plain nearest neighbour. Works in blocks of queries: no [Q, S] matrix is kept.
+    Each neighbor votes with exp(similarity / temperature) (Wu et al., CVPR 2018, section 3.4), so
+    k = 1 is the plain nearest neighbor. Works in blocks of queries: no [Q, S] matrix is kept.
 
     Raises:
         ValueError: k is not in 1..S.

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours under cosine, in blocks."""
+"""Exact nearest neighbors under cosine, in blocks."""
 
 from __future__ import annotations
 

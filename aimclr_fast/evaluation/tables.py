@@ -90,15 +90,15 @@ def _table(title: str, rows: list[Row]) -> Table:
         parts += [f"epoch {'?' if epoch is None else epoch}"] if len(epochs[what]) > 1 else []
         parts += [f"config {config or '?'}"] if len(configs[what]) > 1 else []
         settings.append(", ".join(part for part in parts if part))
-    labelled = any(settings)
+    labeled = any(settings)
     for setting, ((what, _, _), group) in zip(settings, groups.items(), strict=True):
         _, features, stream = what
-        cells = [features, stream or "-", *([setting or "-"] if labelled else [])]
+        cells = [features, stream or "-", *([setting or "-"] if labeled else [])]
         for metric in metrics:
             values = [row.metrics[metric] for row in group if metric in row.metrics]
             cells.append(mean_and_spread(values) if values else "-")
         lines.append((*cells, str(len(group))))
-    header = ("features", "stream", *(["setting"] if labelled else []))
+    header = ("features", "stream", *(["setting"] if labeled else []))
     return Table(
         title,
         (*header, *map(heading, metrics), "n"),

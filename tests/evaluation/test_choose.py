@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from aimclr_fast.data import open_store, write_store
-from aimclr_fast.evaluation.ensemble import search_weights
-from aimclr_fast.evaluation.finetune import FinetuneConfig, finetune
-from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation, standardised
-from aimclr_fast.evaluation.problem import EvaluationError, Features, open_problem
-from aimclr_fast.evaluation.protocols import KnnConfig, Subject, evaluate
+from aimclr_fast.evaluation.finetuning import FinetuneConfig, finetune
+from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation, standardized
+from aimclr_fast.evaluation.labeled_data import EvaluationError, Features, open_labeled_data
+from aimclr_fast.evaluation.protocols import knn
+from aimclr_fast.evaluation.protocols.ensemble import search_weights
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 
@@ -75,9 +75,9 @@ def test_a_swept_rate_is_chosen_on_the_validation_samples(features):
     assert lies.details["lr"] == outcome.details["lr"]
 
 
-def test_validation_features_are_standardised_as_the_training_features_say(features):
+def test_validation_features_are_standardized_as_the_training_features_say(features):
     far = features._replace(train=features.train * 3 + 5, val=features.val * 3 + 5)
-    unit = standardised(far)
+    unit = standardized(far)
     moments = far.train.double().mean(0), far.train.double().std(0, correction=0)
     torch.testing.assert_close(unit.val.double(), (far.val - moments[0]) / moments[1])
 
@@ -122,14 +122,14 @@ def encoder():
     return SkeletonEncoder(STGCN(get_layout("coco"), channels=4, features=8, dropout=0.0), 4)
 
 
-def test_a_problem_with_validation_samples(store):
-    problem = open_problem(store, "three", choose="val")
-    assert (len(problem.train), len(problem.val), len(problem.test)) == (18, 9, 9)
-    assert open_problem(store, "three").val is None
+def test_data_with_validation_samples(store):
+    data = open_labeled_data(store, "three", choose="val")
+    assert (len(data.train), len(data.val), len(data.test)) == (18, 9, 9)
+    assert open_labeled_data(store, "three").val is None
     for subject in (None, encoder()):
-        found = problem.features(subject, "joint")
+        found = data.features(subject, "joint")
         assert (len(found.train), len(found.val), len(found.test)) == (18, 9, 9)
-        assert torch.equal(found.val_labels, problem.labels[problem.val])
+        assert torch.equal(found.val_labels, data.labels[data.val])
 
 
 def test_a_protocol_without_validation_samples_is_refused_with_what_there_is(store):
@@ -137,7 +137,7 @@ def test_a_protocol_without_validation_samples_is_refused_with_what_there_is(sto
         EvaluationError,
         match=r"--choose val: protocol two has no validation samples \(protocol three has\)",
     ):
-        open_problem(store, "two", choose="val")
+        open_labeled_data(store, "two", choose="val")
 
 
 def test_a_store_without_validation_samples_says_what_its_column_holds(tmp_path):
@@ -147,30 +147,30 @@ def test_a_store_without_validation_samples_says_what_its_column_holds(tmp_path)
     with pytest.raises(
         EvaluationError, match="no protocol of the store has; column part holds fit, try"
     ):
-        open_problem(open_store(tmp_path / "x"), "mine", choose="val")
+        open_labeled_data(open_store(tmp_path / "x"), "mine", choose="val")
 
 
 def test_k_is_chosen_on_the_validation_samples(store):
-    problem = open_problem(store, "three", choose="val")
-    config = KnnConfig(k=[1, 3, 9])
-    outcome = next(evaluate(problem, Subject("raw poses", None, ""), config, seed=0, say=print))
+    data = open_labeled_data(store, "three", choose="val")
+    config = knn.Config(k=[1, 3, 9])
+    outcome = knn.classify(data.features(None, ""), config)
     by_k, chosen = outcome.details["validation_by_k"], outcome.details["chosen_k"]
     assert by_k[chosen] == max(by_k.values())
     assert outcome.metrics["knn_chosen"] == outcome.metrics[f"knn_{chosen}"]
-    swapped = replace(problem, test=problem.val, val=None)
-    tested = next(evaluate(swapped, Subject("raw poses", None, ""), config, seed=0, say=print))
+    swapped = replace(data, test=data.val, val=None)
+    tested = knn.classify(swapped.features(None, ""), config)
     assert {f"knn_{k}": accuracy for k, accuracy in by_k.items()} == tested.metrics
 
 
 def test_fine_tuning_takes_the_epoch_that_validates_best(store):
-    problem = open_problem(store, "three", choose="val")
+    data = open_labeled_data(store, "three", choose="val")
     recipe = FinetuneConfig(epochs=5, batch_size=6, lr=0.3, lr_encoder=0.1, warmup_epochs=1)
-    outcome, _ = finetune(problem, encoder(), "joint", recipe, seed=0)
+    outcome, _ = finetune(data, encoder(), "joint", recipe, seed=0)
     by_epoch, tested = outcome.details["validation_by_epoch"], outcome.details["top1_by_epoch"]
     assert outcome.details["best_epoch"] == by_epoch.index(max(by_epoch)) + 1
     chosen = tested[outcome.details["best_epoch"] - 1]
     assert outcome.metrics["top1_chosen"] == pytest.approx(chosen, abs=1e-6)
-    swapped = replace(problem, test=problem.val, val=None)
+    swapped = replace(data, test=data.val, val=None)
     assert (
         finetune(swapped, encoder(), "joint", recipe, seed=0)[0].details["top1_by_epoch"]
         == by_epoch

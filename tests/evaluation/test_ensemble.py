@@ -5,12 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aimclr_fast.evaluation.ensemble import PUBLISHED, EnsembleConfig, fuse, search_weights
-from aimclr_fast.evaluation.fusion import check_ensemble, fuse_subjects
 from aimclr_fast.evaluation.heads import LinearConfig
+from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.evaluation.outcome import Outcome
-from aimclr_fast.evaluation.problem import EvaluationError, Features
-from aimclr_fast.evaluation.protocols import Subject
+from aimclr_fast.evaluation.protocols.ensemble import (
+    PUBLISHED,
+    Config,
+    check_ensemble,
+    fuse,
+    fuse_streams,
+    search_weights,
+)
+from aimclr_fast.evaluation.representation import Representation
 
 
 def test_published_weights():
@@ -38,7 +44,7 @@ def test_searched_weights_follow_the_better_stream_of_the_training_folds():
 
 
 class TwoStreams:
-    """A problem whose joint stream is good but hardly varies, and whose bone stream is so-so."""
+    """Data whose joint stream is good but hardly varies, and whose bone stream is so-so."""
 
     def __init__(self):
         generator = torch.Generator().manual_seed(0)
@@ -60,9 +66,11 @@ class TwoStreams:
 
 
 def searched(features, own=None):
-    config = EnsembleConfig(weights="searched", linear=LinearConfig(epochs=5, lr=0.1))
-    subjects = [Subject(features, None, stream, own) for stream in ("joint", "bone")]
-    return fuse_subjects([TwoStreams()] * 2, subjects, config, seed=0)[1].details
+    config = Config(weights="searched", linear=LinearConfig(epochs=5, lr=0.1))
+    streams = [
+        Representation(features, None, stream, TwoStreams(), own) for stream in ("joint", "bone")
+    ]
+    return fuse_streams(streams, config, seed=0)[1].details
 
 
 def test_weights_are_searched_on_the_classifiers_that_are_fused():
@@ -81,9 +89,9 @@ def test_encoders_that_saw_all_labels_get_published_weights():
 @pytest.mark.parametrize(
     ("config", "streams", "message"),
     [
-        (EnsembleConfig(), ["joint"], "two or three different streams.*got joint"),
-        (EnsembleConfig(), ["joint", "joint"], "got joint, joint"),
-        (EnsembleConfig(weights="guessed"), ["joint", "bone"], "weights is 'guessed'"),
+        (Config(), ["joint"], "two or three different streams.*got joint"),
+        (Config(), ["joint", "joint"], "got joint, joint"),
+        (Config(weights="guessed"), ["joint", "bone"], "weights is 'guessed'"),
     ],
 )
 def test_refusals(config, streams, message):

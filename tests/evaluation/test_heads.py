@@ -12,10 +12,10 @@ from torch import nn
 from aimclr_fast.evaluation.heads import (
     LinearConfig,
     linear_evaluation,
-    standardised,
+    standardized,
     train_heads,
 )
-from aimclr_fast.evaluation.problem import Features
+from aimclr_fast.evaluation.labeled_data import Features
 from aimclr_fast.functional import AugmentParams, apply_augment
 from aimclr_fast.inference.features import encode
 from aimclr_fast.nn import STGCN, SkeletonEncoder
@@ -122,12 +122,12 @@ def test_the_swept_rate_is_chosen_without_test_samples(features):
     assert outcome.details["lr"] == best["lr"]
 
 
-def test_standardised_heads_take_plain_features(features):
+def test_standardized_heads_take_plain_features(features):
     far = features._replace(train=features.train * 0.1 + 0.1, test=features.test * 0.1 + 0.1)
     outcome = linear_evaluation(far, replace(QUICK, standardize=True), seed=0)
     logits = far.test @ outcome.save["weight"].T + outcome.save["bias"]
     assert (logits - outcome.logits).abs().max() < 1e-2 * outcome.logits.abs().max()
-    unit = standardised(far).train
+    unit = standardized(far).train
     assert unit.mean(0).abs().max() < 1e-3
     deviation = far.train.std(0, correction=0)
     live = deviation > 1e-3 * deviation.max()

@@ -1,4 +1,4 @@
-"""Exact neighbours in blocks, retrieval and clustering, against what is known."""
+"""Exact neighbors in blocks, retrieval and clustering, against what is known."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from aimclr_fast.evaluation.cluster import ClusterConfig, cluster, hungarian_accuracy
+from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.evaluation.neighbors import nearest
-from aimclr_fast.evaluation.problem import EvaluationError, Features
-from aimclr_fast.evaluation.retrieval import RetrievalConfig, average_precision, retrieve
+from aimclr_fast.evaluation.protocols.cluster import Config as ClusterConfig
+from aimclr_fast.evaluation.protocols.cluster import cluster, hungarian_accuracy
+from aimclr_fast.evaluation.protocols.retrieval import Config as RetrievalConfig
+from aimclr_fast.evaluation.protocols.retrieval import average_precision, retrieve
 
 
 @pytest.fixture

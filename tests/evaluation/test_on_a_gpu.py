@@ -10,20 +10,17 @@ import pytest
 from rich.console import Console
 from small_data import write_evaluated
 
-from aimclr_fast.evaluation.figures import FigureConfig
-from aimclr_fast.evaluation.gallery import draw_figures
-from aimclr_fast.evaluation.protocols import CONFIGS
+from aimclr_fast.evaluation.options import EvaluationOptions
+from aimclr_fast.evaluation.protocols import get_protocol
 from aimclr_fast.evaluation.run import evaluate_checkpoints
-from aimclr_fast.evaluation.session import Options
 
 
 def quick(protocol: str) -> Any:
     """A configuration of few epochs and draws."""
+    config = get_protocol(protocol).config()
     if protocol == "figures":
-        default = FigureConfig()
-        linear = replace(default.linear, epochs=2)
-        return replace(default, linear=linear, labels=[2, 4], draws=1, samples=20)
-    config = CONFIGS[protocol]()
+        linear = replace(config.linear, epochs=2)
+        return replace(config, linear=linear, labels=[2, 4], draws=1, samples=20)
     if protocol == "knn":
         return replace(config, k=[1, 3])
     if protocol == "semi":
@@ -37,12 +34,9 @@ def quick(protocol: str) -> Any:
 def test_protocols(protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_evaluated(tmp_path)
-    options = Options(
+    options = EvaluationOptions(
         data="store", protocol="odd-even", device="cuda", output="out", csv="results.csv", threads=1
     )
     console = Console(quiet=True)
-    if protocol == "figures":
-        draw_figures(["joint.pt"], options, quick(protocol), console)
-    else:
-        evaluate_checkpoints(protocol, ["joint.pt"], options, quick(protocol), console)
+    evaluate_checkpoints(get_protocol(protocol), ["joint.pt"], options, quick(protocol), console)
     assert json.loads((tmp_path / "out" / "results.json").read_text())["device"] == "cuda"

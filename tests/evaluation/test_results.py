@@ -13,8 +13,8 @@ from dataclasses import replace
 
 import pytest
 
-from aimclr_fast.evaluation.finetune import FinetuneConfig
-from aimclr_fast.evaluation.protocols import config_checksum
+from aimclr_fast.evaluation.finetuning import FinetuneConfig
+from aimclr_fast.evaluation.provenance import config_checksum
 from aimclr_fast.evaluation.results import (
     ResultsError,
     Row,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aimclr_fast.evaluation.problem import EvaluationError
-from aimclr_fast.evaluation.semi import draw_labelled, per_class
+from aimclr_fast.evaluation.labeled_data import EvaluationError
+from aimclr_fast.evaluation.protocols.semi import draw_labeled, per_class
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [3] * 20)
 
@@ -30,9 +30,9 @@ def test_more_than_a_class_has():
 
 
 def test_draws_are_balanced_seeded_and_nested():
-    rows = draw_labelled(LABELS, 7, seed=1)
+    rows = draw_labeled(LABELS, 7, seed=1)
     assert torch.bincount(LABELS[rows]).tolist() == [7, 7, 0, 7]
-    assert torch.equal(rows, draw_labelled(LABELS, 7, seed=1))
-    assert not torch.equal(rows, draw_labelled(LABELS, 7, seed=2))
-    assert set(draw_labelled(LABELS, 3, seed=1).tolist()) < set(rows.tolist())
-    assert torch.bincount(LABELS[draw_labelled(LABELS, 25, seed=0)]).tolist() == [25, 25, 0, 20]
+    assert torch.equal(rows, draw_labeled(LABELS, 7, seed=1))
+    assert not torch.equal(rows, draw_labeled(LABELS, 7, seed=2))
+    assert set(draw_labeled(LABELS, 3, seed=1).tolist()) < set(rows.tolist())
+    assert torch.bincount(LABELS[draw_labeled(LABELS, 25, seed=0)]).tolist() == [25, 25, 0, 20]

@@ -12,12 +12,17 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from .outcome import Outcome
-from .problem import EvaluationError, Features
+from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
+from aimclr_fast.evaluation.outcome import Outcome
+from aimclr_fast.evaluation.representation import Outcomes
+from aimclr_fast.evaluation.request import Request
+
+SUMMARY = "k-means: Hungarian accuracy and mutual information"
+CHOOSES = False
 
 
 @dataclass(frozen=True)
-class ClusterConfig:
+class Config:
     """k-means on features of unit length.
 
     Attributes:
@@ -29,8 +34,15 @@ class ClusterConfig:
     starts: int = 10
 
 
-def cluster(features: Features, config: ClusterConfig, *, seed: int) -> Outcome:
-    """Cluster the test samples; Hungarian accuracy, normalised mutual information, adjusted Rand.
+def run(request: Request[Config]) -> Outcomes:
+    """Cluster the test samples in each representation."""
+    for representation in request.representations():
+        features = representation.features()
+        yield representation, cluster(features, request.config, seed=request.options.seed)
+
+
+def cluster(features: Features, config: Config, *, seed: int) -> Outcome:
+    """Cluster the test samples; Hungarian accuracy, normalized mutual information, adjusted Rand.
 
     Raises:
         EvaluationError: fewer test samples than clusters.

@@ -1,4 +1,4 @@
-"""Fine-tuning: encoder and linear classifier trained together on labelled sequences."""
+"""Fine-tuning: encoder and linear classifier trained together on labeled sequences."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from aimclr_fast.functional import AugmentConfig, AugmentParams, apply_augment, 
 from aimclr_fast.inference.features import in_meters
 from aimclr_fast.nn import SkeletonEncoder
 
+from .labeled_data import LabeledData
 from .outcome import Outcome, classified, top
-from .problem import Problem
 from .recipe import check_recipe
 
 
@@ -24,7 +24,7 @@ class FinetuneConfig:
     """SGD on encoder and classifier, each at its own learning rate under one schedule.
 
     Attributes:
-        epochs: passes over the labelled training samples.
+        epochs: passes over the labeled training samples.
         batch_size: sequences per step; the last batch of an epoch may be smaller.
         lr: learning rate of the classifier.
         lr_encoder: learning rate of the encoder.
@@ -61,7 +61,7 @@ class FinetuneConfig:
 
 
 def finetune(
-    problem: Problem,
+    data: LabeledData,
     encoder: SkeletonEncoder,
     stream: str,
     config: FinetuneConfig,
@@ -75,25 +75,25 @@ def finetune(
     An untrained encoder with `lr_encoder` as large as `lr` is supervised training from scratch.
 
     Args:
-        problem: the data.
+        data: labeled sequences.
         encoder: what to start from.
         stream: joint, motion or bone.
         config: the recipe.
         seed: of the classifier's weights, shuffling, augmentation and dropout.
-        rows: rows of `problem.train` that have labels; None: all.
+        rows: rows of `data.train` that have labels; None: all.
         progress: called with epoch and mean loss after each epoch.
 
     Returns:
         The outcome, and the tuned encoder, whose head gives class logits.
     """
-    device, generator = problem.device, torch.Generator().manual_seed(seed)
-    train = problem.train if rows is None else problem.train[rows]
+    device, generator = data.device, torch.Generator().manual_seed(seed)
+    train = data.train if rows is None else data.train[rows]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         # Not the old head: it is replaced, and may be of any shape.
         backbone = copy.deepcopy(encoder.backbone)
-        model = SkeletonEncoder(backbone, len(problem.classes), projection=False).to(device)
-        model.backend = problem.backend
+        model = SkeletonEncoder(backbone, len(data.classes), projection=False).to(device)
+        model.backend = data.backend
         groups = [
             {"params": model.backbone.parameters(), "base": config.lr_encoder},
             {"params": model.head.parameters(), "base": config.lr},
@@ -103,9 +103,9 @@ def finetune(
         )
         unit, step = replace(config, lr=1.0), 0
         steps_per_epoch = -(-len(train) // config.batch_size)
-        test_labels = problem.labels[problem.test].to(device)
+        test_labels = data.labels[data.test].to(device)
         accuracy = torch.full((config.epochs,), torch.nan)
-        choice = None if problem.val is None else accuracy.clone()
+        choice = None if data.val is None else accuracy.clone()
         best, logits, best_logits = -1.0, torch.zeros(0), torch.zeros(0)
         for epoch in range(config.epochs):
             model.train()
@@ -114,8 +114,8 @@ def finetune(
             for batch in order.split(config.batch_size):
                 for group in optimizer.param_groups:
                     group["lr"] = group["base"] * learning_rate(unit, step, steps_per_epoch)
-                x = _view(problem, batch, stream, seed=seed, step=step, augment=config.augment)
-                target = problem.labels[batch].to(device)
+                x = _view(data, batch, stream, seed=seed, step=step, augment=config.augment)
+                target = data.labels[batch].to(device)
                 loss = nn.functional.cross_entropy(model(x), target)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -124,11 +124,11 @@ def finetune(
                 step += 1
             last = epoch + 1 == config.epochs
             if last or (epoch + 1) % config.test_every == 0:
-                logits = scores(problem, model, stream, problem.test)
+                logits = scores(data, model, stream, data.test)
                 accuracy[epoch] = worth = top(logits, test_labels)
-                if choice is not None and problem.val is not None:
-                    found = scores(problem, model, stream, problem.val)
-                    choice[epoch] = worth = top(found, problem.labels[problem.val])
+                if choice is not None and data.val is not None:
+                    found = scores(data, model, stream, data.val)
+                    choice[epoch] = worth = top(found, data.labels[data.val])
                 if worth > best:
                     best, best_logits = worth, logits
             if progress is not None:
@@ -139,37 +139,37 @@ def finetune(
 
 
 @torch.no_grad()
-def scores(problem: Problem, model: SkeletonEncoder, stream: str, index: Tensor) -> Tensor:
+def scores(data: LabeledData, model: SkeletonEncoder, stream: str, index: Tensor) -> Tensor:
     """Class logits [Q, C] of samples `index`, not augmented, in eval mode."""
     model.eval()
     rows = [
-        model(_view(problem, batch, stream, seed=0, step=0, augment=False)).float()
-        for batch in index.split(problem.batch_size)
+        model(_view(data, batch, stream, seed=0, step=0, augment=False)).float()
+        for batch in index.split(data.batch_size)
     ]
     return torch.cat(rows)
 
 
 def _view(
-    problem: Problem, index: Tensor, stream: str, *, seed: int, step: int, augment: bool
+    data: LabeledData, index: Tensor, stream: str, *, seed: int, step: int, augment: bool
 ) -> Tensor:
     """Samples as the encoder takes them, [N, 3, T, V, M]."""
-    data = problem.data[index.to(problem.data.device)].to(problem.device)
+    sequences = data.sequences[index.to(data.sequences.device)].to(data.device)
     if not augment:
         return apply_augment(
-            in_meters(data),
+            in_meters(sequences),
             AugmentParams(),
-            layout=problem.layout,
+            layout=data.layout,
             stream=stream,
-            backend=problem.backend,
+            backend=data.backend,
         )
     return skeleton_augment(
-        data,
-        torch.arange(len(data), device=data.device),
-        layout=problem.layout,
+        sequences,
+        torch.arange(len(sequences), device=sequences.device),
+        layout=data.layout,
         config=AugmentConfig(),
         seed=seed,
         step=step,
         stream=stream,
         dtype=torch.float32,
-        backend=problem.backend,
+        backend=data.backend,
     ).query

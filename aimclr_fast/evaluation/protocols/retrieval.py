@@ -8,14 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .outcome import Outcome
-from .problem import EvaluationError, Features
+from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
+from aimclr_fast.evaluation.outcome import Outcome
+from aimclr_fast.evaluation.representation import Outcomes
+from aimclr_fast.evaluation.request import Request
 
+SUMMARY = "ranking by similarity: mAP and recall@k"
+CHOOSES = False
 GALLERIES = ("train", "test")
 
 
 @dataclass(frozen=True)
-class RetrievalConfig:
+class Config:
     """Retrieval of sequences of the same class.
 
     Attributes:
@@ -27,7 +31,13 @@ class RetrievalConfig:
     gallery: str = "train"
 
 
-def retrieve(features: Features, config: RetrievalConfig) -> Outcome:
+def run(request: Request[Config]) -> Outcomes:
+    """Rank the gallery for each test sample, in each representation."""
+    for representation in request.representations():
+        yield representation, retrieve(representation.features(), request.config)
+
+
+def retrieve(features: Features, config: Config) -> Outcome:
     """Mean average precision and recall@k (share of queries with a hit among the first k).
 
     Queries without any answer of their class in the gallery are left out and counted.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aimclr_fast.evaluation.problem import EvaluationError, Problem
-from aimclr_fast.evaluation.transfer import check_layout, map_joints, mapped, parse_pairs
+from aimclr_fast.evaluation.joint_mapping import check_layout, map_joints, mapped, parse_pairs
+from aimclr_fast.evaluation.labeled_data import EvaluationError, LabeledData
 from aimclr_fast.layouts import LAYOUTS, get_layout
 
 
@@ -58,18 +58,18 @@ def test_too_few_joints_and_given_ones():
 
 def test_mapped_sequences_are_centred_on_the_encoders_centre():
     ui, kinect = get_layout("ui-prmd"), get_layout("kinect-v1")
-    data = torch.randn(2, 3, 4, kinect.num_joints, 1)
-    problem = Problem(
-        data, torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]), ("a", "b"), kinect,
+    sequences = torch.randn(2, 3, 4, kinect.num_joints, 1)
+    data = LabeledData(
+        sequences, torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]), ("a", "b"), kinect,
         torch.tensor([0, 1]).numpy(), torch.device("cpu"),
     )  # fmt: skip
     with pytest.raises(EvaluationError, match=r"takes layout 'ui-prmd' \(22 joints\)"):
-        check_layout(problem, ui)
-    found = mapped(problem, ui, map_joints(ui, kinect))
-    assert found.data.shape == (2, 3, 4, 22, 1)
-    assert not found.data[:, :, :, ui.centre].any()
+        check_layout(data, ui)
+    found = mapped(data, ui, map_joints(ui, kinect))
+    assert found.sequences.shape == (2, 3, 4, 22, 1)
+    assert not found.sequences[:, :, :, ui.centre].any()
     elbow, knee = kinect.joints.index("left_elbow"), kinect.joints.index("left_knee")
-    ours = found.data[:, :, :, ui.joints.index("left_forearm")]
-    ours = ours - found.data[:, :, :, ui.joints.index("left_lower_leg")]
-    assert torch.allclose(ours, data[:, :, :, elbow] - data[:, :, :, knee], atol=1e-6)
+    ours = found.sequences[:, :, :, ui.joints.index("left_forearm")]
+    ours = ours - found.sequences[:, :, :, ui.joints.index("left_lower_leg")]
+    assert torch.allclose(ours, sequences[:, :, :, elbow] - sequences[:, :, :, knee], atol=1e-6)
     check_layout(found, ui)

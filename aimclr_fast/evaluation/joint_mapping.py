@@ -1,16 +1,14 @@
-"""Transfer: one skeleton's sequences as another skeleton's, joint by joint, by name."""
+"""One skeleton's sequences as another skeleton's, joint by joint, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from aimclr_fast.layouts import Layout
 
-from .finetune import FinetuneConfig
-from .heads import LinearConfig
-from .problem import EvaluationError, Problem
+from .labeled_data import EvaluationError, LabeledData
 
 LEAST = 0.5  # of the encoder's joints that must be there
 
@@ -25,25 +23,6 @@ _SEGMENTS = {
     "upper_arm": "shoulder", "forearm": "elbow", "hand": "wrist",
     "upper_leg": "hip", "lower_leg": "knee", "foot": "ankle", "toes": "foot",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class TransferConfig:
-    """What is measured on another data set.
-
-    Attributes:
-        k: neighbours of the kNN classification.
-        finetune: fine-tune encoder and classifier, too.
-        joints: pairs ENCODER_JOINT=DATA_JOINT that go before the names' own matches.
-        linear: recipe of the classifier on frozen features.
-        tuning: recipe of fine-tuning.
-    """
-
-    k: list[int] = field(default_factory=lambda: [1, 20])
-    finetune: bool = False
-    joints: list[str] = field(default_factory=list)
-    linear: LinearConfig = field(default_factory=LinearConfig)
-    tuning: FinetuneConfig = field(default_factory=FinetuneConfig)
 
 
 class JointMap(NamedTuple):
@@ -67,7 +46,7 @@ class JointMap(NamedTuple):
         text = f"{len(self.named)} of {len(self.source)} joints matched by name"
         if self.filled:
             pairs = ", ".join(f"{missing} at {at}" for missing, at in self.filled)
-            text += f"; missing joints are put at their nearest neighbour: {pairs}"
+            text += f"; missing joints are put at their nearest neighbor: {pairs}"
         if self.unused:
             text += f"; not used: {', '.join(self.unused)}"
         return text
@@ -128,7 +107,7 @@ def map_joints(encoder: Layout, data: Layout, given: Mapping[str, str] | None = 
 
 
 def _nearest(layout: Layout, joint: int, found: Mapping[int, int]) -> int:
-    """The found joint that is fewest bones away; ties go to the one nearer the centre."""
+    """The found joint that is fewest bones away; ties go to the one nearer the center."""
     ring, seen = [joint], {joint}
     while True:
         hits = [at for at in ring if at in found]
@@ -141,11 +120,11 @@ def _nearest(layout: Layout, joint: int, found: Mapping[int, int]) -> int:
         seen.update(ring)
 
 
-def mapped(problem: Problem, layout: Layout, joints: JointMap) -> Problem:
-    """The problem in an encoder's skeleton, centred in each frame on that skeleton's centre."""
-    data = problem.data[:, :, :, list(joints.source)]
-    data = data - data[:, :, :, layout.centre : layout.centre + 1]
-    return replace(problem, data=data, layout=layout)
+def mapped(data: LabeledData, layout: Layout, joints: JointMap) -> LabeledData:
+    """The data in an encoder's skeleton, centered in each frame on that skeleton's center."""
+    positions = data.sequences[:, :, :, list(joints.source)]
+    positions = positions - positions[:, :, :, layout.centre : layout.centre + 1]
+    return replace(data, sequences=positions, layout=layout)
 
 
 def parse_pairs(pairs: list[str]) -> dict[str, str]:
@@ -168,15 +147,15 @@ def same_skeleton(one: Layout, other: Layout) -> bool:
     return (one.joints, one.parents, one.swap) == (other.joints, other.parents, other.swap)
 
 
-def check_layout(problem: Problem, layout: Layout) -> None:
+def check_layout(data: LabeledData, layout: Layout) -> None:
     """Refuse data of another skeleton than the encoder's.
 
     Raises:
         EvaluationError: naming both layouts and what to do.
     """
-    if not same_skeleton(problem.layout, layout):
+    if not same_skeleton(data.layout, layout):
         raise EvaluationError(
             f"the checkpoint takes layout {layout.name!r} ({layout.num_joints} joints), the data "
-            f"have {problem.layout.name!r} ({problem.layout.num_joints}); `transfer` maps joints "
+            f"have {data.layout.name!r} ({data.layout.num_joints}); `transfer` maps joints "
             "by name"
         )

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from aimclr_fast.evaluation.finetune import FinetuneConfig, finetune
-from aimclr_fast.evaluation.problem import Problem
+from aimclr_fast.evaluation.finetuning import FinetuneConfig, finetune
+from aimclr_fast.evaluation.labeled_data import LabeledData
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 
@@ -18,14 +18,14 @@ QUICK = FinetuneConfig(epochs=4, batch_size=6, lr=0.1, lr_encoder=0.05, warmup_e
 
 
 @pytest.fixture(scope="module")
-def problem():
+def data():
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(36) % 2
-    data = torch.randn(36, 3, 8, 17, 1, generator=generator)
-    data[labels == 1, 1] += 2.0
+    sequences = torch.randn(36, 3, 8, 17, 1, generator=generator)
+    sequences[labels == 1, 1] += 2.0
     index = torch.arange(36)
-    return Problem(
-        data, labels, index[:24], index[24:], ("down", "up"), get_layout("coco"),
+    return LabeledData(
+        sequences, labels, index[:24], index[24:], ("down", "up"), get_layout("coco"),
         np.arange(36), torch.device("cpu"),
     )  # fmt: skip
 
@@ -40,11 +40,11 @@ def weights(model):
     return {name: p.detach().clone() for name, p in model.backbone.named_parameters()}
 
 
-def test_learns_and_leaves_the_encoder_alone(problem, encoder):
+def test_learns_and_leaves_the_encoder_alone(data, encoder):
     before, losses = copy.deepcopy(encoder.state_dict()), []
     generator = torch.get_rng_state()
     outcome, tuned = finetune(
-        problem,
+        data,
         encoder,
         "joint",
         replace(QUICK, epochs=8),  # batch norm's running statistics need some steps
@@ -59,20 +59,20 @@ def test_learns_and_leaves_the_encoder_alone(problem, encoder):
     assert any(not torch.equal(a, before["backbone." + n]) for n, a in weights(tuned).items())
 
 
-def test_seeds_and_rates(problem, encoder):
+def test_seeds_and_rates(data, encoder):
     first, again, other = (
-        finetune(problem, encoder, "bone", QUICK, seed=seed)[1] for seed in (1, 1, 2)
+        finetune(data, encoder, "bone", QUICK, seed=seed)[1] for seed in (1, 1, 2)
     )
     assert torch.equal(first.head.weight, again.head.weight)
     assert not torch.equal(first.head.weight, other.head.weight)
     still, frozen = replace(QUICK, lr_encoder=0.0, weight_decay=0.0), weights(encoder)
-    _, tuned = finetune(problem, encoder, "bone", still, seed=1)
+    _, tuned = finetune(data, encoder, "bone", still, seed=1)
     assert all(torch.equal(frozen[name], found) for name, found in weights(tuned).items())
 
 
-def test_only_the_labelled_rows_are_learnt_from(problem, encoder):
-    poisoned = replace(problem, data=problem.data.clone())
-    poisoned.data[12:24] = torch.nan
+def test_only_the_labeled_rows_are_learnt_from(data, encoder):
+    poisoned = replace(data, sequences=data.sequences.clone())
+    poisoned.sequences[12:24] = torch.nan
     outcome, tuned = finetune(poisoned, encoder, "joint", QUICK, seed=0, rows=torch.arange(12))
     assert outcome.details["labelled"] == 12
     assert torch.isfinite(tuned.head.weight).all()

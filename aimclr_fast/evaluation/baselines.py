@@ -1,0 +1,74 @@
+"""What a pretrained encoder has to beat; it gives the encoder's numbers a meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from typing import Any
+
+from aimclr_fast.inference.checkpoints import fresh_encoder
+
+from .finetuning import FinetuneConfig, finetune
+from .representation import RAW, SUPERVISED, UNTRAINED, Pretrained, Representation
+
+BASELINES = (UNTRAINED, SUPERVISED, RAW)
+
+
+def baselines(
+    pretrained: Pretrained,
+    kinds: Collection[str],
+    scratch: FinetuneConfig | None,
+    *,
+    seen: set[tuple[Any, ...]],
+    say: Callable[[str], None],
+) -> Iterator[Representation]:
+    """What a pretrained encoder has to beat, on the same data and stream.
+
+    The same encoder untrained, with the weights that the run's seed gives; the same encoder trained
+    from scratch with all training labels; the raw poses.
+
+    Args:
+        pretrained: the encoder, and the data.
+        kinds: those of `BASELINES` that are wanted.
+        scratch: recipe of training from scratch; None leaves the encoder to be trained as it is.
+        seen: what there was for other checkpoints; it is not made again, and new ones are added.
+        say: told what takes a while.
+    """
+    loaded, data, seed = pretrained.file.loaded, pretrained.data, pretrained.run_seed
+    model, stream = loaded.config["model"], loaded.stream
+
+    def new(name: str, *what: Any) -> bool:
+        key = (name, data.sequences.shape, *what)
+        return name in kinds and key not in seen and not seen.add(key)  # type: ignore[func-returns-value]
+
+    raw = Representation(RAW, None, "", data, run_config=loaded.config)
+    about = (stream, seed, repr(sorted(model.items())))
+    if new(UNTRAINED, *about):
+        yield untrained(pretrained)
+    if new(SUPERVISED, *about):
+        encoder, own = fresh_encoder(model, loaded.layout, seed=seed), None
+        if scratch is not None:
+            say(f"training from scratch, {stream} stream, {scratch.epochs} epochs ...")
+            own, encoder = finetune(data, encoder, stream, scratch, seed=seed)
+        yield replace(raw, name=SUPERVISED, encoder=encoder, stream=stream, own=own, run_seed=seed)
+    if new(RAW):
+        yield raw
+
+
+def untrained(pretrained: Pretrained) -> Representation:
+    """The encoder with the weights that its run started from."""
+    loaded, seed = pretrained.file.loaded, pretrained.run_seed
+    encoder = fresh_encoder(loaded.config["model"], loaded.layout, seed=seed)
+    return Representation(
+        UNTRAINED,
+        encoder,
+        loaded.stream,
+        pretrained.data,
+        run_seed=seed,
+        run_config=loaded.config,
+    )
+
+
+def from_scratch(recipe: FinetuneConfig) -> FinetuneConfig:
+    """Fine-tuning with the encoder at the classifier's learning rate."""
+    return replace(recipe, lr_encoder=recipe.lr)

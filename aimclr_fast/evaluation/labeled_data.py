@@ -1,0 +1,238 @@
+"""What is evaluated on: labeled sequences, a split, and folds of its training samples."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from torch import Tensor
+
+from aimclr_fast.data import Protocol, Store, get_protocol, validation
+from aimclr_fast.inference.features import encode, raw_poses
+from aimclr_fast.layouts import Layout
+from aimclr_fast.nn import SkeletonEncoder
+
+#: (rows to learn from, rows held out) of the training samples.
+Folds: TypeAlias = list[tuple[Tensor, Tensor]]
+SHARE = 0.5  # of the free GPU memory that sequences may take
+
+
+class EvaluationError(ValueError):
+    """Data, checkpoint and options do not go together; the message says which."""
+
+
+class Features(NamedTuple):
+    """Vectors of the training samples [S, F] and the test samples [Q, F], and their classes.
+
+    `val` are those of validation samples, where choices are to be made on them.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    num_classes: int
+    val: Tensor | None = None
+    val_labels: Tensor | None = None
+
+    def held_out(self, folds: Folds) -> list[Features]:
+        """What choices are made on: the validation samples, or else folds of the training samples.
+
+        The test samples of each are held-out samples; no test sample is among them.
+        """
+        if self.val is None or self.val_labels is None:
+            device = self.train.device
+            return [self.rows(fit.to(device), out.to(device)) for fit, out in folds]
+        part = self._replace(test=self.val, test_labels=self.val_labels)
+        return [part._replace(val=None, val_labels=None)]
+
+    def rows(self, fit: Tensor, held: Tensor) -> Features:
+        """Training samples alone: learn from rows `fit`, test on rows `held`."""
+        return self._replace(
+            train=self.train[fit],
+            train_labels=self.train_labels[fit],
+            test=self.train[held],
+            test_labels=self.train_labels[held],
+            val=None,
+            val_labels=None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LabeledData:
+    """Labeled sequences under one split.
+
+    Attributes:
+        sequences: [S, 3, T, V, M], in meters or int16 millimeters.
+        labels: classes [S].
+        train: samples to learn from.
+        test: samples to be scored on.
+        classes: name of each class.
+        layout: the skeleton of the sequences.
+        groups: for each sample the value (a subject, a camera) that the split goes by.
+        device: where encoders and classifiers run.
+        batch_size: sequences encoded at once.
+        backend: of the ops.
+        val: samples that choices are made on, or None: then the best epoch is chosen on the test
+            samples, and all else on folds of the training samples.
+    """
+
+    sequences: Tensor
+    labels: Tensor
+    train: Tensor
+    test: Tensor
+    classes: tuple[str, ...]
+    layout: Layout
+    groups: npt.NDArray[Any]
+    device: torch.device
+    batch_size: int = 256
+    backend: str = "auto"
+    val: Tensor | None = None
+
+    def features(self, encoder: SkeletonEncoder | None, stream: str) -> Features:
+        """Frozen features of all sides; without an encoder, the raw poses."""
+        if encoder is not None:
+            encoder.to(self.device)
+            encoder.backend = self.backend
+
+        def side(index: Tensor) -> tuple[Tensor, Tensor]:
+            labels = self.labels[index].to(self.device)
+            if encoder is None:
+                return raw_poses(self.sequences, index).to(self.device), labels
+            found = encode(
+                encoder,
+                self.sequences,
+                index,
+                stream=stream,
+                batch_size=self.batch_size,
+                backend=self.backend,
+            )
+            return found, labels
+
+        val = (None, None) if self.val is None else side(self.val)
+        return Features(*side(self.train), *side(self.test), len(self.classes), *val)
+
+    def folds(self, count: int = 5) -> Folds:
+        """Parts the training samples: (rows to learn from, rows held out), rows of `train`.
+
+        No subject (or whatever the split goes by) is on both sides where there are several.
+
+        Raises:
+            EvaluationError: fewer than two samples of some class.
+        """
+        labels, groups = self.labels[self.train].numpy(), self.groups[self.train.numpy()]
+        grouped = 1 < len(np.unique(groups)) < len(labels)
+        if not grouped:  # each class in each fold
+            count = min(count, int(np.unique(labels, return_counts=True)[1].min()))
+        parts = training_folds(labels, groups if grouped else None, count)
+        if not parts:
+            raise EvaluationError("training folds need two or more samples of each class")
+        return parts
+
+
+def open_labeled_data(
+    store: Store,
+    split: str,
+    *,
+    frame_step: int = 1,
+    device: torch.device | None = None,
+    batch_size: int = 256,
+    backend: str = "auto",
+    choose: str = "test",
+) -> LabeledData:
+    """The sequences of a store under one of its splits.
+
+    Args:
+        store: must have labels.
+        split: of the store, or a built-in one.
+        frame_step: take every so many frames, as in pretraining.
+        device: where encoders and classifiers run; the CPU by default.
+        batch_size: sequences encoded at once.
+        backend: of the ops.
+        choose: "val" for data with the split's validation samples.
+
+    Raises:
+        EvaluationError: no such split, no labels, no validation samples to choose on, or only
+            one class to learn.
+    """
+    if store.labels is None:
+        raise EvaluationError(f"{store.path}: has no labels to evaluate with")
+    try:
+        rule = get_protocol(split, store)
+        train, test = map(torch.from_numpy, rule(store.samples))
+        val = rule.validation(store.samples) if choose == "val" else None
+    except ValueError as error:
+        raise EvaluationError(str(error)) from error
+    if choose == "val" and val is None:
+        raise EvaluationError(f"{store.path}: {_no_validation(store, rule)}")
+    labels = torch.from_numpy(np.array(store.labels))
+    if len(torch.unique(labels[train])) < 2:
+        raise EvaluationError(f"{store.path}: {split} has one class only in its training samples")
+    count = len(store.class_names) or int(labels.max()) + 1
+    device = device or torch.device("cpu")
+    return LabeledData(
+        _resident(store.positions[:, :, ::frame_step], device),
+        labels,
+        train,
+        test,
+        store.class_names or tuple(f"class {label}" for label in range(count)),
+        store.layout,
+        store.samples[rule.column],
+        device,
+        batch_size,
+        backend,
+        None if val is None else torch.from_numpy(val),
+    )
+
+
+def _no_validation(store: Store, rule: Protocol) -> str:
+    """What there is, where a split has no validation samples."""
+    others = [name for name in store.meta["protocols"] if validation(store, name) is not None]
+    if others:
+        there = f"protocol {', '.join(others)} has"
+    else:
+        cells = ", ".join(map(str, np.unique(store.samples[rule.column])[:10].tolist()))
+        there = f"no protocol of the store has; column {rule.column} holds {cells}"
+    return f"--choose val: protocol {rule.name} has no validation samples ({there})"
+
+
+def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """On the GPU where it takes less than half of what is free, otherwise in the file or memory."""
+    with warnings.catch_warnings():
+        # torch has no read-only tensors; nothing writes to this one.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        data = torch.from_numpy(positions)
+    if device.type == "cuda" and data.nbytes < SHARE * torch.cuda.mem_get_info(device)[0]:
+        return data.to(device)
+    return data
+
+
+def training_folds(
+    labels: npt.NDArray[Any], groups: npt.NDArray[Any] | None, count: int = 5
+) -> list[tuple[Tensor, Tensor]]:
+    """Part samples into folds with about the same classes each.
+
+    Args:
+        labels: classes [S].
+        groups: [S], no value of which is on both sides; None where there are none.
+        count: folds, at most.
+
+    Returns:
+        (rows to learn from, rows held out) of each; none where there is nothing to part.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    several = len(np.unique(groups)) if groups is not None else counts.max()
+    count = min(count, int(several), int(counts.max()))
+    if count < 2:
+        return []
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    with warnings.catch_warnings():
+        # A class may lie within one subject: that fold then tests what it has.
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        parts = splitter(count, shuffle=True, random_state=0).split(labels, labels, groups)
+        return [(torch.from_numpy(fit), torch.from_numpy(held)) for fit, held in parts]
