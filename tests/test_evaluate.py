@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -110,6 +111,20 @@ def test_baselines(run, protocol, rows):
     assert [row["features"] for row in results["rows"]] == rows
     assert all((row["checkpoint"] == "joint.pt") == (row["features"] == "pretrained")
                for row in results["rows"])  # fmt: skip
+
+
+def test_which_rates_a_sweep_tries(run):
+    options = ["--sweep", "true", "--baselines", "--scratch.epochs", "1"]
+    rows = {row["features"]: row for row in run("linear", "joint.pt", *options)["rows"]}
+    tried = {
+        name: [one["lr"] for one in row["details"]["sweep"]]
+        for name, row in rows.items()
+        if name != "supervised"  # its classifier was trained with it
+    }
+    assert tried["pretrained"] == pytest.approx(np.geomspace(0.01, 30, 20), rel=5e-3)
+    assert tried["untrained"] == tried["raw poses"] == [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0]
+    assert rows["pretrained"]["details"]["standardized"] is False
+    assert rows["untrained"]["details"]["standardized"] is True
 
 
 def test_transfer_says_what_it_did_with_the_joints(run, capsys):

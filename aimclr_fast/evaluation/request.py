@@ -20,6 +20,7 @@ from aimclr_fast.layouts import Layout
 
 from .baselines import BASELINES, baselines
 from .finetuning import FinetuneConfig
+from .joint_mapping import check_layout
 from .labeled_data import EvaluationError, LabeledData, open_labeled_data
 from .options import CHOICES, EvaluationOptions
 from .protocols import EvaluationProtocol
@@ -88,14 +89,16 @@ def resolve(
         ResultsError: results.csv cannot be added to.
         StoreError: the data cannot be read.
     """
-    device = _checked(protocol, options)
+    device = _prepare(protocol, options)
     store = resolve_store(options.data)
     report = Report(
         protocol.name, options, config, store, device, console, csv=protocol.adds_to_csv
     )
-    files = read_encoders(paths, options.stream)
+    files: list[EncoderFile] = []
+    for path in paths:
+        files += read_encoders(path, options.stream)
     by_step: dict[int, LabeledData] = {}
-    fitted: dict[tuple[int, Layout], tuple[LabeledData, str]] = {}  # may be copies: share them
+    adapted: dict[tuple[int, Layout], tuple[LabeledData, str]] = {}  # each is a copy
     pretrained = []
     for file in files:
         layout = file.loaded.layout
@@ -110,17 +113,24 @@ def resolve(
                 backend=options.backend,
                 choose=options.choose,
             )
-        if (step, layout) not in fitted:
-            fitted[step, layout] = protocol.adapt(by_step[step], layout, config)
-        data, how = fitted[step, layout]
-        if how:
+        data = by_step[step]
+        if protocol.adapt is None:
+            check_layout(data, layout)
+        else:
+            if (step, layout) not in adapted:
+                adapted[step, layout] = protocol.adapt(data, layout, config)
+            data, how = adapted[step, layout]
             report.note(f"{file.path}: {how}")
         pretrained.append(Pretrained(file, data))
     return Request(config, options, tuple(paths), tuple(pretrained), report)
 
 
-def _checked(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.device:
-    """Refuse values that no evaluation can have; the device, which is there."""
+def _prepare(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.device:
+    """Refuse values that no evaluation can have, and set the threads.
+
+    Returns:
+        The device, which can be used.
+    """
     if options.choose not in CHOICES:
         raise EvaluationError(f"choose is {options.choose!r}, but must be {' or '.join(CHOICES)}")
     if options.choose == "val" and not protocol.chooses:
@@ -135,22 +145,19 @@ def _checked(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.
         raise EvaluationError(str(error)) from error
 
 
-def read_encoders(paths: Sequence[str], stream: str) -> list[EncoderFile]:
-    """The encoders of checkpoints, one for each stream asked for.
+def read_encoders(path: str, stream: str) -> list[EncoderFile]:
+    """The encoders of a checkpoint: the one of a stream, or "all".
 
     Raises:
-        CheckpointError: a file is no checkpoint, or lacks the stream; the message names it.
+        CheckpointError: the file is no checkpoint, or lacks the stream; the message names it.
         EvaluationError: no such stream at all.
     """
     if stream not in (*STREAMS, "all"):
         raise EvaluationError(f"stream is {stream!r}, but must be {', '.join(STREAMS)} or all")
-    files = []
-    for path in paths:
-        state = load_checkpoint(path)
-        checksum, epoch = sha256(Path(path)), int(state.get("epoch", 0))
-        try:
-            for one in streams_of(state) if stream == "all" else (stream,):
-                files.append(EncoderFile(path, checksum, epoch, encoder_from(state, one)))
-        except (CheckpointError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: {error}") from error
-    return files
+    state = load_checkpoint(path)
+    checksum, epoch = sha256(Path(path)), int(state.get("epoch", 0))
+    try:
+        streams = streams_of(state) if stream == "all" else (stream,)
+        return [EncoderFile(path, checksum, epoch, encoder_from(state, one)) for one in streams]
+    except (CheckpointError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from aimclr_fast.evaluation.joint_mapping import check_layout
 from aimclr_fast.evaluation.labeled_data import LabeledData
 from aimclr_fast.evaluation.representation import Outcomes
 from aimclr_fast.layouts import Layout
@@ -41,7 +40,7 @@ class EvaluationProtocol:
         run: yields representations and their outcomes.
         chooses: whether an epoch, k or rate is chosen on held-out samples.
         adds_to_csv: whether results.csv gets its numbers.
-        adapt: the data in an encoder's skeleton, and one line on how, or an empty one.
+        adapt: the data in an encoder's skeleton, and one line on how; None: as they are.
     """
 
     name: str
@@ -50,7 +49,7 @@ class EvaluationProtocol:
     run: Callable[[Any], Outcomes]
     chooses: bool
     adds_to_csv: bool
-    adapt: Adapt
+    adapt: Adapt | None
 
 
 def protocol_names() -> list[str]:
@@ -74,10 +73,5 @@ def get_protocol(name: str) -> EvaluationProtocol:
         module.run,
         getattr(module, "CHOOSES", True),
         getattr(module, "ADDS_TO_CSV", True),
-        getattr(module, "adapt", _same_skeleton),
+        getattr(module, "adapt", None),
     )
-
-
-def _same_skeleton(data: LabeledData, layout: Layout, config: Any) -> tuple[LabeledData, str]:
-    check_layout(data, layout)
-    return data, ""
