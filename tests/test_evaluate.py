@@ -13,6 +13,7 @@ from small_data import CLASSES, write_evaluated
 from aimclr_fast.data import resolve_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluate import command_line
+from aimclr_fast.evaluation import finetuning
 from aimclr_fast.evaluation.labeled_data import open_labeled_data
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.protocols import get_protocol
@@ -97,20 +98,45 @@ def test_every_protocol_saves_what_it_measured(run, tmp_path, protocol, checkpoi
 
 
 @pytest.mark.parametrize(
-    ("protocol", "rows"),
+    ("protocol", "options", "names"),
     [
-        ("linear", ["pretrained", "untrained", "supervised", "raw poses"]),
-        (
-            "semi",
-            ["pretrained", "pretrained", "supervised", "supervised", "raw poses", "raw poses"],
-        ),
+        ("linear", [], ["pretrained", "untrained", "supervised", "raw poses"]),
+        ("finetune", [], ["pretrained", "supervised"]),
+        ("semi", [], ["pretrained", "supervised", "raw poses"]),
+        ("semi", ["--tune", "linear"],
+         ["pretrained", "untrained", "supervised", "raw poses"]),
     ],
-)
-def test_baselines(run, protocol, rows):
-    results = run(protocol, "joint.pt", "--baselines", "--scratch.epochs", "2")
-    assert [row["features"] for row in results["rows"]] == rows
-    assert all((row["checkpoint"] == "joint.pt") == (row["features"] == "pretrained")
-               for row in results["rows"])  # fmt: skip
+)  # fmt: skip
+def test_baselines(run, protocol, options, names):
+    results = run(protocol, "joint.pt", *options, "--baselines", "--scratch.epochs", "2")
+    rows = {row["features"]: row for row in results["rows"]}
+    assert list(rows) == names
+    assert all((row["checkpoint"] == "joint.pt") == (name == "pretrained")
+               for name, row in rows.items())  # fmt: skip
+    if "linear" in options:  # with labels too few to choose a rate
+        head = {name: (row["details"].get("lr"), row["details"].get("standardized"))
+                for name, row in rows.items()}  # fmt: skip
+        assert head == {
+            "pretrained": (3.0, False), "untrained": (0.1, True), "supervised": (None, None),
+            "raw poses": (0.01, True),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(("protocol", "prefix"), [("finetune", ""), ("semi", "finetune.")])
+def test_from_scratch_the_encoder_learns_at_the_classifiers_rate(
+    run, monkeypatch, protocol, prefix
+):
+    rates = []
+
+    def spy(data, encoder, stream, config, **options):
+        rates.append((config.lr, config.lr_encoder))
+        return finetuning.finetune(data, encoder, stream, config, **options)
+
+    for module in ("baselines", "protocols.finetune", "protocols.semi"):
+        monkeypatch.setattr(f"aimclr_fast.evaluation.{module}.finetune", spy)
+    recipe = [f"--{prefix}lr", "0.3", f"--{prefix}lr_encoder", "0.01"]
+    run(protocol, "joint.pt", *recipe, "--baselines")
+    assert list(dict.fromkeys(rates)) == [(0.3, 0.01), (0.3, 0.3)]
 
 
 def test_which_rates_a_sweep_tries(run):
