@@ -24,18 +24,18 @@ class FinetuneConfig:
     """SGD on encoder and classifier, each at its own learning rate under one schedule.
 
     Attributes:
-        epochs: passes over the labeled training samples.
-        batch_size: sequences per step; the last batch of an epoch may be smaller.
+        epochs: number of passes over the labeled training samples.
+        batch_size: number of sequences per step; the last batch of an epoch may be smaller.
         lr: learning rate of the classifier.
         lr_encoder: learning rate of the encoder.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
         schedule: step (times gamma at each milestone) or cosine (to zero).
-        milestones: last epochs at the rates before; the next epoch has them times gamma.
+        milestones: epochs after which both learning rates are multiplied by gamma.
         gamma: factor at each milestone.
-        warmup_epochs: the rates climb linearly over these first epochs.
+        warmup_epochs: number of first epochs over which the learning rates rise linearly.
         augment: train on normal views (temporal crop and shear) instead of the plain sequences.
-        test_every: epochs between two measurements on the test (and validation) samples.
+        test_every: number of epochs between two measurements on the test (and validation) samples.
     """
 
     epochs: int = 30

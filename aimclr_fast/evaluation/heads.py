@@ -31,19 +31,19 @@ class LinearConfig:
 
     Attributes:
         lr: learning rate.
-        epochs: passes over the training features.
-        batch_size: features per step; the last batch of an epoch may be smaller.
-        momentum: of SGD.
-        weight_decay: of SGD.
+        epochs: number of passes over the training features.
+        batch_size: number of samples per step; the last batch of an epoch may be smaller.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
         schedule: step (times gamma at each milestone) or cosine (to zero).
-        milestones: last epochs at the rate before; the next epoch has it times gamma.
+        milestones: epochs after which the learning rate is multiplied by gamma.
         gamma: factor at each milestone.
-        warmup_epochs: the rate climbs linearly over these first epochs.
-        sweep: try twenty learning rates at once and take the one that is best on training folds,
-            or on validation samples (`choose`).
-        standardize: give each feature mean 0 and deviation 1 over the training samples first. Not
-            published; but the features of an untrained encoder hardly vary about their mean, and no
-            learning rate gets far with them as they are.
+        warmup_epochs: number of first epochs over which the learning rate rises linearly.
+        sweep: train with twenty learning rates at once and keep the one that is best on training
+            folds, or on validation samples (`choose`).
+        standardize: give each feature mean 0 and standard deviation 1 over the training samples.
+            Not part of the published recipe; but the features of an untrained encoder hardly vary
+            about their mean, and no learning rate learns much from them as they are.
     """
 
     lr: float = 3.0

@@ -70,16 +70,16 @@ class LabeledData:
     Attributes:
         sequences: [S, 3, T, V, M], in meters or int16 millimeters.
         labels: classes [S].
-        train: samples to learn from.
-        test: samples to be scored on.
+        train: indices of the training samples.
+        test: indices of the test samples.
         classes: name of each class.
         layout: the skeleton of the sequences.
-        groups: for each sample the value (a subject, a camera) that the split goes by.
+        groups: for each sample the value (a subject, a camera) that the split is made by.
         device: where encoders and classifiers run.
-        batch_size: sequences encoded at once.
-        backend: of the ops.
-        val: samples that choices are made on, or None: then the best epoch is chosen on the test
-            samples, and all else on folds of the training samples.
+        batch_size: number of sequences encoded at once.
+        backend: backend of the ops.
+        val: indices of the validation samples, which choices are made on; None: the best epoch is
+            chosen on the test samples, and all else on folds of the training samples.
     """
 
     sequences: Tensor
@@ -95,12 +95,12 @@ class LabeledData:
     val: Tensor | None = None
 
     def features(self, encoder: SkeletonEncoder | None, stream: str) -> Features:
-        """Frozen features of all sides; without an encoder, the raw poses."""
+        """Frozen features of all samples of the split; without an encoder, raw poses."""
         if encoder is not None:
             encoder.to(self.device)
             encoder.backend = self.backend
 
-        def side(index: Tensor) -> tuple[Tensor, Tensor]:
+        def part(index: Tensor) -> tuple[Tensor, Tensor]:
             labels = self.labels[index].to(self.device)
             if encoder is None:
                 return raw_poses(self.sequences, index).to(self.device), labels
@@ -114,13 +114,13 @@ class LabeledData:
             )
             return found, labels
 
-        val = (None, None) if self.val is None else side(self.val)
-        return Features(*side(self.train), *side(self.test), len(self.classes), *val)
+        val = (None, None) if self.val is None else part(self.val)
+        return Features(*part(self.train), *part(self.test), len(self.classes), *val)
 
     def folds(self, count: int = 5) -> Folds:
         """Parts the training samples: (rows to learn from, rows held out), rows of `train`.
 
-        No subject (or whatever the split goes by) is on both sides where there are several.
+        No subject (or whatever the split is made by) is in both where there are several.
 
         Raises:
             EvaluationError: fewer than two samples of some class.
@@ -219,7 +219,7 @@ def training_folds(
 
     Args:
         labels: classes [S].
-        groups: [S], no value of which is on both sides; None where there are none.
+        groups: [S], no value of which is in both parts of a fold; None where there are none.
         count: folds, at most.
 
     Returns:

@@ -15,20 +15,21 @@ class EvaluationOptions:
 
     Attributes:
         data: folder of a store, or the name of an embedded one.
-        protocol: which samples train and which test, as declared by the store.
-        stream: of the checkpoint's encoders, joint, motion or bone; all takes each that it has.
-        choose: what the best epoch is chosen on: test, as published, or val, the split's validation
-            samples. With val, k, learning rates of a sweep and searched weights are chosen on them
-            too, instead of on folds of the training samples, and results are of the test samples.
-        baselines: evaluate also what a pretrained encoder has to beat.
-        name: what the pretrained encoder is called in results and tables.
-        seed: of classifiers, draws and clusters.
+        protocol: split into training and test samples, as declared by the store.
+        stream: encoder to evaluate: joint, motion or bone; all takes each that a checkpoint has.
+        choose: samples that the best epoch is chosen on: test, as published, or val, the split's
+            validation samples. With val, k, learning rates of a sweep and searched weights are
+            chosen on them too, instead of on folds of the training samples; results are always of
+            the test samples.
+        baselines: evaluate baselines as well.
+        name: name of the pretrained encoder in results and tables.
+        seed: seed of classifiers, draws and clusters.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
-        backend: of the ops; auto picks the fastest that can run.
-        encode_batch: sequences encoded at once.
-        threads: CPU threads; 0 leaves it to torch.
-        output: folder for the results; evaluations/PROTOCOL-STORE-SPLIT-TIME when left out.
-        csv: file that every evaluation adds its numbers to.
+        backend: backend of the ops; auto picks the fastest that can run.
+        encode_batch: number of sequences encoded at once.
+        threads: number of CPU threads; 0 leaves it to torch.
+        output: folder for the results; default: evaluations/PROTOCOL-STORE-SPLIT-TIME.
+        csv: file that every evaluation appends its numbers to.
         scratch: recipe of the supervised baseline; finetune and semi use their own, with the
             encoder at the classifier's learning rate.
     """

@@ -90,13 +90,13 @@ def resolve(
         StoreError: the data cannot be read.
     """
     device = _prepare(protocol, options)
+    files: list[EncoderFile] = []
+    for path in paths:
+        files += read_encoders(path, options.stream)
     store = resolve_store(options.data)
     report = Report(
         protocol.name, options, config, store, device, console, csv=protocol.adds_to_csv
     )
-    files: list[EncoderFile] = []
-    for path in paths:
-        files += read_encoders(path, options.stream)
     by_step: dict[int, LabeledData] = {}
     adapted: dict[tuple[int, Layout], tuple[LabeledData, str]] = {}  # each is a copy
     pretrained = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import FrameType
@@ -16,47 +17,15 @@ from aimclr_fast.evaluate import command_line
 from aimclr_fast.evaluation import protocols
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.protocols import get_protocol, protocol_names
+from aimclr_fast.evaluation.provenance import differences
 from aimclr_fast.evaluation.request import Request
 from aimclr_fast.evaluation.results import read_results
 
 PACKAGE = Path(protocols.__file__).parents[2]  # aimclr_fast/
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "evaluate.md"
 OPTIONS = ["--data", "store", "--protocol", "odd-even", "--output", "out", "--csv", "results.csv"]
-MAJORITY = '''
-"""The share of test samples that the most frequent training class gets right."""
-
-import sys
-from dataclasses import dataclass
-
-from aimclr_fast.evaluation.outcome import Outcome
-
-SUMMARY = "the most frequent class for every sample"
-STACKS = []
-
-
-@dataclass(frozen=True)
-class Config:
-    """What the most frequent class gets right.
-
-    Attributes:
-        rank: take the class that is this frequent, from 1.
-    """
-
-    rank: int = 1
-
-
-def run(request):
-    frame, stack = sys._getframe(1), []
-    while frame is not None:
-        stack.append((frame.f_code.co_filename, frame.f_code.co_name))
-        frame = frame.f_back
-    STACKS.append(stack)
-    for representation in request.representations():
-        data = representation.data
-        counts = data.labels[data.train].bincount()
-        label = counts.argsort(descending=True, stable=True)[request.config.rank - 1]
-        share = float((data.labels[data.test] == label).double().mean())
-        yield representation, Outcome({"majority": share})
-'''
+#: The example of docs/evaluate.md.
+(MAJORITY,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -111,15 +80,15 @@ def test_a_file_is_a_protocol(majority, capsys, monkeypatch):
 def test_a_protocol_says_what_it_is(name):
     protocol = get_protocol(name)
     assert protocol.summary
-    assert protocol.config() == protocol.config()
     assert protocol.name == name
+    assert not differences(protocol.config())  # its defaults stand
 
 
 def test_what_is_asked_for_takes_a_short_way(majority):
     """From `main` to `run`: functions that are handed the command line or what was made of it."""
     arguments = [majority, "joint.pt", *OPTIONS]
     handed: list[str] = []
-    kept: list[object] = []  # so that no number of an object is used twice
+    stack: list[str] = []
 
     def is_asked_for(value: object) -> bool:
         """The whole command line, its checkpoints, options or configuration, or the request."""
@@ -131,24 +100,23 @@ def test_what_is_asked_for_takes_a_short_way(majority):
         code = frame.f_code
         if event != "call" or not code.co_filename.startswith((str(PACKAGE), str(Path.cwd()))):
             return
-        values = list(frame.f_locals.values())  # at a call these are the arguments
-        kept.extend(values)
-        if any(is_asked_for(value) for value in values):
+        if any(map(is_asked_for, frame.f_locals.values())):  # at a call: the arguments
             handed.append(code.co_qualname)
-        if handed and handed[-1] == "run" and "majority" in code.co_filename:
+        if code.co_qualname == "run" and Path(code.co_filename).stem == majority:
             sys.setprofile(None)
+            caller: FrameType | None = frame
+            while caller is not None and caller.f_code.co_qualname != "main":
+                stack.append(caller.f_code.co_qualname)
+                caller = caller.f_back
 
     sys.setprofile(watch)
     try:
         command_line(arguments)
     finally:
         sys.setprofile(None)
-    way = handed[handed.index("main") :]
-    assert way[-1] == "run"
-    between = way[1:-1]
-    assert len(between) <= 6
-    assert len(set(between)) == len(between), "it comes back to a function"
-
-    (stack,) = sys.modules["aimclr_fast.evaluation.protocols.majority"].STACKS
-    names = [name for file, name in reversed(stack) if file.startswith(str(PACKAGE))]
-    assert names[names.index("main") :] == ["main", "evaluate_checkpoints"]
+    way = handed[handed.index("main") + 1 :]
+    assert way.pop() == "run"
+    assert {"parse", "evaluate_checkpoints", "resolve"} <= set(way)
+    assert len(way) <= 6
+    assert len(set(way)) == len(way), "it comes back to a function"
+    assert stack == ["run", "evaluate_checkpoints"]

@@ -1,4 +1,4 @@
-"""Clustering: do classes fall apart by themselves?"""
+"""Clustering by k-means, compared with the classes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Config:
     """k-means on features of unit length.
 
     Attributes:
-        clusters: how many; 0 takes the number of classes among the test samples.
-        starts: random starts, of which the tightest result counts.
+        clusters: number of clusters; 0 takes the number of classes among the test samples.
+        starts: number of random starts, of which the one with the least inertia counts.
     """
 
     clusters: int = 0

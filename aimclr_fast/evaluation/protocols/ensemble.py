@@ -31,7 +31,7 @@ class Config:
     """Fusing two or three streams.
 
     Attributes:
-        weights: published (joint 0.6, bone 0.6, motion 0.4), or searched on training folds only.
+        weights: published (joint 0.6, bone 0.6, motion 0.4), or searched on training folds.
         linear: recipe of each stream's classifier.
     """
 

@@ -40,11 +40,11 @@ class Config:
 
     Attributes:
         labels: amounts of labels in the label-efficiency curve, as in semi.
-        draws: random subsets for each amount.
-        queries: test sequences whose neighbors are drawn.
-        neighbors: training sequences drawn for each.
-        samples: test samples in the t-SNE, at most.
-        perplexity: of the t-SNE.
+        draws: number of random subsets for each amount.
+        queries: number of test sequences whose neighbors are drawn.
+        neighbors: number of training sequences drawn for each.
+        samples: largest number of test samples in the t-SNE.
+        perplexity: perplexity of the t-SNE.
         linear: recipe of the classifiers behind the figures; standardized, so that an untrained
             encoder shows what is in it.
     """

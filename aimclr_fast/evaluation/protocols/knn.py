@@ -18,8 +18,8 @@ class Config:
     """k-nearest-neighbor classification under cosine.
 
     Attributes:
-        k: numbers of neighbors.
-        temperature: a neighbor's vote is exp(similarity / temperature).
+        k: numbers of neighbors that vote.
+        temperature: softmax temperature of the votes: exp(similarity / temperature).
     """
 
     k: list[int] = field(default_factory=lambda: [1, 5, 20])

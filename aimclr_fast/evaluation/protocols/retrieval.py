@@ -23,8 +23,8 @@ class Config:
     """Retrieval of sequences of the same class.
 
     Attributes:
-        k: numbers of answers at which recall is measured.
-        gallery: train (queries are the test samples), or test (each query against all others).
+        k: ranks at which recall is measured.
+        gallery: samples that are ranked for each test sample: train, or test (all others).
     """
 
     k: list[int] = field(default_factory=lambda: [1, 5, 10])

@@ -23,7 +23,6 @@ from aimclr_fast.evaluation.representation import (
 from aimclr_fast.evaluation.request import Request
 
 SUMMARY = "few labels, drawn several times"
-
 TUNES = ("finetune", "linear")
 #: Learning rates for standardized features, with labels too few to choose a rate with.
 FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01}
@@ -34,9 +33,10 @@ class Config:
     """How many labels, how they are drawn, and what is trained on them.
 
     Attributes:
-        labels: amounts, each a share of the training samples ("1 %") or a number a class ("5").
-        draws: random subsets for each amount.
-        tune: finetune (encoder and classifier) or linear (classifier on frozen features).
+        labels: amounts, each a share of the training samples ("1 %") or a number per class ("5").
+        draws: number of random subsets for each amount.
+        tune: what is trained: finetune (encoder and classifier) or linear (a classifier on frozen
+            features).
         finetune: recipe of fine-tuning.
         linear: recipe of the classifier on frozen features.
     """

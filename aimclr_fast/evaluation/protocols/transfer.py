@@ -24,8 +24,8 @@ class Config:
 
     Attributes:
         k: neighbors of the kNN classification.
-        finetune: fine-tune encoder and classifier, too.
-        joints: pairs ENCODER_JOINT=DATA_JOINT that go before the names' own matches.
+        finetune: fine-tune encoder and classifier as well.
+        joints: pairs ENCODER_JOINT=DATA_JOINT that take precedence over matches by name.
         linear: recipe of the classifier on frozen features.
         tuning: recipe of fine-tuning.
     """
