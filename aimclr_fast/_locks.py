@@ -12,11 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from ._errors import Error
+
 HELD = ".held"
 _POLL = 0.05  # seconds
 
 
-class LockedError(Exception):
+class LockedError(Error):
     """Another process holds the lock; the message says which one, where that is known."""
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
+from ._errors import Error
 from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
 from .encoder import CheckpointError, Encoder, describe, load_encoder, write_safetensors
@@ -39,7 +40,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 Run = Callable[[Tensor], list[Tensor]]
 
 
-class ExportError(RuntimeError):
+class ExportError(Error, RuntimeError):
     """What was written does not compute what the encoder computes."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast._errors import Error
 from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
@@ -36,7 +37,7 @@ _CHUNK = 32  # units a worker takes at once
 _BATCH = 64  # recordings written at once
 
 
-class PrepareError(ValueError):
+class PrepareError(Error, ValueError):
     """Nothing could be prepared, or ``on_error="fatal"`` met a problem."""
 
 

@@ -14,11 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aimclr_fast._errors import Error
+
 PLACEMENTS = ("auto", "device", "pinned", "mmap")
 SHARE = 0.5  # of the free memory that data may take
 
 
-class PlacementError(ValueError):
+class PlacementError(Error, ValueError):
     """The data cannot be kept where it was asked to be."""
 
 
