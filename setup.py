@@ -6,6 +6,7 @@ Environment variables:
     AIMCLR_CUDA_ARCHS: AUTO (default; this machine's GPUs, or all where there is none), ALL, or GPU
         architectures such as "80;90".
     AIMCLR_WERROR: ON to treat compiler warnings as errors.
+    AIMCLR_GLIBC_STUBS: for wheels, the folder that scripts/glibc_stubs.py wrote.
 """
 
 import os
@@ -62,6 +63,7 @@ def cmake_options() -> dict[str, str]:
         "AIMCLR_CUDA": switch("AIMCLR_CUDA", "AUTO", "AUTO", "ON", "OFF"),
         "AIMCLR_CUDA_ARCHS": os.environ.get("AIMCLR_CUDA_ARCHS") or "AUTO",
         "AIMCLR_WERROR": switch("AIMCLR_WERROR", "OFF", "ON", "OFF"),
+        "AIMCLR_GLIBC_STUBS": os.environ.get("AIMCLR_GLIBC_STUBS", ""),
         "AIMCLR_SOURCE_DIGEST": source_digest(ROOT / "csrc"),
     }
 

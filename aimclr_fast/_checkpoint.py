@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ._errors import Error
 from ._files import written_whole
 
 FORMAT = 3
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Error, ValueError):
     """A file is not one of our checkpoints, or cannot be read; the message names it."""
 
 

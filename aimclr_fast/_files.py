@@ -27,10 +27,10 @@ def written_whole(path: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        _to_disk(temporary)
+        _to_disk(temporary, os.O_RDWR)
         os.replace(temporary, path)
         with suppress(OSError):  # not every file system knows this for folders
-            _to_disk(path.parent)
+            _to_disk(path.parent, os.O_RDONLY)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,8 +51,8 @@ def check_folder(path: Path) -> None:
         raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _to_disk(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)  # Windows flushes only what is open for writing
     try:
         os.fsync(handle)
     finally:

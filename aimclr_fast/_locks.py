@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import json
 import os
 import socket
@@ -12,21 +12,28 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
+from ._errors import Error
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 HELD = ".held"
 _POLL = 0.05  # seconds
 
 
-class LockedError(Exception):
+class LockedError(Error):
     """Another process holds the lock; the message says which one, where that is known."""
 
 
 class FileLock:
     """Holds a lock on `path`, a file that is made where there is none, until `close`.
 
-    The lock is the kernel's (flock), which ends with its process. Some mounts of Lustre, NFS and
-    FUSE have no such locks. There a file beside `path`, its name with .held, says who holds it. One
-    left behind by a process of this machine that is gone is taken over; one of another machine is
-    respected, since its process cannot be asked.
+    The lock is the kernel's (flock), which ends with its process. Windows has none, nor have some
+    mounts of Lustre, NFS and FUSE. There a file beside `path`, its name with .held, says who holds
+    it. One left behind by a process of this machine that is gone is taken over, where /proc tells;
+    one of another machine is respected, since its process cannot be asked.
 
     Args:
         path: what to lock.
@@ -80,6 +87,8 @@ class FileLock:
 
     def _take(self, path: Path) -> None:
         try:
+            if fcntl is None:
+                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # what flock and its emulation by NFS say
             raise LockedError("another process holds it") from None

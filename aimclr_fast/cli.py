@@ -13,13 +13,14 @@ from typing import NoReturn, cast, get_args, get_type_hints
 import jsonargparse
 import yaml
 
+from ._errors import Error
 from ._files import printable
 
 CONFIGS = Path(__file__).parent / "configs"
 MOST_VALUES = 10_000  # in a config
 
 
-class UserError(Exception):
+class UserError(Error):
     """Something the user can mend; shown as one line."""
 
 
@@ -134,8 +135,8 @@ def run(
     arguments: list[str],
     *errors: type[Exception],
 ) -> None:
-    """Call `main(arguments)`; `UserError` and the given `errors` end the program as one line."""
-    known: tuple[type[Exception], ...] = (UserError, *errors)
+    """Call `main(arguments)`; our exceptions and the given `errors` end the program as one line."""
+    known: tuple[type[Exception], ...] = (Error, *errors)
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text that can be encoded
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

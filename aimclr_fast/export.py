@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
 from ._checkpoint import CheckpointError
+from ._errors import Error
 from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
 from .inference.encoder import EmbeddingModel, Encoder
@@ -40,7 +41,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 Run = Callable[[Tensor], list[Tensor]]
 
 
-class ExportError(RuntimeError):
+class ExportError(Error, RuntimeError):
     """What was written does not compute what the encoder computes."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ from .data.conversion import (
     describe,
     make_recipe,
     reasons,
+    usable_cores,
 )
 from .data.gaps import GAPS, LONGEST
 from .data.readers import Options, Plan, ReadError, get_reader, reader_names
@@ -170,7 +170,7 @@ def main(arguments: list[str]) -> None:
     )
     for text in plan.notes:
         console.print(text, highlight=False, soft_wrap=True)
-    jobs = given.jobs or len(os.sched_getaffinity(0))
+    jobs = given.jobs or usable_cores()
     began = time.perf_counter()
     with _Bar(console, len(plan.units)) as bar:
         result = convert(

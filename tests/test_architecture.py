@@ -178,7 +178,7 @@ def test_rooms_of_native_code_point_one_way():
 
 def test_files_can_be_read_in_one_sitting():
     sources = [ROOT / "setup.py", ROOT / "CMakeLists.txt", *native_sources()]
-    for folder in ("aimclr_fast", "tests", "benchmarks", "scripts"):
+    for folder in ("aimclr_fast", "tests", "benchmarks", "scripts", "examples"):
         sources += sorted((ROOT / folder).rglob("*.py"))
     long = {
         str(path.relative_to(ROOT)): lines

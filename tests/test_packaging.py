@@ -75,7 +75,7 @@ def files(root: Path, *folders: str) -> set[str]:
 
 
 def test_sdist_has_every_source(checkout, sdist):
-    expected = files(checkout, "aimclr_fast", "csrc", "tests", "benchmarks")
+    expected = files(checkout, "aimclr_fast", "csrc", "tests", "benchmarks", "examples")
     expected |= {"pyproject.toml", "setup.py", "CMakeLists.txt", "MANIFEST.in", "constraints.txt"}
     expected |= {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md"}
     missing = expected - files(sdist, ".")

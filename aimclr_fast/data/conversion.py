@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast._errors import Error
 from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
@@ -34,9 +38,11 @@ _GAPS = {
 }
 _CHUNK = 32  # units a worker takes at once
 _BATCH = 64  # recordings written at once
+# Windows waits for no more processes at once.
+_MOST_WORKERS = 61 if sys.platform == "win32" else 1000
 
 
-class PrepareError(ValueError):
+class PrepareError(Error, ValueError):
     """Nothing could be prepared, or ``on_error="fatal"`` met a problem."""
 
 
@@ -218,17 +224,32 @@ def _work(
     return list(_collect(readings, units, recipe))
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, as far as the system says."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS, Windows
+
+
+def _context() -> BaseContext:
+    """How workers start. Not forked from here: this process may have threads (a progress bar,
+    torch). Each is a fork of one clean server that has the readers imported, or, on Windows, new.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 def batches(plan: Plan, recipe: Recipe, jobs: int) -> Iterator[Batch]:
     """Batches of all units, in order, whichever worker made them."""
     chunks = [plan.units[i : i + _CHUNK] for i in range(0, len(plan.units), _CHUNK)]
     if plan.one_process or jobs == 1 or len(chunks) < 2:
         yield from _collect(plan.read, plan.units, recipe)
         return
-    # Not forked from here: this process may have threads (a progress bar, torch). Each worker is
-    # a fork of one clean server that has the readers imported.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    pool = ProcessPoolExecutor(min(jobs, len(chunks)), mp_context=context)
+    workers = min(jobs, len(chunks), _MOST_WORKERS)
+    pool = ProcessPoolExecutor(workers, mp_context=_context())
     waiting: deque[Future[list[Batch]]] = deque()
     try:
         for chunk in chunks:

@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from aimclr_fast._errors import Error
+
 #: Largest pickle read; the largest known of skeletons (NTU RGB+D 120 with scores) has 3 GiB.
 MAX_BYTES = 8 << 30
 _DTYPE = re.compile(r"[<>=|]?[biufcSU][0-9]{1,4}|[?bBhHiIlLqQefdg]|\|b1")
@@ -27,7 +29,7 @@ _REFUSED = (
 )  # fmt: skip
 
 
-class PickleError(ValueError):
+class PickleError(Error, ValueError):
     """A pickle that is damaged or holds more than plain data; the message names what."""
 
 

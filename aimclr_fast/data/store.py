@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from aimclr_fast._errors import Error
 from aimclr_fast.data.classes import dense_classes
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
@@ -42,7 +43,7 @@ UNITS = {"float32": "m", "float16": "m", "int16": "mm"}
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
-class StoreError(ValueError):
+class StoreError(Error, ValueError):
     """A store that cannot be read or written; the message names the file and the field."""
 
 

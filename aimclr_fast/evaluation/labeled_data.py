@@ -12,6 +12,7 @@ import torch
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
+from aimclr_fast._errors import Error
 from aimclr_fast.data import Protocol, Store, get_protocol, validation
 from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.layouts import Layout
@@ -22,7 +23,7 @@ Folds: TypeAlias = list[tuple[Tensor, Tensor]]
 SHARE = 0.5  # of the free GPU memory that sequences may take
 
 
-class EvaluationError(ValueError):
+class EvaluationError(Error, ValueError):
     """Data, checkpoint and options do not go together; the message says which."""
 
 

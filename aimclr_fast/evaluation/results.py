@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 
+from aimclr_fast._errors import Error
 from aimclr_fast._files import check_folder, written_whole
 from aimclr_fast._locks import FileLock, LockedError
 
 PACKAGES = ("aimclr_fast", "torch", "numpy", "scikit-learn", "scipy")
 
 
-class ResultsError(ValueError):
+class ResultsError(Error, ValueError):
     """A file of results cannot be read or added to; the message names it."""
 
 

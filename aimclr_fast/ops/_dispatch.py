@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
+from aimclr_fast._errors import Error
+
 REFERENCE = "reference"
 
 
-class BackendError(RuntimeError):
+class BackendError(Error, RuntimeError):
     """The backend asked for cannot run on these inputs."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from aimclr_fast._errors import Error
 from aimclr_fast._schedule import SCHEDULES
 from aimclr_fast.functional import STREAMS, AugmentConfig
 from aimclr_fast.nn import METHODS, Parts
@@ -17,7 +18,7 @@ BATCH_STATISTICS = ("rank", "synchronised")
 MOST_CHANNELS, MOST_TAPS = 8192, 999
 
 
-class ConfigError(ValueError):
+class ConfigError(Error, ValueError):
     """A field has a value that cannot work; the message names the field."""
 
 

@@ -19,16 +19,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from aimclr_fast._errors import Error
+
 TIMEOUT = timedelta(minutes=30)
 # torch 2.13 has a new name for it.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
-class RankLostError(RuntimeError):
+class RankLostError(Error, RuntimeError):
     """Another process of the job has ended or cannot be reached."""
 
 
-class OtherRankError(RuntimeError):
+class OtherRankError(Error, RuntimeError):
     """Another process has met an error, and says so itself."""
 
 

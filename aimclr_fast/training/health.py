@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import resource
+import mmap
 import sys
 from pathlib import Path
 
@@ -69,13 +69,19 @@ def _health(training: Pretraining, stream: StreamTraining, views: Views) -> dict
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes that the process holds in memory; on a GPU, the most that it has allocated there."""
+    """Bytes that the process holds in memory (the most so far where there is no /proc, 0 where the
+    system does not say); on a GPU, the most that it has allocated there.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * resource.getpagesize()
+        return pages * mmap.PAGESIZE
     except OSError:
+        try:
+            import resource
+        except ImportError:  # Windows
+            return 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else 1024 * peak
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from aimclr_fast._errors import Error
+
 PLACEMENTS = ("auto", "device", "pinned", "mmap")
 SHARE = 0.5  # of the free memory that data may take
 
 
-class PlacementError(ValueError):
+class PlacementError(Error, ValueError):
     """The data cannot be kept where it was asked to be."""
 
 
@@ -63,7 +66,7 @@ def place(
     if device.type != "cuda":
         if choice == "pinned":
             raise PlacementError("pinned memory is read by a GPU, and this runs on the CPU")
-        free = _free_host_memory() // processes
+        free = _free_host_memory() / processes
         if choice == "mmap" or (choice == "auto" and size > SHARE * free):
             return Placed(_mapped(positions), "mmap", _sizes(size, free, "memory"))
         return Placed(torch.from_numpy(np.array(positions)), "device", _sizes(size, free, "memory"))
@@ -80,7 +83,7 @@ def place(
         dtype = torch.float16 if halved else None
         empty = torch.empty(positions.shape, dtype=dtype or _dtype(positions), device=device)
         return Placed(_filled(empty, positions), "device", reason)
-    free = _free_host_memory() // processes
+    free = _free_host_memory() / processes
     needed = 1 << (size - 1).bit_length()  # torch pins powers of two
     if choice == "pinned" or (choice == "auto" and needed <= SHARE * free):
         if needed > free:
@@ -139,7 +142,8 @@ def _filled(target: Tensor, positions: npt.NDArray[np.generic], rows: int = 4096
     return target
 
 
-def _free_host_memory() -> int:
+def _free_host_memory() -> float:
+    """Bytes; infinitely many where the system does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:
@@ -147,12 +151,17 @@ def _free_host_memory() -> int:
                     return int(line.split()[1]) * 1024
     except OSError:
         pass
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return math.inf
 
 
 def _gigabytes(size: float) -> str:
+    if math.isinf(size):
+        return "an unknown amount"
     return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e6:.2f} MB"
 
 
-def _sizes(size: int, free: int, memory: str) -> str:
+def _sizes(size: float, free: float, memory: str) -> str:
     return f"{_gigabytes(size)} of sequences, {_gigabytes(free)} of {memory} free"

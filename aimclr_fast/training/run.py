@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from aimclr_fast._errors import Error
 from aimclr_fast.evaluation.features import in_metres
 
 from .checkpoint import CheckpointError, save_checkpoint
@@ -24,7 +25,7 @@ from .streams import by_stream
 AGREE = 10  # steps between two agreements of several processes to stop or to save
 
 
-class DivergedError(RuntimeError):
+class DivergedError(Error, RuntimeError):
     """Losses or gradients are no longer finite."""
 
 

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
+from aimclr_fast._errors import Error
 
-class StoppedError(Exception):
+
+class StoppedError(Error):
     """A run was asked to stop, and has saved what it needs to go on.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast._errors import Error
 from aimclr_fast._files import printable
 from aimclr_fast.layouts import Layout
 
@@ -21,7 +22,7 @@ UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 MAX_FRAMES = 108_000
 
 
-class ReadError(ValueError):
+class ReadError(Error, ValueError):
     """A file, or a part of one, that cannot be used.
 
     Args:

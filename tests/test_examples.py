@@ -1,0 +1,93 @@
+"""The examples run, and the one that spells the method out computes what the package computes."""
+
+from __future__ import annotations
+
+import lzma
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aimclr_fast import data, functional, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+OLD = ROOT / "tests" / "old_files" / "ec33432"
+
+
+def example(name: str) -> dict[str, object]:
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))
+
+
+def call(name: str, monkeypatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def few():
+    store = data.open_embedded("ui_prmd")
+    return store.as_tensor(slice(0, 16))[:, :, ::6].contiguous(), store.layout
+
+
+def test_pretrain_takes_the_steps_of_the_package(few):
+    """One epoch of two steps, with mining, against nn.AimCLR under the same draws."""
+    sequences, layout = few
+    settings = {"batch_size": 8, "queue_size": 24, "width": 2}
+    torch.manual_seed(0)
+    trained, (loss,) = example("pretrain")["pretrain"](sequences, layout, 1, **settings)
+
+    torch.manual_seed(0)
+    encoder = nn.SkeletonEncoder(nn.STGCN(layout, channels=2, features=16, dropout=0.0), 64)
+    model = nn.AimCLR(encoder, embedding=64, queue_size=24, momentum=0.99)
+    optimizer = torch.optim.SGD(encoder.parameters(), lr=0.03, momentum=0.9)
+    losses = []
+    for step, batch in enumerate(torch.randperm(16).split(8)):
+        config = functional.AugmentConfig()
+        output = model(
+            *functional.skeleton_augment(
+                sequences, batch, layout=layout, config=config, seed=0, step=step
+            ),
+            topk=1,  # where there is one epoch, it mines
+        )
+        optimizer.zero_grad()
+        output.loss.backward()
+        optimizer.step()
+        model.enqueue(output.keys)
+        losses.append(output.loss.item())
+    assert loss == pytest.approx(np.mean(losses), rel=1e-4)
+    for name, weight in encoder.state_dict().items():
+        torch.testing.assert_close(trained.state_dict()[name], weight, rtol=1e-3, atol=1e-4)
+
+
+def test_pretrain_as_a_command(monkeypatch, capsys):
+    whole = data.open_embedded("ui_prmd")
+    train, test = data.split(whole, "xsub")
+    monkeypatch.setattr(data, "split", lambda *_: (train[::15], test[::50]))
+    call("pretrain", monkeypatch, "--epochs", 1)
+    out = capsys.readouterr().out
+    assert "epoch 1/1: loss " in out
+    assert 0 <= float(out.rpartition("kNN-1 ")[2].split()[0]) <= 100
+
+
+def test_encode_gives_the_features_of_recordings(tmp_path, monkeypatch, capsys):
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(lzma.decompress((OLD / "run" / "checkpoint.pt.xz").read_bytes()))
+    recordings = sorted((OLD / "recordings").glob("*.npy"))
+    features = example("encode")["main"](checkpoint, *recordings)
+    assert features.shape == (2, 8)
+    call("encode", monkeypatch, checkpoint, *recordings)
+    assert f"{recordings[0]}  1.000" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"none\.pt: no such checkpoint"):
+        call("encode", monkeypatch, tmp_path / "none.pt", *recordings)
+    with pytest.raises(SystemExit, match="Run it with"):
+        call("encode", monkeypatch)
+
+
+def test_examples_are_linked():
+    for name in ("pretrain", "encode"):
+        for page in ("README.md", "docs/methods.md" if name == "pretrain" else "docs/encoder.md"):
+            assert f"examples/{name}.py" in (ROOT / page).read_text(encoding="utf-8"), page
