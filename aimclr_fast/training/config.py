@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from aimclr_fast._schedule import SCHEDULES
-from aimclr_fast.functional import STREAMS, AugmentConfig
-from aimclr_fast.nn import METHODS, Parts
-from aimclr_fast.nn.aimclr import INITS
+from aimclr_fast.functional import AugmentConfig
 
-from .placement import PLACEMENTS
-from .precision import PRECISIONS
-
-BATCH_STATISTICS = ("rank", "synchronised")
-# A slip of the finger beyond these would fill the memory before anyone is told.
-MOST_CHANNELS, MOST_TAPS = 8192, 999
+from .fields import LEARNED, Meaning, learned, machine, meanings, saving
 
 
 class ConfigError(ValueError):
@@ -33,10 +27,10 @@ class DataConfig:
         frame_step: take every so many frames; 1 takes all.
     """
 
-    store: str = "ui_prmd"
-    protocol: str = "xsub"
-    stream: str = "joint"
-    frame_step: int = 1
+    store: str = machine("ui_prmd")
+    protocol: str = learned("xsub")
+    stream: str = learned("joint")
+    frame_step: int = learned(1)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -58,32 +52,32 @@ class ModelConfig:
         momentum: share of itself the key encoder keeps each step.
         temperature: softmax temperature of the losses.
         keep_prob: attention at which energy-based dropping drops.
-        topk: neighbours mined per row once mining starts.
+        topk: neighbors mined per row once mining starts.
         d3m_weight: weight of each of the two losses of the extreme view.
         extreme: encode the extreme view; null here and below: as the method does.
         eadm: energy-based dropping on the extreme view.
         d3m: match distributions; false takes the InfoNCE of the extreme view's rows instead.
-        nnm: mine nearest neighbours, from optim.mining_epoch on.
+        nnm: mine nearest neighbors, from optim.mining_epoch on.
         init: copy (torch's weights, the key encoder a copy, as MoCo) or official (ST-GCN's weights,
             drawn apart for the key encoder, as the authors' code).
     """
 
-    channels: int = 16
-    features: int = 256
-    embedding: int = 128
-    dropout: float = 0.5
-    temporal_kernel: int = 9
-    queue_size: int = 32768
-    momentum: float = 0.999
-    temperature: float = 0.07
-    keep_prob: float = 0.7
-    topk: int = 1
-    d3m_weight: float = 0.5
-    extreme: bool | None = None
-    eadm: bool | None = None
-    d3m: bool | None = None
-    nnm: bool | None = None
-    init: str = "copy"
+    channels: int = learned(16)
+    features: int = learned(256)
+    embedding: int = learned(128)
+    dropout: float = learned(0.5)
+    temporal_kernel: int = learned(9)
+    queue_size: int = learned(32768)
+    momentum: float = learned(0.999)
+    temperature: float = learned(0.07)
+    keep_prob: float = learned(0.7)
+    topk: int = learned(1)
+    d3m_weight: float = learned(0.5)
+    extreme: bool | None = learned(None)
+    eadm: bool | None = learned(None)
+    d3m: bool | None = learned(None)
+    nnm: bool | None = learned(None)
+    init: str = learned("copy")
 
 
 @dataclass
@@ -95,27 +89,27 @@ class OptimConfig:
         batch_size: sequences per step, over all processes; the last, incomplete batch of an epoch
             is dropped.
         lr: base learning rate.
-        momentum: of the optimiser.
-        weight_decay: of the optimiser.
+        momentum: of the optimizer.
+        weight_decay: of the optimizer.
         clip_norm: largest norm of the gradient, longer ones are shortened; 0 leaves it as it is.
         schedule: step (times gamma at each milestone) or cosine (to zero).
         milestones: last epochs at the rate before; the next epoch has it times gamma.
         gamma: factor at each milestone.
         warmup_epochs: the rate climbs linearly over these first epochs.
-        mining_epoch: first epoch with nearest-neighbour mining; 0 never mines.
+        mining_epoch: first epoch with nearest-neighbor mining; 0 never mines.
     """
 
-    epochs: int = 300
-    batch_size: int = 128
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    clip_norm: float = 0.0
-    schedule: str = "step"
-    milestones: list[int] = field(default_factory=lambda: [250])
-    gamma: float = 0.1
-    warmup_epochs: int = 0
-    mining_epoch: int = 151
+    epochs: int = learned(300)
+    batch_size: int = learned(128)
+    lr: float = learned(0.1)
+    momentum: float = learned(0.9)
+    weight_decay: float = learned(1e-4)
+    clip_norm: float = learned(0.0)
+    schedule: str = learned("step")
+    milestones: list[int] = field(default_factory=lambda: [250], metadata=LEARNED)
+    gamma: float = learned(0.1)
+    warmup_epochs: int = learned(0)
+    mining_epoch: int = learned(151)
 
 
 @dataclass
@@ -130,10 +124,10 @@ class MonitorConfig:
         batch_size: sequences encoded at once.
     """
 
-    knn_every: int = 10
-    linear_probe: bool = True
-    raw_poses: bool = False
-    batch_size: int = 256
+    knn_every: int = machine(10)
+    linear_probe: bool = machine(True)
+    raw_poses: bool = machine(False)
+    batch_size: int = machine(256)
 
 
 @dataclass
@@ -141,12 +135,11 @@ class TrainConfig:
     """A pretraining run.
 
     Attributes:
-        method: aimclr, or skeletonclr (momentum contrast between two normal views: AimCLR with
-            extreme, eadm, d3m and nnm off).
+        method: how it learns, one of the methods listed at the end of --help.
         data: which sequences.
         augment: amplitudes and probabilities of the augmentations.
         model: encoder, queue, losses.
-        optim: optimiser and schedule.
+        optim: optimizer and schedule.
         monitor: what is measured.
         output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
         resume: auto goes on with the run in output if there is one; a folder goes on with its run
@@ -176,104 +169,41 @@ class TrainConfig:
         profile: instead of training, take this many steps and say where their time goes.
     """
 
-    method: str = "aimclr"
+    method: str = learned("aimclr")
     data: DataConfig = field(default_factory=DataConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig, metadata=LEARNED)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    output: str | None = None
-    resume: str | None = None
-    seed: int = 0
-    device: str = "auto"
-    placement: str = "auto"
-    batch_statistics: str = "rank"
-    precision: str = "auto"
-    cuda_graph: bool = True
-    backend: str = "auto"
-    encoder_backend: str | None = None
-    threads: int = 0
-    save_every: int = 10
-    save_steps: int = 0
-    save_seconds: float = 600.0
-    keep: int = 2
-    max_skipped: int = 5
-    profile: int = 0
+    output: str | None = saving(None)
+    resume: str | None = saving(None)
+    seed: int = learned(0)
+    device: str = machine("auto")
+    placement: str = machine("auto")
+    batch_statistics: str = learned("rank")
+    precision: str = learned("auto")
+    cuda_graph: bool = machine(True)
+    backend: str = machine("auto")
+    encoder_backend: str | None = machine(None)
+    threads: int = machine(0)
+    save_every: int = saving(10)
+    save_steps: int = saving(0)
+    save_seconds: float = saving(600.0)
+    keep: int = saving(2)
+    max_skipped: int = machine(5)
+    profile: int = machine(0)
 
-    @property
-    def parts(self) -> Parts:
-        """The method's parts, with those of the model's switches that are set."""
-        names = ("extreme", "eadm", "d3m", "nnm")
-        switches = {name: getattr(self.model, name) for name in names}
-        given = {name: on for name, on in switches.items() if on is not None}
-        try:
-            return replace(METHODS[self.method], **given)
-        except ValueError as error:
-            raise ConfigError(f"model.{error}") from error
 
-    def validate(self, train_samples: int) -> None:
-        """Check the fields against each other and the number of training samples.
+MEANINGS: Mapping[str, Meaning] = meanings(TrainConfig)
 
-        Raises:
-            ConfigError: naming the field, its value and what would do.
-        """
 
-        def require(holds: bool, name: str, wanted: str) -> None:
-            value: object = self
-            for part in name.split("."):
-                value = getattr(value, part)
-            if not holds:
-                raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
+def what_is_learned(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a configuration in plain containers that decide what is learned.
 
-        data, model, optim = self.data, self.model, self.optim
-        require(self.method in METHODS, "method", f"one of {', '.join(METHODS)}")
-        mines = model.topk > 0 and optim.mining_epoch > 0
-        require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
-        _ = self.parts  # refuses switches that contradict each other
-        different = len(set(data.streams)) == len(data.streams)
-        names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
-        require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
-        require(data.frame_step >= 1, "data.frame_step", "at least 1")
-        require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
-        require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
-        for name in ("channels", "features", "embedding"):
-            within = 1 <= getattr(model, name) <= MOST_CHANNELS
-            require(within, f"model.{name}", f"from 1 to {MOST_CHANNELS}")
-        require(optim.batch_size >= 1, "optim.batch_size", "at least 1")
-        require(optim.epochs >= 1, "optim.epochs", "at least 1")
-        require(optim.lr >= 0, "optim.lr", "at least 0")
-        require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
-        require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")
-        require(optim.warmup_epochs >= 0, "optim.warmup_epochs", "at least 0")
-        require(optim.mining_epoch >= 0, "optim.mining_epoch", "at least 0")
-        require(0 <= model.dropout < 1, "model.dropout", "in [0, 1)")
-        require(0 <= model.momentum <= 1, "model.momentum", "in [0, 1]")
-        require(model.temperature > 0, "model.temperature", "positive")
-        require(0 < model.keep_prob <= 1, "model.keep_prob", "in (0, 1]")
-        odd = model.temporal_kernel % 2 == 1 and 1 <= model.temporal_kernel <= MOST_TAPS
-        require(odd, "model.temporal_kernel", f"odd, from 1 to {MOST_TAPS}")
-        require(model.topk >= 0, "model.topk", "at least 0")
-        require(
-            max(optim.batch_size, model.topk, 1) <= model.queue_size < 2**31,
-            "model.queue_size",
-            f"below 2^31 and at least the batch size ({optim.batch_size}) and topk ({model.topk})",
-        )
-        require(
-            optim.batch_size <= train_samples,
-            "optim.batch_size",
-            f"at most the number of training samples ({train_samples})",
-        )
-        require(self.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
-        require(self.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
-        require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
-        known = ", ".join(BATCH_STATISTICS)
-        require(self.batch_statistics in BATCH_STATISTICS, "batch_statistics", f"one of {known}")
-        require(self.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
-        require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
-        require(self.profile >= 0, "profile", "at least 0")
-        for name in ("save_every", "keep", "max_skipped"):
-            require(getattr(self, name) >= 1, name, "at least 1")
-        for name in ("save_steps", "save_seconds"):
-            require(getattr(self, name) >= 0, name, "at least 0")
-        require(self.threads >= 0, "threads", "at least 0")
-        require(0 <= self.seed < 2**64, "seed", "in 0..2^64-1")
+    Fields that this version does not know count as such.
+    """
+    return {
+        name: what_is_learned(value, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in config.items()
+        if MEANINGS.get(prefix + name, Meaning.LEARNED) is Meaning.LEARNED
+    }

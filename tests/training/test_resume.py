@@ -53,7 +53,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_the_folder(tiny, monkeypatch):
     monkeypatch.chdir(tiny)
-    monkeypatch.setattr(pretrain, "draw_curves", lambda folder: None)  # half of the time of a run
+    monkeypatch.setattr(pretrain, "draw_curves", lambda *_: None)  # half of the time of a run
 
 
 @pytest.fixture(scope="module")
