@@ -121,6 +121,10 @@ def test_reports_are_read_by_stream_and_skipped_steps_do_not_count():
     numbers = reader.means()
     assert (numbers["joint"]["loss"], numbers["bone"]["loss"]) == (2.0, 5.0)
     assert by_stream(numbers)["loss"] == 3.5
+    assert reader.means() == numbers  # asking changes nothing
+    reader.begin_epoch()
+    reader.add(report[1])
+    assert reader.means()["bone"]["loss"] == 5.0
 
 
 def test_one_stream_keeps_the_plain_names():
