@@ -1,4 +1,4 @@
-"""How a run ends: a table of what was learnt, results.json and a figure of the curves."""
+"""How a run ends: a table of what was learned, results.json and a figure of the curves."""
 
 from __future__ import annotations
 
