@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from aimclr_fast.config import what_is_learned
 from aimclr_fast.nn import SkeletonEncoder
 
 from .cluster import ClusterConfig, cluster
@@ -254,11 +255,6 @@ def semi(
             yield replace(outcome, details=details, setting=setting, draw=draw)
 
 
-#: Fields of a run's configuration that do not change what it learns, or have a column of their own.
-_APART = {
-    "seed", "output", "resume", "device", "placement", "cuda_graph", "backend", "encoder_backend",
-    "threads", "profile", "monitor", "save_every", "save_steps", "save_seconds", "keep",
-}  # fmt: skip
 _ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "init")
 
 
@@ -277,11 +273,12 @@ def config_checksum(run: Mapping[str, Any], features: str, scratch: FinetuneConf
         own |= {name: model.get(name) for name in _ENCODER}
         own |= {"scratch": asdict(scratch)} if features == SUPERVISED else {}
     elif features != RAW:
-        own = {name: value for name, value in run.items() if name not in _APART}
-        own["data"] = {
-            **{name: value for name, value in data.items() if name != "stream"},
-            "store": PurePath(str(data.get("store", ""))).name,
-        }
+        own = what_is_learned(run)
+        own["data"] = {**own.get("data", {}), "store": PurePath(str(data.get("store", ""))).name}
+        for name, group in (("seed", own), ("stream", own["data"])):
+            group.pop(name, None)  # a column of its own
+        if "max_skipped" in run:  # counted by 0.1.0, whose rows keep their checksums
+            own["max_skipped"] = 5
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

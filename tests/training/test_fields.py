@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 
 import pytest
 
-from aimclr_fast.training.config import MEANINGS, ConfigError, TrainConfig, what_is_learned
-from aimclr_fast.training.fields import Meaning, learned, meanings
+from aimclr_fast._fields import Meaning, learned, meanings
+from aimclr_fast.config import MEANINGS, ConfigError, TrainConfig, what_is_learned
 from aimclr_fast.training.run_folder import ABOUT, open_run
 
 # Written out, as what users of a folder rely on; all other fields make another run.
@@ -93,4 +93,5 @@ def test_what_is_learned_keeps_fields_of_other_versions():
     kept = what_is_learned(config)
     assert (kept["seed"], kept["novel"], kept["data"]["frame_step"]) == (3, 1, 1)
     assert not MAY_DIFFER & set(dict(leaves(kept)))
+    assert "monitor" not in kept
     assert set(dict(leaves(kept))) == FIELDS.keys() - MAY_DIFFER | {"novel"}
