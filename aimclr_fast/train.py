@@ -19,6 +19,7 @@ from .cli import (
     with_config_files,
 )
 from .data import StoreError
+from .nn import get_method, method_names
 from .training.checkpoint import CheckpointError
 from .training.config import ConfigError, TrainConfig
 from .training.distributed import OtherRankError, RankLostError
@@ -38,6 +39,8 @@ def parser() -> Parser:
         "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
         "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
+        epilog="Methods: "
+        + "; ".join(f"{name}: {get_method(name).summary}" for name in method_names()),
     )
     parser.add_argument(
         "--config",

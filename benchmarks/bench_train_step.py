@@ -14,8 +14,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +30,7 @@ from aimclr_fast.functional import STREAMS
 from aimclr_fast.ops import stgcn_block
 from aimclr_fast.ops._dispatch import REFERENCE, explain
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place
 
@@ -82,9 +81,8 @@ def pretraining(inputs: Inputs, encoder_backend: str | None = None) -> Pretraini
         precision=case.precision,
         encoder_backend=encoder_backend,
     )
-    store: Any = SimpleNamespace(layout=LAYOUT)  # all that the loop asks of a store
     placed = place(inputs.data, device, "auto")
-    return Pretraining(config, store, placed, torch.arange(SEQUENCES), device)
+    return Pretraining(Job(config, device), LAYOUT, placed, torch.arange(SEQUENCES))
 
 
 def package(inputs: Inputs, encoder_backend: str | None = None) -> Step:

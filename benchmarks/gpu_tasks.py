@@ -27,7 +27,7 @@ from rich.console import Console
 
 from aimclr_fast import native
 from aimclr_fast.functional import Views
-from aimclr_fast.training.profile import profile_steps
+from aimclr_fast.training.profile import profile_steps, trace_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADLINE = cases([{"N": 128, "S": 1}], "cuda", "bf16")[0]
@@ -112,7 +112,7 @@ def profile(encoder: str, out: Path, case: Case = HEADLINE, steps: int = STEPS) 
     backend = None if encoder == "default" else encoder
     training = bench_train_step.pretraining(bench_train_step.Inputs(case), backend)
     with tempfile.TemporaryDirectory() as folder:
-        table = profile_steps(training, steps, Path(folder))
+        table = profile_steps(training, steps)
         text = io.StringIO()
         Console(file=text, width=80).print(table)
         about = f"{case}, {encoder} encoder, commit {results.this_machine().commit}"
@@ -121,8 +121,10 @@ def profile(encoder: str, out: Path, case: Case = HEADLINE, steps: int = STEPS) 
         with (out / "profile.txt").open("a", encoding="utf-8") as file:
             file.write(f"{about}\n{text.getvalue()}\n")
         print(f"{about}\n{text.getvalue()}", flush=True)
-        trace = Path(folder, "trace.json").read_bytes()
-        (out / f"trace-{encoder}.json.gz").write_bytes(gzip.compress(trace))
+        trace = Path(folder, "trace.json")
+        print(trace_steps(training, steps, trace), flush=True)
+        if trace.exists():
+            (out / f"trace-{encoder}.json.gz").write_bytes(gzip.compress(trace.read_bytes()))
 
 
 def main(name: str, *arguments: str) -> int:

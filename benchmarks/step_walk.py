@@ -13,8 +13,7 @@ import csv
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from aimclr_fast._sections import timing
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn.stgcn import STGCNBlock
 from aimclr_fast.training.config import ModelConfig, OptimConfig, TrainConfig
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place
 
@@ -66,13 +66,13 @@ def walk_step(encoder: str = "default", sequences: int = 128, precision: str = "
         cuda_graph=False,
         encoder_backend=None if encoder == "default" else encoder,
     )
-    store: Any = SimpleNamespace(layout=get_layout("ntu-rgb+d"))
     data = np.zeros((2 * sequences, *SHAPE), np.float32)
+    index = torch.arange(len(data))
     inputs: list[Operand] = []
     walk = Walk()
     with pretend_gpu(walk):
         placed = place(data, CUDA, "device")
-        training = Pretraining(config, store, placed, torch.arange(len(data)), CUDA)
+        training = Pretraining(Job(config, CUDA), get_layout("ntu-rgb+d"), placed, index)
         for stream in training.streams.values():
             for block in _blocks(stream.model):
                 block.register_forward_pre_hook(lambda _, args: inputs.append(Operand.of(args[0])))

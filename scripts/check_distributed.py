@@ -36,6 +36,7 @@ from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.distributed import Ranks, join
 from aimclr_fast.training.guard import StepGuard
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.monitor import Monitor
@@ -80,7 +81,7 @@ class Checked(Pretraining):
         self._frozen, self.equal_queues, self.losses = frozen, 0, []
         for stream in self.streams.values():
             stream.model.double()
-            stream.guard = StepGuard(stream.model, CPU)
+            stream.guard = StepGuard(stream.model, CPU, self.job.method.losses)
 
     def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> dict[str, Views]:
         views = super().augment(batch, step, offset)
@@ -117,7 +118,7 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
     )  # fmt: skip
     placed = place(store.positions, CPU, "device")
     frozen = statistics == "frozen"
-    training = Checked(frozen, config, store, placed, samples, CPU, ranks)
+    training = Checked(frozen, Job(config, CPU, ranks), store.layout, placed, samples)
     while training.step < steps:
         for _ in training.train_epoch():
             if training.step == steps:

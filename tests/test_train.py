@@ -183,7 +183,9 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
     monkeypatch.chdir(tiny)
     arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--data.protocol", "all"]
     command_line([*arguments, "--optim.epochs", "1", "--output", "blind"])
-    assert "kNN" not in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "kNN" not in shown
+    assert "1 epoch of 12 steps of 16" in shown
     assert json.loads((tiny / "blind" / "results.json").read_text())["scores"] == {}
     assert load_checkpoint(tiny / "blind" / "checkpoint.pt")["epoch"] == 1
 
@@ -295,6 +297,23 @@ def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):
     events = json.loads((tiny / "profiled" / "trace.json").read_text())["traceEvents"]
     assert {"augment", "backward"} <= {event.get("name") for event in events}
     assert not (tiny / "profiled" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no CUPTI\nhere"), OSError(28, "disk full")])
+def test_a_profile_is_shown_where_nothing_can_be_traced(tiny, error, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.chdir(tiny)
+    monkeypatch.setattr("aimclr_fast.training.profile.profile", refuse)
+    output = f"untraced-{type(error).__name__}"
+    command_line(["--config", "tiny.yaml", "--output", output, "--profile", "1"])
+    shown = capsys.readouterr().out
+    assert "a step of 16 sequences, 1 step" in shown
+    assert "as training runs it" in shown
+    assert f"warning: no trace: {str(error).splitlines()[0]}" in shown
+    assert "here" not in shown
+    assert not (tiny / output / "trace.json").exists()
 
 
 def test_the_cpu_trains_in_float32(tiny, monkeypatch, capsys):

@@ -9,14 +9,11 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
+from aimclr_fast.config import what_is_learned
+
 from .finetuning import FinetuneConfig
 from .representation import RAW, SUPERVISED, UNTRAINED
 
-#: Fields of a run's configuration that do not change what it learns, or have a column of their own.
-_APART = {
-    "seed", "output", "resume", "device", "placement", "cuda_graph", "backend", "encoder_backend",
-    "threads", "profile", "monitor", "save_every", "save_steps", "save_seconds", "keep",
-}  # fmt: skip
 _ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "init")
 
 
@@ -35,11 +32,12 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
         own |= {field: model.get(field) for field in _ENCODER}
         own |= {"scratch": asdict(scratch)} if name == SUPERVISED else {}
     elif name != RAW:
-        own = {field: value for field, value in run.items() if field not in _APART}
-        own["data"] = {
-            **{field: value for field, value in data.items() if field != "stream"},
-            "store": PurePath(str(data.get("store", ""))).name,
-        }
+        own = what_is_learned(run)
+        own["data"] = {**own.get("data", {}), "store": PurePath(str(data.get("store", ""))).name}
+        for field, group in (("seed", own), ("stream", own["data"])):
+            group.pop(field, None)  # a column of its own
+        if "max_skipped" in run:  # counted by 0.1.0, whose rows keep their checksums
+            own["max_skipped"] = 5
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aimclr_fast._sections import section
 from aimclr_fast.functional import ContrastLosses, queue_contrast
+from aimclr_fast.layouts import Layout
 
-from .methods import METHODS, Parts
-from .stgcn import SkeletonEncoder, initialise_small
+from .methods import Method, Parts, Recipe, plain_encoder
+from .momentum import MomentumContrast, unit
+from .stgcn import SkeletonEncoder
 
-INITS = ("copy", "official")
+__all__ = ["METHOD", "AimCLR", "AimCLRMethod", "StepOutput"]
+
+
+ALL = Parts()
 
 
 class StepOutput(NamedTuple):
@@ -40,104 +44,31 @@ class StepOutput(NamedTuple):
     neighbors: Tensor
 
 
-def _unit(rows: Tensor) -> Tensor:
-    """Rows of length one, in float32 at least."""
-    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=1)
-
-
-class AimCLR(nn.Module):
+class AimCLR(MomentumContrast):
     """Query encoder, its momentum copy and a queue of keys (paper figure 2).
 
     Args:
         encoder: query encoder; the key encoder is made from it.
-        embedding: width D of the encoder's output.
-        queue_size: keys K in the queue, stored as rows [K, D] of unit length.
-        momentum: the key encoder keeps this share of itself in each step.
-        temperature: softmax temperature of all three losses.
         keep_prob: attention at which energy-based dropping (EADM) drops.
         d3m_weight: weight of each of the two losses of the extreme view.
         parts: which parts of the method are on.
-        init: "copy" keeps the query encoder's weights and starts the key encoder as its copy
-            (MoCo); "official" initialises convolutions and norms of both as ST-GCN does, each
-            apart, as the authors' code comes to do.
-        backend: backend of the ops.
+        options: as `MomentumContrast` takes them: embedding, queue_size, momentum, temperature,
+            init, backend.
     """
-
-    queue: Tensor
-    queue_ptr: Tensor
 
     def __init__(
         self,
         encoder: SkeletonEncoder,
         *,
-        embedding: int = 128,
-        queue_size: int = 32768,
-        momentum: float = 0.999,
-        temperature: float = 0.07,
         keep_prob: float = 0.7,
         d3m_weight: float = 0.5,
-        parts: Parts = METHODS["aimclr"],
-        init: str = "copy",
-        backend: str = "auto",
+        parts: Parts = ALL,
+        **options: Any,
     ) -> None:
-        super().__init__()
-        if init not in INITS:
-            raise ValueError(f"init must be one of {', '.join(INITS)}, got {init!r}")
-        if not 0.0 <= momentum <= 1.0:
-            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
-        if queue_size < 1:
-            raise ValueError(f"queue_size must be at least 1, got {queue_size}")
-        self.query_encoder = encoder
-        self.key_encoder = copy.deepcopy(encoder).requires_grad_(False)
-        if init == "official":
-            for module in (self.query_encoder, self.key_encoder):
-                module.apply(initialise_small)
-        self.momentum = momentum
-        self.temperature = temperature
+        super().__init__(encoder, **options)
         self.keep_prob = keep_prob
         self.d3m_weight = d3m_weight
         self.parts = parts
-        self.backend = backend
-        self.register_buffer("queue", F.normalize(torch.randn(queue_size, embedding), dim=1))
-        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.int64))
-
-    @property
-    def backend(self) -> str:
-        """Backend of the ops; setting it sets that of both encoders' blocks, too."""
-        return self._backend
-
-    @backend.setter
-    def backend(self, name: str) -> None:
-        self._backend = name
-        self.query_encoder.backend = name
-        self.key_encoder.backend = name
-
-    @torch.no_grad()
-    def update_key_encoder(self) -> None:
-        """Move the key encoder's parameters towards the query encoder's; buffers are its own."""
-        torch._foreach_lerp_(
-            list(self.key_encoder.parameters()),
-            list(self.query_encoder.parameters()),
-            1.0 - self.momentum,
-        )
-
-    @torch.no_grad()
-    def enqueue(self, keys: Tensor, accept: Tensor | None = None) -> None:
-        """Overwrite the oldest keys with `keys` [N, D], N at most the queue's size, in place.
-
-        `accept`, a boolean on the device, leaves queue and pointer as they are where it is false.
-        """
-        size = len(self.queue)
-        if len(keys) > size:
-            raise ValueError(f"{len(keys)} keys do not fit a queue of {size}")
-        places = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % size
-        keys = keys.to(self.queue.dtype)
-        count: int | Tensor = len(keys)
-        if accept is not None:
-            keys = torch.where(accept, keys, self.queue[places])
-            count = count * accept
-        self.queue.index_copy_(0, places, keys)
-        self.queue_ptr.add_(count).remainder_(size)
 
     def forward(
         self, extreme: Tensor | None, query: Tensor, key: Tensor, topk: int = 0
@@ -145,18 +76,18 @@ class AimCLR(nn.Module):
         """One step's loss from the three views [N, C, T, V, M].
 
         Moves the key encoder first; call `enqueue(output.keys)` after the backward pass. `topk`
-        neighbours of each of the three rows join the positives (0: no mining). Views and
-        neighbours that no part asks for are not looked at.
+        neighbors of each of the three rows join the positives (0: no mining). Views and
+        neighbors that no part asks for are not looked at.
         """
         # The query view goes first, as in the authors' code: batch norm's running statistics see
         # the views in this order.
         with section("forward, query view"):
-            query_row = _unit(self.query_encoder(query))
+            query_row = unit(self.query_encoder(query))
         with section("forward, extreme view"):
             extreme_row, dropped_row = self._extreme_rows(extreme, query_row)
         with section("forward, key view"), torch.no_grad():
             self.update_key_encoder()
-            key_row = _unit(self.key_encoder(key))
+            key_row = unit(self.key_encoder(key))
         # In float32 whatever the encoders compute in: the products of the losses make logits.
         with section("losses"), torch.autocast(query_row.device.type, enabled=False):
             topk = topk if self.parts.nnm else 0
@@ -173,16 +104,16 @@ class AimCLR(nn.Module):
 
     def _extreme_rows(self, view: Tensor | None, query_row: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the extreme view, plain and dropped. For an absent one the row before it stands
-        in, without a gradient: it adds nothing to the union of mined neighbours.
+        in, without a gradient: it adds nothing to the union of mined neighbors.
         """
         if not self.parts.extreme:
             return query_row.detach(), query_row.detach()
         assert view is not None, "the extreme view is missing"
         if not self.parts.eadm:
-            row = _unit(self.query_encoder(view))
+            row = unit(self.query_encoder(view))
             return row, row.detach()
         rows = self.query_encoder.forward_with_drop(view, self.keep_prob, backend=self.backend)
-        extreme_row, dropped_row = map(_unit, rows)
+        extreme_row, dropped_row = map(unit, rows)
         return extreme_row, dropped_row
 
     def _contrast(
@@ -208,3 +139,45 @@ class AimCLR(nn.Module):
         if not parts.eadm:
             losses = losses._replace(d3m_dropped=torch.zeros_like(losses.info_nce))
         return losses
+
+
+class AimCLRMethod(Method):
+    """AimCLR with some of its parts.
+
+    Args:
+        summary: one line for people.
+        parts: those that are on by default.
+    """
+
+    losses: ClassVar[Mapping[str, str]] = {
+        "info_nce": "InfoNCE",
+        "d3m_extreme": "D3M extreme",
+        "d3m_dropped": "D3M dropped",
+    }
+
+    def __init__(self, summary: str, parts: Parts) -> None:
+        self.summary, self.parts = summary, parts
+
+    def build(self, layout: Layout, recipe: Recipe) -> AimCLR:
+        model, parts = recipe.model, self.parts_of(recipe)
+        assert parts is not None
+        return AimCLR(
+            plain_encoder(layout, model),
+            embedding=model.embedding,
+            queue_size=model.queue_size,
+            momentum=model.momentum,
+            temperature=model.temperature,
+            keep_prob=model.keep_prob,
+            d3m_weight=model.d3m_weight,
+            parts=parts,
+            init=model.init,
+            backend=recipe.backend,
+        )
+
+    def phase(self, recipe: Recipe, epoch: int) -> int:
+        """Neighbors mined in a row."""
+        mines = 0 < recipe.optim.mining_epoch <= epoch
+        return int(recipe.model.topk) if mines else 0
+
+
+METHOD = AimCLRMethod("AimCLR (Guo et al., AAAI 2022) with all its parts", ALL)

@@ -1,4 +1,4 @@
-"""Checkpoints: models, optimisers and place in training, in plain containers and tensors."""
+"""Checkpoints: models, optimizers and place in training, in plain containers and tensors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def save_checkpoint(
     data: Mapping[str, Any] | None = None,
     place: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write models and optimisers by stream, place in training, configuration and skeleton.
+    """Write models and optimizers by stream, place in training, configuration and skeleton.
 
     Args:
         path: of the file, which appears whole or not at all.

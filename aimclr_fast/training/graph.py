@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 WARMUP = (
-    3  # steps run one kernel at a time: they compile kernels and allocate the optimiser's state
+    3  # steps run one kernel at a time: they compile kernels and allocate the optimizer's state
 )
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
-LOSSES = ("loss", "info_nce", "d3m_extreme", "d3m_dropped")
-PARTS = (*LOSSES, "gradient")  # of a step that must be finite
-#: What a step reports, as one tensor: its losses, the norm of its gradient, the mean number of
-#: positives in a row of the loss, 1 if it was taken, and how many were skipped up to now, in all
-#: and since the last one that was taken.
-REPORT = (*LOSSES, "gradient_norm", "positives", "taken", "skipped", "skipped_in_a_row")
+#: What follows the losses in the report of a step.
+COUNTS = ("gradient_norm", "positives", "taken", "skipped", "skipped_in_a_row")
+
+
+def report_names(losses: Iterable[str]) -> tuple[str, ...]:
+    """What a step reports, as one tensor: its loss and the parts of it, the norm of its gradient,
+    the mean number of positives in a row of the loss, 1 if it was taken, and how many were skipped
+    up to now, in all and since the last one that was taken.
+    """
+    return ("loss", *losses, *COUNTS)
 
 
 class StepGuard:
     """Tells on the device whether a step may be taken, and undoes what it has changed if not.
 
-    A skipped step leaves the weights, the optimiser's momentum, the queue and the running
+    A skipped step leaves the weights, the optimizer's momentum, the queue and the running
     statistics of both encoders' batch norms as they were. The key encoder's weights do move, by
     its momentum towards the query encoder's, which are finite.
 
@@ -27,9 +33,11 @@ class StepGuard:
     Args:
         model: whose running statistics are kept.
         device: of the model.
+        losses: names of the parts of the loss, after their sum.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, losses: Iterable[str]) -> None:
+        self._parts = ("loss", *losses, "gradient")
         self.statistics = [
             buffer
             for name, buffer in model.named_buffers()
@@ -38,14 +46,14 @@ class StepGuard:
         self._sizes = [buffer.numel() for buffer in self.statistics]
         self.skipped = torch.zeros(2, dtype=torch.int64, device=device)  # in all, in a row
         self._last_step = torch.full((), -1, dtype=torch.int64, device=device)
-        self._last_parts = torch.zeros(len(PARTS), dtype=torch.bool, device=device)
+        self._last_parts = torch.zeros(len(self._parts), dtype=torch.bool, device=device)
 
     def remember(self) -> Tensor:
         """The running statistics before a step."""
         return torch.cat([buffer.flatten() for buffer in self.statistics])
 
     def judge(self, losses: Tensor, gradient_norm: Tensor, step: int | Tensor) -> Tensor:
-        """Whether all of LOSSES and the gradient are finite, as a boolean on the device."""
+        """Whether all losses and the gradient are finite, as a boolean on the device."""
         finite = torch.cat([losses, gradient_norm.to(losses.dtype)[None]]).isfinite()
         fine = finite.all()
         self.skipped.add_(~fine)
@@ -66,5 +74,7 @@ class StepGuard:
 
     def last_skipped(self) -> tuple[int, list[str]]:
         """The step that was skipped last and the parts of it that were not finite; waits."""
-        parts = [name for name, bad in zip(PARTS, self._last_parts.tolist(), strict=True) if bad]
+        parts = [
+            name for name, bad in zip(self._parts, self._last_parts.tolist(), strict=True) if bad
+        ]
         return int(self._last_step), parts[1:] if parts[0] == "loss" else parts  # it is their sum

@@ -15,7 +15,7 @@ from aimclr_fast.functional import Views
 from .loop import Pretraining
 from .placement import batches
 from .precision import autocast
-from .streams import StreamTraining
+from .streams import StreamState
 
 ROWS = 64  # sequences it is measured on
 FLAT_FEATURES = 0.01  # of the standard deviation that rows in all directions have
@@ -44,11 +44,11 @@ def measure_health(training: Pretraining) -> dict[str, dict[str, float]]:
     }
 
 
-def _health(training: Pretraining, stream: StreamTraining, views: Views) -> dict[str, float]:
+def _health(training: Pretraining, stream: StreamState, views: Views) -> dict[str, float]:
     model = stream.model
     was_training = model.training
     model.eval()
-    with autocast(training.precision, training.device):
+    with autocast(training.job.precision, training.device):
         query, key = model.query_encoder(views.query), model.key_encoder(views.key)
     model.train(was_training)
     query, key = F.normalize(query.float(), dim=1), F.normalize(key.float(), dim=1)
@@ -102,8 +102,9 @@ class CollapseWatch:
         signs = []
         if numbers["feature_std"] < FLAT_FEATURES:
             signs.append(f"feature_std is {numbers['feature_std']:.4f}, near 0")
-        if numbers["info_nce"] > self._flat:
-            signs.append(f"info_nce is {numbers['info_nce']:.2f}, near ln(queue_size + 1)")
+        loss = numbers.get("info_nce", 0.0)  # not every method has one
+        if loss > self._flat:
+            signs.append(f"info_nce is {loss:.2f}, near ln(queue_size + 1)")
         self._epochs = self._epochs + 1 if signs else 0
         if self._epochs != PATIENCE:
             return None

@@ -1,90 +1,165 @@
-"""The pretraining loop."""
+"""The pretraining loop: epochs, and a whole step from the batch to the queue.
+
+A step is `Pretraining.train_step`, which runs `_step` as it is on a CPU and as a CUDA graph on a
+GPU. What it calls is beside it, `streams` (a model and an optimizer for each stream) and `guard`
+(steps that are not taken), and in `nn`, where the forward pass of the method is.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from aimclr_fast._schedule import learning_rate
 from aimclr_fast._sections import section
-from aimclr_fast.data import Store
 from aimclr_fast.functional import Views, skeleton_augment_streams
+from aimclr_fast.layouts import Layout
 
-from .config import TrainConfig
-from .distributed import Ranks
+from .distributed import average_
 from .graph import GraphedStep
-from .guard import REPORT
+from .guard import report_names
+from .job import Job
 from .placement import Batch, Placed, batches
-from .precision import resolve_precision, use_precision
-from .schedule import learning_rate, mines
-from .streams import StreamTraining
-
-READ_BACK = 0.25  # seconds between two readings of the losses: reading waits for the device
-TAKEN = REPORT.index("taken")
+from .precision import autocast, use_precision
+from .streams import StreamState
 
 
 class Pretraining:
     """The state of a run and the step that moves it.
 
     Args:
-        config: a validated configuration; its seed becomes that of torch's generator.
-        store: where the layout comes from.
+        job: the configuration, resolved; its seed becomes that of torch's generator.
+        layout: of the skeleton.
         placed: all sequences, where they are kept.
         train_index: samples to learn from.
-        device: what trains.
-        ranks: the processes that train as one; each takes its share of every batch.
 
     Attributes:
-        streams: models and optimisers by stream; they share the batches and the draws.
+        streams: models and optimizers by stream; they share the batches and the draws.
+        names: of what a step reports for each stream.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        store: Store,
-        placed: Placed,
-        train_index: Tensor,
-        device: torch.device,
-        ranks: Ranks | None = None,
-    ) -> None:
-        self.config = config
-        self.ranks = ranks or Ranks()
-        self.device = device
+    def __init__(self, job: Job, layout: Layout, placed: Placed, train_index: Tensor) -> None:
+        self.job, self.config = job, job.config
+        self.ranks, self.device = job.ranks, job.device
         self.placed = placed
         self.train_index = train_index.cpu()
-        self.layout = store.layout
-        self.precision = resolve_precision(config.precision, device)
-        use_precision(self.precision, device)
+        self.layout = layout
+        self.names = report_names(job.method.losses)
+        use_precision(job.precision, self.device)
         # On a GPU all that changes from step to step is read from the GPU's memory, so that the
         # step can be one graph.
-        self._lr = torch.zeros((), device=device)
+        self._lr = torch.zeros((), device=self.device)
         self.streams = {
-            stream: StreamTraining(
-                config, store.layout, device, self.precision, self._lr, self.ranks
-            )
-            for stream in config.data.streams
+            stream: StreamState(job, layout, self._lr) for stream in self.config.data.streams
         }
-        self._step = torch.zeros((), dtype=torch.int64, device=device)
-        share = config.optim.batch_size // self.ranks.size
-        self._index = torch.zeros(share, dtype=torch.int64, device=device)
+        self._step_number = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._index = torch.zeros(job.batch, dtype=torch.int64, device=self.device)
         self._rows: Tensor | None = None
-        self._graphs: dict[int, GraphedStep] = {}
-        self.use_graphs = config.cuda_graph
+        self._graphs: dict[Hashable, GraphedStep] = {}
+        self.use_graphs = self.config.cuda_graph
         self.epoch = 0
         self.step = 0
         self.resumed = False  # within an epoch, or before what is done at its end
+
+    # --- A step, top to bottom -------------------------------------------------------------------
+
+    def train_step(self, batch: Batch) -> Tensor:
+        """One step of each stream; returns [streams, names], not yet read back."""
+        lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
+        if self.device.type == "cuda":
+            report = self._graphed_step(batch, lr)
+        else:
+            for stream in self.streams.values():
+                for group in stream.optimizer.param_groups:
+                    group["lr"] = lr
+            report = self._step(batch, self.step, self.phase)
+        self.step += 1
+        return report
+
+    def _step(self, batch: Batch, step: int | Tensor, phase: Hashable) -> Tensor:
+        """Augment once for all streams, then let each learn from its views."""
+        with section("augment"):
+            views = self.augment(batch, step, self.ranks.rank * len(batch.index))
+        reports = [
+            self._learn(stream, views[name], step, phase) for name, stream in self.streams.items()
+        ]
+        return torch.stack(reports)
+
+    def _learn(
+        self, stream: StreamState, views: Views, step: int | Tensor, phase: Hashable
+    ) -> Tensor:
+        """One stream's step on its views: forward, backward, exchange, update, enqueue.
+
+        Nothing here waits for the device: whether the step is taken is decided on it.
+        """
+        with stream.own_draws():
+            statistics = stream.guard.remember()
+            with autocast(self.job.precision, self.device):
+                output = stream.model(*views, phase)  # moves the key encoder, too
+            with section("backward"):
+                stream.optimizer.zero_grad(set_to_none=True)
+                output.loss.backward()
+            parts = ("loss", *self.job.method.losses)
+            losses = torch.stack([getattr(output, name).detach() for name in parts])
+            positives, keys = mean_positives(output.neighbors), output.keys
+            if self.ranks.size > 1:
+                with section("messages"):
+                    gradients = [p.grad for p in stream.parameters if p.grad is not None]
+                    message = (gradients, stream.guard.statistics, [losses, positives])
+                    average_(self.ranks, message)
+                    keys = self.ranks.gather(keys)
+            with section("optimiser"):
+                norm = self._gradient_norm(stream.parameters)
+                fine = stream.guard.judge(losses, norm, step)
+                if self.device.type == "cuda":
+                    stream.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
+                    stream.optimizer.step()
+                elif fine:
+                    stream.optimizer.step()
+                stream.guard.restore(statistics, fine)
+                stream.model.enqueue(keys, fine)
+        counts = torch.stack([norm, positives, fine, *stream.guard.skipped])
+        return torch.cat([losses, counts.to(losses.dtype)])
+
+    def _gradient_norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """Norm of the gradient, which is shortened if it is too long."""
+        longest = self.config.optim.clip_norm
+        if longest > 0:
+            return nn.utils.clip_grad_norm_(parameters, longest)
+        return nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
+
+    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> dict[str, Views]:
+        """The views of a step's batch in each stream, from one read.
+
+        The batch's first row is at `offset` of the global batch.
+        """
+        config = self.config
+        views = skeleton_augment_streams(
+            batch.data,
+            batch.index,
+            layout=self.layout,
+            config=config.augment,
+            seed=config.seed,
+            step=step,
+            offset=offset,
+            streams=tuple(self.streams),
+            backend=config.backend,
+        )
+        return dict(zip(self.streams, views, strict=True))
+
+    # --- Epochs ----------------------------------------------------------------------------------
 
     @property
     def steps_per_epoch(self) -> int:
         return len(self.train_index) // self.config.optim.batch_size
 
     @property
-    def topk(self) -> int:
-        """Neighbours mined in the current epoch."""
-        return self.config.model.topk if mines(self.config.optim, self.epoch) else 0
+    def phase(self) -> Hashable:
+        """What the method's forward pass takes in the current epoch, besides its views."""
+        return self.job.method.phase(self.config, self.epoch)
 
     def shuffled(self, epoch: int) -> Tensor:
         """Training samples in the order of one epoch, a function of the seed and the epoch."""
@@ -96,7 +171,7 @@ class Pretraining:
     def train_epoch(self) -> Iterator[Tensor]:
         """Run the next epoch, or after `load_state` what is left of the one it was saved in.
 
-        After each step, yields each stream's REPORT as one tensor [streams, REPORT] on the device;
+        After each step, yields each stream's report as one tensor [streams, names] on the device;
         the next step overwrites it.
         """
         if not self.resumed:
@@ -124,8 +199,10 @@ class Pretraining:
         size = self.config.optim.batch_size
         return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
 
+    # --- Resuming --------------------------------------------------------------------------------
+
     def place_state(self) -> dict[str, Any]:
-        """What the loop must know to go on exactly, besides weights, optimisers and step.
+        """What the loop must know to go on exactly, besides weights, optimizers and step.
 
         All ranks call it at once: each has its own draws of dropout.
         """
@@ -155,35 +232,24 @@ class Pretraining:
         if self.device.type == "cuda" and "cuda_rng" in place:
             torch.cuda.set_rng_state(place["cuda_rng"].cpu(), self.device)
 
-    def train_step(self, batch: Batch) -> Tensor:
-        """One step of each stream; returns [streams, REPORT], not yet read back."""
-        lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
-        if self.device.type == "cuda":
-            report = self._graphed_step(batch, lr)
-        else:
-            for stream in self.streams.values():
-                for group in stream.optimizer.param_groups:
-                    group["lr"] = lr
-            report = self._eager_step(batch, self.step, self.topk)
-        self.step += 1
-        return report
+    # --- Steps of a GPU --------------------------------------------------------------------------
 
     def _graphed_step(self, batch: Batch, lr: float) -> Tensor:
         self._lr.fill_(lr)
-        self._step.fill_(self.step)
+        self._step_number.fill_(self.step)
         self._index.copy_(batch.index)
         data = batch.data
         if self.placed.where == "mmap":
             if self._rows is None:
                 self._rows = torch.empty_like(data)
             data = self._rows.copy_(data)
-        topk = self.topk
-        if topk not in self._graphs:
-            self.free_graphs()  # mining has begun: the graph without is not needed again
-            self._graphs[topk] = GraphedStep(self.device)
-        graph, still = self._graphs[topk], Batch(data, self._index)
+        phase = self.phase
+        if phase not in self._graphs:
+            self.free_graphs()  # such as without mining: that graph is not needed again
+            self._graphs[phase] = GraphedStep(self.device)
+        graph, still = self._graphs[phase], Batch(data, self._index)
         run = graph if self.use_graphs else graph.alone
-        return run(lambda: self._eager_step(still, self._step, topk))
+        return run(lambda: self._step(still, self._step_number, phase))
 
     def free_graphs(self) -> None:
         """Destroy the CUDA graphs; steps after this capture new ones.
@@ -200,71 +266,11 @@ class Pretraining:
         reasons = (graph.why_not for graph in self._graphs.values())
         return next((reason for reason in reasons if reason is not None), None)
 
-    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> dict[str, Views]:
-        """The views of a step's batch in each stream, from one read.
 
-        The batch's first row is at `offset` of the global batch.
-        """
-        config = self.config
-        views = skeleton_augment_streams(
-            batch.data,
-            batch.index,
-            layout=self.layout,
-            config=config.augment,
-            seed=config.seed,
-            step=step,
-            offset=offset,
-            streams=tuple(self.streams),
-            backend=config.backend,
-        )
-        return dict(zip(self.streams, views, strict=True))
-
-    def _eager_step(self, batch: Batch, step: int | Tensor, topk: int) -> Tensor:
-        with section("augment"):
-            views = self.augment(batch, step, self.ranks.rank * len(batch.index))
-        return torch.stack(
-            [stream.train_step(views[name], step, topk) for name, stream in self.streams.items()]
-        )
-
-
-class LossReader:
-    """Averages the reports of steps on the device and reads them now and then, not every step.
-
-    Steps that were skipped do not count. `state` goes into checkpoints, so that the means of an
-    epoch that was interrupted are those of all its steps.
-
-    Args:
-        streams: names of the rows of a report.
-        state: of the reader that goes on.
-
-    Attributes:
-        latest: what was read last, by stream and name.
-    """
-
-    def __init__(self, streams: Iterable[str], state: Tensor | None = None) -> None:
-        self._streams = tuple(streams)
-        self.state = state
-        self._last_read = -float("inf")
-        self.latest: dict[str, dict[str, float]] | None = None
-
-    def add(self, report: Tensor) -> bool:
-        """Take one step's [streams, REPORT]; True when `latest` was read anew."""
-        counted = torch.where(report[:, TAKEN, None] > 0, report, 0.0)
-        self.state = counted if self.state is None else self.state + counted
-        # The CPU has nothing to wait for.
-        if report.is_cuda and time.perf_counter() - self._last_read < READ_BACK:
-            return False
-        self.latest = self._named(report)
-        self._last_read = time.perf_counter()
-        return True
-
-    def epoch_mean(self) -> dict[str, dict[str, float]]:
-        """Means by stream and name over the steps since the last call; NaN if all were skipped."""
-        assert self.state is not None, "no step was taken"
-        means = self._named((self.state / self.state[:, TAKEN, None])[:, :TAKEN])
-        self.state = None
-        return means
-
-    def _named(self, rows: Tensor) -> dict[str, dict[str, float]]:
-        numbers = [dict(zip(REPORT, row, strict=False)) for row in rows.tolist()]
-        return dict(zip(self._streams, numbers, strict=True))
+def mean_positives(neighbors: Tensor) -> Tensor:
+    """Mean number of positives in a row, of the neighbors mined [N, R, k]."""
+    mined = neighbors.flatten(1).sort(1).values
+    if mined.shape[1] == 0:
+        return torch.ones((), device=mined.device)
+    again = (mined[:, 1:] == mined[:, :-1]).sum(1)
+    return 1 + mined.shape[1] - again.float().mean()

@@ -1,4 +1,4 @@
-"""Measuring the representation while it is learnt: on the test samples, for people, and on others,
+"""Measuring the representation while it is learned: on the test samples, for people, and on others,
 to choose the best checkpoint by.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aimclr_fast.evaluation.features import encode, raw_poses
-from aimclr_fast.evaluation.knn import knn_accuracy
+from aimclr_fast.evaluation.knn import knn_accuracies
 from aimclr_fast.evaluation.linear import linear_probe
 from aimclr_fast.nn import SkeletonEncoder
 
@@ -45,12 +45,13 @@ class Monitor:
     """Scores encoders on one split.
 
     Args:
-        data: all sequences [S, 3, T, V, M], in metres or int16 millimetres.
+        data: all sequences [S, 3, T, V, M], in meters or int16 millimeters.
         labels: their classes [S].
         train_index: samples the classifiers learn from.
         test_index: samples they are scored on.
         stream: joint, motion or bone.
         batch_size: sequences encoded at once.
+        backend: of the ops that prepare the sequences.
         ranks: processes that share the work; all of them call `score` and get the scores.
         selection: samples that the best checkpoint is chosen on.
     """
@@ -64,6 +65,7 @@ class Monitor:
         *,
         stream: str,
         batch_size: int,
+        backend: str = "auto",
         ranks: Ranks | None = None,
         selection: Selection | None = None,
     ) -> None:
@@ -72,7 +74,7 @@ class Monitor:
         self._labels = labels
         self._data, self._indices = data, (train_index, test_index)
         self._train_labels, self._test_labels = labels[train_index], labels[test_index]
-        self._stream, self._batch_size = stream, batch_size
+        self._stream, self._batch_size, self._backend = stream, batch_size, backend
 
     def score(self, encoder: SkeletonEncoder, *, linear: bool = False) -> Scores:
         """KNN accuracies of the encoder's features and, if asked for, the linear probe's."""
@@ -89,31 +91,39 @@ class Monitor:
         if index is not None:
             answers = self._labels[index].to(train.device)
             queries = self._encode(encoder, index)
-            return self._right(train, labels, queries, answers, k) / len(index)
+            return self._right(train, labels, queries, answers, [k])[k] / len(index)
         right = sum(
-            self._right(train[fit], labels[fit], train[held], labels[held], k)
+            self._right(train[fit], labels[fit], train[held], labels[held], [k])[k]
             for fit, held in self.selection.folds
         )
         return right / len(train)  # each is held out once
 
     def _right(
-        self, train: Tensor, train_labels: Tensor, queries: Tensor, answers: Tensor, k: int
-    ) -> float:
-        """How many queries kNN classifies rightly, each asked by one of the ranks."""
+        self, train: Tensor, train_labels: Tensor, queries: Tensor, answers: Tensor, ks: list[int]
+    ) -> dict[int, int]:
+        """How many queries kNN classifies rightly for each k, from one search; each query is asked
+        by one of the ranks.
+        """
         mine = slice(self._ranks.rank, None, self._ranks.size)
         queries, answers = queries[mine], answers[mine]
-        right = 0.0
+        right = dict.fromkeys(ks, 0)
         if len(queries):
-            accuracy = knn_accuracy(train, train_labels, queries, answers, k)
-            right = round(accuracy * len(queries))
-        return float(sum(self._ranks.collect(right)))
+            found = knn_accuracies(train, train_labels, queries, answers, ks)
+            right = {k: round(accuracy * len(queries)) for k, accuracy in found.items()}
+        every = self._ranks.collect(right)
+        return {k: sum(of[k] for of in every) for k in ks}
 
     def _encode(self, encoder: SkeletonEncoder, index: Tensor) -> Tensor:
         """Features of all samples, each encoded by one of the ranks."""
         most = -(-len(index) // self._ranks.size)
         share = index[self._ranks.rank * most :][:most]
         features = encode(
-            encoder, self._data, share, stream=self._stream, batch_size=self._batch_size
+            encoder,
+            self._data,
+            share,
+            stream=self._stream,
+            batch_size=self._batch_size,
+            backend=self._backend,
         )
         if self._ranks.size == 1:
             return features
@@ -129,10 +139,9 @@ class Monitor:
     def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:
         labels = self._train_labels.to(train.device), self._test_labels.to(test.device)
         scores: dict[str, float] = {}
-        for k in KNN_K:
-            if k <= len(train):
-                right = self._right(train, labels[0], test, labels[1], k)
-                scores[f"knn_{k}"] = right / len(test)
+        ks = [k for k in KNN_K if k <= len(train)]
+        for k, right in self._right(train, labels[0], test, labels[1], ks).items():
+            scores[f"knn_{k}"] = right / len(test)
         if linear and len(torch.unique(labels[0])) > 1:
             arrays: list[np.ndarray] = [
                 tensor.cpu().numpy() for tensor in (train, labels[0], test, labels[1])

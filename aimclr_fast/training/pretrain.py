@@ -6,7 +6,6 @@ import functools
 import platform
 import shlex
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +14,18 @@ from rich.console import Console
 
 import aimclr_fast
 from aimclr_fast._console import plain_console
-from aimclr_fast._devices import usable_device
 from aimclr_fast.data import Store, resolve_store, split
-from aimclr_fast.nn import METHODS
-from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
-from aimclr_fast.ops._dispatch import BackendError, pick
 
 from .checkpoint import CheckpointError, written_whole
 from .config import ConfigError, TrainConfig
 from .distributed import OtherRankError, RankLostError, Ranks, join
+from .job import Job, resolve
 from .loop import Pretraining
 from .metrics import MetricsLog
 from .monitor import Monitor
 from .placement import PlacementError, place
-from .profile import profile_steps
-from .progress import TrainProgress
+from .profile import profile_steps, trace_steps
+from .progress import TrainProgress, counted
 from .report import draw_curves, save_scores, score_table
 from .run import DivergedError, Run
 from .run_folder import BEST, data_identity, open_run
@@ -79,17 +75,8 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
                 selection = open_selection(store, config.data.protocol, train_index)
             except ValueError as error:
                 raise ConfigError(f"data.protocol: {error}") from error
-            config.validate(len(train_index))
-            frames, frame_step = store.positions.shape[2], config.data.frame_step
-            if frame_step > max(1, frames // 2):
-                raise ConfigError(
-                    f"data.frame_step is {frame_step}, but must leave two of {frames} frames"
-                )
-            _check_ranks(config, ranks)
-            device = _usable_device(config.device, ranks)
-            if device.type == "cpu" and config.precision in ("tf32", "bf16"):
-                raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
-            picked = _pick_backends(config, device)
+            frames = store.positions.shape[2]
+            job = resolve(config, ranks, samples=len(train_index), frames=frames)
             if config.threads:
                 torch.set_num_threads(config.threads)
             folder, data = None, {}
@@ -102,35 +89,42 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         with ranks.together():
             try:
                 positions = store.positions[:, :, :: config.data.frame_step]
-                placed = place(positions, device, config.placement, ranks.local_size)
+                placed = place(positions, job.device, config.placement, ranks.local_size)
             except PlacementError as error:
                 raise ConfigError(f"placement is {config.placement!r}: {error}") from error
-            training = Pretraining(config, store, placed, train_index, device, ranks)
+            training = Pretraining(job, store.layout, placed, train_index)
             stack.callback(training.free_graphs)  # before the ranks part, and after any error
             if state is not None:
                 training.load_state(state)
             elif folder is not None:
-                folder.describe(config, data, **_about(path, store, device, picked, ranks))
+                folder.describe(config, data, **_about(path, store, job))
             # After run.json, by which a run that was killed here is known to be one.
             if folder is not None and not (path / "config.yaml").exists():
                 with written_whole(path / "config.yaml") as temporary:
                     temporary.write_text(config_text, encoding="utf-8")
-        say(_opening(config, store, training, test_index))
-        say(f"backends: {', '.join(f'{op} {backend}' for op, backend in picked.items())}")
+        say(_opening(store, training, test_index))
+        say(f"backends: {', '.join(f'{op} {backend}' for op, backend in job.backends.items())}")
         if state is not None:
             say(f"going on in {path} after step {training.step} (epoch {training.epoch})")
 
-        waits = COMPILING if device.type == "cuda" and "triton" in picked.values() else ""
+        triton = job.device.type == "cuda" and "triton" in job.backends.values()
+        waits = COMPILING if triton else ""
         if config.profile:
             if waits:
                 say(waits)
-            console.print(profile_steps(training, config.profile, path))
-            say(f"trace: {path / 'trace.json'}")
+            console.print(profile_steps(training, config.profile))
+            say(trace_steps(training, config.profile, path / "trace.json"))
             return Path(path)
 
-        monitors = _monitors(config, store, training, test_index, selection)
-        per_epoch = training.steps_per_epoch
-        progress = TrainProgress(console, config.optim.epochs, per_epoch, training.step, waits)
+        monitors = _monitors(store, training, test_index, selection)
+        progress = TrainProgress(
+            console,
+            config.optim.epochs,
+            training.steps_per_epoch,
+            tuple(job.method.losses),
+            training.step,
+            waits,
+        )
         log = None
         if folder is not None:
             log = stack.enter_context(MetricsLog(path, before=training.epoch))
@@ -150,13 +144,12 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
             save_scores(path, run.rows, **about, seconds=round(run.seconds, 1))
-            draw_curves(path)
+            draw_curves(path, job.method.losses)
         say(_closing(path, run))
         return Path(path)
 
 
 def _monitors(
-    config: TrainConfig,
     store: Store,
     training: Pretraining,
     test_index: torch.Tensor,
@@ -166,6 +159,7 @@ def _monitors(
     if store.labels is None:
         return {}
     labels = torch.from_numpy(np.array(store.labels))
+    config = training.config
     return {
         stream: Monitor(
             training.placed.data,
@@ -174,6 +168,7 @@ def _monitors(
             test_index,
             stream=stream,
             batch_size=config.monitor.batch_size,
+            backend=config.backend,
             ranks=training.ranks,
             selection=selection,
         )
@@ -181,89 +176,46 @@ def _monitors(
     }
 
 
-def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
-    if config.optim.batch_size % ranks.size:
-        raise ConfigError(
-            f"optim.batch_size is {config.optim.batch_size}, but must be a multiple of the number "
-            f"of processes ({ranks.size})"
-        )
-    if ranks.size > 1 and config.profile:
-        raise ConfigError(f"profile is {config.profile}, but looks at one process alone")
-    if ranks.size > 1 and ":" in config.device:
-        raise ConfigError(
-            f"device is {config.device!r}, but each of {ranks.size} processes takes a GPU of its "
-            "own; leave it at 'auto' or 'cuda'"
-        )
-
-
-def _usable_device(name: str, ranks: Ranks) -> torch.device:
-    try:
-        device = usable_device(name)
-        if device.type == "cuda" and ranks.size > 1:
-            device = usable_device(f"cuda:{ranks.local_rank}")
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    return device
-
-
-def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
-    """The backend of each op; refuses one that cannot run before anything is measured."""
-    probe = torch.zeros(1, config.model.embedding, device=device)
-    picked = {}
-    try:
-        for op in (skeleton_augment, stgcn_block, eadm_pool, queue_contrast):
-            name = op.__name__.rpartition(".")[2]
-            wanted = (op is stgcn_block and config.encoder_backend) or config.backend
-            picked[name] = pick(name, op.BACKENDS, wanted, probe).name
-    except (ValueError, BackendError) as error:
-        raise ConfigError(f"backend: {error}") from error
-    return picked
-
-
-def _opening(
-    config: TrainConfig, store: Store, training: Pretraining, test_index: torch.Tensor
-) -> str:
-    layout, optim, placed, ranks = store.layout, config.optim, training.placed, training.ranks
+def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> str:
+    job, config, placed = training.job, training.config, training.placed
+    layout, ranks = training.layout, training.ranks
     each = ""
     if ranks.size > 1:
         shared = {"rank": "by each", "synchronised": "by all, with the reference's blocks"}
         each = (
-            f"\n{ranks.size} processes with {optim.batch_size // ranks.size} sequences of each "
-            f"batch; batch statistics {shared[config.batch_statistics]}"
+            f"\n{ranks.size} processes with {counted(job.batch, 'sequence')} of each batch; "
+            f"batch statistics {shared[config.batch_statistics]}"
         )
     encoders = [stream.model.query_encoder for stream in training.streams.values()]
     parameters = sum(p.numel() for p in encoders[0].parameters())
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
-        f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
-        f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
-        f"{_streams(config)}{_method(config)}\n"
+        f"{store.path.name}: {len(training.train_index)} training and "
+        f"{counted(len(test_index), 'test sequence')} ({config.data.protocol}), {layout.name} "
+        f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{_method(job)}\n"
         f"{placed.where} placement: {placed.reason}\n"
-        f"{kind} of {parameters:,} parameters on {training.device} in {training.precision}, "
-        f"{optim.epochs} epochs of {training.steps_per_epoch} steps of {optim.batch_size}{each}"
+        f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "
+        f"{counted(config.optim.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')} "
+        f"of {config.optim.batch_size}{each}"
     )
 
 
 def _streams(config: TrainConfig) -> str:
     streams = config.data.streams
-    return f"{', '.join(streams)} stream{'s' * (len(streams) > 1)}"
+    return f"{', '.join(streams)} {'stream' if len(streams) == 1 else 'streams'}"
 
 
-def _method(config: TrainConfig) -> str:
+def _method(job: Job) -> str:
     """What is not AimCLR as published, for the opening lines."""
-    usual, parts = asdict(METHODS[config.method]), asdict(config.parts)
-    changed = [
-        f"{'with' if on else 'without'} {name}" for name, on in parts.items() if on != usual[name]
-    ]
-    if config.method == TrainConfig.method and not changed:
+    changed = job.method.changes(job.config)
+    if job.config.method == TrainConfig.method and not changed:
         return ""
-    return ", " + " ".join([config.method, *changed])
+    return ", " + " ".join([job.config.method, *changed])
 
 
-def _about(
-    folder: Path, store: Store, device: torch.device, picked: dict[str, str], ranks: Ranks
-) -> dict[str, object]:
+def _about(folder: Path, store: Store, job: Job) -> dict[str, object]:
     """What run.json says besides configuration and data."""
+    device, ranks = job.device, job.ranks
     return {
         "reproduce": _reproduce(folder, ranks),
         "processes": ranks.size,
@@ -273,7 +225,7 @@ def _about(
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "backends": picked,
+        "backends": dict(job.backends),
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain, count
 from pathlib import Path
 
@@ -14,52 +16,33 @@ from aimclr_fast._sections import SectionTimer, timing
 
 from .checkpoint import written_whole
 from .loop import Pretraining
+from .progress import counted
 
 WARMUP = 5
 
 
-def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
-    """Take steps and time their sections; writes trace.json (Chrome's format) to `folder`.
+def profile_steps(training: Pretraining, steps: int) -> Table:
+    """Take steps and time their sections.
 
-    Three passes over as many steps: as training runs them, section by section, and traced, since
-    looking closer makes a step slower. On a GPU the first is the captured graph and the others
-    launch kernel by kernel, so that their idle time is what the graph saves.
+    Two passes over as many steps: as training runs them, and section by section, since looking
+    closer makes a step slower. On a GPU the first is the captured graph and the other launches
+    kernel by kernel, so that its idle time is what the graph saves.
 
     Returns:
         A row for each section: milliseconds a step and share of the step.
     """
-    source = chain.from_iterable(map(training.epoch_batches, count(1)))
-    training.epoch = max(training.epoch, 1)
-    for stream in training.streams.values():
-        stream.model.train()
-
-    def run(steps: int) -> float:
-        """Milliseconds a step."""
-        _wait(training.device)
-        began = time.perf_counter()
-        for _ in range(steps):
-            training.train_step(next(source))
-        _wait(training.device)
-        return 1e3 * (time.perf_counter() - began) / steps
-
+    run = _runner(training)
     run(WARMUP)
     plain = run(steps)
-    training.use_graphs = False
-    run(1)
     timer = SectionTimer(training.device)
-    with timing(timer):
-        sectioned = run(steps)
-    activities = [ProfilerActivity.CPU]
-    if training.device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    with profile(activities=activities) as trace, timing(SectionTimer(training.device)):
-        run(min(steps, 3))
-    with written_whole(folder / "trace.json") as temporary:
-        trace.export_chrome_trace(str(temporary))
+    with _without_graphs(training):
+        run(1)
+        with timing(timer):
+            sectioned = run(steps)
 
     each = f" in {len(training.streams)} streams" if len(training.streams) > 1 else ""
     batch = training.config.optim.batch_size
-    table = Table(title=f"a step of {batch} sequences{each}, {steps} steps")
+    table = Table(title=f"a step of {counted(batch, 'sequence')}{each}, {counted(steps, 'step')}")
     for column in ("section", "ms", "share"):
         table.add_column(column, justify="left" if column == "section" else "right")
     rows = {name: total / steps for name, total in timer.milliseconds().items()}
@@ -69,6 +52,59 @@ def profile_steps(training: Pretraining, steps: int, folder: Path) -> Table:
     table.add_row("all, section by section", f"{sectioned:.2f}", "100.0 %")
     table.add_row("as training runs it", f"{plain:.2f}", f"{100 * plain / sectioned:.1f} %")
     return table
+
+
+def trace_steps(training: Pretraining, steps: int, file: Path) -> str:
+    """Take up to three steps, kernel by kernel, and write a trace of them in Chrome's format.
+
+    Returns:
+        Where the trace is, or why there is none, for people: torch's profiler cannot trace on
+        every machine.
+    """
+    run = _runner(training)
+    activities = [ProfilerActivity.CPU]
+    if training.device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    try:
+        with (
+            _without_graphs(training),
+            profile(activities=activities) as trace,
+            timing(SectionTimer(training.device)),
+        ):
+            run(min(steps, 3))
+        with written_whole(file) as temporary:
+            trace.export_chrome_trace(str(temporary))
+    except (RuntimeError, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return f"warning: no trace: {reason}"
+    return f"trace: {file}"
+
+
+def _runner(training: Pretraining) -> Callable[[int], float]:
+    """A function that takes so many steps and returns the milliseconds of each."""
+    source = chain.from_iterable(map(training.epoch_batches, count(1)))
+    training.epoch = max(training.epoch, 1)
+    for stream in training.streams.values():
+        stream.model.train()
+
+    def run(steps: int) -> float:
+        _wait(training.device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            training.train_step(next(source))
+        _wait(training.device)
+        return 1e3 * (time.perf_counter() - began) / steps
+
+    return run
+
+
+@contextmanager
+def _without_graphs(training: Pretraining) -> Iterator[None]:
+    before, training.use_graphs = training.use_graphs, False
+    try:
+        yield
+    finally:
+        training.use_graphs = before
 
 
 def _wait(device: torch.device) -> None:

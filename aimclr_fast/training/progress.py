@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .guard import LOSSES
+
+def counted(count: int, what: str) -> str:
+    """As in "1 epoch", "2 epochs"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def format_losses(numbers: dict[str, float]) -> str:
-    parts = " + ".join(f"{numbers[name]:.2f}" for name in LOSSES[1:])
-    return f"loss {numbers['loss']:.3f} ({parts})"
+def format_losses(numbers: dict[str, float], parts: Sequence[str]) -> str:
+    added = " + ".join(f"{numbers[name]:.2f}" for name in parts)
+    return f"loss {numbers['loss']:.3f} ({added})"
 
 
 class TrainProgress:
@@ -25,15 +29,22 @@ class TrainProgress:
         console: where it goes.
         epochs: of the run.
         steps_per_epoch: of the run.
+        losses: names of the parts of the loss.
         done: steps taken before this process began.
         first: what the first step waits for, shown until there are numbers; "" for nothing.
     """
 
     def __init__(
-        self, console: Console, epochs: int, steps_per_epoch: int, done: int = 0, first: str = ""
+        self,
+        console: Console,
+        epochs: int,
+        steps_per_epoch: int,
+        losses: Sequence[str],
+        done: int = 0,
+        first: str = "",
     ) -> None:
         self.console = console
-        self._first = first
+        self._first, self._losses = first, losses
         self._epochs, self._per_epoch = epochs, steps_per_epoch
         self._start = done
         self._total = epochs * steps_per_epoch
@@ -89,7 +100,8 @@ class TrainProgress:
         fields = {"epoch": f"epoch {self._epoch(done)}/{self._epochs}"}
         if numbers is not None:
             rate = (done - self._start) / self._elapsed()
-            fields["numbers"] = f"{rate:.2f} step/s  {format_losses(numbers)}  lr {lr:.4f}"
+            losses = format_losses(numbers, self._losses)
+            fields["numbers"] = f"{rate:.2f} step/s  {losses}  lr {lr:.4f}"
         self._bar.update(self._task, completed=done, **fields)  # type: ignore[arg-type]
 
     def epoch(self, done: int, numbers: dict[str, float], lr: float) -> None:
@@ -101,7 +113,7 @@ class TrainProgress:
         left = (self._total - done) / rate
         self.say(
             f"epoch {self._epoch(done)}/{self._epochs}  {rate:.2f} step/s  "
-            f"{format_losses(numbers)}  lr {lr:.4f}  {left:.0f} s left"
+            f"{format_losses(numbers, self._losses)}  lr {lr:.4f}  {left:.0f} s left"
         )
 
     def _epoch(self, done: int) -> int:

@@ -1,8 +1,9 @@
-"""How a run ends: a table of what was learnt, results.json and a figure of the curves."""
+"""How a run ends: a table of what was learned, results.json and a figure of the curves."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -12,16 +13,10 @@ from rich.table import Table
 from aimclr_fast.functional import STREAMS
 
 from .checkpoint import written_whole
-from .guard import LOSSES
 from .metrics import read_metrics
 from .monitor import Scores
 
-LABELS = {
-    "loss": "total",
-    "info_nce": "InfoNCE",
-    "d3m_extreme": "D3M extreme",
-    "d3m_dropped": "D3M dropped",
-}
+RESULTS = "results.json"
 
 
 def score_table(rows: dict[str, Scores], title: str) -> Table:
@@ -36,32 +31,45 @@ def score_table(rows: dict[str, Scores], title: str) -> Table:
     return table
 
 
+def seconds_so_far(folder: Path) -> float:
+    """Seconds that the run had taken when it ended before; 0 if it has not."""
+    try:
+        return float(json.loads((folder / RESULTS).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return 0.0
+
+
 def save_scores(folder: Path, rows: dict[str, Scores], **about: object) -> Path:
     """Write the table's numbers and what they are about to results.json."""
-    path = folder / "results.json"
+    path = folder / RESULTS
     scores = {name: row.as_dict() for name, row in rows.items()}
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps({**about, "scores": scores}, indent=1) + "\n")
     return path
 
 
-def draw_curves(folder: Path) -> Path:
-    """Draw loss and kNN accuracy over the epochs, from metrics.jsonl, to curves.png."""
+def draw_curves(folder: Path, losses: Mapping[str, str]) -> Path:
+    """Draw loss and kNN accuracy over the epochs, from metrics.jsonl, to curves.png.
+
+    Args:
+        folder: of the run.
+        losses: the parts of the loss and how they are called.
+    """
     lines = read_metrics(folder)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
-    losses, accuracy = figure.subplots(1, 2)
+    curves, accuracy = figure.subplots(1, 2)
     epochs = [line for line in lines if "loss" in line]
-    for name in LOSSES:
+    for name, label in {"loss": "total", **losses}.items():
         if not any(line[name] for line in epochs):  # the method has no such part
             continue
-        losses.plot(
+        curves.plot(
             [line["epoch"] for line in epochs],
             [line[name] for line in epochs],
-            label=LABELS[name],
+            label=label,
             linewidth=2 if name == "loss" else 1,
         )
-    losses.set(xlabel="epoch", ylabel="loss")
-    losses.legend(frameon=False)
+    curves.set(xlabel="epoch", ylabel="loss")
+    curves.legend(frameon=False)
     for name, label in _knn_curves(lines).items():
         points = [(line["epoch"], 100 * line[name]) for line in lines if name in line]
         (curve,) = accuracy.plot(*zip(*points, strict=True), marker="o", label=label)
@@ -69,7 +77,7 @@ def draw_curves(folder: Path) -> Path:
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
     if accuracy.lines:
         accuracy.legend(frameon=False, title="dotted: untrained")
-    for axes in (losses, accuracy):
+    for axes in (curves, accuracy):
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
     path = folder / "curves.png"

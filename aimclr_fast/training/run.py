@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from aimclr_fast._errors import Error
+from aimclr_fast._schedule import learning_rate
 from aimclr_fast.evaluation.features import in_metres
 
 from .checkpoint import CheckpointError, save_checkpoint
 from .config import TrainConfig
 from .health import CollapseWatch, measure_health, memory_in_use
-from .loop import LossReader, Pretraining
+from .loop import Pretraining
+from .losses import LossReader, by_stream
 from .metrics import MetricsLog
 from .monitor import Monitor, Scores
 from .progress import TrainProgress
+from .report import seconds_so_far
 from .run_folder import BEST, RunFolder
-from .schedule import learning_rate
 from .signals import StoppedError, StopSignals
-from .streams import by_stream
 
 AGREE = 10  # steps between two agreements of several processes to stop or to save
 
@@ -64,7 +65,8 @@ class Run:
         self.rows: dict[str, Scores] = {}
         self.best: dict[str, Any] = {}
         self._selection = next((one.selection for one in monitors.values()), None)
-        self._reader = LossReader(training.streams)
+        losses = None if state is None else state["place"]["losses"]
+        self._reader = LossReader(training.streams, training.names, losses)
         queue_size = self.config.model.queue_size
         self._watches = {stream: CollapseWatch(queue_size) for stream in training.streams}
         self._saved_at = time.perf_counter()
@@ -77,8 +79,9 @@ class Run:
             # Not what earlier versions chose on other samples.
             if self._selection and place["best"].get("on") == self._selection.where:
                 self.best = dict(place["best"])
-            self._reader = LossReader(training.streams, place["losses"])
             self._seconds_before = place["seconds"]
+        if folder is not None:  # after the last checkpoint it was scored, which took time, too
+            self._seconds_before = max(self._seconds_before, seconds_so_far(folder.path))
 
     @property
     def seconds(self) -> float:
@@ -123,11 +126,10 @@ class Run:
                 self._save()
             if self.ranks.size == 1 or training.step % AGREE == 0:
                 self._heed(signals, inside and self._due_in_seconds())
-        state = self._reader.state
-        numbers = self._reader.epoch_mean()
-        self._reader.state = state  # the checkpoint of this epoch's end still needs it
-        seconds = time.perf_counter() - began
-        self._progress.epoch(training.step, by_stream(numbers), self._lr())
+        numbers = self._reader.means()
+        seconds, steps = time.perf_counter() - began, training.step - before
+        if steps:  # none where the run goes on at the epoch's very end
+            self._progress.epoch(training.step, by_stream(numbers), self._lr())
         self._say_graph()
         last = training.epoch == config.optim.epochs
         # Before scoring, so that nothing that goes wrong there can cost the weights.
@@ -136,8 +138,8 @@ class Run:
             self._save(must=last)
         self._heed(signals, self._due_in_seconds())
         about = {"lr": self._lr()}
-        if training.step > before:  # not resumed at the epoch's very end
-            about["steps_per_second"] = (training.step - before) / seconds
+        if steps:
+            about["steps_per_second"] = steps / seconds
         with signals.interruptible():
             if self.ranks.first:
                 self._add_health(numbers)
@@ -150,7 +152,7 @@ class Run:
                     numbers[stream] |= found
         self._heed(signals)
         self._write_log({"epoch": training.epoch, **by_stream(numbers), **about})
-        self._reader.state = None
+        self._reader.begin_epoch()  # only now: checkpoints of this epoch's end hold its losses
 
     def _write_log(self, numbers: dict[str, float]) -> None:
         if self._log is not None:

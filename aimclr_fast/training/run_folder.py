@@ -19,15 +19,9 @@ from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import COMPRESSED, POSITIONS, SAMPLES, sha256
 
 from .checkpoint import CheckpointError, digest, load_checkpoint, written_whole
-from .config import ConfigError, TrainConfig
+from .config import ConfigError, TrainConfig, what_is_learned
 
 NEWEST, NEXT, BEST, ABOUT = "checkpoint.pt", "next.pt", "best.pt", "run.json"
-#: Fields that say where and how a run goes on, not what it computes.
-MAY_DIFFER = (
-    "data.store", "output", "resume", "device", "placement", "cuda_graph", "backend",
-    "encoder_backend", "threads", "save_every", "save_steps", "save_seconds", "keep",
-    "max_skipped", "profile", "monitor",
-)  # fmt: skip
 
 
 def data_identity(store: Store, train_index: Tensor) -> dict[str, Any]:
@@ -150,12 +144,10 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             about = run.state
         differing = [
             f"{name} is {there!r} there and {here!r} here"
-            for found, wanted in (
-                (about["config"], asdict(config)),
-                (_current(about["data"]), dict(data)),
+            for name, there, here in (
+                *_differences(what_is_learned(about["config"]), what_is_learned(asdict(config))),
+                *_differences(_current(about["data"]), dict(data)),
             )
-            for name, there, here in _differences(found, wanted)
-            if not {name, name.partition(".")[0]} & set(MAY_DIFFER)
         ]
         if differing:
             more = f", and {len(differing) - 3} more differ" if len(differing) > 3 else ""

@@ -9,10 +9,11 @@ import multiprocessing
 import os
 import resource
 import signal
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from aimclr_fast.config import TrainConfig
 from aimclr_fast.evaluation.finetuning import FinetuneConfig
 from aimclr_fast.evaluation.provenance import config_checksum
 from aimclr_fast.evaluation.results import (
@@ -222,6 +223,19 @@ def test_configurations_differ_in_what_changes_the_encoder():
     assert checksum(wide, "raw poses") == checksum(run, "raw poses")
     longer = FinetuneConfig(epochs=99)
     assert checksum(run, "supervised", longer) != checksum(run, "supervised")
+
+
+def test_fields_that_change_nothing_learned_do_not_tell_encoders_apart():
+    """Rows that 0.1.0 wrote keep their checksums: this one is of its version."""
+    run = asdict(TrainConfig())
+    expected = "8dfe1146"
+    checksums = {
+        config_checksum(run | {name: value}, "pretrained", FinetuneConfig())
+        for name, value in {"keep": 9, "max_skipped": 1, "threads": 3, "monitor": {}}.items()
+    }
+    assert checksums == {expected}
+    other = run | {"precision": "bf16"}
+    assert config_checksum(other, "pretrained", FinetuneConfig()) != expected
 
 
 def test_a_stores_checksum_covers_its_files():

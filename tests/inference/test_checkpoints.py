@@ -12,6 +12,7 @@ from aimclr_fast.inference.checkpoints import encoder_from, fresh_encoder
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
 from aimclr_fast.training.config import ModelConfig, TrainConfig
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.streams import build_model
 
 TINY = ModelConfig(channels=4, features=8, embedding=4, queue_size=16)
@@ -60,7 +61,7 @@ def test_a_seeded_encoder_leaves_the_generator_alone():
 def test_the_weights_that_a_run_starts_from(init):
     config = TrainConfig(model=dataclasses.replace(TINY, init=init))
     torch.manual_seed(3)
-    started = build_model(config, get_layout("ui-prmd")).query_encoder
+    started = build_model(Job(config, torch.device("cpu")), get_layout("ui-prmd")).query_encoder
     ours = fresh_encoder(dataclasses.asdict(config.model), get_layout("ui-prmd"), seed=3)
     for name, tensor in started.state_dict().items():
         assert torch.equal(ours.state_dict()[name], tensor), name

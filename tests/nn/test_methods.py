@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimclr_fast.nn import METHODS, STGCN, AimCLR, Parts, SkeletonEncoder
+from aimclr_fast.nn import STGCN, AimCLR, Parts, SkeletonEncoder, get_method
 
 TEMPERATURE, KEEP_PROB, WEIGHT, TOPK = 0.2, 0.6, 0.3, 2
 VALID = [
@@ -92,7 +92,7 @@ def test_parts_add_up_to_their_losses(parts, backend):
 
 
 def test_skeletonclr_encodes_two_views():
-    model = model_of(METHODS["skeletonclr"])
+    model = model_of(get_method("skeletonclr").parts)
     _, query, key = views()
     shapes = []
     for encoder in (model.query_encoder, model.key_encoder):
@@ -108,7 +108,7 @@ def test_skeletonclr_encodes_two_views():
 
 
 def test_the_full_method_is_the_default():
-    assert model_of(METHODS["aimclr"]).parts == Parts() == Parts(True, True, True, True)
+    assert get_method("aimclr").parts == Parts() == Parts(True, True, True, True)
 
 
 @pytest.mark.parametrize("part", ["eadm", "d3m"])

@@ -8,6 +8,7 @@ from tolerances import assert_near
 from aimclr_fast.data import resolve_store, split
 from aimclr_fast.functional import skeleton_augment
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.streams import build_model
 
 STEPS = 50
@@ -24,7 +25,7 @@ def losses_over_steps(backend: str) -> torch.Tensor:
         backend=backend,
     )
     torch.manual_seed(0)
-    model = build_model(config, store.layout).double()
+    model = build_model(Job(config, torch.device("cpu")), store.layout).double()
     optim = config.optim
     optimizer = torch.optim.SGD(
         model.query_encoder.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay

@@ -9,10 +9,10 @@ from aimclr_fast.training.health import CollapseWatch
 
 
 def test_the_fused_step_skips_as_the_plain_one_does():
-    """A GPU tells the optimiser by a flag on the device; torch's CPU kernels know it as well."""
+    """A GPU tells the optimizer by a flag on the device; torch's CPU kernels know it as well."""
     weight = torch.nn.Parameter(torch.ones(3))
     model = torch.nn.BatchNorm1d(2)
-    guard = StepGuard(model, torch.device("cpu"))
+    guard = StepGuard(model, torch.device("cpu"), ("info_nce", "d3m_extreme", "d3m_dropped"))
     optimizer = torch.optim.SGD([weight], lr=torch.tensor(0.1), momentum=0.9, fused=True)
     optimizer.state[weight]["momentum_buffer"] = torch.zeros(3)
     for step, gradient in enumerate((float("nan"), 1.0, float("inf"))):

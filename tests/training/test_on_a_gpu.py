@@ -27,7 +27,7 @@ EPOCHS, STEPS = 6, 3  # of an epoch
 @pytest.mark.parametrize("graph", [True, False])
 def test_samples_that_are_not_finite_are_skipped(graph, tmp_path, monkeypatch):
     """The step sees it itself, without asking the host."""
-    monkeypatch.setattr(module, "draw_curves", lambda folder: None)
+    monkeypatch.setattr(module, "draw_curves", lambda *_: None)
     write_tiny(tmp_path / "spoiled", spoil=True)
     config = TrainConfig(
         data=DataConfig(store=str(tmp_path / "spoiled"), protocol="odd-even"),

@@ -11,6 +11,7 @@ from aimclr_fast.layouts import get_layout
 from aimclr_fast.training import placement
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.graph import GraphedStep
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import PlacementError, batches, place
 
@@ -48,7 +49,7 @@ def train(store, where: str, device: torch.device, **overrides) -> list[torch.Te
     torch.manual_seed(0)
     placed = place(store.positions, device, where)
     assert placed.where == where
-    training = Pretraining(config, store, placed, torch.arange(len(store)), device)
+    training = Pretraining(Job(config, device), store.layout, placed, torch.arange(len(store)))
     return [losses.clone() for _ in range(2) for losses in training.train_epoch()]
 
 
@@ -153,7 +154,7 @@ def test_steps_are_captured(store):
         optim=OptimConfig(epochs=2, batch_size=4),
     )
     placed = place(store.positions, device, "auto")
-    training = Pretraining(config, store, placed, torch.arange(len(store)), device)
+    training = Pretraining(Job(config, device), store.layout, placed, torch.arange(len(store)))
     for _ in range(2):
         for _ in training.train_epoch():
             pass

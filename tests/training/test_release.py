@@ -23,6 +23,7 @@ from aimclr_fast.training.config import (
     TrainConfig,
 )
 from aimclr_fast.training.distributed import Ranks
+from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place
 from aimclr_fast.training.run import DivergedError, Run
@@ -65,9 +66,8 @@ def stand_ins(monkeypatch):
 
 def training_of(kind: type[Pretraining]) -> Pretraining:
     config = TrainConfig(model=SMALL, optim=OptimConfig(batch_size=4), backend="reference")
-    store = SimpleNamespace(layout=get_layout("ui-prmd"))
     placed = place(np.zeros((24, 3, 12, 22, 1), np.float32), CPU, "device")
-    return kind(config, store, placed, torch.arange(24), CPU)
+    return kind(Job(config, CPU), get_layout("ui-prmd"), placed, torch.arange(24))
 
 
 @pytest.mark.parametrize("kind", [Pretraining, Graphed])

@@ -53,7 +53,7 @@ def tiny(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_the_folder(tiny, monkeypatch):
     monkeypatch.chdir(tiny)
-    monkeypatch.setattr(pretrain, "draw_curves", lambda folder: None)  # half of the time of a run
+    monkeypatch.setattr(pretrain, "draw_curves", lambda *_: None)  # half of the time of a run
 
 
 @pytest.fixture(scope="module")
@@ -338,3 +338,19 @@ def test_a_run_of_a_version_that_knew_no_rule_for_gaps_goes_on(undisturbed, monk
     prepared({"frames": 50, "rotate": "exact", "gaps": "fill"})
     train("earlier")
     assert outcome("earlier")[0] == undisturbed[0]
+
+
+def test_a_finished_run_only_measures_again(undisturbed, capsys):
+    """Its total time does not shrink to that of its last checkpoint, and no epoch is announced."""
+    shutil.copytree("undisturbed", "finished")
+    results = Path("finished/results.json")
+    before = json.loads(results.read_text())
+    results.write_text(json.dumps(before | {"seconds": 1000.0}))
+    train("finished")
+    shown = capsys.readouterr().out
+    assert "epoch 2/2" not in shown
+    assert "epoch 2: kNN-1" in shown
+    after = json.loads(results.read_text())
+    assert 1000.0 < after.pop("seconds") < 1100.0
+    assert after == {name: value for name, value in before.items() if name != "seconds"}
+    assert outcome("finished") == undisturbed

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from aimclr_fast.training.config import OptimConfig
-from aimclr_fast.training.schedule import learning_rate, mines
+from aimclr_fast._schedule import learning_rate
+from aimclr_fast.nn import get_method
+from aimclr_fast.training.config import ModelConfig, OptimConfig, TrainConfig
 
 
 def test_published_steps():
@@ -20,10 +21,10 @@ def test_published_steps():
 
 
 def test_mining_starts_with_its_epoch():
-    optim = OptimConfig()
-    assert not mines(optim, 150)
-    assert mines(optim, 151)
-    assert not mines(OptimConfig(mining_epoch=0), 300)
+    method, config = get_method("aimclr"), TrainConfig(model=ModelConfig(topk=3))
+    assert [method.phase(config, epoch) for epoch in (150, 151)] == [0, 3]
+    never = TrainConfig(optim=OptimConfig(mining_epoch=0))
+    assert method.phase(never, 300) == 0
 
 
 def test_cosine_falls_to_zero_every_step():

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.training.checkpoint import load_checkpoint, save_checkpoint
 from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from aimclr_fast.training.guard import REPORT
-from aimclr_fast.training.loop import LossReader, Pretraining
+from aimclr_fast.training.guard import report_names
+from aimclr_fast.training.job import Job
+from aimclr_fast.training.loop import Pretraining
+from aimclr_fast.training.losses import LossReader, by_stream
 from aimclr_fast.training.placement import place
-from aimclr_fast.training.streams import by_stream
 
 CPU = torch.device("cpu")
 
@@ -31,9 +30,8 @@ def untrained(
         seed=3,
     )
     positions = torch.randn(20, 3, 12, 22, 1, generator=torch.Generator().manual_seed(0)).numpy()
-    store = SimpleNamespace(layout=get_layout("ui-prmd"))
     placed = place(positions, device, "device")
-    return Pretraining(config, store, placed, torch.arange(20), device)
+    return Pretraining(Job(config, device), get_layout("ui-prmd"), placed, torch.arange(20))
 
 
 def trained(
@@ -43,7 +41,7 @@ def trained(
     training = untrained(stream, dropout, device, mining_epoch)
     for _ in range(2):
         for losses in training.train_epoch():
-            assert losses.shape == (len(training.streams), len(REPORT))
+            assert losses.shape == (len(training.streams), len(training.names))
     return training
 
 
@@ -111,17 +109,22 @@ def test_streams_are_one_graph_on_a_gpu():
 
 
 def test_reports_are_read_by_stream_and_skipped_steps_do_not_count():
-    reader = LossReader(["joint", "bone"])
-    report = torch.zeros(3, 2, len(REPORT))
-    report[..., REPORT.index("loss")] = torch.tensor([[1.0, 3.0], [3.0, 5.0], [torch.nan, 7.0]])
-    report[..., REPORT.index("taken")] = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
+    names = report_names(["info_nce"])
+    reader = LossReader(["joint", "bone"], names)
+    report = torch.zeros(3, 2, len(names))
+    report[..., names.index("loss")] = torch.tensor([[1.0, 3.0], [3.0, 5.0], [torch.nan, 7.0]])
+    report[..., names.index("taken")] = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]])
     for step in report:
         reader.add(step)
     assert reader.latest is not None
     assert reader.latest["bone"]["loss"] == 7.0
-    numbers = reader.epoch_mean()
+    numbers = reader.means()
     assert (numbers["joint"]["loss"], numbers["bone"]["loss"]) == (2.0, 5.0)
     assert by_stream(numbers)["loss"] == 3.5
+    assert reader.means() == numbers  # asking changes nothing
+    reader.begin_epoch()
+    reader.add(report[1])
+    assert reader.means()["bone"]["loss"] == 5.0
 
 
 def test_one_stream_keeps_the_plain_names():

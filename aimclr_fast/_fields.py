@@ -1,0 +1,55 @@
+"""What a field of a configuration means to a run: said where the field is defined."""
+
+from __future__ import annotations
+
+from dataclasses import field, fields, is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+
+class Meaning(Enum):
+    """What a field decides; only those of the first kind make another run."""
+
+    LEARNED = "what is learned"
+    MACHINE = "where and how it is computed and watched, which may differ on resuming"
+    SAVING = "what is saved and when, which may differ on resuming"
+
+
+#: Metadata of a field.
+LEARNED, MACHINE, SAVING = ({Meaning: meaning} for meaning in Meaning)
+
+
+def learned(default: Any) -> Any:
+    """A field that changes what is learned: a run with another value is another run."""
+    return field(default=default, metadata=LEARNED)
+
+
+def machine(default: Any) -> Any:
+    """A field that says where and how a run computes and is watched; may differ on resuming."""
+    return field(default=default, metadata=MACHINE)
+
+
+def saving(default: Any) -> Any:
+    """A field that is about saving only; may differ on resuming."""
+    return field(default=default, metadata=SAVING)
+
+
+def meanings(kind: type, prefix: str = "", group: Meaning | None = None) -> dict[str, Meaning]:
+    """The meaning of every field of the dataclass `kind` by its dotted name.
+
+    A field of a group that does not say its own has the group's.
+
+    Raises:
+        TypeError: a field does not say it.
+    """
+    found: dict[str, Meaning] = {}
+    hints = get_type_hints(kind)
+    for one in fields(kind):
+        name, meaning = prefix + one.name, one.metadata.get(Meaning, group)
+        if is_dataclass(hints[one.name]):
+            found |= meanings(hints[one.name], f"{name}.", meaning)
+        elif meaning is None:
+            raise TypeError(f"{kind.__name__}.{one.name} does not say what it decides")
+        else:
+            found[name] = meaning
+    return found

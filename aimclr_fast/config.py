@@ -1,0 +1,212 @@
+"""What a pretraining run is made of. The defaults are the published recipe (NTU RGB+D)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ._errors import Error
+from ._fields import LEARNED, Meaning, learned, machine, meanings, saving
+from .functional import AugmentConfig
+
+
+class ConfigError(Error, ValueError):
+    """A field has a value that cannot work; the message names the field."""
+
+
+@dataclass
+class DataConfig:
+    """Which sequences to learn from.
+
+    Attributes:
+        store: folder of a store, or the name of an embedded one.
+        protocol: which samples train and which test, as declared by the store.
+        stream: joint, motion or bone, or several with commas between: an encoder is trained on
+            each, side by side. --streams is short for it.
+        frame_step: take every so many frames; 1 takes all.
+    """
+
+    store: str = machine("ui_prmd")
+    protocol: str = learned("xsub")
+    stream: str = learned("joint")
+    frame_step: int = learned(1)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names in `stream`."""
+        return tuple(name.strip() for name in self.stream.split(","))
+
+
+@dataclass
+class ModelConfig:
+    """The encoder pair, the queue and the losses.
+
+    Attributes:
+        channels: width of the encoder's first stage.
+        features: width of the representation.
+        embedding: width of the projection head's output.
+        dropout: dropout after each temporal convolution.
+        temporal_kernel: frames a temporal convolution sees, odd.
+        queue_size: keys in the queue.
+        momentum: share of itself the key encoder keeps each step.
+        temperature: softmax temperature of the losses.
+        keep_prob: attention at which energy-based dropping drops.
+        topk: neighbors mined per row once mining starts.
+        d3m_weight: weight of each of the two losses of the extreme view.
+        extreme: encode the extreme view; null here and below: as the method does.
+        eadm: energy-based dropping on the extreme view.
+        d3m: match distributions; false takes the InfoNCE of the extreme view's rows instead.
+        nnm: mine nearest neighbors, from optim.mining_epoch on.
+        init: copy (torch's weights, the key encoder a copy, as MoCo) or official (ST-GCN's weights,
+            drawn apart for the key encoder, as the authors' code).
+    """
+
+    channels: int = learned(16)
+    features: int = learned(256)
+    embedding: int = learned(128)
+    dropout: float = learned(0.5)
+    temporal_kernel: int = learned(9)
+    queue_size: int = learned(32768)
+    momentum: float = learned(0.999)
+    temperature: float = learned(0.07)
+    keep_prob: float = learned(0.7)
+    topk: int = learned(1)
+    d3m_weight: float = learned(0.5)
+    extreme: bool | None = learned(None)
+    eadm: bool | None = learned(None)
+    d3m: bool | None = learned(None)
+    nnm: bool | None = learned(None)
+    init: str = learned("copy")
+
+
+@dataclass
+class OptimConfig:
+    """Stochastic gradient descent and its schedule; epochs count from 1.
+
+    Attributes:
+        epochs: passes over the training samples.
+        batch_size: sequences per step, over all processes; the last, incomplete batch of an epoch
+            is dropped.
+        lr: base learning rate.
+        momentum: of the optimizer.
+        weight_decay: of the optimizer.
+        clip_norm: largest norm of the gradient, longer ones are shortened; 0 leaves it as it is.
+        schedule: step (times gamma at each milestone) or cosine (to zero).
+        milestones: last epochs at the rate before; the next epoch has it times gamma.
+        gamma: factor at each milestone.
+        warmup_epochs: the rate climbs linearly over these first epochs.
+        mining_epoch: first epoch with nearest-neighbor mining; 0 never mines.
+    """
+
+    epochs: int = learned(300)
+    batch_size: int = learned(128)
+    lr: float = learned(0.1)
+    momentum: float = learned(0.9)
+    weight_decay: float = learned(1e-4)
+    clip_norm: float = learned(0.0)
+    schedule: str = learned("step")
+    milestones: list[int] = field(default_factory=lambda: [250], metadata=LEARNED)
+    gamma: float = learned(0.1)
+    warmup_epochs: int = learned(0)
+    mining_epoch: int = learned(151)
+
+
+@dataclass
+class MonitorConfig:
+    """What is measured during and after training on the protocol's test samples; at the same epochs
+    the best checkpoint is chosen, on validation samples or training folds.
+
+    Attributes:
+        knn_every: epochs between two kNN measurements; 0 measures only before and after.
+        linear_probe: fit a logistic regression on the features at the end.
+        raw_poses: also fit it on the raw poses, for comparison; slow on large data sets.
+        batch_size: sequences encoded at once.
+    """
+
+    knn_every: int = machine(10)
+    linear_probe: bool = machine(True)
+    raw_poses: bool = machine(False)
+    batch_size: int = machine(256)
+
+
+@dataclass
+class TrainConfig:
+    """A pretraining run.
+
+    Attributes:
+        method: how it learns, one of the methods listed at the end of --help.
+        data: which sequences.
+        augment: amplitudes and probabilities of the augmentations.
+        model: encoder, queue, losses.
+        optim: optimizer and schedule.
+        monitor: what is measured.
+        output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
+        resume: auto goes on with the run in output if there is one; a folder goes on with its run
+            as configured there.
+        seed: of weights, draws and shuffling.
+        device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
+        placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
+            place), mmap (in the file, read one batch ahead), or auto for the first that is large
+            enough.
+        batch_statistics: with several processes, what batch norm and energy-based dropping take for
+            the batch in training: rank (each process's share; the running statistics are the mean
+            over processes) or synchronised (the global batch, as one process would have it; with
+            the reference's slower blocks).
+        precision: what the encoder computes in: fp32, tf32, bf16 (statistics and losses stay in
+            float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.
+        cuda_graph: on a GPU, launch each step as one CUDA graph.
+        backend: of the ops; auto picks the fastest that can run.
+        encoder_backend: of the encoder's blocks, if another than backend.
+        threads: CPU threads; 0 leaves it to torch.
+        save_every: epochs between two checkpoints.
+        save_steps: steps between two checkpoints, in long epochs; 0 for none within an epoch.
+        save_seconds: seconds between two checkpoints, in long epochs; 0 for none within an epoch.
+        keep: checkpoints kept: checkpoint.pt, the newest, and those before it, previous-1.pt, ...;
+            the best by kNN on validation samples or training folds is kept in best.pt besides.
+        max_skipped: steps in a row whose loss or gradient is not finite, after which the run stops;
+            they are skipped.
+        profile: instead of training, take this many steps and say where their time goes.
+    """
+
+    method: str = learned("aimclr")
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig, metadata=LEARNED)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    output: str | None = saving(None)
+    resume: str | None = saving(None)
+    seed: int = learned(0)
+    device: str = machine("auto")
+    placement: str = machine("auto")
+    batch_statistics: str = learned("rank")
+    precision: str = learned("auto")
+    cuda_graph: bool = machine(True)
+    backend: str = machine("auto")
+    encoder_backend: str | None = machine(None)
+    threads: int = machine(0)
+    save_every: int = saving(10)
+    save_steps: int = saving(0)
+    save_seconds: float = saving(600.0)
+    keep: int = saving(2)
+    max_skipped: int = machine(5)
+    profile: int = machine(0)
+
+
+MEANINGS: Mapping[str, Meaning] = meanings(TrainConfig)
+
+
+def what_is_learned(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The fields of a configuration in plain containers that decide what is learned.
+
+    Fields that this version does not know count as such; groups without any are left out.
+    """
+    kept: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            if group := what_is_learned(value, f"{prefix}{name}."):
+                kept[name] = group
+        elif MEANINGS.get(prefix + name, Meaning.LEARNED) is Meaning.LEARNED:
+            kept[name] = value
+    return kept

@@ -1,0 +1,195 @@
+"""A configuration resolved once, for this machine and these data: what the rest of a run reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from aimclr_fast._devices import usable_device
+from aimclr_fast._schedule import SCHEDULES
+from aimclr_fast.functional import STREAMS
+from aimclr_fast.nn import Method, get_method, method_names
+from aimclr_fast.nn.momentum import INITS
+from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
+from aimclr_fast.ops._dispatch import BackendError, pick
+
+from .config import ConfigError, TrainConfig
+from .distributed import Ranks
+from .placement import PLACEMENTS
+from .precision import PRECISIONS, resolve_precision
+
+BATCH_STATISTICS = ("rank", "synchronised")
+# Typing errors beyond these would fill the memory before any message.
+MOST_CHANNELS, MOST_TAPS = 8192, 999
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as this process computes it. `resolve` makes one of an unchecked configuration.
+
+    Attributes:
+        config: as the user gave it.
+        device: what trains.
+        ranks: the processes that train as one; each takes its share of every batch.
+        backends: of each op, by name.
+    """
+
+    config: TrainConfig
+    device: torch.device
+    ranks: Ranks = field(default_factory=Ranks)
+    backends: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def method(self) -> Method:
+        return get_method(self.config.method)
+
+    @cached_property
+    def precision(self) -> str:
+        """What the encoder computes in: fp32, tf32 or bf16."""
+        return resolve_precision(self.config.precision, self.device)
+
+    @property
+    def batch(self) -> int:
+        """Sequences of a step that this process takes."""
+        return self.config.optim.batch_size // self.ranks.size
+
+
+def resolve(config: TrainConfig, ranks: Ranks, *, samples: int, frames: int) -> Job:
+    """The job of a configuration.
+
+    Args:
+        config: as the user gave it.
+        ranks: the processes that train as one.
+        samples: number of training samples.
+        frames: of a stored sequence.
+
+    Raises:
+        ConfigError: naming the field, its value and what would do.
+    """
+    validate(config, samples)
+    frame_step = config.data.frame_step
+    if frame_step > max(1, frames // 2):
+        raise ConfigError(f"data.frame_step is {frame_step}, but must leave two of {frames} frames")
+    _check_ranks(config, ranks)
+    device = _device(config.device, ranks)
+    if device.type == "cpu" and config.precision in ("tf32", "bf16"):
+        raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
+    return Job(config, device, ranks, _pick_backends(config, device))
+
+
+def validate(config: TrainConfig, samples: int) -> None:
+    """Check the fields against each other and the number of training samples.
+
+    Raises:
+        ConfigError: naming the field, its value and what would do.
+    """
+
+    def require(holds: bool, name: str, wanted: str) -> None:
+        value: object = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        if not holds:
+            raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
+
+    data, model, optim = config.data, config.model, config.optim
+    methods = method_names()
+    require(config.method in methods, "method", f"one of {', '.join(methods)}")
+    mines = model.topk > 0 and optim.mining_epoch > 0
+    require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
+    _check_parts(config)
+    different = len(set(data.streams)) == len(data.streams)
+    names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
+    require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
+    require(data.frame_step >= 1, "data.frame_step", "at least 1")
+    require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
+    require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
+    for name in ("channels", "features", "embedding"):
+        within = 1 <= getattr(model, name) <= MOST_CHANNELS
+        require(within, f"model.{name}", f"from 1 to {MOST_CHANNELS}")
+    require(optim.batch_size >= 1, "optim.batch_size", "at least 1")
+    require(optim.epochs >= 1, "optim.epochs", "at least 1")
+    require(optim.lr >= 0, "optim.lr", "at least 0")
+    require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
+    require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")
+    require(optim.warmup_epochs >= 0, "optim.warmup_epochs", "at least 0")
+    require(optim.mining_epoch >= 0, "optim.mining_epoch", "at least 0")
+    require(0 <= model.dropout < 1, "model.dropout", "in [0, 1)")
+    require(0 <= model.momentum <= 1, "model.momentum", "in [0, 1]")
+    require(model.temperature > 0, "model.temperature", "positive")
+    require(0 < model.keep_prob <= 1, "model.keep_prob", "in (0, 1]")
+    odd = model.temporal_kernel % 2 == 1 and 1 <= model.temporal_kernel <= MOST_TAPS
+    require(odd, "model.temporal_kernel", f"odd, from 1 to {MOST_TAPS}")
+    require(model.topk >= 0, "model.topk", "at least 0")
+    require(
+        max(optim.batch_size, model.topk, 1) <= model.queue_size < 2**31,
+        "model.queue_size",
+        f"below 2^31 and at least the batch size ({optim.batch_size}) and topk ({model.topk})",
+    )
+    require(
+        optim.batch_size <= samples,
+        "optim.batch_size",
+        f"at most the number of training samples ({samples})",
+    )
+    require(config.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
+    require(config.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
+    require(config.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+    known = ", ".join(BATCH_STATISTICS)
+    require(config.batch_statistics in BATCH_STATISTICS, "batch_statistics", f"one of {known}")
+    require(config.placement in PLACEMENTS, "placement", f"one of {', '.join(PLACEMENTS)}")
+    require(optim.clip_norm >= 0, "optim.clip_norm", "at least 0")
+    require(config.profile >= 0, "profile", "at least 0")
+    for name in ("save_every", "keep", "max_skipped"):
+        require(getattr(config, name) >= 1, name, "at least 1")
+    for name in ("save_steps", "save_seconds"):
+        require(getattr(config, name) >= 0, name, "at least 0")
+    require(config.threads >= 0, "threads", "at least 0")
+    require(0 <= config.seed < 2**64, "seed", "in 0..2^64-1")
+
+
+def _check_parts(config: TrainConfig) -> None:
+    try:
+        get_method(config.method).parts_of(config)
+    except ValueError as error:
+        raise ConfigError(f"model.{error}") from error
+
+
+def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
+    if config.optim.batch_size % ranks.size:
+        raise ConfigError(
+            f"optim.batch_size is {config.optim.batch_size}, but must be a multiple of the number "
+            f"of processes ({ranks.size})"
+        )
+    if ranks.size > 1 and config.profile:
+        raise ConfigError(f"profile is {config.profile}, but looks at one process alone")
+    if ranks.size > 1 and ":" in config.device:
+        raise ConfigError(
+            f"device is {config.device!r}, but each of {ranks.size} processes takes a GPU of its "
+            "own; leave it at 'auto' or 'cuda'"
+        )
+
+
+def _device(name: str, ranks: Ranks) -> torch.device:
+    try:
+        device = usable_device(name)
+        if device.type == "cuda" and ranks.size > 1:
+            device = usable_device(f"cuda:{ranks.local_rank}")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return device
+
+
+def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
+    """The backend of each op; refuses one that cannot run before anything is measured."""
+    probe = torch.zeros(1, config.model.embedding, device=device)
+    picked = {}
+    try:
+        for op in (skeleton_augment, stgcn_block, eadm_pool, queue_contrast):
+            name = op.__name__.rpartition(".")[2]
+            wanted = (op is stgcn_block and config.encoder_backend) or config.backend
+            picked[name] = pick(name, op.BACKENDS, wanted, probe).name
+    except (ValueError, BackendError) as error:
+        raise ConfigError(f"backend: {error}") from error
+    return picked

@@ -1,0 +1,73 @@
+"""The reports of steps as numbers: read now and then, averaged over an epoch, by stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+READ_BACK = 0.25  # seconds between two readings of the losses: reading waits for the device
+
+
+class LossReader:
+    """Averages the reports of steps on the device and reads them now and then, not every step.
+
+    Steps that were skipped do not count. `state` goes into checkpoints, so that the means of an
+    epoch that was interrupted are those of all its steps.
+
+    Args:
+        streams: names of the rows of a report.
+        names: of the columns of a report (`guard.report_names`).
+        state: of the reader that goes on.
+
+    Attributes:
+        latest: what was read last, by stream and name.
+    """
+
+    def __init__(
+        self, streams: Iterable[str], names: Iterable[str], state: Tensor | None = None
+    ) -> None:
+        self._streams, self._names = tuple(streams), tuple(names)
+        self._taken = self._names.index("taken")
+        self.state = state
+        self._last_read = -float("inf")
+        self.latest: dict[str, dict[str, float]] | None = None
+
+    def add(self, report: Tensor) -> bool:
+        """Take one step's report [streams, names]; True when `latest` was read anew."""
+        counted = torch.where(report[:, self._taken, None] > 0, report, 0.0)
+        self.state = counted if self.state is None else self.state + counted
+        # The CPU has nothing to wait for.
+        if report.is_cuda and time.perf_counter() - self._last_read < READ_BACK:
+            return False
+        self.latest = self._named(report)
+        self._last_read = time.perf_counter()
+        return True
+
+    def means(self) -> dict[str, dict[str, float]]:
+        """Means by stream and name over the steps of this epoch; NaN if all were skipped."""
+        assert self.state is not None, "no step was taken"
+        taken = self._taken
+        return self._named((self.state / self.state[:, taken, None])[:, :taken])
+
+    def begin_epoch(self) -> None:
+        """Forget the steps so far."""
+        self.state = None
+
+    def _named(self, rows: Tensor) -> dict[str, dict[str, float]]:
+        numbers = [dict(zip(self._names, row, strict=False)) for row in rows.tolist()]
+        return dict(zip(self._streams, numbers, strict=True))
+
+
+def by_stream(numbers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Numbers of each stream as those of the run: of one stream under their own names; of several
+    under STREAM/NAME, and their means under NAME.
+    """
+    each = list(numbers.values())
+    means = {name: sum(of[name] for of in each) / len(each) for name in each[0]}
+    if len(each) == 1:
+        return means
+    named = {f"{stream}/{name}": v for stream, of in numbers.items() for name, v in of.items()}
+    return means | named

@@ -1,0 +1,83 @@
+"""What is measured in training is what evaluation measures, by the backend that was asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("sklearn", reason="not on every GPU machine")
+
+from aimclr_fast.evaluation import features
+from aimclr_fast.evaluation.knn import knn_accuracies
+from aimclr_fast.layouts import get_layout
+from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.training.monitor import Monitor
+
+SAMPLES = 40
+
+
+def monitor(data, labels, **options):
+    index = torch.arange(SAMPLES)
+    return Monitor(
+        data, labels, index[: SAMPLES // 2], index[SAMPLES // 2 :], stream="joint", batch_size=16,
+        **options,
+    )  # fmt: skip
+
+
+def test_it_searches_once_and_decides_ties_as_evaluation_does(monkeypatch):
+    """Rows that are all alike: which is the nearest depends on how many are asked for."""
+    searched = []
+
+    def counted(*arguments, **options):
+        searched.append(1)
+        return nearest(*arguments, **options)
+
+    nearest = knn_accuracies.__globals__["nearest"]
+    monkeypatch.setitem(knn_accuracies.__globals__, "nearest", counted)
+    rows, half = torch.ones(SAMPLES, 4), SAMPLES // 2
+    for seed in range(8):
+        labels = torch.randint(0, 4, (SAMPLES,), generator=torch.Generator().manual_seed(seed))
+        scores = monitor(torch.zeros(0), labels)._score_features(
+            rows[:half], rows[half:], linear=False
+        )
+        assert len(searched) == 1
+        searched.clear()
+        wanted = knn_accuracies(rows[:half], labels[:half], rows[half:], labels[half:], [1, 5, 20])
+        searched.clear()
+        assert (scores.knn_1, scores.knn_20) == (wanted[1], wanted[20])
+
+
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_it_prepares_sequences_by_the_backend_asked_for(backend, monkeypatch):
+    asked = []
+
+    def noted(*arguments, **options):
+        asked.append(options["backend"])
+        return plain(*arguments, **options)
+
+    plain = features.apply_augment
+    monkeypatch.setattr(features, "apply_augment", noted)
+    torch.manual_seed(0)
+    encoder = SkeletonEncoder(STGCN(get_layout("ui-prmd"), channels=2, features=4), embedding=4)
+    data = torch.randn(SAMPLES, 3, 8, 22, 1)
+    monitor(data, torch.arange(SAMPLES) % 4, backend=backend).score(encoder)
+    assert set(asked) == {backend}
+
+
+def test_a_run_passes_its_backend_on(monkeypatch):
+    from types import SimpleNamespace
+
+    from aimclr_fast.training import pretrain
+    from aimclr_fast.training.config import TrainConfig
+
+    given = {}
+    monkeypatch.setattr(pretrain, "Monitor", lambda *_, **options: given.update(options))
+    training = SimpleNamespace(
+        config=TrainConfig(backend="reference"),
+        placed=SimpleNamespace(data=torch.zeros(0)),
+        train_index=torch.arange(2),
+        ranks=None,
+    )
+    store = SimpleNamespace(labels=[0, 1])
+    pretrain._monitors(store, training, torch.arange(2), None)
+    assert given["backend"] == "reference"
