@@ -136,12 +136,11 @@ def test_the_loader_needs_only_the_standard_library_at_import():
     assert names <= set(sys.stdlib_module_names)
 
 
-def test_a_training_step_runs_where_only_torch_and_numpy_are():
+@pytest.mark.parametrize("module", ["training.loop", "inference.loading"])
+def test_steps_and_encoders_run_where_only_torch_and_numpy_are(module):
     """As on machines for measuring: what shows and scores a run is not imported for a step."""
     absent = ["jsonargparse", "rich", "tensorboard", "sklearn", "scipy", "matplotlib", "PIL"]
-    code = (
-        f"import sys; sys.modules.update(dict.fromkeys({absent})); import aimclr_fast.training.loop"
-    )
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import aimclr_fast.{module}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

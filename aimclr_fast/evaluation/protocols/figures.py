@@ -29,7 +29,7 @@ from aimclr_fast.inference.features import in_meters
 
 from . import semi
 
-SUMMARY = "t-SNE, confusion matrix, per-class accuracy, label efficiency, neighbors"
+SUMMARY = "five figures: t-SNE, confusion matrix, per-class accuracy, label efficiency, neighbors"
 CHOOSES = False
 ADDS_TO_CSV = False
 
