@@ -69,11 +69,11 @@ def train(output: str, *arguments: str) -> None:
 
 
 def outcome(output: str):
-    """All that was learnt, and the metrics but for times and memory."""
+    """All that was learned, and the metrics but for times and memory."""
     state = load_checkpoint(Path(output, "checkpoint.pt"))
-    learnt = digest([state["models"], state["optimizers"], state["epoch"], state["step"]])
+    learned = digest([state["models"], state["optimizers"], state["epoch"], state["step"]])
     lines = read_metrics(Path(output))
-    return learnt, [{k: v for k, v in line.items() if k not in MACHINE} for line in lines]
+    return learned, [{k: v for k, v in line.items() if k not in MACHINE} for line in lines]
 
 
 def disturb(monkeypatch, step: int, what) -> None:
