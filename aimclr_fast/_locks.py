@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -16,8 +15,10 @@ from ._errors import Error
 
 try:
     import fcntl
+
+    _FLOCK = True
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    _FLOCK = False
 
 HELD = ".held"
 _POLL = 0.05  # seconds
@@ -86,9 +87,12 @@ class FileLock:
             self._handle = -1
 
     def _take(self, path: Path) -> None:
+        if not _FLOCK:
+            self._hold(path.with_name(path.name + HELD))
+            os.close(self._handle)  # Windows renames no folder with an open file in it
+            self._handle = -1
+            return
         try:
-            if fcntl is None:
-                raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):  # what flock and its emulation by NFS say
             raise LockedError("another process holds it") from None

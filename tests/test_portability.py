@@ -89,7 +89,7 @@ def test_the_whole_way_without_what_linux_has(tmp_path):
 
 
 def test_a_lock_without_fcntl(tmp_path, monkeypatch):
-    monkeypatch.setattr("aimclr_fast._locks.fcntl", None)
+    monkeypatch.setattr("aimclr_fast._locks._FLOCK", False)
     with FileLock(tmp_path / "file"):
         assert (tmp_path / "file.held").exists()
         with pytest.raises(LockedError, match="holds it"):

@@ -1,7 +1,8 @@
 """Importing this takes from aimclr_fast, and from it alone, what only Linux or POSIX has.
 
 Modules, files below /proc, calls of `os`, forked workers. The libraries below it keep them: they
-know other ways on other systems. Triton is absent for all.
+know other ways on other systems. Triton is absent for all, and what is open or mapped, or a folder
+with such a file in it, can be neither renamed nor replaced: Windows does not do that.
 """
 
 import builtins
@@ -22,6 +23,7 @@ CALLS = (
 FILES = ("/dev", "/proc", "/sys")
 
 _import, _open = builtins.__import__, builtins.open
+_rename, _replace = os.rename, os.replace
 
 
 def _asked_by_the_package() -> bool:
@@ -44,6 +46,27 @@ def _opened(file: Any, *rest: Any, **more: Any) -> Any:
     return _open(file, *rest, **more)
 
 
+def _refuse_if_open(*paths: Any) -> None:
+    links = (f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd"))
+    files = {os.readlink(link) for link in links if os.path.lexists(link)}
+    with _open("/proc/self/maps", encoding="utf-8") as maps:
+        files |= {line.split(maxsplit=5)[-1].rstrip() for line in maps}
+    for path in paths:
+        real = os.path.realpath(path)
+        if inside := [file for file in files if file == real or file.startswith(real + os.sep)]:
+            raise PermissionError(13, f"{inside[0]} is open", os.fspath(path))
+
+
+def _renamed(source: Any, target: Any, **more: Any) -> None:
+    _refuse_if_open(source)
+    _rename(source, target, **more)
+
+
+def _replaced(source: Any, target: Any, **more: Any) -> None:
+    _refuse_if_open(source, target)
+    _replace(source, target, **more)
+
+
 class _System(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name in CALLS:
@@ -63,6 +86,7 @@ def modules() -> list[ModuleType]:
 assert not any(name.startswith("aimclr_fast") for name in sys.modules), "imported too early"
 builtins.__import__, builtins.open = _imported, _opened
 io.open = _opened  # pathlib's
+os.rename, os.replace = _renamed, _replaced
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
 sys.modules["triton"] = None  # type: ignore[assignment]
 sys.modules["aimclr_fast.triton_kernels"] = None  # type: ignore[assignment]

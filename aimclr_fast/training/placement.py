@@ -73,7 +73,7 @@ def place(
 
     free = torch.cuda.mem_get_info(device)[0]
     sizes = _sizes(size, free, "GPU memory")
-    # Integers are millimetres, and stay so.
+    # Integers are millimeters, and stay so.
     halved = positions.dtype == np.float32 and size > SHARE * free
     needed = size // 2 if halved else size
     if choice == "device" or (choice == "auto" and needed <= SHARE * free):

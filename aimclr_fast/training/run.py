@@ -113,7 +113,10 @@ class Run:
 
     def _epoch(self, signals: StopSignals) -> None:
         training, config = self.training, self.config
-        self._progress.begin_epoch()
+        # Resumed at the epoch's very end, only what follows its steps is left to do.
+        stepped = training.resumed and training.step_in_epoch == training.steps_per_epoch
+        if not stepped:
+            self._progress.begin_epoch()
         began, before = time.perf_counter(), training.step
         for report in training.train_epoch():
             if self._reader.add(report):
@@ -127,8 +130,8 @@ class Run:
             if self.ranks.size == 1 or training.step % AGREE == 0:
                 self._heed(signals, inside and self._due_in_seconds())
         numbers = self._reader.means()
-        seconds, steps = time.perf_counter() - began, training.step - before
-        if steps:  # none where the run goes on at the epoch's very end
+        seconds = time.perf_counter() - began
+        if not stepped:
             self._progress.epoch(training.step, by_stream(numbers), self._lr())
         self._say_graph()
         last = training.epoch == config.optim.epochs
@@ -138,8 +141,8 @@ class Run:
             self._save(must=last)
         self._heed(signals, self._due_in_seconds())
         about = {"lr": self._lr()}
-        if steps:
-            about["steps_per_second"] = steps / seconds
+        if not stepped:
+            about["steps_per_second"] = (training.step - before) / seconds
         with signals.interruptible():
             if self.ranks.first:
                 self._add_health(numbers)

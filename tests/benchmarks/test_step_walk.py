@@ -44,7 +44,7 @@ for encoder in ENCODERS:
     step = walk_step(encoder)
     inputs = [(o.shape, o.strides, str(o.dtype)) for o in step.block_inputs]
     training = step.training
-    found[encoder] = [rows(encoder, step.launches), inputs, training.precision, training.step]
+    found[encoder] = [rows(encoder, step.launches), inputs, training.job.precision, training.step]
 print(json.dumps(found))
 """)
 

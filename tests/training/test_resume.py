@@ -21,6 +21,7 @@ from aimclr_fast.training import pretrain, run_folder
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
+from aimclr_fast.training.progress import TrainProgress
 from aimclr_fast.training.run_folder import data_identity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,11 +70,11 @@ def train(output: str, *arguments: str) -> None:
 
 
 def outcome(output: str):
-    """All that was learnt, and the metrics but for times and memory."""
+    """All that was learned, and the metrics but for times and memory."""
     state = load_checkpoint(Path(output, "checkpoint.pt"))
-    learnt = digest([state["models"], state["optimizers"], state["epoch"], state["step"]])
+    learned = digest([state["models"], state["optimizers"], state["epoch"], state["step"]])
     lines = read_metrics(Path(output))
-    return learnt, [{k: v for k, v in line.items() if k not in MACHINE} for line in lines]
+    return learned, [{k: v for k, v in line.items() if k not in MACHINE} for line in lines]
 
 
 def disturb(monkeypatch, step: int, what) -> None:
@@ -340,14 +341,17 @@ def test_a_run_of_a_version_that_knew_no_rule_for_gaps_goes_on(undisturbed, monk
     assert outcome("earlier")[0] == undisturbed[0]
 
 
-def test_a_finished_run_only_measures_again(undisturbed, capsys):
+def test_a_finished_run_only_measures_again(undisturbed, monkeypatch, capsys):
     """Its total time does not shrink to that of its last checkpoint, and no epoch is announced."""
+    begun = []
+    monkeypatch.setattr(TrainProgress, "begin_epoch", lambda self: begun.append(self))
     shutil.copytree("undisturbed", "finished")
     results = Path("finished/results.json")
     before = json.loads(results.read_text())
     results.write_text(json.dumps(before | {"seconds": 1000.0}))
     train("finished")
     shown = capsys.readouterr().out
+    assert not begun
     assert "epoch 2/2" not in shown
     assert "epoch 2: kNN-1" in shown
     after = json.loads(results.read_text())
