@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ._files import written_whole
+from ._renamed import with_new_names
 
 FORMAT = 3
 
@@ -114,6 +115,8 @@ def check_format(path: str | Path, state: Any) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged: it has no checksum ({reason})") from error
     if state.pop("sha256", None) != found:
         raise CheckpointError(f"{path}: damaged: its content differs from its checksum")
+    if "config" in state:
+        state["config"] = with_new_names(state["config"])
     return state
 
 

@@ -45,7 +45,7 @@ CPU = torch.device("cpu")
 BATCH = 8
 ALLOWED = 1e-9  # of the largest value, in float64
 TINY = """\
-data: {store: store, protocol: odd-even}
+data: {store: store, split: odd-even}
 model: {channels: 2, features: 8, embedding: 8, dropout: 0.5, queue_size: 32, momentum: 0.99}
 optim: {epochs: EPOCHS, batch_size: 8, lr: 0.01, mining_epoch: 2}
 monitor: {knn_every: 1, linear_probe: false}

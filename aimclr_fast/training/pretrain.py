@@ -75,10 +75,10 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         with ranks.together():
             store = resolve_store(config.data.store)
             try:
-                train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
-                selection = open_selection(store, config.data.protocol, train_index)
+                train_index, test_index = map(torch.from_numpy, split(store, config.data.split))
+                selection = open_selection(store, config.data.split, train_index)
             except ValueError as error:
-                raise ConfigError(f"data.protocol: {error}") from error
+                raise ConfigError(f"data.split: {error}") from error
             config.validate(len(train_index))
             frames, frame_step = store.positions.shape[2], config.data.frame_step
             if frame_step > max(1, frames // 2):
@@ -145,7 +145,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             raise
 
         if run.rows:
-            name = f"{store.path.name} {config.data.protocol}, {_streams(config)}"
+            name = f"{store.path.name} {config.data.split}, {_streams(config)}"
             console.print(score_table(run.rows, f"{name}, test set"))
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
@@ -236,7 +236,7 @@ def _opening(
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
         f"{store.path.name}: {len(training.train_index)} training and {len(test_index)} test "
-        f"sequences ({config.data.protocol}), {layout.name} ({layout.num_joints} joints), "
+        f"sequences ({config.data.split}), {layout.name} ({layout.num_joints} joints), "
         f"{_streams(config)}{_method(config)}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {training.precision}, "
