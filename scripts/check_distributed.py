@@ -77,7 +77,8 @@ class Checked(Pretraining):
 
     def __init__(self, frozen: bool, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._frozen, self.equal_queues, self.losses = frozen, 0, []
+        self._frozen, self.equal_queues = frozen, 0
+        self.losses: list[Any] = []
         for stream in self.streams.values():
             stream.model.double()
             stream.guard = StepGuard(stream.model, CPU)
@@ -134,7 +135,10 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
     ).score(training.streams["joint"].model.query_encoder.float())
     every_rank = ranks.collect(digest([state, training.streams["joint"].optimizer.state_dict()]))
     if ranks.first:
-        about = {"equal_queues": training.equal_queues, "equal_ranks": len(set(every_rank)) == 1}
+        about: dict[str, Any] = {
+            "equal_queues": training.equal_queues,
+            "equal_ranks": len(set(every_rank)) == 1,
+        }
         about |= {"state": state, "losses": training.losses, "scores": scores.as_dict()}
         torch.save(about, result)
 
