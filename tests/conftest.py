@@ -26,7 +26,7 @@ GOLDEN = TESTS / "golden"
 # Files whose tests train, compile or start processes; they are marked `slow`.
 SLOW = (
     "benchmarks/*", "evaluation/*", "hostile/*", "training/*",
-    "native/test_cuda_*", "native/test_launch.py", "native/test_loading.py",
+    "native/test_*cuda*", "native/test_launch.py", "native/test_loading.py",
     "ops/test_*_kernels.py", "ops/test_triton_*",
     "test_collection.py", "test_commands_on_a_gpu.py", "test_encoder.py", "test_evaluate*",
     "test_export.py", "test_packaging.py", "test_prepare*", "test_shown_text.py", "test_train.py",
