@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ._errors import Error
 from ._files import written_whole
+from ._renamed import with_new_names
 
 FORMAT = 3
 
@@ -115,6 +116,8 @@ def check_format(path: str | Path, state: Any) -> dict[str, Any]:
         raise CheckpointError(f"{path}: damaged: it has no checksum ({reason})") from error
     if state.pop("sha256", None) != found:
         raise CheckpointError(f"{path}: damaged: its content differs from its checksum")
+    if "config" in state:
+        state["config"] = with_new_names(state["config"])
     return state
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, cast, get_args, get_type_hints
+from typing import Any, NoReturn, cast, get_args, get_type_hints
 
 import jsonargparse
 import yaml
 
 from ._errors import Error
 from ._files import printable
+from ._renamed import FIELDS, with_new_names
 
 CONFIGS = Path(__file__).parent / "configs"
+# Names of earlier versions, which had a file for each split and stream.
+OLD_CONFIG = re.compile(r"(ntu60|ntu120|pku1|pku2)_(xsub|xview|xset)_(joint|motion|bone)")
 MOST_VALUES = 10_000  # in a config
 
 
@@ -43,7 +47,8 @@ def config_names() -> list[str]:
 
 
 def find_config(name: str) -> str:
-    """The file of a packaged config's name, or the path given.
+    """The file of a packaged config's name, or the path given; the text of a file whose fields have
+    names of an earlier version, with today's names.
 
     Raises:
         UserError: neither.
@@ -53,12 +58,16 @@ def find_config(name: str) -> str:
     packaged = CONFIGS / f"{name}.yaml"
     if packaged.parent == CONFIGS and packaged.is_file():
         return str(packaged)
+    if old := OLD_CONFIG.fullmatch(name):
+        new = "--config {} --split {} --streams {}".format(*old.groups())
+        raise UserError(f"--config {name} is now {new}")
     raise UserError(f"--config {name}: no such file, and not one of {', '.join(config_names())}")
 
 
 def _readable(file: str) -> str:
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        text = Path(file).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError, OSError) as error:
         raise UserError(f"--config {file}: not readable as YAML: {error}") from error
     if not isinstance(content, dict):
@@ -73,7 +82,24 @@ def _readable(file: str) -> str:
             left -= len(items)
         if left < 0:
             raise UserError(f"--config {file}: stands for more than {MOST_VALUES} values")
-    return file
+    return file if with_new_names(content) == content else _renewed(file, text, content)
+
+
+def _renewed(file: str, text: str, content: dict[str, Any]) -> str:
+    """The YAML `text` with today's names; values stay as they are written, quotes and all."""
+    root = yaml.compose(text, yaml.SafeLoader)
+    groups = {key.value: group for key, group in root.value} if root else {}
+    for old, new in FIELDS.items():
+        (name, was), now = old.split("."), new.partition(".")[2]
+        fields = content.get(name)
+        if not isinstance(fields, dict) or was not in fields:
+            continue
+        if now in fields:
+            raise UserError(f"--config {file}: holds {old} and {new}, its name today; keep one")
+        for key, _ in groups[name].value:
+            if key.value == was:
+                key.value = now
+    return yaml.serialize(root)
 
 
 def with_config_files(arguments: Sequence[str], default: str) -> list[str]:

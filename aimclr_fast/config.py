@@ -21,14 +21,15 @@ class DataConfig:
 
     Attributes:
         store: folder of a store, or the name of an embedded one.
-        protocol: which samples train and which test, as declared by the store.
+        split: which samples train and which test, as declared by the store. --split is short for
+            it.
         stream: joint, motion or bone, or several with commas between: an encoder is trained on
             each, side by side. --streams is short for it.
         frame_step: take every so many frames; 1 takes all.
     """
 
     store: str = machine("ui_prmd")
-    protocol: str = learned("xsub")
+    split: str = learned("xsub")
     stream: str = learned("joint")
     frame_step: int = learned(1)
 
@@ -114,7 +115,7 @@ class OptimConfig:
 
 @dataclass
 class MonitorConfig:
-    """What is measured during and after training on the protocol's test samples; at the same epochs
+    """What is measured during and after training on the split's test samples; at the same epochs
     the best checkpoint is chosen, on validation samples or training folds.
 
     Attributes:

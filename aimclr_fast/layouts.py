@@ -147,21 +147,11 @@ def _problem(layout: Layout) -> str | None:
         return f"joints: names must be unique, repeated: {', '.join(repeated)}"
     if outside(layout.centre):
         return f"centre: {layout.centre!r} is not a joint index (0 to {size - 1})"
-    towards: dict[int, int] = {}
     for edge in layout.edges:
         if len(edge) != 2 or outside(*edge):
             return f"edges: {list(edge)} is not a pair of joint indices (0 to {size - 1})"
-        if edge[0] in towards:
-            return f"edges: joint {edge[0]} has two edges towards the centre"
-        towards[edge[0]] = edge[1]
-    if layout.centre in towards:
-        return f"edges: the centre, joint {layout.centre}, must not have an edge of its own"
-    for start in range(size):
-        joint = start
-        for _ in range(size):
-            joint = towards.get(joint, joint)
-        if joint != layout.centre:
-            return f"edges: not one tree, joint {start} does not lead to the centre {layout.centre}"
+    if problem := _problem_of_tree(layout):
+        return problem
     if len(layout.swap) != size or outside(*layout.swap):
         return f"swap: must list a joint index (0 to {size - 1}) for each of the {size} joints"
     if any(layout.swap[other] != joint for joint, other in enumerate(layout.swap)):
@@ -170,6 +160,23 @@ def _problem(layout: Layout) -> str | None:
         pair = layout.shoulders
         if len(pair) != 2 or outside(*pair) or pair[0] == pair[1]:
             return f"shoulders: {list(pair)} is not a pair of different joint indices"
+    return None
+
+
+def _problem_of_tree(layout: Layout) -> str | None:
+    towards: dict[int, int] = {}
+    for joint, neighbor in layout.edges:
+        if joint in towards:
+            return f"edges: joint {joint} has two edges towards the centre"
+        towards[joint] = neighbor
+    if layout.centre in towards:
+        return f"edges: the centre, joint {layout.centre}, must not have an edge of its own"
+    for start in range(len(layout.joints)):
+        joint = start
+        for _ in layout.joints:
+            joint = towards.get(joint, joint)
+        if joint != layout.centre:
+            return f"edges: not one tree, joint {start} does not lead to the centre {layout.centre}"
     return None
 
 

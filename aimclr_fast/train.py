@@ -29,13 +29,14 @@ from .training.signals import StoppedError
 
 DEFAULT_CONFIG = "ui_prmd"
 # Short names of fields, as the other commands have them.
-SHORT = {"data": "data.store", "protocol": "data.protocol", "streams": "data.stream"}
+SHORT = {"data": "data.store", "split": "data.split", "streams": "data.stream"}
+OLD = {"protocol": "split", "data.protocol": "split"}
 
 
 def parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
-        usage="%(prog)s [--config NAME] [--data STORE] [--protocol NAME] "
+        usage="%(prog)s [--config NAME] [--data STORE] [--split NAME] "
         "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
         "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
@@ -53,10 +54,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     command = parser()
-    arguments = [
-        re.sub(r"^--(\w+)(?==|$)", lambda name: f"--{SHORT.get(name[1], name[1])}", each)
-        for each in arguments
-    ]
+    arguments = [re.sub(r"^--([\w.]+)(?==|$)", _long_name, each) for each in arguments]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
     parsed = command.parse_args(with_config_files(arguments, default))
     check_values(parsed, TrainConfig)
@@ -74,6 +72,13 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(128 + stop.signum) from None
     except OtherRankError:
         raise SystemExit(2) from None
+
+
+def _long_name(flag: re.Match[str]) -> str:
+    name = flag[1]
+    if name in OLD:
+        raise UserError(f"--{name} is now --{OLD[name]}")
+    return f"--{SHORT.get(name, name)}"
 
 
 def _config_of_resumed(arguments: list[str]) -> str | None:

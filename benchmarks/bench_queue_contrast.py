@@ -58,9 +58,9 @@ class Inputs:
 
 
 def forward(inputs: Inputs, backend: str) -> ContrastLosses:
-    return queue_contrast(
-        *inputs.views, inputs.key, inputs.queue, TEMPERATURE, inputs.topk, backend=backend
-    )
+    query, extreme, dropped = inputs.views
+    keys = inputs.key, inputs.queue
+    return queue_contrast(query, extreme, dropped, *keys, TEMPERATURE, inputs.topk, backend=backend)
 
 
 def backward(inputs: Inputs, losses: ContrastLosses | contrast.Losses) -> tuple[Tensor, ...]:
@@ -71,12 +71,13 @@ def baseline(inputs: Inputs) -> Step:
     """With bf16 under autocast, from rows in float32: it would lose the losses otherwise."""
     case = inputs.case
     inputs.views = [view.detach().float().requires_grad_() for view in inputs.views]
+    query, extreme, dropped = inputs.views
     key, queue = inputs.key.float(), inputs.queue.float().T.contiguous()
 
     def run() -> tuple[Tensor, ...]:
         half = case.precision == "bf16"
         with torch.autocast(case.device, torch.bfloat16, enabled=half, cache_enabled=False):
-            losses = contrast.losses(*inputs.views, key, queue, TEMPERATURE, inputs.topk)
+            losses = contrast.losses(query, extreme, dropped, key, queue, TEMPERATURE, inputs.topk)
         return backward(inputs, losses)
 
     return Step(run)

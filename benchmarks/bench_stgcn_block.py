@@ -7,6 +7,8 @@ may pass the limit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from baseline.encoder import Encoder as BaselineEncoder
 from bench_skeleton_augment import LAYOUT, SHAPE
@@ -56,6 +58,7 @@ def forward_flop(samples: int) -> float:
     """Of the encoder's convolutions, over `samples` sequences."""
     _, frames, joints, bodies = SHAPE
     total = 0
+    block: Any
     for block in STGCN(LAYOUT).blocks:
         spatial, temporal = block.spatial.conv, block.temporal
         total += frames * spatial.weight.numel()

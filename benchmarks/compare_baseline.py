@@ -52,10 +52,12 @@ def timings() -> dict[str, float]:
     encoder, batch = Encoder(LAYOUT, dropout=0.0), torch.randn(16, *SHAPE)
 
     def pool() -> None:
-        torch.autograd.grad(sum(map(torch.sum, eadm.eadm_pool(x))), x)
+        pooled, dropped = eadm.eadm_pool(x)
+        torch.autograd.grad(pooled.sum() + dropped.sum(), x)
 
     def lose() -> None:
-        losses = contrast.losses(*views, rows[3], queue, TEMPERATURE, 1)
+        query, extreme, dropped = views
+        losses = contrast.losses(query, extreme, dropped, rows[3], queue, TEMPERATURE, 1)
         torch.autograd.grad(losses.loss, views)
 
     def encode() -> None:

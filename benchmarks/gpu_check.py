@@ -92,8 +92,10 @@ def sanitizer(tool: str, seconds: float) -> Part:
     # Without torch's cache a kernel that leaves its tensor leaves the allocation, too.
     env = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     program = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    command = (program, "--tool", tool, "--target-processes", "all")
-    command += ("--error-exitcode", "9", "--print-limit", "20")
+    command = (
+        *(program, "--tool", tool, "--target-processes", "all"),
+        *("--error-exitcode", "9", "--print-limit", "20"),
+    )
     tests = pytest("-v", "-m", "cuda", "--few", "2", "-k", f"not ({SLOW})", *SANITIZED)
     return Part(tool, seconds, tests, command, env)
 

@@ -115,14 +115,18 @@ def gpu_timings(steps: Sequence[Step], budget: float) -> list[Timing]:
 def _captured(step: Step) -> Callable[[], None] | None:
     if not step.graph:
         return None
+
+    def run() -> None:
+        step.run()
+
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        step.run()
+        run()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
     try:
-        graph, _ = capture(step.run, side)
+        graph, _ = capture(run, side)
     except RuntimeError as error:  # out of memory is one
         torch.cuda.empty_cache()
         warnings.warn(f"not captured in a CUDA graph: {str(error).splitlines()[0]}", stacklevel=2)

@@ -69,10 +69,12 @@ class GpuTensor(torch.Tensor):
         """Aligned, and not null, which would be memory that was freed."""
         return 1 << 20
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         raise AssertionError(f"{func} outside the walk")
 
 
@@ -225,7 +227,7 @@ class Walk(TorchDispatchMode):
         if "triton" not in args:
             out = _on_meta(func, args, kwargs)
             written = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
-            read = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+            read: list[Any] = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
             if name == "skeleton_augment":  # of the data set only the batch
                 read[0] = read[0].elem[: len(written[0])]
             self._note(f"cuda.{name}", read, written)

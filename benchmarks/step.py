@@ -21,7 +21,7 @@ COLUMNS = ("case", "who", "ms a step", "sequences/s", "speed-up", "of the limit"
 
 def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", HERE / "bench_train_step.py", "-q"]
+        command = [sys.executable, "-m", "pytest", str(HERE / "bench_train_step.py"), "-q"]
         command += ["--benchmark-only", "--results", "step", "--results-dir", folder]
         command += ["-k", " and ".join(words)] if words else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -116,7 +116,10 @@ def totals(rows: Iterable[Row]) -> tuple[int, int, int]:
 
 def read(path: Path = RESULTS) -> list[Row]:
     with path.open(newline="") as file:
-        return [Row(*texts[:3], *map(int, texts[3:])) for texts in list(csv.reader(file))[1:]]
+        return [
+            Row(encoder, phase, name, *map(int, numbers))
+            for encoder, phase, name, *numbers in list(csv.reader(file))[1:]
+        ]
 
 
 def show(rows: list[Row]) -> None:

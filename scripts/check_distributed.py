@@ -46,7 +46,7 @@ CPU = torch.device("cpu")
 BATCH = 8
 ALLOWED = 1e-9  # of the largest value, in float64
 TINY = """\
-data: {store: store, protocol: odd-even}
+data: {store: store, split: odd-even}
 model: {channels: 2, features: 8, embedding: 8, dropout: 0.5, queue_size: 32, momentum: 0.99}
 optim: {epochs: EPOCHS, batch_size: 8, lr: 0.01, mining_epoch: 2}
 monitor: {knn_every: 1, linear_probe: false}
@@ -78,7 +78,8 @@ class Checked(Pretraining):
 
     def __init__(self, frozen: bool, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._frozen, self.equal_queues, self.losses = frozen, 0, []
+        self._frozen, self.equal_queues = frozen, 0
+        self.losses: list[Any] = []
         for stream in self.streams.values():
             stream.model.double()
             stream.guard = StepGuard(stream.model, CPU, self.job.method.losses)
@@ -135,7 +136,10 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
     ).score(training.streams["joint"].model.query_encoder.float())
     every_rank = ranks.collect(digest([state, training.streams["joint"].optimizer.state_dict()]))
     if ranks.first:
-        about = {"equal_queues": training.equal_queues, "equal_ranks": len(set(every_rank)) == 1}
+        about: dict[str, Any] = {
+            "equal_queues": training.equal_queues,
+            "equal_ranks": len(set(every_rank)) == 1,
+        }
         about |= {"state": state, "losses": training.losses, "scores": scores.as_dict()}
         torch.save(about, result)
 

@@ -30,8 +30,9 @@ def main() -> int:
     if not native.cuda_compiled():
         parser.error(f"no CUDA kernels to report: {native.why_cuda_unusable()}")
     library = native.load()
-    print(f"{library.__file__}: {Path(library.__file__).stat().st_size / 1e6:.1f} MB")
-    found = sorted(usages(Path(library.__file__)), key=lambda u: (int(u.arch), u.name))
+    file = Path(str(library.__file__))
+    print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    found = sorted(usages(file), key=lambda u: (int(u.arch), u.name))
     print(f"{len(found)} kernels for {library.cuda_archs}, by {library.compiler}")
     if options.csv:
         temporary = options.csv.with_name(options.csv.name + ".new")

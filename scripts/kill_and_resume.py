@@ -31,7 +31,7 @@ from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
 
 CONFIG = """\
-data: {store: STORE, protocol: odd-even}
+data: {store: STORE, split: odd-even}
 model: {channels: 2, features: 8, embedding: 8, dropout: 0.5, queue_size: 32, momentum: 0.99}
 optim: {epochs: EPOCHS, batch_size: 8, lr: 0.01, schedule: cosine, mining_epoch: 2}
 monitor: {knn_every: 1, linear_probe: false}

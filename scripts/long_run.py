@@ -44,14 +44,14 @@ def main() -> None:
     class Measured(Pretraining):
         """Notes when a step ended, and what memory there was."""
 
-        def train_step(self, batch):  # type: ignore[no-untyped-def]
+        def train_step(self, batch):
             report = super().train_step(batch)
             times.append(clock())
             if self.step % 100 == 0:
                 memory.append(memory_in_use(self.device))
             return report
 
-    pretraining.Pretraining = Measured  # type: ignore[misc]
+    pretraining.Pretraining = Measured  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         config = Config(
             data=DataConfig(frame_step=8),

@@ -41,7 +41,7 @@ class Processor(NamedTuple):
     """
 
     gpu: str
-    count: int
+    count: int  # type: ignore[assignment]  # not the method of tuples
     warps: int
     blocks: int
     shared: int  # bytes of all blocks, of which each takes 1 KiB for the system
@@ -99,7 +99,8 @@ def main() -> int:
     if unknown:
         parser.error(f"--archs: no data of {sorted(unknown)}, known are {sorted(PROCESSORS)}")
 
-    rows, faults = [], []
+    rows: list[dict[str, object]] = []
+    faults: list[str] = []
 
     def add(case: str, launches: list[Launch]) -> None:
         found = [f"{case}: {told}" for told in map(fault, launches) if told]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Generator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from missing import why_skipped
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
@@ -19,7 +21,16 @@ torch.set_num_threads(1)
 
 # What a file with tests marked `cuda` holds: the mark, or parameters that carry it.
 HAS_CUDA_TESTS = re.compile(r"\bmark\.cuda\b|^from emulation import", re.MULTILINE)
-GOLDEN = Path(__file__).parent / "golden"
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
+# Files whose tests train, compile or start processes; they are marked `slow`.
+SLOW = (
+    "benchmarks/*", "evaluation/*", "hostile/*", "training/*",
+    "native/test_*cuda*", "native/test_launch.py", "native/test_loading.py",
+    "ops/test_*_kernels.py", "ops/test_triton_*",
+    "test_collection.py", "test_commands_on_a_gpu.py", "test_encoder.py", "test_evaluate*",
+    "test_export.py", "test_packaging.py", "test_prepare*", "test_shown_text.py", "test_train.py",
+)  # fmt: skip
 
 
 class Golden:
@@ -65,10 +76,34 @@ _gpu_lost = False
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """See whether a failure has cost this process the GPU: every later test would fail, too."""
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a file that cannot be imported for want of Triton, say."""
+    report = yield
+    if report.failed and report.call.excinfo is not None:
+        skip_if_something_lacks(report, collector.path, report.call.excinfo.value)
+    return report
+
+
+def skip_if_something_lacks(
+    report: pytest.CollectReport | pytest.TestReport, file: Path, error: BaseException
+) -> None:
+    if reason := why_skipped(error):
+        report.outcome, report.longrepr = "skipped", (str(file), 0, f"Skipped: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """See whether a failure is for want of something, and whether it has cost this process the GPU:
+    every later test would fail, too.
+    """
     global _gpu_lost
     report = yield
+    if report.failed and call.excinfo is not None:
+        skip_if_something_lacks(report, item.path, call.excinfo.value)
     if report.failed and torch.cuda.is_initialized():
         try:
             torch.cuda.synchronize()
@@ -101,6 +136,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run each test with at most N of its parameters, spread over them",
     )
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if item.path.is_relative_to(TESTS):
+        file = item.path.relative_to(TESTS).as_posix()
+        if any(fnmatch(file, pattern) for pattern in SLOW):
+            item.add_marker("slow")
 
 
 @pytest.hookimpl(trylast=True)  # of those that -m and -k leave

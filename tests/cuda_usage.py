@@ -63,7 +63,10 @@ def usages(library: Path) -> list[Usage]:
         assert source is not None, section
         for name, usage in re.findall(r"Function (\S+):\s+(REG.*)", machine_code):
             numbers = dict(re.findall(r"(REG|STACK|LOCAL|SHARED):(\d+)", usage))
-            values = (int(numbers[key]) for key in ("REG", "STACK", "LOCAL", "SHARED"))
+            registers, stack, local, shared = (
+                int(numbers[key]) for key in ("REG", "STACK", "LOCAL", "SHARED")
+            )
             spills = stores[arch[1], name]
-            found.append(Usage(Path(source[1]).name, arch[1], name, *values, spills))
+            sizes = registers, stack, local, shared
+            found.append(Usage(Path(source[1]).name, arch[1], name, *sizes, spills))
     return found

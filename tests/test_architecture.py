@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from missing import require
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aimclr_fast"
 CSRC = ROOT / "csrc"
-MAX_LINES = 400
 
 # What each room may import of the package, besides itself. Command lines (the other modules at the
 # top) may import everything and nothing imports them; names with an underscore are small helpers
@@ -37,6 +38,19 @@ ROOMS: dict[str, set[str]] = {
         "layouts", "native",
     },
 }  # fmt: skip
+# Imports of a folder's private modules from outside it that are still to go; their modules are
+# being rewritten.
+PRIVATE_YET = {
+    ("aimclr_fast.data.conversion", "aimclr_fast.data.readers._base"),
+    ("aimclr_fast.data.sanity", "aimclr_fast.data.readers._base"),
+    ("aimclr_fast.encoder", "aimclr_fast.data.readers._names"),
+    ("aimclr_fast.evaluation.embedding", "aimclr_fast.data.readers._base"),
+    ("aimclr_fast.evaluation.embedding", "aimclr_fast.data.readers._pose2d"),
+    ("aimclr_fast.functional", "aimclr_fast.ops._checks"),
+    ("aimclr_fast.functional", "aimclr_fast.ops._stgcn_block_call"),
+    ("aimclr_fast.prepare", "aimclr_fast.data.readers._base"),
+    ("aimclr_fast.training.pretrain", "aimclr_fast.ops._dispatch"),
+}
 # Rooms that stand alone, and what they may import from outside, besides the standard library.
 OUTSIDE = {
     "reference": {"torch"},
@@ -70,9 +84,31 @@ def imported(module: str, path: Path, tree: ast.AST) -> set[str]:
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*parents, base]).rstrip(".")
-            # `from aimclr_fast import nn` may name a module or a value of the package.
-            names.update(f"{base}.{a.name}" if base == "aimclr_fast" else base for a in node.names)
+            # `from aimclr_fast import nn` may name a module or a value of the package; a name with
+            # an underscore is taken for a module.
+            whole = base == "aimclr_fast"
+            names.update(
+                f"{base}.{a.name}" if whole or a.name.startswith("_") else base for a in node.names
+            )
     return names
+
+
+def private_imports(module: str, names: set[str]) -> list[str]:
+    """Those of `names` that are private to a folder that `module` is not in.
+
+    `aimclr_fast.ops._checks` is for `aimclr_fast.ops` and what is below it; a private module at the
+    top of the package is for all.
+    """
+    found = []
+    for name in sorted(name for name in names if name.startswith("aimclr_fast.")):
+        parts = name.split(".")
+        for depth, part in enumerate(parts):
+            folder = ".".join(parts[:depth])
+            inside = module == folder or module.startswith(f"{folder}.")
+            if depth > 1 and re.match("_[^_]", part) and not inside:
+                found.append(name)
+                break
+    return found
 
 
 def violations(module: str, path: Path, source: str) -> list[str]:
@@ -90,6 +126,8 @@ def violations(module: str, path: Path, source: str) -> list[str]:
         found += [f"the helper {module} imports {t}" for t in sorted(targets & ROOMS.keys())]
     if room in OUTSIDE:
         found += [f"{module} imports {name}" for name in sorted(outside - OUTSIDE[room])]
+    private = [name for name in private_imports(module, names) if (module, name) not in PRIVATE_YET]
+    found += [f"{module} imports the private {name}" for name in private]
     return found
 
 
@@ -116,6 +154,13 @@ def test_imports_point_one_way(module, path):
         ("aimclr_fast.evaluation.x", "from aimclr_fast.training.loop import fit"),
         ("aimclr_fast.training.x", "from aimclr_fast import train"),
         ("aimclr_fast._files", "from aimclr_fast.ops import philox"),
+        ("aimclr_fast.nn.x", "from aimclr_fast.ops._checks import check_dtype"),
+        ("aimclr_fast.nn.x", "from aimclr_fast.ops import _checks"),
+        ("aimclr_fast.nn.x", "import aimclr_fast.ops._checks as checks"),
+        ("aimclr_fast.nn.x", "def f():\n    from ..ops._checks import check_dtype"),
+        ("aimclr_fast.nn.x", "from aimclr_fast.ops.philox import _call"),
+        ("aimclr_fast.evaluate", "from .evaluation._rooms import lobby"),
+        ("aimclr_fast.data.x", "from aimclr_fast.data.readers._tables import outline"),
     ],
 )
 def test_the_rule_catches(module, source):
@@ -174,16 +219,47 @@ def test_rooms_of_native_code_point_one_way():
         for header in includes(path):
             target = header.split("/")[0]
             if target in allowed:
-                assert target in allowed[path.parent.name], f"{path} includes {header}"
+                room = path.relative_to(CSRC).parts[0]
+                assert target in allowed[room], f"{path} includes {header}"
 
 
-def test_files_can_be_read_in_one_sitting():
-    sources = [ROOT / "setup.py", ROOT / "CMakeLists.txt", *native_sources()]
-    for folder in ("aimclr_fast", "tests", "benchmarks", "scripts", "examples"):
-        sources += sorted((ROOT / folder).rglob("*.py"))
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in sources
-        if (lines := len(path.read_text().splitlines())) > MAX_LINES
-    }
-    assert not long
+def test_a_folder_may_import_what_is_private_to_it():
+    own = "from ._checks import check_dtype\nfrom aimclr_fast.ops._dispatch import choose"
+    path = PACKAGE / "ops" / "x.py"
+    assert not violations("aimclr_fast.ops.x", path, own)
+    below = (
+        "from aimclr_fast.data._columns import Columns\nfrom aimclr_fast._files import printable"
+    )
+    path = PACKAGE / "data" / "readers" / "x.py"
+    assert not violations("aimclr_fast.data.readers.x", path, below)
+
+
+# Complexity, branches, arguments and statements of a function; the numbers are in pyproject.toml.
+LIMITS = ("C901", "PLR0912", "PLR0913", "PLR0915")
+TOO_MUCH = f"""
+def tangled({", ".join(f"a{i}" for i in range(13))}):
+    if a0:
+        pass
+""" + "".join(f"    elif a0 == {i}:\n        print()\n" for i in range(1, 50))
+
+
+def ruff(*arguments: str, source: str = "") -> subprocess.CompletedProcess[str]:
+    require(shutil.which("ruff"), "ruff was not found")
+    return subprocess.run(
+        ["ruff", "check", "--no-cache", "--output-format", "concise", *arguments],
+        input=source, capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
+
+
+def test_functions_are_simple():
+    """A file may be as long as reads best; a function may not be a maze."""
+    done = ruff("--select", ",".join(LIMITS), "aimclr_fast", "tests", "benchmarks", "scripts")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("folder", ["aimclr_fast/nn", "tests", "benchmarks", "scripts"])
+def test_the_limits_catch_a_maze(folder):
+    done = ruff("--stdin-filename", f"{folder}/x.py", "-", source=TOO_MUCH)
+    assert done.returncode == 1, done.stderr
+    for rule in LIMITS:
+        assert f" {rule} " in done.stdout, done.stdout

@@ -106,3 +106,56 @@ def test_a_worker_that_lost_the_gpu_is_replaced(tmp_path):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "the kernel went wrong" in done.stdout
     assert "3 passed" in done.stdout
+
+
+# Tests that lack something, and what; the first file imports Triton at its top.
+LACKING = {
+    "tests/ops/test_eadm_pool_kernels.py": "needs Triton",
+    "tests/ops/test_eadm_pool.py::test_empty": "needs Triton",
+    "tests/ops/test_triton_interpreter.py": "needs Triton",
+    "tests/ops/test_triton_launches.py::test_the_list_has_every_kernel": "needs Triton",
+    "tests/native/test_launch.py::test_launches": "nvcc was not found",
+    "tests/native/test_launch.py::test_a_block_reads_nothing_of_the_next_sample": (
+        "no C++ compiler was found"
+    ),
+    "tests/native/test_philox.py::test_known_answer": "needs the native library",
+}
+
+
+@pytest.fixture(scope="module")
+def bare_machine(tmp_path_factory) -> dict[str, str]:
+    """The environment of a machine without Triton, CUDA toolkit, compiler and native library."""
+    folder = tmp_path_factory.mktemp("bare")
+    # Every Python imports it, those that tests start as well.
+    (folder / "sitecustomize.py").write_text(BLOCK.replace(repr(ABSENT), "('triton',)"))
+    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+    hidden = dict.fromkeys(("CUDACXX", "CXX", "CUDA_HOME"), "/no/such/program")
+    return {**hidden, "PYTHONPATH": path, "AIMCLR_NATIVE": "OFF", "AIMCLR_EXPECT_GPU": ""}
+
+
+@pytest.mark.slow
+def test_all_tests_are_found_on_a_bare_machine(bare_machine):
+    found = collected("(cuda or not cuda)", **bare_machine, CI="")
+    assert len(found) > 3000
+    assert not any("eadm_pool_kernels" in name for name in found)  # it cannot even be imported
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("expected", ["", "true"], ids=["a developer's", "CI"])
+def test_what_is_lacking_is_skipped_but_fails_in_ci(bare_machine, expected):
+    done = subprocess.run(
+        [*(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rsfE", "--tb=no"),
+         *("-m", "not cuda", "--continue-on-collection-errors", *LACKING)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=child_environment(**bare_machine, CI=expected),
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == (1 if expected else 0), done.stdout + done.stderr
+    assert "passed" not in done.stdout
+    for test, reason in LACKING.items():
+        wanted = (
+            f"(FAILED|ERROR) {test}" if expected else rf"SKIPPED \[\d+\] .*: {re.escape(reason)}"
+        )
+        assert re.search(f"^{wanted}", done.stdout, re.MULTILINE), (test, done.stdout)

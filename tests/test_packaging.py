@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from missing import compiler, require
 
 import aimclr_fast
 
@@ -61,6 +62,7 @@ def sdist(checkout, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def wheel(sdist, tmp_path_factory) -> Path:
     """A CPU wheel built from the unpacked source archive."""
+    require(compiler(), "no C++ compiler was found")
     out = tmp_path_factory.mktemp("wheel")
     return only(out, "*.whl", build("wheel", sdist, out))
 
@@ -134,6 +136,7 @@ def test_pure_python_wheel(checkout, tmp_path):
     ids=["no compiler", "cuda on", "typo"],
 )
 def test_a_build_that_fails_says_what_to_do(checkout, tmp_path, environment, message):
+    require(compiler(), "no C++ compiler was found")
     shutil.copytree(checkout, copy := tmp_path / "checkout", ignore=NOT_SOURCES)
     done = build("wheel", copy, tmp_path, **environment)
     assert done.returncode != 0

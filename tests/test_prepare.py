@@ -187,7 +187,7 @@ SMALL = [
 
 def trains(store: Path, protocol: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train([f"--data.store={store}", f"--data.protocol={protocol}", *SMALL])
+    train([f"--data.store={store}", f"--split={protocol}", *SMALL])
 
 
 def test_train_on_the_golden_ntu_files(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def run_all(folder: Path, capsys, output: str) -> dict[str, str]:
     source, store, run = recordings(folder / "in"), folder / "st", Path(output)
     call("prepare", prepare, "folder", source, store, "--layout=ui-prmd", "--jobs=1")
     call("inspect", prepare, "inspect", store, "--out", folder / "drawn")
-    call("train", train, f"--data.store={store}", "--data.protocol=odd-even",
+    call("train", train, f"--data.store={store}", "--split=odd-even",
          f"--output={run}", *SMALL)  # fmt: skip
     options = ["--data", store, "--protocol", "odd-even", "--k=[1]"]
     checkpoint = run / "checkpoint.pt"

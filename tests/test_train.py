@@ -20,7 +20,7 @@ from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.monitor import Monitor, Scores
 
 TINY = """\
-data: {store: STORE, protocol: odd-even, stream: joint}
+data: {store: STORE, split: odd-even, stream: joint}
 model: {channels: 4, features: 8, embedding: 8, dropout: 0.0, queue_size: 32, momentum: 0.99}
 optim: {epochs: 3, batch_size: 16, lr: 0.01, schedule: cosine, mining_epoch: 2}
 monitor: {knn_every: 2, raw_poses: true}
@@ -181,7 +181,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         citation="test",
     )
     monkeypatch.chdir(tiny)
-    arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--data.protocol", "all"]
+    arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--split", "all"]
     command_line([*arguments, "--optim.epochs", "1", "--output", "blind"])
     shown = capsys.readouterr().out
     assert "kNN" not in shown
@@ -198,7 +198,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         (["--optim.lr", "fast"], "optim.lr"),
         (["--augment.noise_prob", "2"], "noise_prob must lie in [0, 1], got 2.0"),
         (["--data", "nowhere"], "'nowhere' is neither an embedded data set"),
-        (["--data.protocol", "xview"], "unknown protocol 'xview'"),
+        (["--split", "xview"], "store: unknown protocol 'xview'"),
         (["--optim.batch_size", "101", "--model.queue_size", "200"], "optim.batch_size is 101"),
         (["--device", "toaster"], "device is 'toaster'"),
         (["--output", "tiny.yaml/run"], "tiny.yaml/run"),
@@ -243,11 +243,11 @@ def test_a_mistake_through_the_shell(tiny):
 
 def test_print_config_can_be_read_back(capsys):
     with pytest.raises(SystemExit) as ended:
-        command_line(["--config", "ntu60_xsub_joint", "--optim.lr", "0.05", "--print_config"])
+        command_line(["--config", "ntu60", "--optim.lr", "0.05", "--print_config"])
     assert not ended.value.code
     config = yaml.safe_load(capsys.readouterr().out)
     assert config["optim"]["lr"] == 0.05
-    assert config["data"]["protocol"] == "xsub"
+    assert config["data"]["split"] == "xsub"
 
 
 def test_help_names_every_group(capsys):
@@ -256,7 +256,7 @@ def test_help_names_every_group(capsys):
     shown = capsys.readouterr().out
     for field in ("--data.store", "--augment.shear_amplitude", "--model.queue_size", "--optim.lr"):
         assert field in shown
-    assert "ntu60_xsub_joint" in shown
+    assert "ntu60, pku1" in shown
 
 
 def test_skeletonclr_says_so_and_logs_the_same_names(tiny, finished, monkeypatch, capsys):

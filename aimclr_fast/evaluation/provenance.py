@@ -36,7 +36,9 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
         own["data"] = {**own.get("data", {}), "store": PurePath(str(data.get("store", ""))).name}
         for field, group in (("seed", own), ("stream", own["data"])):
             group.pop(field, None)  # a column of its own
-        if "max_skipped" in run:  # counted by 0.1.0, whose rows keep their checksums
+        if "split" in own["data"]:  # called so by 0.1.0, whose rows keep their checksums
+            own["data"]["protocol"] = own["data"].pop("split")
+        if "max_skipped" in run:  # counted by 0.1.0, too
             own["max_skipped"] = 5
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]
 

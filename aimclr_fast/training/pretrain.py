@@ -71,10 +71,10 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         with ranks.together():
             store = resolve_store(config.data.store)
             try:
-                train_index, test_index = map(torch.from_numpy, split(store, config.data.protocol))
-                selection = open_selection(store, config.data.protocol, train_index)
+                train_index, test_index = map(torch.from_numpy, split(store, config.data.split))
+                selection = open_selection(store, config.data.split, train_index)
             except ValueError as error:
-                raise ConfigError(f"data.protocol: {error}") from error
+                raise ConfigError(f"data.split: {error}") from error
             frames = store.positions.shape[2]
             job = resolve(config, ranks, samples=len(train_index), frames=frames)
             if config.threads:
@@ -139,7 +139,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             raise
 
         if run.rows:
-            name = f"{store.path.name} {config.data.protocol}, {_streams(config)}"
+            name = f"{store.path.name} {config.data.split}, {_streams(config)}"
             console.print(score_table(run.rows, f"{name}, test set"))
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
@@ -191,7 +191,7 @@ def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> s
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
         f"{store.path.name}: {len(training.train_index)} training and "
-        f"{counted(len(test_index), 'test sequence')} ({config.data.protocol}), {layout.name} "
+        f"{counted(len(test_index), 'test sequence')} ({config.data.split}), {layout.name} "
         f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{_method(job)}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "

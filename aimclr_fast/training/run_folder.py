@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from aimclr_fast._locks import FileLock, LockedError
+from aimclr_fast._renamed import with_new_names
 from aimclr_fast.data import Store
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import COMPRESSED, POSITIONS, SAMPLES, sha256
@@ -174,7 +175,7 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
 def _read_about(path: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-        return {"config": dict(about["config"]), "data": dict(about["data"])}
+        return {"config": dict(with_new_names(about["config"])), "data": dict(about["data"])}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"{path}: not readable ({error})") from error
 
@@ -207,7 +208,7 @@ def _new_folder(config: TrainConfig) -> Path:
             )
         return _made(path)
     data = config.data
-    name = f"{Path(data.store).name}-{data.protocol}-{'-'.join(data.streams)}"
+    name = f"{Path(data.store).name}-{data.split}-{'-'.join(data.streams)}"
     path = Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
     # Another run may start in this very second.
     return _made(path.with_name(f"{path.name}-{os.getpid()}") if path.exists() else path)

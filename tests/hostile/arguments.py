@@ -17,8 +17,10 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 ODD_DTYPES = (torch.int64, torch.bool, torch.complex64, torch.uint8, torch.int32, torch.int16)
 HUGE = 2**45  # elements that no memory holds
 #: Anything in place of a number, a name or a tensor.
-ODD = (None, -1, 0, 2**31, 2**63, 2**70, -(2**40), 1.5, math.nan, math.inf, "", "x", b"x", [], {},
-       (1, 2), True, object(), np.zeros(3))  # fmt: skip
+ODD: tuple[Any, ...] = (
+    None, -1, 0, 2**31, 2**63, 2**70, -(2**40), 1.5, math.nan, math.inf, "", "x", b"x", [], {},
+    (1, 2), True, object(), np.zeros(3),
+)  # fmt: skip
 ROD = Layout("rod", ("a", "b", "c"), ((1, 0), (2, 1)), 0, (0, 2, 1))
 HOSTILE = [False]  # whether the arguments that are being drawn may be odd, or are only unusual
 

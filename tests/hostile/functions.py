@@ -70,7 +70,7 @@ def call(name: str, backend: str, arguments: dict[str, Any]) -> list[torch.Tenso
     roots = [one for one in found if one.requires_grad and one.device.type == "cpu"]
     if roots:
         leaves = [v for v in given.values() if isinstance(v, torch.Tensor) and v.requires_grad]
-        total = sum(root.double().sum() for root in roots)
+        total = torch.stack([root.double().sum() for root in roots]).sum()
         gradients = torch.autograd.grad(total, leaves, allow_unused=True)
         found += [gradient for gradient in gradients if gradient is not None]
     return [one.detach() for one in found]

@@ -94,7 +94,8 @@ def sound(draw: st.DrawFn, op: str) -> list[Any]:
         roots = [one for one in found if isinstance(one, Tensor) and one.requires_grad]
         if op.endswith("_backward"):
             assume(roots)
-            sum((root * torch.randn_like(root)).double().sum() for root in roots).backward()
+            losses = [(root * torch.randn_like(root)).double().sum() for root in roots]
+            torch.stack(losses).sum().backward()
     assume(op in recorder.calls)
     return [one.detach() if isinstance(one, Tensor) else one for one in recorder.calls[op]]
 

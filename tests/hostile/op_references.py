@@ -95,7 +95,8 @@ def eadm_pool_backward(given: Arguments, found: list[Tensor]) -> Pairs:
 def queue_contrast(given: Arguments, found: list[Tensor]) -> Pairs:
     rows = [wide(given[name]) for name in ("query", "extreme", "dropped")]
     key, queue, topk = wide(given["key"]), wide(given["queue"]), given["topk"]
-    *losses, neighbors = contrast.queue_contrast(*rows, key, queue, given["temperature"], topk)
+    operands: Any = (*rows, key, queue, given["temperature"], topk)
+    *losses, neighbors = contrast.queue_contrast(*operands)
     # Equally near keys may change places.
     near = [torch.stack([(row @ queue.T).gather(1, at) for row, at in zip(rows, index.unbind(1),
             strict=True)]) for index in (found[1], neighbors)]  # fmt: skip
@@ -150,7 +151,7 @@ def stgcn_block(given: Arguments, found: list[Tensor]) -> Pairs:
 def stgcn_block_backward(given: Arguments, found: list[Tensor]) -> Pairs:
     inputs, y, _ = _block(given)
     of = {name: inputs[name] for name in BLOCK[:9] if inputs[name] is not None}
-    expected = torch.autograd.grad(y, of.values(), wide(given["grad_y"]), allow_unused=True)
+    expected = torch.autograd.grad(y, list(of.values()), wide(given["grad_y"]), allow_unused=True)
     by_name = dict(zip(of, expected, strict=True))
     for name, got in zip(BLOCK, found, strict=False):
         want = by_name.get(name)

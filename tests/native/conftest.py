@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from missing import nvcc, require
 
 from aimclr_fast import native
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHS = ("80", "90")  # that each library under test has, at least
-
-
-def find_nvcc() -> str | None:
-    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
-    return os.environ.get("CUDACXX") or shutil.which("nvcc") or shutil.which(f"{home}/bin/nvcc")
 
 
 def installed_library() -> Path | None:
@@ -59,11 +54,7 @@ def cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed = installed_library()
     if installed is not None:
         return installed
-    if find_nvcc() is None:
-        message = "nvcc was not found, so the CUDA sources cannot be compiled"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    require(nvcc(), "nvcc was not found, so the CUDA sources cannot be compiled")
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # one build for all workers

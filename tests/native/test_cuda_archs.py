@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from missing import compiler, require
 from native.conftest import ROOT
 
 from aimclr_fast import native
@@ -118,6 +119,7 @@ def test_the_trial_compile(tmp_path, text, reason):
 @pytest.mark.parametrize("mode", ["AUTO", "ON"])
 def test_an_nvcc_that_does_not_work(tmp_path, mode):
     """AUTO goes on without it and says so; ON fails."""
+    require(compiler(), "no C++ compiler was found")
     import pybind11
 
     sources = tmp_path / "source"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-from native.conftest import ROOT, find_nvcc
+from missing import compiler, nvcc, require
+from native.conftest import ROOT
 
 HERE = Path(__file__).parent
 
 
-def run(compiler: str, program: Path, folder: Path, *options: str) -> None:
+def run(builder: str, program: Path, folder: Path, *options: str) -> None:
     binary = folder / program.stem
-    command = [compiler, "-std=c++17", "-O1", "-I", str(ROOT / "csrc"), *options]
+    command = [builder, "-std=c++17", "-O1", "-I", str(ROOT / "csrc"), *options]
     built = subprocess.run(
         [*command, str(program), "-o", str(binary)], capture_output=True, text=True, check=False
     )
@@ -26,18 +24,12 @@ def run(compiler: str, program: Path, folder: Path, *options: str) -> None:
 
 def test_launches(tmp_path):
     """Shared memory is allowed for all threads, errors are reported once and not swallowed."""
-    nvcc = find_nvcc()
-    if nvcc is None:
-        if os.environ.get("CI"):
-            pytest.fail("nvcc was not found, nor the headers that come with it")
-        pytest.skip("needs the headers of the CUDA toolkit")
+    require(nvcc(), "nvcc was not found, nor the headers that come with it")
     # The program brings its own runtime.
     options = ("--cudart=none", "-Xcompiler=-Wall,-Wextra,-Werror,-pthread")
-    run(nvcc, HERE / "launch_checks.cpp", tmp_path, *options)
+    run(nvcc(), HERE / "launch_checks.cpp", tmp_path, *options)
 
 
 def test_a_block_reads_nothing_of_the_next_sample(tmp_path):
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if compiler is None:
-        pytest.skip("no C++ compiler")
-    run(compiler, HERE / "phase_checks.cpp", tmp_path, "-Wall", "-Wextra", "-Werror")
+    require(compiler(), "no C++ compiler was found")
+    run(compiler(), HERE / "phase_checks.cpp", tmp_path, "-Wall", "-Wextra", "-Werror")

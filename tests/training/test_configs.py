@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aimclr_fast.cli import CONFIGS, config_names
+from aimclr_fast.cli import CONFIGS, UserError, config_names
 from aimclr_fast.data import open_embedded
 from aimclr_fast.nn import Parts, get_method
-from aimclr_fast.train import parser
+from aimclr_fast.train import command_line, main, parser
 from aimclr_fast.training.config import ConfigError, TrainConfig
 from aimclr_fast.training.job import validate
 
@@ -58,18 +58,27 @@ PUBLISHED = {
         "mining_epoch": 151,
     },
 }
-PROTOCOLS = {
+SPLITS = {
     "ntu60": ("xsub", "xview"),
     "ntu120": ("xsub", "xset"),
     "pku1": ("xsub", "xview"),
     "pku2": ("xsub", "xview"),
 }
-NAMES = [
-    f"{data}_{protocol}_{stream}"
-    for data, protocols in PROTOCOLS.items()
-    for protocol in protocols
+CASES = [
+    (data, split, stream)
+    for data, splits in SPLITS.items()
+    for split in splits
     for stream in ("joint", "motion", "bone")
 ]
+
+
+def resolved(*arguments: str | Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """What the command trains with."""
+    configs: list[TrainConfig] = []
+    with monkeypatch.context() as patch:
+        patch.setattr("aimclr_fast.train.pretrain", lambda config, *_: configs.append(config))
+        main([str(argument) for argument in arguments])
+    return configs[0]
 
 
 def load(name: str) -> TrainConfig:
@@ -80,24 +89,74 @@ def load(name: str) -> TrainConfig:
 
 
 def test_the_list_of_configs():
-    assert config_names() == sorted([*NAMES, "ui_prmd"])
+    assert config_names() == sorted([*SPLITS, "ui_prmd"])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_published_recipe(name):
-    data, protocol, stream = name.split("_")
-    written = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    assert written.pop("data") == {
-        "store": f"stores/{data}",
-        "protocol": protocol,
-        "stream": stream,
+@pytest.mark.parametrize("name", SPLITS)
+def test_a_data_set_adds_its_store_to_the_published_recipe(name):
+    assert yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()) == {
+        "data": {"store": f"stores/{name}"}
     }
-    assert written == PUBLISHED  # written out in full, so that the file can be read on its own
-    resolved = asdict(load(name))
-    for group, fields in PUBLISHED.items():
-        assert resolved[group].items() >= fields.items()
-    assert resolved["model"]["init"] == "copy"
     validate(load(name), 40091)
+
+
+@pytest.mark.parametrize(("data", "split", "stream"), CASES)
+def test_the_files_of_earlier_versions_resolve_alike(data, split, stream, tmp_path, monkeypatch):
+    """They had one for each split and stream, with the whole recipe written out."""
+    old = tmp_path / f"{data}_{split}_{stream}.yaml"
+    place = {"store": f"stores/{data}", "protocol": split, "stream": stream}
+    old.write_text(yaml.safe_dump({"data": place, **PUBLISHED}))
+    new = ["--config", data, "--split", split, "--streams", stream]
+    before, now = (
+        asdict(resolved(*arguments, monkeypatch=monkeypatch))
+        for arguments in (["--config", old], new)
+    )
+    assert before == now
+    assert (now["data"]["split"], now["data"]["stream"]) == (split, stream)
+    assert now["model"]["init"] == "copy"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(
+            (
+                ["--config", "_".join(case)],
+                "--config {0}_{1}_{2} is now --config {0} --split {1} --streams {2}".format(*case),
+            )
+            for case in CASES
+        ),
+        (["--config=ntu60_xsub_joint"], "is now --config ntu60 --split xsub --streams joint"),
+        (["--config", "ntu60_xsub_all"], "--config ntu60_xsub_all: no such file, and not one of"),
+        (["--data.protocol", "xsub"], "--data.protocol is now --split"),
+        (["--data.protocol=xsub"], "--data.protocol is now --split"),
+        (["--protocol", "xsub"], "--protocol is now --split"),
+    ],
+)
+def test_names_of_earlier_versions_are_told_the_new_one(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command_line(arguments)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_file_with_old_names_keeps_its_values_as_written(tmp_path, monkeypatch):
+    file = tmp_path / "old.yaml"
+    text = 'data: {store: "1e5", protocol: "no"}\noptim: {lr: 1e-3}\nresume: null\n'
+    file.write_text(text)
+    config = resolved("--config", file, monkeypatch=monkeypatch)
+    assert (config.data.store, config.data.split, config.optim.lr) == ("1e5", "no", 1e-3)
+    file.write_text(text.replace("protocol:", "split: xsub, protocol:"))
+    with pytest.raises(UserError, match=r"holds data\.protocol and data\.split"):
+        main(["--config", str(file)])
+
+
+def test_the_long_names_of_fields_do_as_well(monkeypatch):
+    arguments = ["--config", "ntu60", "--data.split", "xview", "--data.stream", "bone"]
+    config = resolved(*arguments, monkeypatch=monkeypatch)
+    assert (config.data.split, config.data.stream) == ("xview", "bone")
 
 
 def test_defaults_are_the_published_recipe():

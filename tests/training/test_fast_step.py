@@ -31,7 +31,7 @@ def losses_over_steps(backend: str) -> torch.Tensor:
         model.query_encoder.parameters(), optim.lr, optim.momentum, weight_decay=optim.weight_decay
     )
     data = torch.from_numpy(store.positions[:, :, :: config.data.frame_step].copy())
-    train_index = torch.from_numpy(split(store, config.data.protocol)[0])
+    train_index = torch.from_numpy(split(store, config.data.split)[0])
     losses = []
     for step in range(STEPS):
         index = train_index[step * BATCH % len(train_index) :][:BATCH]

@@ -30,7 +30,7 @@ def test_samples_that_are_not_finite_are_skipped(graph, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "draw_curves", lambda *_: None)
     write_tiny(tmp_path / "spoiled", spoil=True)
     config = TrainConfig(
-        data=DataConfig(store=str(tmp_path / "spoiled"), protocol="odd-even"),
+        data=DataConfig(store=str(tmp_path / "spoiled"), split="odd-even"),
         model=ModelConfig(channels=2, features=8, embedding=8, queue_size=32, momentum=0.99),
         optim=OptimConfig(epochs=EPOCHS, batch_size=8, lr=0.01, schedule="cosine", mining_epoch=2),
         monitor=MonitorConfig(knn_every=1, linear_probe=False),

@@ -27,7 +27,7 @@ from aimclr_fast.training.run_folder import data_identity
 ROOT = Path(__file__).resolve().parents[2]
 # Dropout, mining and a schedule: all that an exact resumption could lose.
 TINY = """\
-data: {store: STORE, protocol: odd-even}
+data: {store: STORE, split: odd-even}
 model: {channels: 2, features: 8, embedding: 8, dropout: 0.5, queue_size: 32, momentum: 0.99}
 optim: {epochs: 2, batch_size: 8, lr: 0.01, schedule: cosine, mining_epoch: 2}
 monitor: {knn_every: 1, linear_probe: false}
@@ -358,3 +358,23 @@ def test_a_finished_run_only_measures_again(undisturbed, monkeypatch, capsys):
     assert 1000.0 < after.pop("seconds") < 1100.0
     assert after == {name: value for name, value in before.items() if name != "seconds"}
     assert outcome("finished") == undisturbed
+
+
+@pytest.mark.parametrize("step", [5, 1], ids=["checkpoint", "run.json alone"])
+def test_a_run_of_a_version_that_said_protocol_goes_on(undisturbed, monkeypatch, step):
+    kill(monkeypatch, "old-words", step)
+    run = Path("old-words")
+    for name, old, new in (
+        ("config.yaml", "  split:", "  protocol:"),
+        ("run.json", '"split"', '"protocol"'),
+    ):
+        text = (run / name).read_text()
+        assert text.count(old) == 1
+        (run / name).write_text(text.replace(old, new))
+    for file in run.glob("*.pt"):
+        state = load_checkpoint(file)
+        state["config"]["data"]["protocol"] = state["config"]["data"].pop("split")
+        torch.save({**state, "sha256": digest(state)}, file)
+    command_line(["--resume", "old-words"])
+    assert outcome("old-words")[0] == undisturbed[0]
+    shutil.rmtree(run)
