@@ -104,7 +104,7 @@ def step_without_library(encoder_backend: str | None, case: Case) -> None:
     step = torch.zeros((), dtype=torch.int64, device=case.device)
     for stream in training.streams.values():
         stream.model.train()
-        stream.train_step(views, step, bench_train_step.TOPK)
+        training.learn(stream, views, step, bench_train_step.TOPK)
 
 
 def profile(encoder: str, out: Path, case: Case = HEADLINE, steps: int = STEPS) -> None:

@@ -84,11 +84,11 @@ class Pretraining:
         with section("augment"):
             views = self.augment(batch, step, self.ranks.rank * len(batch.index))
         reports = [
-            self._learn(stream, views[name], step, phase) for name, stream in self.streams.items()
+            self.learn(stream, views[name], step, phase) for name, stream in self.streams.items()
         ]
         return torch.stack(reports)
 
-    def _learn(
+    def learn(
         self, stream: StreamState, views: Views, step: int | Tensor, phase: Hashable
     ) -> Tensor:
         """One stream's step on its views: forward, backward, exchange, update, enqueue.
