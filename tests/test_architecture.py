@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aimclr_fast"
 CSRC = ROOT / "csrc"
-MAX_LINES = 400
+MAX_LINES = 600
 
 # What each room may import of the package, besides itself. Command lines (the other modules at the
 # top) may import everything and nothing imports them; names with an underscore are small helpers
@@ -167,7 +167,9 @@ def test_rooms_of_native_code_point_one_way():
         for header in includes(path):
             target = header.split("/")[0]
             if target in allowed:
-                assert target in allowed[path.parent.name], f"{path} includes {header}"
+                assert target in allowed[path.relative_to(CSRC).parts[0]], (
+                    f"{path} includes {header}"
+                )
 
 
 def test_files_can_be_read_in_one_sitting():

@@ -175,7 +175,7 @@ def test_the_result_does_not_depend_on_the_threads(case):
 
 @pytest.mark.parametrize("vector_bytes", [4, 16, 32, 64])
 def test_every_width_of_vectors(vector_bytes, monkeypatch):
-    monkeypatch.setattr(op.cpp, "VECTOR_BYTES", vector_bytes)
+    monkeypatch.setattr(op, "VECTOR_BYTES", vector_bytes)
     for case in (CASES[1], CASES[2]):
         exact = make(case)
         grad = torch.randn(2, case.out, -(-case.frames // case.stride), case.joints)

@@ -34,8 +34,8 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
 
 }  // namespace stgcn
 
-Status stgcn_block_workspace(bool backward, const StgcnShape& shape, bool residual, int threads,
-                             std::int64_t element_bytes, std::int64_t& bytes) {
+Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backward,
+                             std::int64_t element_bytes, int threads, std::int64_t& bytes) {
     AIMCLR_RETURN_IF_ERROR(stgcn::check_sizes(shape, threads));
     const stgcn::Plan plan(shape, residual);
     if (element_bytes == sizeof(double)) {
