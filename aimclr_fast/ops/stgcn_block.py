@@ -253,8 +253,6 @@ def _laid_out(inputs: Inputs) -> Inputs:
 
 # --- Compiled backends ---------------------------------------------------------------------------
 
-VECTOR_BYTES = 0  # 64, 32 or 16 to use no wider vectors than those of AVX-512, AVX2 or neither
-
 _local = threading.local()
 
 
@@ -299,7 +297,6 @@ def _cpp(name: str, inputs: Inputs, settings: Settings, **others: Tensor) -> Non
         eps=settings.eps,
         workspace=_workspace(size),
         threads=threads,
-        vector_bytes=VECTOR_BYTES,
     )
 
 

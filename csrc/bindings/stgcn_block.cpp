@@ -9,10 +9,10 @@ void define_for(pybind11::module_& module) {
     using namespace aimclr;
     using bindings::cpu_name;
     using bindings::define_call;
-    define_call<&cpu::stgcn_block_forward<T>>(module, cpu_name<T>("stgcn_block_forward"), "threads",
-                                              "vector_bytes");
+    define_call<&cpu::stgcn_block_forward<T>>(module, cpu_name<T>("stgcn_block_forward"),
+                                              "threads");
     define_call<&cpu::stgcn_block_backward<T>>(module, cpu_name<T>("stgcn_block_backward"),
-                                               "grad_y", "threads", "vector_bytes");
+                                               "grad_y", "threads");
 }
 
 }  // namespace

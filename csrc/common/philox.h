@@ -30,6 +30,12 @@ struct Floats4 {
     float v[4];
 };
 
+// Tensors of int64 words need not be 16-byte aligned, so loads are scalar.
+AIMCLR_HD Words4 load_words(const std::int64_t* from) {
+    return {{static_cast<std::uint32_t>(from[0]), static_cast<std::uint32_t>(from[1]),
+             static_cast<std::uint32_t>(from[2]), static_cast<std::uint32_t>(from[3])}};
+}
+
 AIMCLR_HD std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
 #if defined(__CUDA_ARCH__)
     return __umulhi(a, b);

@@ -26,7 +26,7 @@ def block_call(function: Callable[..., object], tensors: list[str]) -> Callable[
     def call(*sizes: int) -> None:
         function(
             **dict.fromkeys([*INPUTS, *tensors], 0), shape=dict(zip(SHAPE, sizes, strict=True)),
-            identity=False, scale=1.0, eps=1e-5, workspace=64, threads=1, vector_bytes=0,
+            identity=False, scale=1.0, eps=1e-5, workspace=64, threads=1,
         )  # fmt: skip
 
     return call
@@ -54,7 +54,7 @@ def calls() -> dict[str, tuple[Callable[..., object], list[int], list[object], l
     for name in ("f32", "f64"):
         found[f"contrast {name}"] = (
             getattr(library, f"queue_contrast_{name}_cpu"), [2, 8, 16], [0] * 5,
-            [0.07, 1, 64, 0, 0, 0, 1, 0],
+            [0.07, 1, 64, 0, 0, 0, 1],
         )  # fmt: skip
     found["philox"] = (
         lambda n: library.philox4x32_cpu(counters=0, key0=1, key1=2, out=0, n=n, threads=1),

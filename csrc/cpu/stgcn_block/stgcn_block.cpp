@@ -1,6 +1,7 @@
 #include "cpu/stgcn_block/stgcn_block.h"
 
 #include "cpu/stgcn_block/stgcn_block_plan.h"
+#include "cpu/stgcn_block/stgcn_kernels.h"
 
 namespace aimclr::cpu {
 namespace stgcn {
@@ -31,6 +32,20 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
     }
     return {};
 }
+
+template <typename T>
+Kernels<T> choose_kernels(Index channels) {
+    for (auto at = static_cast<int>(level()); at >= 0; --at) {
+        const auto found = static_cast<Level>(at);
+        if (channels % (vector_bytes(found) / static_cast<Index>(sizeof(T))) == 0) {
+            return AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
+        }
+    }
+    return AIMCLR_AT_LEVEL(level(), stgcn_scalar_kernels<T>());
+}
+
+template Kernels<float> choose_kernels(Index);
+template Kernels<double> choose_kernels(Index);
 
 }  // namespace stgcn
 

@@ -57,14 +57,12 @@ struct StgcnGradients {
                   d_temporal_bias, d_norms, d_residual_weight, d_residual_bias)
 };
 
-// vector_bytes: 0, or the widest vectors to use (64: AVX-512, 32: AVX2, 16: baseline)
 template <typename T>
-Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads,
-                           int vector_bytes);
+Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads);
 
 template <typename T>
 Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const StgcnMaps<T>& saved,
-                            const StgcnGradients<T>& to, int threads, int vector_bytes);
+                            const StgcnGradients<T>& to, int threads);
 
 // Bytes of workspace for elements of `element_bytes` (4 or 8).
 Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backward,

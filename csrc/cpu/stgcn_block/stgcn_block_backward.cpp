@@ -25,7 +25,7 @@ template Index backward_bytes<double>(const Plan&, int);
 
 template <typename T>
 Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const StgcnMaps<T>& saved,
-                            const StgcnGradients<T>& to, int threads, int vector_bytes) {
+                            const StgcnGradients<T>& to, int threads) {
     using namespace stgcn;
     AIMCLR_RETURN_IF_ERROR(check_shape(block.shape, block.workspace, threads));
     const void* const pointers[] = {grad_y,
@@ -59,7 +59,7 @@ Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const S
     }
     advise_huge_pages(static_cast<std::uint8_t*>(block.workspace), arena.bytes());
     advise_huge_pages(to.d_x, plan.batch * plan.frames * plan.joints * plan.in);
-    call.kernels = choose_kernels<T>(plan.out, vector_bytes);
+    call.kernels = choose_kernels<T>(plan.out);
     call.prepare(threads);
     call.run(scratch.data(), threads);
     call.write_weights(threads);
@@ -72,10 +72,8 @@ Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const S
 }
 
 template Status stgcn_block_backward(const float*, const StgcnBlock<float>&,
-                                     const StgcnMaps<float>&, const StgcnGradients<float>&, int,
-                                     int);
+                                     const StgcnMaps<float>&, const StgcnGradients<float>&, int);
 template Status stgcn_block_backward(const double*, const StgcnBlock<double>&,
-                                     const StgcnMaps<double>&, const StgcnGradients<double>&, int,
-                                     int);
+                                     const StgcnMaps<double>&, const StgcnGradients<double>&, int);
 
 }  // namespace aimclr::cpu

@@ -305,8 +305,7 @@ template Index forward_bytes<double>(const Plan&, int);
 }  // namespace stgcn
 
 template <typename T>
-Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads,
-                           int vector_bytes) {
+Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads) {
     using namespace stgcn;
     AIMCLR_RETURN_IF_ERROR(check_shape(block.shape, block.workspace, threads));
     const void* const pointers[] = {block.x,
@@ -337,13 +336,13 @@ Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, i
     for (T* map : {to.y, to.temporal, to.shortcut}) {
         advise_huge_pages(map, plan.batch * plan.short_map());
     }
-    call.kernels = choose_kernels<T>(plan.out, vector_bytes);
+    call.kernels = choose_kernels<T>(plan.out);
     call.prepare(threads);
     call.run(scratch.data(), threads);
     return {};
 }
 
-template Status stgcn_block_forward(const StgcnBlock<float>&, const StgcnMaps<float>&, int, int);
-template Status stgcn_block_forward(const StgcnBlock<double>&, const StgcnMaps<double>&, int, int);
+template Status stgcn_block_forward(const StgcnBlock<float>&, const StgcnMaps<float>&, int);
+template Status stgcn_block_forward(const StgcnBlock<double>&, const StgcnMaps<double>&, int);
 
 }  // namespace aimclr::cpu

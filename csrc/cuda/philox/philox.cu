@@ -19,13 +19,6 @@ __device__ std::int64_t item_stride() {
     return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
 }
 
-// Tensors of int64 words are 8-byte aligned at least, and views of [n, 4] need not be 16-byte
-// aligned, so loads are scalar.
-__device__ Words4 load_words(const std::int64_t* from) {
-    return {{static_cast<std::uint32_t>(from[0]), static_cast<std::uint32_t>(from[1]),
-             static_cast<std::uint32_t>(from[2]), static_cast<std::uint32_t>(from[3])}};
-}
-
 __global__ void philox4x32_kernel(const std::int64_t* counters, std::uint32_t key0,
                                   std::uint32_t key1, std::int64_t* out, std::int64_t n) {
     for (std::int64_t i = first_item(); i < n; i += item_stride()) {
