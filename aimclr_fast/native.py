@@ -1,7 +1,8 @@
 """Finds and loads the compiled library, and says why when it cannot.
 
 Importing this module loads nothing: the library is opened by the first call that needs it. Set
-``AIMCLR_NATIVE=OFF`` to do without it.
+``AIMCLR_NATIVE=OFF`` to do without it, and ``AIMCLR_CPU_LEVEL`` to ``baseline``, ``v3`` (AVX2) or
+``v4`` (AVX-512) to have the CPU kernels use no higher level of x86-64 than that.
 """
 
 from __future__ import annotations
@@ -126,7 +127,17 @@ def _attempt() -> ModuleType | ImportError:
     except ImportError as error:
         return error
     _warn_if_stale(module)
+    _set_level(module)
     return module
+
+
+def _set_level(module: ModuleType) -> None:
+    level = os.environ.get("AIMCLR_CPU_LEVEL")
+    if level:
+        try:
+            module.set_cpu_level(level)
+        except ValueError as error:
+            raise ValueError(f"AIMCLR_CPU_LEVEL={level}: {error}") from None
 
 
 def _import() -> ModuleType:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from missing import why_skipped
 
+from aimclr_fast import native
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
@@ -45,6 +47,20 @@ class Golden:
     def tree(self, prefix: str) -> dict[str, torch.Tensor]:
         names = [name for name in self._arrays.files if name.startswith(prefix)]
         return {name.removeprefix(prefix): self[name] for name in names}
+
+
+@pytest.fixture(params=["baseline", "v3", "v4"])
+def cpu_level(request: pytest.FixtureRequest) -> Generator[str]:
+    """Each level of x86-64 in turn, which the CPU kernels use during the test."""
+    if not native.available():
+        pytest.skip("the compiled library is not there")
+    library, level = native.load(), str(request.param)
+    if level not in library.cpu_levels():
+        pytest.skip(f"this processor or build has no level {level}")
+    before = library.cpu_level()
+    library.set_cpu_level(level)
+    yield level
+    library.set_cpu_level(before)
 
 
 @pytest.fixture(scope="session")

@@ -17,37 +17,50 @@ from torch import Tensor
 
 from aimclr_fast.reference.stgcn_block import every, normalise
 
-from ._stgcn_block_call import Inputs, Settings
 
-
-def stgcn_block(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
+def stgcn_block(
+    x: Tensor,
+    adjacency: Tensor,
+    spatial_weight: Tensor,
+    spatial_bias: Tensor,
+    temporal_weight: Tensor,
+    temporal_bias: Tensor,
+    norms: Tensor,
+    residual_weight: Tensor | None,
+    residual_bias: Tensor | None,
+    running: Tensor | None,
+    keep: Tensor | None,
+    identity: bool,
+    scale: float,
+    stride: int,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
     """As the reference: y [B, C_out, ceil(T / stride), V] and the statistics of the norms."""
     used: list[Tensor] = []
 
-    def norm(y: Tensor, scale: float = 1.0) -> Tensor:
+    def norm(y: Tensor, factor: float = 1.0) -> Tensor:
         i = len(used)
-        affine = inputs.norms[i] if scale == 1.0 else inputs.norms[i] * scale
-        fixed = None if inputs.running is None else inputs.running[i]
-        y, statistics = normalise(y, affine, fixed, settings.eps)
+        affine = norms[i] if factor == 1.0 else norms[i] * factor
+        fixed = None if running is None else running[i]
+        y, statistics = normalise(y, affine, fixed, eps)
         used.append(statistics)
         return y
 
-    x, weight = inputs.x.contiguous(memory_format=torch.channels_last), inputs.temporal_weight
+    x = x.contiguous(memory_format=torch.channels_last)
     # It is all in the type of x already; autocast would widen some of it.
     with torch.autocast(x.device.type, enabled=False):
-        y = torch.relu(norm(graph_convolution(x, *inputs[1:4])))
-        padding = (weight.shape[2] // 2, 0)
-        y = F.conv2d(y, weight, inputs.temporal_bias, (settings.stride, 1), padding)
-        if inputs.keep is None:
+        y = torch.relu(norm(graph_convolution(x, adjacency, spatial_weight, spatial_bias)))
+        padding = (temporal_weight.shape[2] // 2, 0)
+        y = F.conv2d(y, temporal_weight, temporal_bias, (stride, 1), padding)
+        if keep is None:
             y = norm(y)
         else:
-            y = norm(y, settings.scale) * inputs.keep
-        if inputs.residual_weight is not None:
-            stride = settings.stride
+            y = norm(y, scale) * keep
+        if residual_weight is not None:
             if x.is_cpu:  # a GPU would copy the frames
                 x, stride = every(stride, x), 1
-            y = y + norm(F.conv2d(x, inputs.residual_weight, inputs.residual_bias, (stride, 1)))
-        elif settings.identity:
+            y = y + norm(F.conv2d(x, residual_weight, residual_bias, (stride, 1)))
+        elif identity:
             y = y + x
         return torch.relu(y), torch.stack(used)
 

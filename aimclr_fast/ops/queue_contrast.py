@@ -89,9 +89,7 @@ def _cpp(
     queue: Tensor,
     temperature: float,
     topk: int,
-    vector_bytes: int = 0,
 ) -> Outputs:
-    """`vector_bytes` 64, 32 or 16 forces AVX-512, AVX2 or neither; 0 takes the widest there is."""
     losses, neighbors, gradients = _allocate(query, topk)
     inputs = [x.to(losses.dtype).contiguous() for x in (query, extreme, dropped, key, queue)]
     library, threads = native.load(), torch.get_num_threads()
@@ -107,7 +105,6 @@ def _cpp(
         topk,
         *(x.data_ptr() for x in (workspace, losses, gradients, neighbors)),
         threads,
-        vector_bytes,
     )
     return losses, neighbors, gradients
 

@@ -5,7 +5,7 @@
 #include "bindings/binding.h"
 
 AIMCLR_BINDINGS(device, module) {
-    aimclr::bindings::define<&aimclr::cuda::probe_device>(module, "probe_device");
+    aimclr::bindings::define_call<&aimclr::cuda::probe_device>(module, "probe_device");
 }
 
 #endif

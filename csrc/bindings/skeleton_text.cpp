@@ -4,6 +4,9 @@
 
 AIMCLR_BINDINGS(skeleton_text, module) {
     using namespace aimclr;
-    bindings::define<&cpu::read_skeleton_text>(module, "read_skeleton_text");
-    bindings::define<&cpu::read_number_table>(module, "read_number_table");
+    using bindings::define_call;
+    define_call<&cpu::read_skeleton_text>(module, "read_skeleton_text", "text", "size", "joints",
+                                          "capacity", "positions", "frame", "id", "report");
+    define_call<&cpu::read_number_table>(module, "read_number_table", "text", "size", "columns",
+                                         "capacity", "out", "report");
 }

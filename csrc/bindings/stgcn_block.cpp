@@ -2,21 +2,25 @@
 
 #include "bindings/binding.h"
 
+namespace {
+
+template <typename T>
+void define_for(pybind11::module_& module) {
+    using namespace aimclr;
+    using bindings::cpu_name;
+    using bindings::define_call;
+    define_call<&cpu::stgcn_block_forward<T>>(module, cpu_name<T>("stgcn_block_forward"),
+                                              "threads");
+    define_call<&cpu::stgcn_block_backward<T>>(module, cpu_name<T>("stgcn_block_backward"),
+                                               "grad_y", "threads");
+}
+
+}  // namespace
+
 AIMCLR_BINDINGS(stgcn_block, module) {
     using namespace aimclr;
-    bindings::define<&cpu::stgcn_block_forward<float>>(module, "stgcn_block_forward_float32_cpu");
-    bindings::define<&cpu::stgcn_block_forward<double>>(module, "stgcn_block_forward_float64_cpu");
-    bindings::define<&cpu::stgcn_block_backward<float>>(module, "stgcn_block_backward_float32_cpu");
-    bindings::define<&cpu::stgcn_block_backward<double>>(module,
-                                                         "stgcn_block_backward_float64_cpu");
-    using Int = std::int64_t;
-    module.def("stgcn_block_workspace_cpu",
-               [](bool backward, Int batch, Int in, Int out, Int frames, Int joints, Int parts,
-                  Int taps, Int stride, bool residual, int threads, Int element_bytes) {
-                   const cpu::StgcnShape shape{batch, in, out, frames, joints, parts, taps, stride};
-                   Int bytes = 0;
-                   bindings::raise_if_error(cpu::stgcn_block_workspace(
-                       backward, shape, residual, threads, element_bytes, bytes));
-                   return bytes;
-               });
+    define_for<float>(module);
+    define_for<double>(module);
+    bindings::define_call<&cpu::stgcn_block_workspace>(
+        module, "stgcn_block_workspace_cpu", "residual", "backward", "element_bytes", "threads");
 }

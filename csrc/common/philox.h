@@ -7,9 +7,20 @@
 #include <cstdint>
 
 #include "common/box_muller.h"
+#include "common/fields.h"
 #include "common/macros.h"
 
 namespace aimclr {
+
+// The n counters to encrypt. Words travel as int64, as in the reference, since PyTorch lacks most
+// uint32 operations.
+struct PhiloxCall {
+    const std::int64_t* counters;  // [n, 4]
+    std::uint32_t key0, key1;
+    std::int64_t* out;  // [n, 4]
+    std::int64_t n;
+    AIMCLR_FIELDS(counters, key0, key1, out, n)
+};
 
 struct Words4 {
     std::uint32_t v[4];
@@ -18,6 +29,12 @@ struct Words4 {
 struct Floats4 {
     float v[4];
 };
+
+// Tensors of int64 words need not be 16-byte aligned, so loads are scalar.
+AIMCLR_HD Words4 load_words(const std::int64_t* from) {
+    return {{static_cast<std::uint32_t>(from[0]), static_cast<std::uint32_t>(from[1]),
+             static_cast<std::uint32_t>(from[2]), static_cast<std::uint32_t>(from[3])}};
+}
 
 AIMCLR_HD std::uint32_t multiply_high(std::uint32_t a, std::uint32_t b) {
 #if defined(__CUDA_ARCH__)

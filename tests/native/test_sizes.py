@@ -8,23 +8,44 @@ import pytest
 
 from aimclr_fast import native
 
+SHAPE = {
+    "batch": 2, "in": 3, "out": 4, "frames": 5, "joints": 6, "parts": 1, "taps": 3, "stride": 1,
+}  # fmt: skip
+INPUTS = (
+    "x", "adjacency", "spatial_weight", "spatial_bias", "temporal_weight", "temporal_bias", "norms",
+    "residual_weight", "residual_bias", "running", "keep",
+)  # fmt: skip
+MAPS = ["y", "statistics", "spatial", "temporal", "shortcut"]
+GRADIENTS = [f"d_{name}" for name in INPUTS[:9]]
 ODD = (-1, -(2**62), 2**41, 2**62, 2**63 - 1)
+
+
+def block_call(function: Callable[..., object], tensors: list[str]) -> Callable[..., object]:
+    """A pass of stgcn_block as a function of its sizes."""
+
+    def call(*sizes: int) -> None:
+        function(
+            **dict.fromkeys([*INPUTS, *tensors], 0), shape=dict(zip(SHAPE, sizes, strict=True)),
+            identity=False, scale=1.0, eps=1e-5, workspace=64, threads=1,
+        )  # fmt: skip
+
+    return call
 
 
 def calls() -> dict[str, tuple[Callable[..., object], list[int], list[object], list[object]]]:
     """By name: a function, good sizes, and what comes before and after them; addresses are null."""
     library = native.load()
     found = {}
-    for dtype in ("float32", "float64"):
-        shape = [2, 3, 4, 5, 6, 1, 3, 1]
-        forward = getattr(library, f"stgcn_block_forward_{dtype}_cpu")
-        backward = getattr(library, f"stgcn_block_backward_{dtype}_cpu")
-        found[f"block forward {dtype}"] = (
-            forward, shape, [0] * 11, [False, 1.0, 1e-5, *[0] * 5, 64, 1, 0],
-        )  # fmt: skip
+    for dtype in ("f32", "f64"):
+        forward, backward = (
+            getattr(library, f"stgcn_block_{name}_{dtype}_cpu") for name in ("forward", "backward")
+        )
+        sizes = list(SHAPE.values())
+        found[f"block forward {dtype}"] = (block_call(forward, MAPS), sizes, [], [])
         found[f"block backward {dtype}"] = (
-            backward, shape, [0] * 14, [False, True, 1.0, 1e-5, *[0] * 9, 64, 1, 0],
+            block_call(backward, ["grad_y", *MAPS, *GRADIENTS]), sizes, [], [],
         )  # fmt: skip
+    for dtype in ("float32", "float64"):
         forward = getattr(library, f"eadm_pool_forward_{dtype}_cpu")
         backward = getattr(library, f"eadm_pool_backward_{dtype}_cpu")
         shape = [2, 3, 4, 5]
@@ -33,9 +54,12 @@ def calls() -> dict[str, tuple[Callable[..., object], list[int], list[object], l
     for name in ("f32", "f64"):
         found[f"contrast {name}"] = (
             getattr(library, f"queue_contrast_{name}_cpu"), [2, 8, 16], [0] * 5,
-            [0.07, 1, 64, 0, 0, 0, 1, 0],
+            [0.07, 1, 64, 0, 0, 0, 1],
         )  # fmt: skip
-    found["philox"] = (library.philox4x32_cpu, [3], [0, 1, 2, 0], [1])
+    found["philox"] = (
+        lambda n: library.philox4x32_cpu(counters=0, key0=1, key1=2, out=0, n=n, threads=1),
+        [3], [], [],
+    )  # fmt: skip
     found["draws"] = (
         lambda *a: library.skeleton_augment_draws(settings(), *a),
         [2], [1, 2, 3, 4, 0, 3], [0, 0],
@@ -65,11 +89,11 @@ def test_sizes_and_null():
 @pytest.mark.parametrize("odd", ODD)
 def test_workspaces(odd):
     library = native.load()
-    good = [2, 3, 4, 5, 6, 1, 3, 1]
-    for place in range(len(good)):
-        shape = [*good[:place], odd, *good[place + 1 :]]
+    options = {"residual": False, "backward": True, "element_bytes": 4, "threads": 1}
+    assert library.stgcn_block_workspace_cpu(**SHAPE, **options) > 0
+    for name in SHAPE:
         with pytest.raises(ValueError, match="stgcn_block: "):
-            library.stgcn_block_workspace_cpu(True, *shape, False, 1, 4)
+            library.stgcn_block_workspace_cpu(**{**SHAPE, name: odd}, **options)
     for place in range(4):
         sizes = [2, 8, 16, 1]
         sizes[place] = odd

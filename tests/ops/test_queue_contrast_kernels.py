@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,34 +25,6 @@ def random_inputs(n: int, k: int, d: int, dtype: torch.dtype = torch.float32) ->
 
 
 # --- C++ -----------------------------------------------------------------------------------------
-
-
-def processor_flags() -> set[str]:
-    path = Path("/proc/cpuinfo")
-    text = path.read_text() if path.exists() else ""
-    lines = [line for line in text.splitlines() if line.startswith("flags")]
-    return set(lines[0].split()) if lines else set()
-
-
-@pytest.mark.parametrize(("vector_bytes", "flag"), [(64, "avx512dq"), (32, "avx2")])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_instruction_sets_agree(vector_bytes, flag, dtype):
-    """All but for the rounding that fused multiply-adds spare."""
-    if flag not in processor_flags():
-        pytest.skip(f"this processor has no {flag}")
-    inputs = random_inputs(70, 1500, 36, dtype)
-    losses, neighbors, gradients = op._cpp(*inputs, 0.07, 4, vector_bytes)
-    baseline = op._cpp(*inputs, 0.07, 4, 16)
-    accuracy = 20 * torch.finfo(dtype).eps
-    torch.testing.assert_close(losses, baseline[0], rtol=accuracy, atol=0)
-    scale = float(baseline[2].abs().max())
-    torch.testing.assert_close(gradients, baseline[2], rtol=0, atol=accuracy * scale)
-    assert torch.equal(neighbors, baseline[1])
-
-
-def test_an_unknown_vector_width_is_refused():
-    with pytest.raises(ValueError, match="no vectors of that width"):
-        op._cpp(*random_inputs(2, 4, 8), 0.07, 0, 48)
 
 
 @pytest.mark.parametrize(("n", "k"), [(5, 9000), (300, 700)])
@@ -106,7 +77,6 @@ def test_the_library_checks_its_arguments(changes, message):
         "workspace": 64,
         **dict.fromkeys(("losses", "gradients", "neighbors"), 64),
         "threads": 1,
-        "vector_bytes": 0,
     }
     with pytest.raises(ValueError, match=message):
         native.load().queue_contrast_f32_cpu(*{**arguments, **changes}.values())

@@ -173,17 +173,6 @@ def test_the_result_does_not_depend_on_the_threads(case):
             assert torch.equal(value, results[0][name]), name
 
 
-@pytest.mark.parametrize("vector_bytes", [4, 16, 32, 64])
-def test_every_width_of_vectors(vector_bytes, monkeypatch):
-    monkeypatch.setattr(op.cpp, "VECTOR_BYTES", vector_bytes)
-    for case in (CASES[1], CASES[2]):
-        exact = make(case)
-        grad = torch.randn(2, case.out, -(-case.frames // case.stride), case.joints)
-        wanted = run(converted(exact, torch.float64), grad, "reference")
-        got = run(converted(exact, torch.float32), grad, "cpp")
-        assert_equal(got, wanted, case, torch.float32)
-
-
 def test_inputs_of_any_layout():
     case = CASES[1]
     exact = make(case)

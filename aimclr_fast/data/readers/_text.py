@@ -89,8 +89,9 @@ def _skeleton_native(text: bytes, joints: int, where: str) -> Bodies:
     data = np.frombuffer(text or b"\n", dtype=np.uint8)  # NumPy takes no empty buffers
     try:
         native.load().read_skeleton_text(
-            _address(data), len(text), joints, capacity, _address(positions), _address(frame),
-            _address(ident), _address(report),
+            text=_address(data), size=len(text), joints=joints, capacity=capacity,
+            positions=_address(positions), frame=_address(frame), id=_address(ident),
+            report=_address(report),
         )  # fmt: skip
     except ValueError as error:
         raise ReadError(where, str(error), int(report[0])) from None
@@ -105,8 +106,9 @@ def _table_native(text: bytes, columns: int, where: str) -> npt.NDArray[np.float
     data = np.frombuffer(text or b"\n", dtype=np.uint8)
     try:
         native.load().read_number_table(
-            _address(data), len(text), columns, capacity, _address(out), _address(report)
-        )
+            text=_address(data), size=len(text), columns=columns, capacity=capacity,
+            out=_address(out), report=_address(report),
+        )  # fmt: skip
     except ValueError as error:
         raise ReadError(where, str(error), int(report[0])) from None
     return out[: int(report[1])]

@@ -1,7 +1,7 @@
-// What a vectorised loop of eadm_pool is made of: conversions, lane sums and the attention.
+// What a vectorized loop of eadm_pool is made of: conversions, lane sums and the attention.
 //
-// All of it is inlined into AIMCLR_MULTIVERSION functions and written so that compilers turn the
-// loops over `kLanes` into vector instructions of whatever width the clone has.
+// All of it is inlined into the loops over samples (eadm_pool_kernels.h) and written so that
+// compilers turn the loops over `kLanes` into vector instructions of the level's width.
 #pragma once
 
 #include <algorithm>

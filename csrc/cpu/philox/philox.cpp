@@ -1,29 +1,12 @@
 #include "cpu/philox/philox.h"
 
-#include "common/macros.h"
-#include "common/philox.h"
 #include "cpu/parallel.h"
+#include "cpu/philox/philox_kernels.h"
 
 namespace aimclr::cpu {
 namespace {
 
 constexpr std::int64_t kGrain = 1 << 14;
-
-AIMCLR_HD Words4 load_words(const std::int64_t* from) {
-    return {{static_cast<std::uint32_t>(from[0]), static_cast<std::uint32_t>(from[1]),
-             static_cast<std::uint32_t>(from[2]), static_cast<std::uint32_t>(from[3])}};
-}
-
-AIMCLR_MULTIVERSION
-void fill(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1, std::int64_t* out,
-          std::int64_t n) {
-    for (std::int64_t i = 0; i < n; ++i) {
-        const Words4 words = aimclr::philox4x32(load_words(counters + 4 * i), key0, key1);
-        for (int j = 0; j < 4; ++j) {
-            out[4 * i + j] = words.v[j];
-        }
-    }
-}
 
 Status check(const void* in, const void* out, std::int64_t n) {
     if (n < 0 || !countable(n)) {
@@ -37,11 +20,10 @@ Status check(const void* in, const void* out, std::int64_t n) {
 
 }  // namespace
 
-Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
-                  std::int64_t* out, std::int64_t n, int threads) {
-    AIMCLR_RETURN_IF_ERROR(check(counters, out, n));
-    parallel_for(n, threads, kGrain, [=](std::int64_t begin, std::int64_t end) {
-        fill(counters + 4 * begin, key0, key1, out + 4 * begin, end - begin);
+Status philox4x32(const PhiloxCall& call, int threads) {
+    AIMCLR_RETURN_IF_ERROR(check(call.counters, call.out, call.n));
+    parallel_for(call.n, threads, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        AIMCLR_AT_LEVEL(level(), philox4x32_range(call, begin, end));
     });
     return {};
 }

@@ -1,8 +1,7 @@
 // queue_contrast's register tiles: scores, weights and weighted key sums of a panel of rows against
 // a packed tile of keys.
 //
-// Everything is a template over the vector's width and inlined into a function that names its
-// instruction set, so one source serves AVX-512, AVX2 and the baseline.
+// Everything is a template over the vector's width, so that one source serves all levels.
 #pragma once
 
 #include <cstdint>

@@ -5,8 +5,6 @@
 #include <cstring>
 #include <system_error>
 
-#include "common/macros.h"
-
 namespace aimclr::cpu {
 namespace {
 
@@ -61,7 +59,6 @@ bool is_separator(char c) {
 
 // Words between blanks: places where a blank, or the line's start, is followed by anything else.
 // One comparison per byte and no branches, so that the compiler makes it vectors.
-AIMCLR_MULTIVERSION
 int count_words(const char* begin, std::int64_t size) {
     int words = size > 0 && !is_blank(begin[0]) ? 1 : 0;
     for (std::int64_t i = 1; i < size; ++i) {

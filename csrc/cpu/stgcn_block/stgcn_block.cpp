@@ -1,6 +1,7 @@
 #include "cpu/stgcn_block/stgcn_block.h"
 
 #include "cpu/stgcn_block/stgcn_block_plan.h"
+#include "cpu/stgcn_block/stgcn_kernels.h"
 
 namespace aimclr::cpu {
 namespace stgcn {
@@ -32,10 +33,24 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
     return {};
 }
 
+template <typename T>
+Kernels<T> choose_kernels(Index channels) {
+    for (auto at = static_cast<int>(level()); at >= 0; --at) {
+        const auto found = static_cast<Level>(at);
+        if (channels % (vector_bytes(found) / static_cast<Index>(sizeof(T))) == 0) {
+            return AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
+        }
+    }
+    return AIMCLR_AT_LEVEL(level(), stgcn_scalar_kernels<T>());
+}
+
+template Kernels<float> choose_kernels(Index);
+template Kernels<double> choose_kernels(Index);
+
 }  // namespace stgcn
 
-Status stgcn_block_workspace(bool backward, const StgcnShape& shape, bool residual, int threads,
-                             std::int64_t element_bytes, std::int64_t& bytes) {
+Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backward,
+                             std::int64_t element_bytes, int threads, std::int64_t& bytes) {
     AIMCLR_RETURN_IF_ERROR(stgcn::check_sizes(shape, threads));
     const stgcn::Plan plan(shape, residual);
     if (element_bytes == sizeof(double)) {

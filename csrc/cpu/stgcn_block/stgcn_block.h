@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/fields.h"
 #include "common/status.h"
 
 namespace aimclr::cpu {
@@ -12,44 +13,59 @@ namespace aimclr::cpu {
 
 struct StgcnShape {
     std::int64_t batch, in, out, frames, joints, parts, taps, stride;
+    AIMCLR_FIELDS(batch, in, out, frames, joints, parts, taps, stride)
 
     std::int64_t shorter() const {
         return (frames + stride - 1) / stride;
     }
 };
 
-//   running: null in training, when the batch's statistics normalise
-//   residual_weight, residual_bias: null without a residual convolution
-//   keep: null to keep all
-//   spatial, temporal, shortcut: null where nothing need be kept (in evaluation only)
-//   workspace: stgcn_block_workspace() bytes, aligned to 64
-//   vector_bytes: 0, or the widest vectors to use (64: AVX-512, 32: AVX2, 16: baseline)
+// What both passes read.
 template <typename T>
-Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weight,
-                           const T* spatial_bias, const T* temporal_weight, const T* temporal_bias,
-                           const T* norms, const T* residual_weight, const T* residual_bias,
-                           const T* running, const std::uint8_t* keep, std::int64_t batch,
-                           std::int64_t in, std::int64_t out, std::int64_t frames,
-                           std::int64_t joints, std::int64_t parts, std::int64_t taps,
-                           std::int64_t stride, bool identity, double keep_scale, double eps, T* y,
-                           T* statistics, T* spatial, T* temporal, T* shortcut, void* workspace,
-                           int threads, int vector_bytes);
+struct StgcnBlock {
+    StgcnShape shape;
+    const T *x, *adjacency;
+    const T *spatial_weight, *spatial_bias, *temporal_weight, *temporal_bias;
+    const T* norms;
+    const T *residual_weight, *residual_bias;  // null without a residual convolution
+    const T* running;                          // null in training: the batch's statistics
+    const std::uint8_t* keep;                  // null to keep all
+    bool identity;
+    double scale, eps;
+    void* workspace;  // stgcn_block_workspace() bytes, aligned to 64
+    AIMCLR_FIELDS(shape, x, adjacency, spatial_weight, spatial_bias, temporal_weight, temporal_bias,
+                  norms, residual_weight, residual_bias, running, keep, identity, scale, eps,
+                  workspace)
+};
 
-// Gradients from that of y and what the forward pass left; each output as its input. Those of the
-// residual convolution are null without it.
+// What the forward pass writes, and the backward pass reads. In evaluation `spatial`, `temporal`
+// and `shortcut` are null where nothing need be kept.
 template <typename T>
-Status stgcn_block_backward(
-    const T* grad_y, const T* x, const T* adjacency, const T* spatial_weight, const T* spatial_bias,
-    const T* temporal_weight, const T* norms, const T* residual_weight, const std::uint8_t* keep,
-    const T* y, const T* statistics, const T* spatial, const T* temporal, const T* shortcut,
-    std::int64_t batch, std::int64_t in, std::int64_t out, std::int64_t frames, std::int64_t joints,
-    std::int64_t parts, std::int64_t taps, std::int64_t stride, bool identity, bool training,
-    double keep_scale, double eps, T* d_x, T* d_adjacency, T* d_spatial_weight, T* d_spatial_bias,
-    T* d_temporal_weight, T* d_temporal_bias, T* d_norms, T* d_residual_weight, T* d_residual_bias,
-    void* workspace, int threads, int vector_bytes);
+struct StgcnMaps {
+    T *y, *statistics, *spatial, *temporal, *shortcut;
+    AIMCLR_FIELDS(y, statistics, spatial, temporal, shortcut)
+};
+
+// Each as the input it is the gradient of; null for those of an absent residual convolution.
+template <typename T>
+struct StgcnGradients {
+    T *d_x, *d_adjacency;
+    T *d_spatial_weight, *d_spatial_bias, *d_temporal_weight, *d_temporal_bias;
+    T* d_norms;
+    T *d_residual_weight, *d_residual_bias;
+    AIMCLR_FIELDS(d_x, d_adjacency, d_spatial_weight, d_spatial_bias, d_temporal_weight,
+                  d_temporal_bias, d_norms, d_residual_weight, d_residual_bias)
+};
+
+template <typename T>
+Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads);
+
+template <typename T>
+Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const StgcnMaps<T>& saved,
+                            const StgcnGradients<T>& to, int threads);
 
 // Bytes of workspace for elements of `element_bytes` (4 or 8).
-Status stgcn_block_workspace(bool backward, const StgcnShape& shape, bool residual, int threads,
-                             std::int64_t element_bytes, std::int64_t& bytes);
+Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backward,
+                             std::int64_t element_bytes, int threads, std::int64_t& bytes);
 
 }  // namespace aimclr::cpu

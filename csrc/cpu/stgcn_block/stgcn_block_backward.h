@@ -15,12 +15,10 @@ struct Backward {
     const Plan plan;
     const Sums place;
     Kernels<T> kernels{};
-    const T *grad_y{}, *x{}, *norms{}, *y{}, *statistics{}, *spatial{}, *temporal{}, *shortcut{};
-    const std::uint8_t* keep{};
-    bool identity{}, training{};
-    T keep_scale{};
-    double eps{};
-    T *d_x{}, *d_norms{};
+    const T* const grad_y;
+    const StgcnBlock<T> block;
+    const StgcnMaps<T> saved;
+    const StgcnGradients<T> to;
 
     Graph<T> graph;
     T *packed_spatial, *packed_temporal, *packed_residual;
@@ -31,8 +29,16 @@ struct Backward {
     T* shares;                        // [shares][place.total]
     double* edge_shares;              // [shares][edges]
 
-    Backward(const Plan& plan_, Arena& arena)
-        : plan(plan_), place(plan_), graph(plan_, arena), spectral_weights(plan_, arena) {
+    Backward(const Plan& plan_, const T* grad_y_, const StgcnBlock<T>& block_,
+             const StgcnMaps<T>& saved_, const StgcnGradients<T>& to_, Arena& arena)
+        : plan(plan_),
+          place(plan_),
+          grad_y(grad_y_),
+          block(block_),
+          saved(saved_),
+          to(to_),
+          graph(plan_, arena),
+          spectral_weights(plan_, arena) {
         const Index out = plan.out;
         packed_spatial = arena.take<T>(out * plan.wide_inputs);
         packed_temporal = arena.take<T>(plan.taps * out * out);
@@ -46,11 +52,14 @@ struct Backward {
         edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
     }
 
-    void prepare(const T* adjacency, const T* spatial_weight, const T* temporal_weight,
-                 const T* residual_weight, int threads) {
+    bool training() const {
+        return block.running == nullptr;
+    }
+
+    void prepare(int threads) {
         const Index out = plan.out, in = plan.in, taps = plan.taps;
-        graph.fill(plan, adjacency);
-        const auto weights = spatial_weights(plan, spatial_weight);
+        graph.fill(plan, block.adjacency);
+        const auto weights = spatial_weights(plan, block.spatial_weight);
         pack(out, plan.inputs, kernels.lanes, packed_spatial,
              [&](Index row, Index c) { return weights(c, row); });
         std::vector<Index> order;
@@ -60,28 +69,29 @@ struct Backward {
             }
         }
         pack(taps * out, out, kernels.lanes, packed_temporal, [&](Index row, Index c) {
-            return temporal_weight[(row % out * out + c) * taps +
-                                   order[static_cast<std::size_t>(row / out)]];
+            return block.temporal_weight[(row % out * out + c) * taps +
+                                         order[static_cast<std::size_t>(row / out)]];
         });
         spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
             pack(out, in, kernels.lanes, packed_residual,
-                 [=](Index row, Index c) { return residual_weight[row * in + c]; });
+                 [=](Index row, Index c) { return block.residual_weight[row * in + c]; });
         }
         for (Index norm = 0; norm < plan.norms; ++norm) {
-            norm_coefficients(norms + norm * 2 * out, statistics + norm * 2 * out, out, eps,
-                              scale + norm * out, shift + norm * out);
+            norm_coefficients(block.norms + norm * 2 * out, saved.statistics + norm * 2 * out, out,
+                              block.eps, scale + norm * out, shift + norm * out);
         }
     }
 
     const T* mean(Index norm) const {
-        return statistics + norm * 2 * plan.out;
+        return saved.statistics + norm * 2 * plan.out;
     }
     double* sums_of(Index sample, Index norm) const {
         return norm_sums + (sample * plan.norms + norm) * 2 * plan.out;
     }
     Incoming<T> outer(Index at, bool dropped) const {
-        return {grad_y + at, y + at, dropped && keep ? keep + at : nullptr, keep_scale};
+        return {grad_y + at, saved.y + at, dropped && block.keep ? block.keep + at : nullptr,
+                static_cast<T>(block.scale)};
     }
 
     // The sums that the last norms' gradients need.
@@ -89,7 +99,7 @@ struct Backward {
         const Index row = plan.joints * plan.out;
         std::fill_n(sums_of(sample, 0), plan.norms * 2 * plan.out, 0.0);
         for (Index norm = 1; norm < plan.norms; ++norm) {
-            const T* const map = norm == 1 ? temporal : shortcut;
+            const T* const map = norm == 1 ? saved.temporal : saved.shortcut;
             for (Index t = 0; t < plan.shorter; ++t) {
                 const Index at = sample * plan.short_map() + t * row;
                 kernels.norm_sums({outer(at, norm == 1), map + at, mean(norm), plan.joints,
@@ -111,14 +121,15 @@ struct Backward {
                 product += sums_of(b, norm)[out + c];
             }
             const Index at = norm * 2 * out + c;
-            const double inverse = 1.0 / std::sqrt(static_cast<double>(statistics[at + out]) + eps);
-            const double factor = static_cast<double>(norms[at]) * inverse;
-            d_norms[at] = static_cast<T>(product * inverse);
-            d_norms[at + out] = static_cast<T>(sum);
+            const double inverse =
+                1.0 / std::sqrt(static_cast<double>(saved.statistics[at + out]) + block.eps);
+            const double factor = static_cast<double>(block.norms[at]) * inverse;
+            to.d_norms[at] = static_cast<T>(product * inverse);
+            to.d_norms[at + out] = static_cast<T>(sum);
             k0[norm * out + c] = static_cast<T>(factor);
-            k1[norm * out + c] = static_cast<T>(training ? factor * sum / rows : 0.0);
+            k1[norm * out + c] = static_cast<T>(training() ? factor * sum / rows : 0.0);
             k2[norm * out + c] =
-                static_cast<T>(training ? factor * inverse * inverse * product / rows : 0.0);
+                static_cast<T>(training() ? factor * inverse * inverse * product / rows : 0.0);
         }
     }
 
@@ -134,18 +145,19 @@ struct Backward {
         return t % plan.stride * plan.shorter + t / plan.stride;
     }
 
-    // What comes to a sample's temporal convolution from behind, and what it was given.
+    // A sample's upstream gradient at the temporal convolution, and what that was given.
     void load_time(Index sample, const BackwardScratch<T>& scratch) const {
         const Index out = plan.out, joints = plan.joints, row = joints * out;
         const Index frame = joints * plan.rows_pitch;
         for (Index t = 0; t < plan.shorter; ++t) {
             const Index at = sample * plan.short_map() + t * row;
-            norm_backward(1, outer(at, true), temporal + at, scratch.rows + t * frame,
+            norm_backward(1, outer(at, true), saved.temporal + at, scratch.rows + t * frame,
                           plan.rows_pitch, scratch.columns + t * out * plan.pitch);
         }
         for (Index t = 0; t < plan.frames; ++t) {
-            kernels.activation({spatial + sample * plan.map() + t * row, scale, shift, joints, out,
-                                nullptr, 0, scratch.activated + slot(t) * frame, plan.rows_pitch});
+            kernels.activation({saved.spatial + sample * plan.map() + t * row, scale, shift, joints,
+                                out, nullptr, 0, scratch.activated + slot(t) * frame,
+                                plan.rows_pitch});
         }
     }
 
@@ -181,8 +193,8 @@ struct Backward {
     void spatial_relu_backward(Index sample) const {
         for (Index t = 0; t < plan.frames; ++t) {
             const Index at = sample * plan.map() + t * plan.joints * plan.out;
-            kernels.relu_backward({inner + at, spatial + at, scale, shift, mean(0), plan.joints,
-                                   plan.out, sums_of(sample, 0)});
+            kernels.relu_backward({inner + at, saved.spatial + at, scale, shift, mean(0),
+                                   plan.joints, plan.out, sums_of(sample, 0)});
         }
     }
 
@@ -223,29 +235,29 @@ struct Backward {
                                  out, sums + place.temporal, out * out});
     }
 
-    // What reaches a frame of x beside the spatial convolution.
-    void residual_backward(Index sample, Index t, T* to, T* sums,
+    // The gradient of a frame of x that does not pass through the spatial convolution.
+    void residual_backward(Index sample, Index t, T* dx, T* sums,
                            const BackwardScratch<T>& scratch) const {
         const Index out = plan.out, joints = plan.joints, size = joints * plan.in;
-        if (identity) {
-            kernels.mask({outer(sample * plan.map() + t * joints * out, false), size, to});
+        if (block.identity) {
+            kernels.mask({outer(sample * plan.map() + t * joints * out, false), size, dx});
             return;
         }
-        std::fill_n(to, size, T{0});
+        std::fill_n(dx, size, T{0});
         if (!plan.residual || t % plan.stride != 0) {
             return;
         }
         const Index at = sample * plan.short_map() + t / plan.stride * joints * out;
-        norm_backward(2, outer(at, false), shortcut + at, scratch.beside_rows, out,
+        norm_backward(2, outer(at, false), saved.shortcut + at, scratch.beside_rows, out,
                       scratch.beside_columns);
         const Index width = round_up(plan.in, kernels.lanes);
         kernels.product({scratch.beside_columns, plan.pitch, joints, out, packed_residual, out, 0,
                          width, nullptr, 0, scratch.beside, width});
         for (Index joint = 0; joint < joints; ++joint) {
-            std::copy_n(scratch.beside + joint * width, plan.in, to + joint * plan.in);
+            std::copy_n(scratch.beside + joint * width, plan.in, dx + joint * plan.in);
         }
-        kernels.outer({x + (sample * plan.frames + t) * size, plan.in, plan.in, scratch.beside_rows,
-                       out, out, joints, sums + place.residual, out});
+        kernels.outer({block.x + (sample * plan.frames + t) * size, plan.in, plan.in,
+                       scratch.beside_rows, out, out, joints, sums + place.residual, out});
     }
 
     void joints_backward(Index sample, T* sums, double* edges,
@@ -257,10 +269,10 @@ struct Backward {
             const Index last = std::min(first + chunk, plan.frames);
             for (Index t = first; t < last; ++t) {
                 const Index at = (sample * plan.frames + t) * joints;
-                const T* const input = x + at * plan.in;
+                const T* const input = block.x + at * plan.in;
                 T* const rows = scratch.rows + (t - first) * joints * plan.rows_pitch;
-                norm_backward(0, {inner + at * out, nullptr, nullptr, T{1}}, spatial + at * out,
-                              rows, plan.rows_pitch, scratch.columns);
+                norm_backward(0, {inner + at * out, nullptr, nullptr, T{1}},
+                              saved.spatial + at * out, rows, plan.rows_pitch, scratch.columns);
                 for (Index joint = 0; joint < joints; ++joint) {
                     kernels.add(
                         {rows + joint * plan.rows_pitch, sums + place.joints + joint * out, out});
@@ -271,7 +283,7 @@ struct Backward {
                      scratch.gathered + (t - first) * joints * plan.inputs, plan.inputs});
                 kernels.product({scratch.columns, plan.pitch, joints, out, packed_spatial, out, 0,
                                  width, nullptr, 0, scratch.product, width});
-                T* const dx = d_x + at * plan.in;
+                T* const dx = to.d_x + at * plan.in;
                 residual_backward(sample, t, dx, sums, scratch);
                 kernels.scatter(graph.edges(plan),
                                 {input, scratch.product, width, plan.in, dx, scratch.edge_sums});
@@ -323,37 +335,38 @@ struct Backward {
     }
 
     // Weight gradients in PyTorch's layout, from the first share, which now has the sum of all.
-    void write_weights(T* d_spatial, T* d_temporal, T* d_residual, int threads) const {
+    void write_weights(int threads) const {
         const Index out = plan.out, in = plan.in, taps = plan.taps;
         for_each(out, threads, [&](Index c, Index) {
             for (Index row = 0; row < out; ++row) {
                 for (Index tap = 0; tap < taps; ++tap) {
-                    d_temporal[(c * out + row) * taps + tap] =
+                    to.d_temporal_weight[(c * out + row) * taps + tap] =
                         shares[place.temporal + (tap * out + row) * out + c];
                 }
             }
             for (Index row = 0; row < plan.inputs; ++row) {
-                d_spatial[(row / in * out + c) * in + row % in] =
+                to.d_spatial_weight[(row / in * out + c) * in + row % in] =
                     shares[place.spatial + row * out + c];
             }
             for (Index row = 0; plan.residual && row < in; ++row) {
-                d_residual[c * in + row] = shares[place.residual + row * out + c];
+                to.d_residual_weight[c * in + row] = shares[place.residual + row * out + c];
             }
         });
     }
 
     // The spatial bias reaches joint w through the sum of its edges.
-    void write_edges(const T* bias, T* d_bias, T* d_adjacency) const {
+    void write_edges() const {
         const Index out = plan.out, parts = plan.parts;
         const T* const joint_sums = shares + place.joints;
-        std::fill_n(d_bias, parts * out, T{0});
-        std::fill_n(d_adjacency, parts * plan.joints * plan.joints, T{0});
+        std::fill_n(to.d_spatial_bias, parts * out, T{0});
+        std::fill_n(to.d_adjacency, parts * plan.joints * plan.joints, T{0});
         for (Index group = 0; group < plan.joints * parts; ++group) {
             const Index part = group % parts;
             const T* const sum = joint_sums + group / parts * out;
             double through = 0.0;
             for (Index c = 0; c < out; ++c) {
-                through += static_cast<double>(bias[part * out + c]) * static_cast<double>(sum[c]);
+                through += static_cast<double>(block.spatial_bias[part * out + c]) *
+                           static_cast<double>(sum[c]);
             }
             T weight{0};
             for (Index edge = graph.first[group]; edge < graph.first[group + 1]; ++edge) {
@@ -361,11 +374,11 @@ struct Backward {
                 for (Index share = 0; share < plan.shares; ++share) {
                     total += edge_shares[share * graph.count + edge];
                 }
-                d_adjacency[graph.place[edge]] = static_cast<T>(total);
+                to.d_adjacency[graph.place[edge]] = static_cast<T>(total);
                 weight += graph.weight[edge];
             }
             for (Index c = 0; c < out; ++c) {
-                d_bias[part * out + c] += weight * sum[c];
+                to.d_spatial_bias[part * out + c] += weight * sum[c];
             }
         }
     }
@@ -373,9 +386,9 @@ struct Backward {
     // In training batch norm subtracts a bias again; in evaluation it passes on k0 of the sum.
     void write_bias(Index norm, T* d_bias) const {
         for (Index c = 0; c < plan.out; ++c) {
-            d_bias[c] = training
-                            ? T{0}
-                            : k0[norm * plan.out + c] * d_norms[norm * 2 * plan.out + plan.out + c];
+            d_bias[c] = training() ? T{0}
+                                   : k0[norm * plan.out + c] *
+                                         to.d_norms[norm * 2 * plan.out + plan.out + c];
         }
     }
 };

@@ -34,12 +34,8 @@ template <typename T>
 struct Forward {
     const Plan plan;
     Kernels<T> kernels{};
-    const T *x{}, *norms{}, *running{}, *temporal_bias{}, *residual_bias{};
-    const std::uint8_t* keep{};
-    bool identity{};
-    T keep_scale{};
-    double eps{};
-    T *y{}, *statistics{}, *spatial{}, *temporal{}, *shortcut{};
+    const StgcnBlock<T> block;
+    const StgcnMaps<T> maps;
 
     Graph<T> graph;
     T *joint_bias, *packed_spatial, *packed_temporal, *packed_residual;
@@ -47,8 +43,12 @@ struct Forward {
     T *scale, *shift;  // [norms][out]
     double* moments;   // [batch][norms][2][out]: mean and sum of squares around it, by sample
 
-    Forward(const Plan& plan_, Arena& arena)
-        : plan(plan_), graph(plan_, arena), spectral_weights(plan_, arena) {
+    Forward(const Plan& plan_, const StgcnBlock<T>& block_, const StgcnMaps<T>& maps_, Arena& arena)
+        : plan(plan_),
+          block(block_),
+          maps(maps_),
+          graph(plan_, arena),
+          spectral_weights(plan_, arena) {
         joint_bias = arena.take<T>(plan.joints * plan.out);
         packed_spatial = arena.take<T>(plan.inputs * plan.out);
         packed_temporal = arena.take<T>(plan.taps * plan.out * plan.out);
@@ -59,33 +59,32 @@ struct Forward {
     }
 
     bool training() const {
-        return running == nullptr;
+        return block.running == nullptr;
     }
 
-    void prepare(const T* adjacency, const T* spatial_weight, const T* spatial_bias,
-                 const T* temporal_weight, const T* residual_weight, int threads) {
+    void prepare(int threads) {
         const Index out = plan.out, taps = plan.taps, in = plan.in;
-        graph.fill(plan, adjacency);
+        graph.fill(plan, block.adjacency);
         std::fill_n(joint_bias, plan.joints * out, T{0});
         for (Index group = 0; group < plan.joints * plan.parts; ++group) {
             T total{0};
             for (Index edge = graph.first[group]; edge < graph.first[group + 1]; ++edge) {
                 total += graph.weight[edge];
             }
-            const T* const bias = spatial_bias + group % plan.parts * out;
+            const T* const bias = block.spatial_bias + group % plan.parts * out;
             for (Index c = 0; c < out; ++c) {
                 joint_bias[group / plan.parts * out + c] += total * bias[c];
             }
         }
         pack(plan.inputs, out, kernels.lanes, packed_spatial,
-             spatial_weights(plan, spatial_weight));
+             spatial_weights(plan, block.spatial_weight));
         pack(taps * out, out, kernels.lanes, packed_temporal, [=](Index row, Index c) {
-            return temporal_weight[(c * out + row % out) * taps + row / out];
+            return block.temporal_weight[(c * out + row % out) * taps + row / out];
         });
         spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
             pack(in, out, kernels.lanes, packed_residual,
-                 [=](Index row, Index c) { return residual_weight[c * in + row]; });
+                 [=](Index row, Index c) { return block.residual_weight[c * in + row]; });
         }
     }
 
@@ -114,8 +113,8 @@ struct Forward {
         const Index frame = plan.joints * plan.in;
         std::fill_n(scratch.sums, 2 * plan.out, 0.0);
         for (Index t = 0; t < plan.frames; ++t) {
-            kernels.gather(graph.edges(plan), {x + (sample * plan.frames + t) * frame, plan.in,
-                                               scratch.columns, plan.pitch, nullptr, 0});
+            kernels.gather(graph.edges(plan), {block.x + (sample * plan.frames + t) * frame,
+                                               plan.in, scratch.columns, plan.pitch, nullptr, 0});
             multiply(scratch.columns, plan.inputs, packed_spatial, plan.inputs, 0, joint_bias,
                      plan.out, to + t * plan.joints * plan.out, to, scratch.sums);
         }
@@ -148,7 +147,7 @@ struct Forward {
             std::fill_n(scratch.sums, 2 * plan.out, 0.0);
             if (plan.use_spectral()) {
                 spectral.restore(kernels, spectral_weights.table, scratch.products, i,
-                                 temporal_bias, map);
+                                 block.temporal_bias, map);
                 for (Index t = 0; training() && t < plan.shorter; ++t) {
                     kernels.moments({map + t * plan.joints * plan.out, map, plan.joints, plan.out,
                                      scratch.sums});
@@ -169,7 +168,7 @@ struct Forward {
         for (Index t = 0; t < plan.shorter; ++t) {
             const Plan::Reach reach = plan.reach(t);
             multiply(scratch.activated + reach.frame * out * plan.pitch, reach.taps * out,
-                     packed_temporal, plan.taps * out, reach.tap * out, temporal_bias, 0,
+                     packed_temporal, plan.taps * out, reach.tap * out, block.temporal_bias, 0,
                      to + t * plan.joints * out, to, scratch.sums);
         }
     }
@@ -178,10 +177,11 @@ struct Forward {
         const Index joints = plan.joints;
         std::fill_n(scratch.sums, 2 * plan.out, 0.0);
         for (Index t = 0; t < plan.shorter; ++t) {
-            const T* const frame = x + (sample * plan.frames + t * plan.stride) * joints * plan.in;
+            const T* const frame =
+                block.x + (sample * plan.frames + t * plan.stride) * joints * plan.in;
             kernels.activation({frame, nullptr, nullptr, joints, plan.in, scratch.columns,
                                 plan.pitch, nullptr, 0});
-            multiply(scratch.columns, plan.in, packed_residual, plan.in, 0, residual_bias, 0,
+            multiply(scratch.columns, plan.in, packed_residual, plan.in, 0, block.residual_bias, 0,
                      to + t * joints * plan.out, to, scratch.sums);
         }
         keep_moments(sample, 2, scratch.sums, to, plan.shorter * joints);
@@ -189,31 +189,31 @@ struct Forward {
 
     void finish(Index sample, const T* map, const T* beside) const {
         const Index out = plan.out, row = plan.joints * out;
-        const T* const input = identity ? x + sample * plan.short_map() : nullptr;
+        const T* const input = block.identity ? block.x + sample * plan.short_map() : nullptr;
         for (Index t = 0; t < plan.shorter; ++t) {
             const Index at = sample * plan.short_map() + t * row;
             Finish<T> call{};
             call.map = map + t * row;
             call.scale = scale + out;
             call.shift = shift + out;
-            call.keep = keep ? keep + at : nullptr;
-            call.keep_scale = keep_scale;
+            call.keep = block.keep ? block.keep + at : nullptr;
+            call.keep_scale = static_cast<T>(block.scale);
             if (plan.residual) {
                 call.shortcut = beside + t * row;
                 call.shortcut_scale = scale + 2 * out;
                 call.shortcut_shift = shift + 2 * out;
-            } else if (identity) {
+            } else if (block.identity) {
                 call.shortcut = input + t * row;
             }
             call.joints = plan.joints;
             call.channels = out;
-            call.y = y + at;
+            call.y = maps.y + at;
             kernels.finish(call);
         }
     }
 
     // Statistics of the batch from those of its samples (Chan et al.), or the running ones.
-    void normalise(Index norm) const {
+    void normalize(Index norm) const {
         const Index out = plan.out;
         const double rows =
             static_cast<double>((norm == 0 ? plan.frames : plan.shorter) * plan.joints);
@@ -227,16 +227,16 @@ struct Forward {
                     mean += step / (before + 1.0);
                     squares += of[out] + step * step * rows * before / (before + 1.0);
                 }
-                statistics[at] = static_cast<T>(mean);
-                statistics[at + out] =
+                maps.statistics[at] = static_cast<T>(mean);
+                maps.statistics[at + out] =
                     static_cast<T>(squares / (rows * static_cast<double>(plan.batch)));
             } else {
-                statistics[at] = running[at];
-                statistics[at + out] = running[at + out];
+                maps.statistics[at] = block.running[at];
+                maps.statistics[at + out] = block.running[at + out];
             }
         }
-        norm_coefficients(norms + norm * 2 * out, statistics + norm * 2 * out, out, eps,
-                          scale + norm * out, shift + norm * out);
+        norm_coefficients(block.norms + norm * 2 * out, maps.statistics + norm * 2 * out, out,
+                          block.eps, scale + norm * out, shift + norm * out);
     }
 
     void run(const Scratch<T>* scratch, int threads) const {
@@ -252,12 +252,12 @@ struct Forward {
         };
         if (!training()) {  // nothing to wait for
             for (Index norm = 0; norm < plan.norms; ++norm) {
-                normalise(norm);
+                normalize(norm);
             }
             groups([&](Index first, Index count, const Scratch<T>& own) {
-                T* const inner = of(spatial, first, map, own.spatial);
-                T* const outer = of(temporal, first, short_map, own.temporal);
-                T* const beside = of(shortcut, first, short_map, own.shortcut);
+                T* const inner = of(maps.spatial, first, map, own.spatial);
+                T* const outer = of(maps.temporal, first, short_map, own.temporal);
+                T* const beside = of(maps.shortcut, first, short_map, own.shortcut);
                 for (Index i = 0; i < count; ++i) {
                     convolve_joints(first + i, inner + i * map, own);
                 }
@@ -269,18 +269,19 @@ struct Forward {
             return;
         }
         for_each(plan.batch, threads, [&](Index b, Index worker) {
-            convolve_joints(b, spatial + b * map, scratch[worker]);
+            convolve_joints(b, maps.spatial + b * map, scratch[worker]);
         });
-        normalise(0);
+        normalize(0);
         groups([&](Index first, Index count, const Scratch<T>& own) {
-            convolve_time(first, count, spatial + first * map, temporal + first * short_map,
-                          shortcut + first * short_map, own);
+            convolve_time(first, count, maps.spatial + first * map,
+                          maps.temporal + first * short_map, maps.shortcut + first * short_map,
+                          own);
         });
         for (Index norm = 1; norm < plan.norms; ++norm) {
-            normalise(norm);
+            normalize(norm);
         }
         for_each(plan.batch, threads, [&](Index b, Index) {
-            finish(b, temporal + b * short_map, shortcut + b * short_map);
+            finish(b, maps.temporal + b * short_map, maps.shortcut + b * short_map);
         });
     }
 };
@@ -291,7 +292,7 @@ struct Forward {
 template <typename T>
 Index forward_bytes(const Plan& plan, int threads) {
     Arena arena(nullptr);
-    Forward<T>(plan, arena);
+    Forward<T>(plan, {}, {}, arena);
     for (int i = 0; i < threads; ++i) {
         Scratch<T>(plan, threads, arena);
     }
@@ -304,64 +305,44 @@ template Index forward_bytes<double>(const Plan&, int);
 }  // namespace stgcn
 
 template <typename T>
-Status stgcn_block_forward(const T* x, const T* adjacency, const T* spatial_weight,
-                           const T* spatial_bias, const T* temporal_weight, const T* temporal_bias,
-                           const T* norms, const T* residual_weight, const T* residual_bias,
-                           const T* running, const std::uint8_t* keep, std::int64_t batch,
-                           std::int64_t in, std::int64_t out, std::int64_t frames,
-                           std::int64_t joints, std::int64_t parts, std::int64_t taps,
-                           std::int64_t stride, bool identity, double keep_scale, double eps, T* y,
-                           T* statistics, T* spatial, T* temporal, T* shortcut, void* workspace,
-                           int threads, int vector_bytes) {
+Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads) {
     using namespace stgcn;
-    const StgcnShape shape{batch, in, out, frames, joints, parts, taps, stride};
-    AIMCLR_RETURN_IF_ERROR(check_shape(shape, workspace, threads));
-    const void* const pointers[] = {
-        x,     adjacency, spatial_weight, spatial_bias, temporal_weight, temporal_bias,
-        norms, y,         statistics};
-    if (has_null(pointers)) {
+    AIMCLR_RETURN_IF_ERROR(check_shape(block.shape, block.workspace, threads));
+    const void* const pointers[] = {block.x,
+                                    block.adjacency,
+                                    block.spatial_weight,
+                                    block.spatial_bias,
+                                    block.temporal_weight,
+                                    block.temporal_bias,
+                                    block.norms,
+                                    to.y,
+                                    to.statistics};
+    const bool residual = block.residual_weight != nullptr;
+    const bool kept =
+        to.spatial != nullptr && to.temporal != nullptr && (to.shortcut != nullptr || !residual);
+    if (has_null(pointers) || (residual && block.residual_bias == nullptr) ||
+        (block.running == nullptr && !kept)) {
         return invalid_argument("stgcn_block: null pointer");
     }
-    const Plan plan(shape, residual_weight != nullptr);
-    Arena arena(workspace);
-    Forward<T> call(plan, arena);
+    const Plan plan(block.shape, residual);
+    Arena arena(block.workspace);
+    Forward<T> call(plan, block, to, arena);
     std::vector<Scratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, threads, arena);
     }
-    advise_huge_pages(static_cast<std::uint8_t*>(workspace), arena.bytes());
-    advise_huge_pages(spatial, batch * plan.map());
-    for (T* map : {y, temporal, shortcut}) {
-        advise_huge_pages(map, batch * plan.short_map());
+    advise_huge_pages(static_cast<std::uint8_t*>(block.workspace), arena.bytes());
+    advise_huge_pages(to.spatial, plan.batch * plan.map());
+    for (T* map : {to.y, to.temporal, to.shortcut}) {
+        advise_huge_pages(map, plan.batch * plan.short_map());
     }
-    call.kernels = choose_kernels<T>(out, vector_bytes);
-    call.x = x;
-    call.norms = norms;
-    call.running = running;
-    call.keep = keep;
-    call.identity = identity;
-    call.keep_scale = static_cast<T>(keep_scale);
-    call.eps = eps;
-    call.y = y;
-    call.statistics = statistics;
-    call.spatial = spatial;
-    call.temporal = temporal;
-    call.shortcut = shortcut;
-    call.temporal_bias = temporal_bias;
-    call.residual_bias = residual_bias;
-    call.prepare(adjacency, spatial_weight, spatial_bias, temporal_weight, residual_weight,
-                 threads);
+    call.kernels = choose_kernels<T>(plan.out);
+    call.prepare(threads);
     call.run(scratch.data(), threads);
     return {};
 }
 
-#define AIMCLR_STGCN_FORWARD(T)                                                                   \
-    template Status stgcn_block_forward<T>(                                                       \
-        const T*, const T*, const T*, const T*, const T*, const T*, const T*, const T*, const T*, \
-        const T*, const std::uint8_t*, std::int64_t, std::int64_t, std::int64_t, std::int64_t,    \
-        std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool, double, double, T*, T*, T*, \
-        T*, T*, void*, int, int)
-AIMCLR_STGCN_FORWARD(float);
-AIMCLR_STGCN_FORWARD(double);
+template Status stgcn_block_forward(const StgcnBlock<float>&, const StgcnMaps<float>&, int);
+template Status stgcn_block_forward(const StgcnBlock<double>&, const StgcnMaps<double>&, int);
 
 }  // namespace aimclr::cpu

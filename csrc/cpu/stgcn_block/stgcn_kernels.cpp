@@ -1,32 +1,53 @@
 #include "cpu/stgcn_block/stgcn_kernels.h"
 
-namespace aimclr::cpu::stgcn {
+#include "cpu/stgcn_block/stgcn_edges.h"
+#include "cpu/stgcn_block/stgcn_gemm.h"
+#include "cpu/stgcn_block/stgcn_outer.h"
+#include "cpu/stgcn_block/stgcn_rows.h"
+#include "cpu/stgcn_block/stgcn_spectral.h"
 
-#ifdef AIMCLR_X86_LEVELS
-extern template Kernels<float> kernels<float, 32>();
-extern template Kernels<double> kernels<double, 32>();
-extern template Kernels<float> kernels<float, 64>();
-extern template Kernels<double> kernels<double, 64>();
-#endif
+namespace aimclr::cpu {
+namespace stgcn {
+namespace {
 
-template <typename T>
-Kernels<T> choose_kernels(Index channels, int vector_bytes) {
-    const auto fits = [=](int bytes) {
-        return (vector_bytes == 0 || vector_bytes >= bytes) &&
-               channels % (bytes / static_cast<Index>(sizeof(T))) == 0;
-    };
-#ifdef AIMCLR_X86_LEVELS
-    if (fits(64) && __builtin_cpu_supports("x86-64-v4")) {
-        return kernels<T, 64>();
-    }
-    if (fits(32) && __builtin_cpu_supports("x86-64-v3")) {
-        return kernels<T, 32>();
-    }
-#endif
-    return fits(16) ? kernels<T, 16>() : kernels<T, sizeof(T)>();
+template <typename Tl, typename T>
+Kernels<T> kernels_of() {
+    return {Tl::kLanes,
+            &product<Tl, T>,
+            &outer<Tl, T>,
+            &activation<Tl, T>,
+            &moments<Tl, T>,
+            &finish<Tl, T>,
+            &norm_sums<Tl, T>,
+            &norm_backward<Tl, T>,
+            &relu_backward<Tl, T>,
+            &gather<Tl, T>,
+            &scatter<Tl, T>,
+            &mask<Tl, T>,
+            &spectral_input<Tl, T>,
+            &spectral_output<Tl, T>,
+            &add<Tl, T>};
 }
 
-template Kernels<float> choose_kernels<float>(Index, int);
-template Kernels<double> choose_kernels<double>(Index, int);
+}  // namespace
+}  // namespace stgcn
 
-}  // namespace aimclr::cpu::stgcn
+namespace AIMCLR_LEVEL {
+
+template <typename T>
+stgcn::Kernels<T> stgcn_kernels() {
+    return stgcn::kernels_of<stgcn::Tile<T, vector_bytes(Level::AIMCLR_LEVEL)>, T>();
+}
+
+template <typename T>
+stgcn::Kernels<T> stgcn_scalar_kernels() {
+    return stgcn::kernels_of<stgcn::Tile<T, sizeof(T)>, T>();
+}
+
+template stgcn::Kernels<float> stgcn_kernels();
+template stgcn::Kernels<double> stgcn_kernels();
+template stgcn::Kernels<float> stgcn_scalar_kernels();
+template stgcn::Kernels<double> stgcn_scalar_kernels();
+
+}  // namespace AIMCLR_LEVEL
+}  // namespace aimclr::cpu

@@ -93,7 +93,7 @@ AIMCLR_INLINE void to_columns(Index joints, Index channels, T* columns, Index pi
 template <typename Tl, typename T>
 void activation(const Activation<T>& call) {
     using Vec = typename Tl::Vec;
-    if (call.channels % Tl::kLanes != 0) {  // a network's input: never normalised here
+    if (call.channels % Tl::kLanes != 0) {  // a network's input: never normalized here
         for (Index c = 0; c < call.channels; ++c) {
             for (Index joint = 0; joint < call.joints; ++joint) {
                 call.columns[c * call.pitch + joint] = call.map[joint * call.channels + c];
@@ -209,9 +209,9 @@ void norm_backward(const NormBackward<T>& call) {
     using Vec = typename Tl::Vec;
     const auto value = [&](Index joint, Index c) {
         const Index at = joint * call.channels + c;
-        const Vec centred = load<Tl>(call.map + at) - load<Tl>(call.mean + c);
+        const Vec centered = load<Tl>(call.map + at) - load<Tl>(call.mean + c);
         const Vec grad = load<Tl>(call.k0 + c) * load_incoming<Tl>(call.incoming, at) -
-                         load<Tl>(call.k1 + c) - load<Tl>(call.k2 + c) * centred;
+                         load<Tl>(call.k1 + c) - load<Tl>(call.k2 + c) * centered;
         store<Tl>(call.rows + joint * call.rows_pitch + c, grad);
         return grad;
     };

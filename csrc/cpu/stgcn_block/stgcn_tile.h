@@ -1,5 +1,5 @@
-// stgcn_block's vectors, and the arguments of the kernels that are compiled once per instruction
-// set (stgcn_kernels.cpp). Everything else of the op is plain C++ on top of them.
+// stgcn_block's vectors, and the arguments of the kernels that are compiled once a level
+// (stgcn_kernels.cpp). Everything else of the op is plain C++ on top of them.
 //
 // A frame is [V][C] in memory ("rows"), or [C][pitch] with pitch >= V a multiple of the lanes
 // ("columns"): products broadcast one channel of all joints after the other, so they want columns.
@@ -18,7 +18,7 @@ constexpr Index round_up(Index a, Index b) {
     return (a + b - 1) / b * b;
 }
 
-// Vectors of kBytes; every channel count that a kernel vectorises is a multiple of the lanes.
+// Vectors of kBytes; every channel count that a kernel vectorizes is a multiple of the lanes.
 template <typename T, int kBytes>
 struct Tile {
     using Vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(T))]] = T;
@@ -90,7 +90,7 @@ struct Finish {
     T* y;
 };
 
-// What comes to a norm from behind: grad where y > 0, times keep * keep_scale.
+// The upstream gradient of a norm: grad where y > 0, times keep * keep_scale.
 template <typename T>
 struct Incoming {
     const T* grad;
@@ -227,9 +227,8 @@ struct Kernels {
     void (*add)(const Add<T>&);
 };
 
-// The widest vectors that the processor has and that divide `channels`; `vector_bytes` other than 0
-// sets an upper limit.
+// Those of the level in use, or of the highest below it whose vectors divide `channels`.
 template <typename T>
-Kernels<T> choose_kernels(Index channels, int vector_bytes);
+Kernels<T> choose_kernels(Index channels);
 
 }  // namespace aimclr::cpu::stgcn

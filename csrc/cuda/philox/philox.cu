@@ -19,13 +19,6 @@ __device__ std::int64_t item_stride() {
     return static_cast<std::int64_t>(gridDim.x) * blockDim.x;
 }
 
-// Tensors of int64 words are 8-byte aligned at least, and views of [n, 4] need not be 16-byte
-// aligned, so loads are scalar.
-__device__ Words4 load_words(const std::int64_t* from) {
-    return {{static_cast<std::uint32_t>(from[0]), static_cast<std::uint32_t>(from[1]),
-             static_cast<std::uint32_t>(from[2]), static_cast<std::uint32_t>(from[3])}};
-}
-
 __global__ void philox4x32_kernel(const std::int64_t* counters, std::uint32_t key0,
                                   std::uint32_t key1, std::int64_t* out, std::int64_t n) {
     for (std::int64_t i = first_item(); i < n; i += item_stride()) {
@@ -74,9 +67,9 @@ Status launch_over(void (*kernel)(Parameters...), std::int64_t n, void* stream,
 
 }  // namespace
 
-Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
-                  std::int64_t* out, std::int64_t n, void* stream) {
-    return launch_over(philox4x32_kernel, n, stream, counters, key0, key1, out);
+Status philox4x32(const PhiloxCall& call, void* stream) {
+    return launch_over(philox4x32_kernel, call.n, stream, call.counters, call.key0, call.key1,
+                       call.out);
 }
 
 Status uniform(const std::int64_t* words, float* out, std::int64_t n, void* stream) {

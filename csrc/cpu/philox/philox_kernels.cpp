@@ -1,46 +1,45 @@
-// One product of two 32-bit words in a 64-bit lane is one instruction, but compilers make more of
-// it: they multiply 64-bit words. So the rounds are written out for AVX2 and AVX-512.
-#include "cpu/philox/philox_lanes.h"
+#include "cpu/philox/philox_kernels.h"
 
-#include "common/philox.h"
-
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__AVX2__)
 // GCC 12 takes its own intrinsics' undefined operands for mistakes.
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
-#define AIMCLR_PHILOX_VECTORS 1
 #endif
 
-namespace aimclr::cpu {
-namespace {
+namespace aimclr::cpu::AIMCLR_LEVEL {
 
-void portable(std::uint32_t first, Words4 counter, std::uint32_t key0, std::uint32_t key1,
-              std::uint32_t (&words)[4][kPhiloxLanes]) {
-    for (int i = 0; i < kPhiloxLanes; ++i) {
-        counter.v[0] = first + static_cast<std::uint32_t>(i);
-        const Words4 found = aimclr::philox4x32(counter, key0, key1);
+void philox4x32_range(const PhiloxCall& call, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = 4 * begin; i < 4 * end; i += 4) {
+        const Words4 words = philox4x32(load_words(call.counters + i), call.key0, call.key1);
         for (int j = 0; j < 4; ++j) {
-            words[j][i] = found.v[j];
+            call.out[i + j] = words.v[j];
         }
     }
 }
 
-#if defined(AIMCLR_PHILOX_VECTORS)
+// A product of two 32-bit words in a 64-bit lane is one instruction, but compilers make more of
+// it: they multiply 64-bit words. So the rounds are written out for AVX2 and AVX-512.
+#if defined(__AVX2__)
+namespace {
 
 constexpr long long kMultiplier0 = 0xD2511F53, kMultiplier1 = 0xCD9E8D57;
 constexpr std::uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
 
+}  // namespace
+#endif
+
+#if defined(__AVX512F__)
+
 // Words lie in the lower halves of 64-bit lanes; the upper halves hold rubbish, which products
 // ignore. Two vectors at a time, since a product takes longer than the rest of a round.
-__attribute__((target("arch=x86-64-v4"))) void with_avx512(
-    std::uint32_t first, Words4 counter, std::uint32_t key0, std::uint32_t key1,
-    std::uint32_t (&words)[4][kPhiloxLanes]) {
+void philox_lanes(Words4 counter, std::uint32_t key0, std::uint32_t key1,
+                  std::uint32_t (&words)[4][kPhiloxLanes]) {
     const __m512i multiplier0 = _mm512_set1_epi64(kMultiplier0);
     const __m512i multiplier1 = _mm512_set1_epi64(kMultiplier1);
     for (int i = 0; i < kPhiloxLanes; i += 16) {
         __m512i c[2][4];
         for (int half = 0; half < 2; ++half) {
-            const auto start = static_cast<int>(first) + i + 8 * half;
+            const auto start = static_cast<int>(counter.v[0]) + i + 8 * half;
             c[half][0] = _mm512_cvtepu32_epi64(_mm256_add_epi32(
                 _mm256_set1_epi32(start), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
             for (int j = 1; j < 4; ++j) {
@@ -72,15 +71,16 @@ __attribute__((target("arch=x86-64-v4"))) void with_avx512(
     }
 }
 
-__attribute__((target("arch=x86-64-v3"))) void with_avx2(std::uint32_t first, Words4 counter,
-                                                         std::uint32_t key0, std::uint32_t key1,
-                                                         std::uint32_t (&words)[4][kPhiloxLanes]) {
+#elif defined(__AVX2__)
+
+void philox_lanes(Words4 counter, std::uint32_t key0, std::uint32_t key1,
+                  std::uint32_t (&words)[4][kPhiloxLanes]) {
     const __m256i multiplier0 = _mm256_set1_epi64x(kMultiplier0);
     const __m256i multiplier1 = _mm256_set1_epi64x(kMultiplier1);
     for (int i = 0; i < kPhiloxLanes; i += 8) {
         __m256i c[2][4];
         for (int half = 0; half < 2; ++half) {
-            const auto start = static_cast<int>(first) + i + 4 * half;
+            const auto start = static_cast<int>(counter.v[0]) + i + 4 * half;
             c[half][0] = _mm256_cvtepu32_epi64(
                 _mm_add_epi32(_mm_set1_epi32(start), _mm_setr_epi32(0, 1, 2, 3)));
             for (int j = 1; j < 4; ++j) {
@@ -114,29 +114,20 @@ __attribute__((target("arch=x86-64-v3"))) void with_avx2(std::uint32_t first, Wo
     }
 }
 
-#endif
+#else
 
-using Lanes = void (*)(std::uint32_t, Words4, std::uint32_t, std::uint32_t,
-                       std::uint32_t (&)[4][kPhiloxLanes]);
-
-Lanes fastest() {
-#if defined(AIMCLR_PHILOX_VECTORS)
-    if (__builtin_cpu_supports("x86-64-v4")) {
-        return with_avx512;
+void philox_lanes(Words4 counter, std::uint32_t key0, std::uint32_t key1,
+                  std::uint32_t (&words)[4][kPhiloxLanes]) {
+    const std::uint32_t first = counter.v[0];
+    for (int i = 0; i < kPhiloxLanes; ++i) {
+        counter.v[0] = first + static_cast<std::uint32_t>(i);
+        const Words4 found = philox4x32(counter, key0, key1);
+        for (int j = 0; j < 4; ++j) {
+            words[j][i] = found.v[j];
+        }
     }
-    if (__builtin_cpu_supports("x86-64-v3")) {
-        return with_avx2;
-    }
-#endif
-    return portable;
 }
 
-}  // namespace
+#endif
 
-void philox_lanes(std::uint32_t first, std::uint32_t c1, std::uint32_t c2, std::uint32_t c3,
-                  std::uint32_t key0, std::uint32_t key1, std::uint32_t (&words)[4][kPhiloxLanes]) {
-    static const Lanes lanes = fastest();
-    lanes(first, {{first, c1, c2, c3}}, key0, key1, words);
-}
-
-}  // namespace aimclr::cpu
+}  // namespace aimclr::cpu::AIMCLR_LEVEL

@@ -1,0 +1,197 @@
+"""The CPU kernels at each level of x86-64 (csrc/cpu/levels.h): all ops against the reference."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from emulation import CPP
+from ops import test_apply_augment as apply_augment
+from ops import test_eadm_pool as eadm_pool
+from ops import test_skeleton_augment as skeleton_augment
+from ops import test_stgcn_block as stgcn_block
+from tolerances import assert_near
+from torch import Tensor
+
+from aimclr_fast import native
+from aimclr_fast.functional import queue_contrast
+from aimclr_fast.ops.philox import philox4x32
+from aimclr_fast.reference import philox as philox_reference
+
+ROOT = Path(__file__).resolve().parents[2]
+FLOATS = (torch.float32, torch.float64)
+
+
+def contrast(dtype: torch.dtype, backend: str) -> list[Tensor]:
+    """Losses, neighbors and gradients."""
+    torch.manual_seed(0)
+    sizes = [(70, 36)] * 4 + [(1500, 36)]
+    rows = [F.normalize(torch.randn(*size, dtype=torch.float64), dim=1).to(dtype) for size in sizes]
+    views = [row.requires_grad_() for row in rows[:3]]
+    losses = queue_contrast(*rows, 0.07, 4, backend)
+    return [*losses, *torch.autograd.grad(losses.loss, views)]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_queue_contrast(cpu_level, dtype):
+    found, wanted = contrast(dtype, "cpp"), contrast(torch.float64, "reference")
+    for i, (value, expected) in enumerate(zip(found, wanted, strict=True)):
+        if i == 4:
+            assert torch.equal(value, expected)
+        else:
+            assert_near(value, expected, dtype=dtype, gradient=i > 4)
+
+
+BLOCKS = [
+    stgcn_block.Case(2, 3, 16, 13, 25, residual="none"),
+    stgcn_block.Case(2, 16, 32, 13, 25, stride=2, residual="convolution"),
+    stgcn_block.Case(2, 48, 48, 9, 17, taps=5),
+    stgcn_block.Case(2, 64, 64, 15, 17),  # convolved over frequencies
+    stgcn_block.Case(2, 8, 8, 5, 6, training=False),  # no whole vector of AVX-512
+    stgcn_block.Case(2, 4, 4, 5, 6),  # nor of AVX2
+    stgcn_block.Case(2, 5, 7, 4, 3, stride=2, residual="convolution"),  # nor of any
+]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("case", BLOCKS, ids=str)
+def test_stgcn_block(cpu_level, case, dtype):
+    stgcn_block.test_equals_the_reference_in_float64(case, dtype)
+
+
+@pytest.mark.parametrize("memory_format", eadm_pool.FORMATS.values(), ids=eadm_pool.FORMATS)
+@pytest.mark.parametrize("shape", [(2, 6, 13, 25), (2, 33, 7, 20), (4, 3, 1, 25)], ids=str)
+def test_eadm_pool(cpu_level, shape, memory_format):
+    eadm_pool.test_equals_the_reference(("cpp", "cpu"), shape, memory_format)
+
+
+@pytest.mark.parametrize("shape", skeleton_augment.SHAPES[:4], ids=str)
+def test_skeleton_augment(cpu_level, shape):
+    for config in (skeleton_augment.MIXED, skeleton_augment.ON):
+        skeleton_augment.test_equals_the_reference(CPP, shape, config)
+
+
+@pytest.mark.parametrize("stored", [torch.float64, torch.float16, torch.bfloat16, torch.int16])
+@pytest.mark.parametrize("out", [torch.float32, torch.float16, torch.bfloat16])
+def test_stored_and_written_dtypes(cpu_level, stored, out):
+    skeleton_augment.test_stored_and_written_dtypes(CPP, stored, out)
+
+
+@pytest.mark.parametrize("dtype", apply_augment.DTYPES)
+def test_apply_augment(cpu_level, dtype):
+    for shape in apply_augment.SHAPES[:3]:
+        apply_augment.test_equals_the_reference(CPP, shape, dtype)
+        apply_augment.test_gradients_equal_the_reference(CPP, shape, dtype)
+
+
+def test_philox(cpu_level):
+    counters = torch.randint(0, 1 << 32, (1003, 4))
+    assert torch.equal(
+        philox4x32(counters, (1, 2), "cpp"), philox_reference.philox4x32(counters, (1, 2))
+    )
+
+
+# --- The choice of a level -----------------------------------------------------------------------
+
+
+def outputs(level: str) -> dict[str, list[Tensor]]:
+    native.load().set_cpu_level(level)
+    case = BLOCKS[1]
+    torch.manual_seed(0)
+    arguments = stgcn_block.converted(stgcn_block.make(case), torch.float32)
+    block = stgcn_block.run(arguments, torch.ones(2, 32, 7, 25), "cpp")
+    data = skeleton_augment.make_data(50, 25, 2)
+    views = skeleton_augment.augment(CPP, data, torch.arange(4))
+    return {
+        "stgcn_block": list(block.values()),
+        "queue_contrast": contrast(torch.float32, "cpp"),
+        "skeleton_augment": [*views[0]],
+    }
+
+
+def test_levels_are_what_runs(request):
+    """With fused multiply-adds, which v3 has and the baseline lacks, roundings differ."""
+    library = native.load()
+    if "v3" not in library.cpu_levels():
+        pytest.skip("this processor or build has the baseline alone")
+    before = library.cpu_level()
+    request.addfinalizer(lambda: library.set_cpu_level(before))
+    baseline, again, v3 = outputs("baseline"), outputs("baseline"), outputs("v3")
+    for op, tensors in baseline.items():
+        assert all(torch.equal(a, b) for a, b in zip(tensors, again[op], strict=True)), op
+        assert not all(torch.equal(a, b) for a, b in zip(tensors, v3[op], strict=True)), op
+
+
+@pytest.mark.parametrize("name", ["", "v2", "V3", "x86-64-v3"])
+def test_an_unknown_level_is_refused(name):
+    library = native.load()
+    before = library.cpu_level()
+    with pytest.raises(ValueError, match=rf"must be one that this .*\(baseline.*got '{name}'"):
+        library.set_cpu_level(name)
+    assert library.cpu_level() == before
+
+
+def level_under(value: str) -> subprocess.CompletedProcess[str]:
+    code = "from aimclr_fast import native; print(native.load().cpu_level())"
+    environment = {**os.environ, "AIMCLR_CPU_LEVEL": value}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_environment_sets_the_level():
+    highest = native.load().cpu_levels()[-1]
+    assert level_under("baseline").stdout.split() == ["baseline"]
+    assert level_under("").stdout.split() == [highest]
+    refused = level_under("v9")
+    assert refused.returncode != 0
+    assert "AIMCLR_CPU_LEVEL=v9: the CPU level must be one that" in refused.stderr
+
+
+# --- What a level's objects offer the linker -----------------------------------------------------
+
+
+def check_level(source: str, level: str, folder: Path, *options: str) -> str:
+    """What cmake/CheckLevel.cmake says of a source compiled for a level."""
+    path = folder / "kernels.cpp"
+    path.write_text(source)
+    subprocess.run(
+        ["g++", "-std=c++17", "-O1", f"-march=x86-64-{level}", *options, "-c", path.name],
+        cwd=folder, check=True,
+    )  # fmt: skip
+    done = subprocess.run(
+        ["cmake", "-DNM=nm", f"-DLEVEL={level}", f"-DOBJECTS={folder / 'kernels.o'}",
+         "-P", str(ROOT / "cmake" / "CheckLevel.cmake")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode == 0) == (not done.stderr)
+    return done.stderr
+
+
+KERNELS = """
+#include <algorithm>
+[[gnu::noinline]] inline int shared(int* x) { return x[0] + x[1]; }
+namespace aimclr::cpu::v3 {
+[[gnu::externally_visible]] int entry(int* x, int n) { std::sort(x, x + n); return shared(x); }
+}
+"""
+
+
+@pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in ("g++", "cmake", "nm")),
+    reason="needs g++, cmake and nm",
+)
+def test_the_build_refuses_symbols_that_other_levels_could_take(tmp_path):
+    if "v3" not in native.load().cpu_levels():
+        pytest.skip("this build has the baseline alone")
+    assert "offers all" in check_level(KERNELS, "v3", tmp_path)
+    assert check_level(KERNELS, "v3", tmp_path, "-fwhole-program") == ""
+    outside = KERNELS.replace("aimclr::cpu::v3", "aimclr::cpu::v4")
+    assert "offers all" in check_level(outside, "v3", tmp_path, "-fwhole-program")
