@@ -69,7 +69,7 @@ def keep(store: Store, report: Report) -> None:
 def likely_units(size: float, layout: Layout) -> list[str]:
     """The units in which a body of ``size`` meters would have been read as meters."""
     low, high = SIZE if names_a_body(layout) else ANY_SIZE
-    return [unit for unit in ("mm", "cm") if low <= size * UNITS[unit] <= high]
+    return [unit for unit in ("mm", "cm", "m") if low <= size * UNITS[unit] <= high]
 
 
 def impossible_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> float | None:

@@ -303,8 +303,6 @@ def read(rows: Rows, *, flat: bool, min_confidence: float) -> Readings:
 
 def _in_plane(x: npt.NDArray[Any], min_confidence: float, where: str) -> Positions:
     """2D poses ``[2 or 3, T, V, M]`` as positions; a third coordinate is a score."""
-    if not np.isfinite(x).all():
-        raise ReadError(where, "a value is not finite")
     pose = x.transpose(3, 1, 2, 0)
     score = pose[..., 2] if len(x) == 3 else None
     return lift(pose[..., :2], score, min_confidence, where)
