@@ -252,7 +252,8 @@ def test_another_unit_is_refused_at_once(source, tmp_path, capsys, factor, unit,
     shown = capsys.readouterr().out
     assert f"lengths look like {unit}: --unit {unit}, not m\n" in shown
     assert f"m tall (--unit {unit})" in shown
-    prepare(*source(s=walk() * 1e6), "--unit=mm", "--overwrite")  # still not those of a person
+    larger = source(**{f"s{i}": walk(i) * 1e6 for i in range(3)})
+    prepare(*larger, "--unit=mm", "--overwrite")  # still not those of a person
     assert "bodies are 1" in capsys.readouterr().out
 
 

@@ -1,11 +1,12 @@
-"""Your own sequences: a folder of ``.npy``, ``.npz`` or ``.csv`` files, and a csv of labels.
+"""Your own sequences: a folder of ``.npy``, ``.npz``, ``.csv`` or ``.txt`` files, and labels.
 
 An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y confidence. A csv file
-(also ``.tsv``) has a line per frame, and columns that a heading names, or all joints' coordinates
-one after the other (:mod:`aimclr_fast.data.readers._columns`). ``labels.csv`` or ``samples.csv`` in
-the folder (or ``--labels``) has a column ``name`` (the file, with or without its ending), perhaps
-``label`` (numbers from 0, or names) and any others; without labels the store is good for
-pretraining. A folder of OpenPose's JSON files is handed over to :mod:`.openpose`.
+(also ``.tsv``, and ``.txt`` where it is a table) has a line per frame, and columns that a heading
+names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.readers._columns`).
+``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
+with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
+labels the store is good for pretraining. A folder of OpenPose's JSON files is handed over to
+:mod:`.openpose`.
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ from aimclr_fast.data.readers._layouts import named_layout
 from aimclr_fast.data.readers._pose2d import NOTE, lift, third_is_score
 from aimclr_fast.layouts import Layout
 
-SUMMARY = (
-    "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
-)
+SUMMARY = "your own: a folder of .npy, .npz, .csv or .txt sequences, and labels (needs --layout)"
 OPTIONS = ("max_bodies", "labels", "columns", "csv_bodies", "skip_columns")
 NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
-_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", ".txt")
+#: Fewer columns of numbers than two joints have are no sequence, but a list.
+_LEAST_COLUMNS = 6
 _SUFFIXES = (".npy", ".npz", *_TABLES)
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
@@ -113,11 +114,12 @@ def plan(source: Path, options: Options) -> Plan:
     given = find_labels(listing, options)
     frames = [e for e in listing.entries if openpose.is_frame(e.path)]
     listing.entries = [e for e in listing.entries if not openpose.is_frame(e.path)]
+    _pass_over_texts(listing)
     if not listing.entries:
         if frames:
             return openpose.plan(source, options)
         passed = "".join(f"; {note}" for note in listing.notes)
-        raise ReadError(str(source), f"holds no .npy, .npz or .csv sequences{passed}")
+        raise ReadError(str(source), f"holds no .npy, .npz, .csv or .txt sequences{passed}")
     if options.layout is None:
         raise ReadError(str(source), "name the skeleton with --layout: a built-in one or YAML")
     layout = named_layout(options.layout)
@@ -146,6 +148,29 @@ def plan(source: Path, options: Options) -> Plan:
 
 def _wanted(path: str) -> bool:
     return without_gz(path).endswith(_SUFFIXES) or openpose.is_frame(path)
+
+
+def _pass_over_texts(listing: Listing) -> None:
+    """Take out the ``.txt`` files that are no tables: notes, lists and the like."""
+    texts = {e for e in listing.entries if e.suffix == ".txt" and not _is_table(e)}
+    listing.entries = [e for e in listing.entries if e not in texts]
+    if texts:
+        listing.notes.append(f"passed over: {len(texts):,} .txt files that are no tables of poses")
+
+
+def _is_table(entry: Entry) -> bool:
+    try:
+        return _outline(entry).columns >= _LEAST_COLUMNS
+    except _tables.NoTableError:
+        return False
+    except ReadError:  # reading says what is wrong with it
+        return True
+
+
+def _outline(entry: Entry) -> _tables.Outline:
+    head = entry.read_head(_tables.HEAD)
+    part = len(head) == _tables.HEAD
+    return _tables.outline(_tables.decode(head, entry.shown, part=part), entry.shown, part=part)
 
 
 def _names(listing: Listing) -> list[str]:
@@ -234,14 +259,10 @@ def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
         if entry.suffix == ".npz":
             poses = _load(entry, layout, options)
             return Peek(len(poses.array), poses.axes)
-        head = entry.read_head(_tables.HEAD)
         if entry.suffix in _TABLES:
-            part = len(head) == _tables.HEAD
-            head = _tables.decode(head, entry.shown, part=part)
-            found = _tables.outline(head, entry.shown, part=part)
-            columns = assign(found, layout, options, entry.shown)
+            columns = assign(_outline(entry), layout, options, entry.shown)
             return Peek(columns.bodies, columns.axes, columns.notes)
-        shape = read_header(io.BytesIO(head), entry.shown)[0]
+        shape = read_header(io.BytesIO(entry.read_head()), entry.shown)[0]
         check_order(shape, options, entry.shown)
     except ReadError:
         return None
