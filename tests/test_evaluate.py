@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
+from encoders import save
 from rich.console import Console
 from small_data import CLASSES, write_evaluated
 
@@ -201,6 +203,50 @@ def test_encoders_share_the_mapped_data(place, tmp_path, monkeypatch):
     session = Session("transfer", options, TransferConfig(), Console(quiet=True))
     joint, again = (session.problem(s) for s in open_sources(["joint.pt", "joint1.pt"], "all"))
     assert joint.data is again.data
+
+
+@pytest.fixture
+def trained(place, tmp_path):
+    """Checkpoints of runs on the store by a protocol, as training saves them."""
+
+    def write(protocol, data="store"):
+        state = torch.load(place / "joint.pt", weights_only=True)
+        del state["sha256"]
+        state["config"]["data"]["protocol"] = protocol
+        state["data"] = resolve_store(str(place / data)).checksums()
+        return str(save(state, tmp_path / f"{protocol}.pt"))
+
+    return write
+
+
+def test_the_protocol_is_the_checkpoints_on_its_own_store(trained, place, tmp_path, capsys):
+    def results(*arguments):
+        out = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
+        common = ["--output", str(out), "--csv", str(tmp_path / "r.csv"), "--threads", "1"]
+        command_line(["knn", *arguments, *common, "--k", "[1]"])
+        return json.loads((out / "results.json").read_text())["data"]["protocol"]
+
+    store = ["--data", str(place / "store")]
+    path = trained("odd-even")
+    assert results(path, *store) == "odd-even"
+    assert f"protocol odd-even, by which {path} was trained" in capsys.readouterr().out
+    assert results(path, *store, "--protocol", "three") == "three"
+    assert "by which" not in capsys.readouterr().out
+    moved = tmp_path / "moved"
+    shutil.copytree(place / "store", moved)  # what counts is what is in it
+    assert results(path, "--data", str(moved)) == "odd-even"
+    others = [path, trained("three")]
+    with pytest.raises(SystemExit) as caught:
+        results(*others, *store)
+    assert caught.value.code == 2
+    assert "trained by different protocols" in capsys.readouterr().err
+    assert results(*others, *store, "--protocol", "three") == "three"
+
+
+def test_another_store_has_the_usual_protocol(trained, place, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command_line(["knn", trained("odd-even", "blind"), "--data", str(place / "store")])
+    assert "xsub" in capsys.readouterr().err
 
 
 def test_figures_are_all_drawn(run, tmp_path):

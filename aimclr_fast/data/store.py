@@ -107,6 +107,12 @@ class Store:
         fields = self.meta.get("preprocessing")
         return None if fields is None else Preprocessing.from_dict(fields)
 
+    def checksums(self) -> dict[str, str]:
+        """sha256 of its files by name: as meta.json declares it, or else read from the file."""
+        declared = self.meta["checksums"]
+        files = [n for n in (POSITIONS, COMPRESSED, SAMPLES) if (self.path / n).is_file()]
+        return {name: declared.get(name) or sha256(self.path / name) for name in files}
+
     def traits(self) -> dict[str, Any]:
         """What an encoder must know of its data to be used on other sequences; for checkpoints."""
         steps = self.preprocessing

@@ -24,6 +24,7 @@ from .heads import linear_evaluation
 from .models import fresh_encoder
 from .neighbors import nearest
 from .outcome import Outcome
+from .own_store import with_protocol
 from .problem import EvaluationError, Features, Problem
 from .protocols import UNTRAINED, Subject, evaluate
 from .semi import SemiConfig
@@ -46,8 +47,9 @@ def draw_figures(
         raise EvaluationError(
             "draws, queries and neighbors must be at least 1, and samples at least 10"
         )
-    session = Session("figures", options, config, console, csv=False)
     sources = open_sources(paths, options.stream)
+    options = with_protocol(options, sources, console)
+    session = Session("figures", options, config, console, csv=False)
     problems = [session.problem(source) for source in sources]
     session.make_folder()
     for source, problem in zip(sources, problems, strict=True):

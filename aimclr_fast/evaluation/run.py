@@ -10,6 +10,7 @@ from rich.console import Console
 
 from .ensemble import EnsembleConfig
 from .fusion import check_ensemble, fuse_subjects
+from .own_store import with_protocol
 from .problem import Problem
 from .protocols import RAW, Subject, baselines, evaluate
 from .results import Row
@@ -33,8 +34,9 @@ def evaluate_checkpoints(
         CheckpointError: a file is no checkpoint.
         StoreError: the data cannot be read.
     """
-    session = Session(evaluation, options, config, console)
     sources = open_sources(paths, options.stream)
+    options = with_protocol(options, sources, console)
+    session = Session(evaluation, options, config, console)
     # All complaints before any work.
     problems = [session.problem(source) for source in sources]
     if isinstance(config, EnsembleConfig):

@@ -7,7 +7,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +53,8 @@ class Options:
 
     Attributes:
         data: folder of a store, or the name of an embedded one.
-        protocol: which samples train and which test, as declared by the store.
+        protocol: which samples train and which test, as declared by the store; auto: as the
+            checkpoint was trained where `data` is its own store, otherwise xsub.
         stream: of the checkpoint's encoders, joint, motion or bone; all takes each that it has.
         choose: what the best epoch is chosen on: test, as published, or val, the split's validation
             samples. With val, k, learning rates of a sweep and searched weights are chosen on them
@@ -72,7 +73,7 @@ class Options:
     """
 
     data: str = "ui_prmd"
-    protocol: str = "xsub"
+    protocol: str = "auto"
     stream: str = "all"
     choose: str = "test"
     baselines: bool = False
@@ -88,12 +89,13 @@ class Options:
 
 
 class Source(NamedTuple):
-    """One encoder and the file it is from."""
+    """One encoder, the file it is from, and what that says of the data it was trained on."""
 
     path: str
     checksum: str
     epoch: int
     loaded: LoadedEncoder
+    data: Mapping[str, Any]
 
     def subject(self, name: str) -> Subject:
         """The encoder as something to evaluate."""
@@ -116,7 +118,8 @@ def open_sources(paths: Sequence[str], stream: str) -> list[Source]:
         checksum, epoch = sha256(Path(path)), int(state.get("epoch", 0))
         try:
             for one in streams_of(state) if stream == "all" else (stream,):
-                sources.append(Source(path, checksum, epoch, encoder_from(state, one)))
+                loaded = encoder_from(state, one)
+                sources.append(Source(path, checksum, epoch, loaded, dict(state.get("data", {}))))
         except (CheckpointError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: {error}") from error
     return sources
