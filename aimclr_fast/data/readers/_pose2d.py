@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.gaps import close_joints
-from aimclr_fast.data.readers._base import PARTIAL, ReadError, missing_joints
+from aimclr_fast.data.readers._base import ReadError, missing_joints
 from aimclr_fast.layouts import Layout
 
 DIAGONAL = 1.8
@@ -57,7 +57,7 @@ def lift(
     score = None if confidence is None else confidence.transpose(1, 2, 0)  # [T, V, M]
     missing = missing_joints(xy, where)
     if score is not None and (np.isnan(score) & ~missing).any():
-        raise ReadError(where, PARTIAL)
+        raise ReadError(where, "a joint has coordinates, but its score is NaN")
     if np.isinf(xy).any() or (score is not None and np.isinf(score).any()):
         raise ReadError(where, "a value is not finite")
     xy = np.where(missing, 0.0, xy)

@@ -23,8 +23,12 @@ from aimclr_fast.data.readers._text import read_table
 #: So much of a text tells its dialect and heading.
 HEAD = 1 << 18
 _SAMPLE_LINES = 12
-#: Words for a number that is not there.
-_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "nil", "#n/a"})
+#: Words for a number that is not there, those of C programs and pandas among them.
+_MISSING = frozenset({
+    "", "nan", "na", "n/a", "null", "none", "nil", "#n/a", "<na>", "-nan", "nan(ind)", "-nan(ind)",
+    "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
+})  # fmt: skip
+_INFINITE = re.compile(r"[-+]?(inf|infinity|1\.#inf|∞)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9]{3})+,[0-9]"
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
@@ -302,6 +306,8 @@ def _text_column(lines: list[tuple[int, str]]) -> str:
         words = [i for i, column in enumerate(columns) if not _count(dialect, column)]
         numbers = sum(_count(dialect, column) == len(body) for column in columns)
         if words and numbers == width - len(words) > len(words):
+            if _INFINITE.fullmatch(first := columns[words[0]][0]):
+                return f"expected a finite number, got {first!r} (column {words[0] + 1})"
             some = ", ".join(f"{cell!r:.20}" for cell in list(dict.fromkeys(columns[words[0]]))[:3])
             name = f" ({rows[0][words[0]]!r:.30})" if named else ""
             return (

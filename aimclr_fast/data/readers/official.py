@@ -135,6 +135,8 @@ def plan(source: Path, options: Options) -> Plan:
 
 def _open(source: Path) -> list[_File]:
     """The arrays of a folder with their labels, checked against each other."""
+    if source.is_file() and not _FILE.fullmatch(source.name):
+        raise ReadError(str(source), "expected a folder of train_position.npy and the like")
     root = source if source.is_dir() else source.parent
     paths = sorted(path for path in root.rglob("*.npy") if _FILE.fullmatch(path.name))
     if not paths:

@@ -135,15 +135,17 @@ def _clips(listing: Listing, source: Path) -> list[Clip]:
 
 def _layout(clips: list[Clip], options: Options, where: str) -> Layout:
     """The layout that was named, or OpenPose's own with so many joints."""
+    unread = None
     for clip in clips:
         for entry in clip.entries:
             try:
                 people = _people(entry)
-            except ReadError:
-                continue  # reading says what is wrong
+            except ReadError as error:  # reading says what is wrong
+                unread = unread or error
+                continue
             if people:
                 return _layout_for(len(people[0]), options, entry.shown)
-    raise ReadError(where, "nobody is in any frame")
+    raise unread or ReadError(where, "nobody is in any frame")
 
 
 def _layout_for(joints: int, options: Options, where: str) -> Layout:

@@ -142,6 +142,16 @@ def test_persons_by_name_are_refused_clearly(tmp_path, names, heading, separator
     assert "give one file per person" in error
 
 
+@pytest.mark.parametrize("word", ["inf", "-Infinity", "1.#INF"])
+@pytest.mark.parametrize("lines", [slice(5, 6), slice(None)])
+def test_infinite_cells_are_refused(tmp_path, word, lines):
+    rows = cells()
+    for row in rows[lines]:
+        row[7] = word
+    (tmp_path / "a.csv").write_text(text(rows))
+    assert f"expected a finite number, got {word!r}" in refused("folder", tmp_path, layout=LAYOUT)
+
+
 # --- Axes in another order -----------------------------------------------------------------------
 
 
@@ -172,6 +182,41 @@ def test_joints_before_frames_are_refused(tmp_path, frames, layout, coordinates)
 def test_joints_before_frames_in_arrays_of_ones_own(tmp_path):
     np.save(tmp_path / "a.npy", MOTION.swapaxes(0, 1))
     assert "expected [T, 20, C]" in refused("folder", tmp_path, layout=LAYOUT)
+
+
+def test_another_file_than_an_array_is_not_taken_for_its_folder(tmp_path):
+    folder = official(tmp_path / "in", np.zeros((2, 3, 9, 25, 1), np.float32))
+    (folder / "all.zip").write_bytes(b"PK")
+    for name in ("all.zip", "train_label.pkl"):
+        assert "expected a folder of train_position.npy" in refused("official", folder / name)
+    assert "body" not in refused("official", folder / "train_position.npy", layout="ntu-rgb+d")
+
+
+# --- Scores and frames that are none -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("score", "reason"),
+    [
+        (np.full((1, 30, 17), "x"), "keypoint_score: holds <U1, not numbers"),
+        (np.ones((1, 30, 17), complex), "keypoint_score: holds complex128, not numbers"),
+        (np.full((1, 30, 17), np.nan), "a joint has coordinates, but its score is NaN"),
+        (np.full((1, 30, 17), np.inf), "a value is not finite"),
+        (np.ones((1, 30, 17), bool), ""),
+    ],
+)
+def test_scores_that_are_none(tmp_path, score, reason):
+    keypoint = motion(0, 17, 30)[None, ..., :2] * 300
+    entry = {"frame_dir": "a", "label": 0, "keypoint": keypoint, "keypoint_score": score}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([entry]))
+    error = refused("pyskl", tmp_path / "a.pkl", layout="coco")
+    assert reason in error if reason else not error
+
+
+def test_openpose_frames_that_cannot_be_read_are_named(tmp_path):
+    for index, content in enumerate(["[]", "junk", '{"people": []}']):
+        (tmp_path / f"clip_{index:012}_keypoints.json").write_text(content)
+    assert "000000_keypoints.json: expected an object with people" in refused("openpose", tmp_path)
 
 
 # --- A score, or z -------------------------------------------------------------------------------

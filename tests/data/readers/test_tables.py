@@ -134,7 +134,7 @@ def test_a_carriage_return_within_a_line_is_a_blank(read):
     assert_is_motion(read(PLAIN.replace(",", ",\r", 1))[0], MOTION)
 
 
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "null"])
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "null", "<NA>", "-nan(ind)", "-1.#IND"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_joints_that_are_missing_are_gaps(read, word, separator):
     rows = cells()
