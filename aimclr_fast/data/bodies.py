@@ -24,9 +24,20 @@ MOTION = (0.005, 1.5)
 _CANDIDATES = 16
 
 
+def lacks(x: Array) -> bool:
+    """Whether anything is NaN. (The least value is, then, which is faster than a mask.)"""
+    return bool(x.size and np.isnan(x.min()))
+
+
+def shown(x: Array) -> npt.NDArray[np.bool_]:
+    """Joints ``[T, V, M]`` of ``x [3, T, V, M]`` that are neither zero nor NaN."""
+    found = (x[0] != 0) | (x[1] != 0) | (x[2] != 0)  # thrice as fast as any()
+    return np.asarray(found & ~np.isnan(x).any(axis=0) if lacks(x) else found)
+
+
 def seen(x: Array) -> npt.NDArray[np.bool_]:
     """Frames in which each body was seen, ``[T, M]``, of ``x [3, T, V, M]``; NaN is not."""
-    return np.asarray(((x != 0) & ~np.isnan(x)).any(axis=(0, 2)))
+    return np.asarray(shown(x).any(axis=1))
 
 
 def motion(x: Array) -> npt.NDArray[np.float64]:

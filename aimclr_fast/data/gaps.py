@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast.data.bodies import seen
+from aimclr_fast.data.bodies import lacks, seen, shown
 
 Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
@@ -90,17 +90,17 @@ def mark(x: Array, *, zeros: bool = True) -> Array:
     Returns:
         ``x`` itself where nothing is to be marked.
     """
-    lost: Mask = np.asarray(np.isnan(x).any(axis=0))  # [T, V, M]
-    shown: Mask = np.asarray(x.any(axis=0) & ~lost)
-    if shown.all():
+    known = shown(x)  # [T, V, M]
+    there: Mask = np.asarray(known.any(axis=1))[:, None]  # [T, 1, M]
+    if (known == there).all() and not lacks(x):
         return x
-    there: Mask = np.asarray(shown.any(axis=1))[:, None]  # [T, 1, M]
+    lost: Mask = np.asarray(np.isnan(x).any(axis=0))
     missing = there & lost
     # A joint that is zero in every frame is the origin of coordinates.
-    at_zero = there & ~shown & ~lost & shown.any(axis=0) if zeros else np.zeros_like(lost)
+    at_zero = there & ~known & ~lost & known.any(axis=0) if zeros else np.zeros_like(lost)
     for joint, body in np.argwhere(at_zero.any(axis=0)).tolist():
         at = at_zero[:, joint, body]
-        place = _interpolate(x[:, :, joint, body], at, shown[:, joint, body])
+        place = _interpolate(x[:, :, joint, body], at, known[:, joint, body])
         near = np.linalg.norm(place, axis=0) <= _NEAR * _size(x[:, there[:, 0, body], :, body])
         missing[at, joint, body] = ~near
     if missing.any() or lost.any():
@@ -160,7 +160,7 @@ def close_joints(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array
 
 
 def _left(x: Array) -> tuple[Array, Gaps]:
-    return x, Gaps(x.shape[1], left=int(np.isnan(x[0]).sum()))
+    return x, Gaps(x.shape[1], left=int(np.isnan(x[0]).sum()) if lacks(x) else 0)
 
 
 def _fill(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.bodies import lacks
 from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
 
@@ -95,8 +96,7 @@ class Preprocessing:
 
 def without_nan(x: Array) -> Array:
     """Zeros for the joints that are missing still: what stands for them in a store."""
-    missing = np.isnan(x)
-    return np.where(missing, 0.0, x) if missing.any() else x
+    return np.where(np.isnan(x), 0.0, x) if lacks(x) else x
 
 
 def centre(x: Array, joint: int) -> Array:
@@ -112,8 +112,10 @@ def centre(x: Array, joint: int) -> Array:
     """
     _check(x)
     x = x.astype(np.float64)
-    there = np.asarray((np.nan_to_num(x) != 0).any(axis=(_C, _V)))
-    return x - _bridged(x[..., joint, :], there)[..., None, :]
+    origin = x[..., joint, :]
+    if lacks(origin):
+        origin = _bridged(origin, np.asarray(np.nan_to_num(x).any(axis=(_C, _V))))
+    return x - origin[..., None, :]
 
 
 def resize_time(x: Array, frames: int) -> Array:
@@ -145,9 +147,8 @@ def resize_time(x: Array, frames: int) -> Array:
     first = x.take(before, axis=_T).astype(np.float64)
     second = x.take(after, axis=_T).astype(np.float64)
     resized: Array = first + weight * (second - first)
-    missing = np.isnan(resized)
-    if missing.any():
-        resized = np.where(missing, np.where(weight < 0.5, first, second), resized)
+    if lacks(resized):
+        resized = np.where(np.isnan(resized), np.where(weight < 0.5, first, second), resized)
     return resized
 
 
@@ -172,7 +173,8 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
     x = x.astype(np.float64)
     left, right = shoulders
     across = x[..., right, :] - x[..., left, :]  # [..., 3, T, M]
-    across = np.nan_to_num(_bridged(across, np.asarray(across.any(axis=-3))))
+    if lacks(across):
+        across = np.nan_to_num(_bridged(across, np.asarray(across.any(axis=-3))))
     dx, dz = across[..., 0, :, :], across[..., 2, :, :]
     if exact:
         angle = np.arctan2(dz, dx)
@@ -188,8 +190,6 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
 
 def _bridged(x: Array, there: Array) -> Array:
     """``x [..., 3, T, M]`` with NaN replaced by what lies between the frames that are ``there``."""
-    if not np.isnan(x).any():
-        return x
     frames, axes = x.shape[-2], (-3, -2, -1)
     series = np.moveaxis(x, axes, (-1, -2, -3)).copy()  # [..., M, T, 3]
     each = zip(
