@@ -22,7 +22,7 @@ from .evaluation.tables import FORMATS, latex, make_tables, markdown
 
 PROGRAM = "python -m aimclr_fast.evaluate"
 SUMMARIES = {
-    "knn": "k-nearest-neighbour classification on frozen features",
+    "knn": "k-nearest-neighbor classification on frozen features",
     "linear": "a linear classifier on frozen features (the published recipe)",
     "finetune": "encoder and classifier trained together",
     "semi": "few labels, drawn several times",
@@ -30,7 +30,7 @@ SUMMARIES = {
     "retrieval": "ranking by similarity: mAP and recall@k",
     "cluster": "k-means: Hungarian accuracy and mutual information",
     "ensemble": "two or three streams together",
-    "figures": "t-SNE, confusion matrix, per-class accuracy, label efficiency, neighbours",
+    "figures": "t-SNE, confusion matrix, per-class accuracy, label efficiency, neighbors",
     "table": "many results as one table, in Markdown and LaTeX",
 }
 

@@ -57,7 +57,7 @@ def parser() -> Parser:
         "--gaps",
         type=str,
         default="auto",
-        help="frames without a body: fill (cut at the ends, interpolated inside), keep, or "
+        help="missing frames and joints: fill (cut at the ends, interpolated inside), keep, or "
         "published; auto: published for ntu60, ntu120, pku1 and pku2, fill for all others",
     )
     add(
@@ -87,7 +87,7 @@ def parser() -> Parser:
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to pass over")
-    add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
+    add("--min-confidence", type=float, default=0.05, help="2D joints at or below are missing")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
     add(
         "--on-error",

@@ -343,7 +343,7 @@ def odd_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout, unit:
         mend += " (--unit m keeps them as they are)"
     else:
         mend += f", not {unit}" if likely else f", if they are not in {unit}"
-    seen = f"bodies are {sanity.metres(size)} tall in the first {len(positions)} recordings"
+    seen = f"bodies are {sanity.meters(size)} tall in the first {len(positions)} recordings"
     return f"{seen}; {mend}"
 
 

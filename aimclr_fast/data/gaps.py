@@ -176,7 +176,7 @@ def _fill(
     if never.any() and not flat:
         joint, body = np.argwhere(never)[0].tolist()
         name = joints[joint] if joints else f"joint {joint}"
-        raise ValueError(f"{name} is in no frame (body {body}): --gaps keep leaves it out")
+        raise ValueError(f"{name} is in no frame (body {body}): --gaps keep leaves it missing")
     gone = (missing | whole[:, None]) & ~never
     x = x.astype(np.float64)
     longest = 0

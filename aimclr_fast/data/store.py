@@ -1,7 +1,7 @@
 """The store: a folder with every sequence of a data set, ready to train on.
 
 ============== ====================================================================================
-positions.npy  ``[S, 3, T, V, M]``: float32 or float16 in metres, or int16 in millimetres.
+positions.npy  ``[S, 3, T, V, M]``: float32 or float16 in meters, or int16 in millimeters.
                ``positions.npz``, compressed, with the one array ``positions``, does as well.
 samples.csv    one row per sample, in the same order; a header; unique ``name``; optionally
                ``label`` (0, 1, ...) and any other columns (subject, camera, setup, ...).
@@ -53,7 +53,7 @@ class Store:
     Attributes:
         path: the folder.
         positions: ``[S, 3, T, V, M]``, read-only, memory-mapped where possible; times ``scale`` it
-            is in metres.
+            is in meters.
         samples: the columns of samples.csv, each an array of S: int64 where every cell is an
             integer, strings otherwise (always for ``name``).
         meta: meta.json as it stands.
@@ -76,7 +76,7 @@ class Store:
 
     @property
     def scale(self) -> float:
-        """Metres per unit of ``positions``: 0.001 for int16 millimetres, otherwise 1."""
+        """Meters per unit of ``positions``: 0.001 for int16 millimeters, otherwise 1."""
         return 0.001 if self.meta["unit"] == "mm" else 1.0
 
     @property
@@ -124,7 +124,7 @@ class Store:
         }
 
     def as_tensor(self, index: Any = None, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Copy sequences into memory, in metres.
+        """Copy sequences into memory, in meters.
 
         Args:
             index: which samples: anything that indexes a NumPy axis, or None for all.

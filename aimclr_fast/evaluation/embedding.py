@@ -317,7 +317,7 @@ def _check_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> None:
     units = [f"{unit}: multiply by {UNITS[unit]}" for unit in sanity.likely_units(size, layout)]
     mend = f"these look like {' or '.join(units)}" if units else "scale them"
     raise ValueError(
-        f"bodies are {sanity.metres(size)} tall; positions are expected in metres, {mend} "
+        f"bodies are {sanity.meters(size)} tall; positions are expected in metres, {mend} "
         "(preprocessed=True takes them as they are)"
     )
 
