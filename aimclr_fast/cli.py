@@ -7,7 +7,7 @@ import io
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast, get_args, get_type_hints
 
@@ -39,6 +39,22 @@ def fail(program: str, message: str) -> NoReturn:
     """Print one line and exit with code 2."""
     print(f"{program}: error: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def refuse_old_names(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
+    """Refuse flags of earlier versions.
+
+    Args:
+        arguments: of the command line.
+        renamed: today's names by the old ones, without dashes.
+
+    Raises:
+        UserError: says the new name.
+    """
+    for argument in arguments:
+        name = argument.partition("=")[0].removeprefix("--")
+        if argument.startswith("--") and name in renamed:
+            raise UserError(f"--{name} is now --{renamed[name]}")
 
 
 def config_names() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ._checkpoint import CheckpointError
 from ._console import plain_console
-from .cli import Parser, UserError, run
+from .cli import Parser, UserError, refuse_old_names, run
 from .data import StoreError
 from .evaluation.labeled_data import EvaluationError
 from .evaluation.options import EvaluationOptions
@@ -19,6 +19,7 @@ from .evaluation.run import evaluate_checkpoints
 from .evaluation.tables import FORMATS, latex, make_tables, markdown
 
 PROGRAM = "python -m aimclr_fast.evaluate"
+OLD = {"protocol": "split"}
 TABLE = "many results as one table, in Markdown and LaTeX"
 
 
@@ -27,7 +28,7 @@ def overview() -> str:
     summaries = {name: get_protocol(name).summary for name in protocol_names()} | {"table": TABLE}
     lines = "\n".join(f"  {name:<10} {text}" for name, text in summaries.items())
     return (
-        f"usage: {PROGRAM} PROTOCOL CHECKPOINT... [--data STORE] [--protocol xsub] [options]\n"
+        f"usage: {PROGRAM} PROTOCOL CHECKPOINT... [--data STORE] [--split xsub] [options]\n"
         f"       {PROGRAM} table RESULTS... [--format markdown|latex]\n\n"
         f"PROTOCOL is one of:\n\n{lines}\n\n"
         f"{PROGRAM} PROTOCOL --help lists its options."
@@ -44,7 +45,7 @@ def parse(
     """
     command = Parser(
         prog=f"{PROGRAM} {protocol.name}",
-        usage="%(prog)s CHECKPOINT... [--data STORE] [--protocol NAME] [options]",
+        usage="%(prog)s CHECKPOINT... [--data STORE] [--split NAME] [options]",
         description=f"{protocol.summary[0].upper()}{protocol.summary[1:]}.",
     )
     command.add_argument("checkpoints", nargs="+", type=str, help="of aimclr_fast.train")
@@ -94,6 +95,7 @@ def main(arguments: list[str]) -> None:
     if name not in protocol_names():
         choices = ", ".join((*protocol_names(), "table"))
         raise UserError(f"{name!r} is no protocol; choose from {choices}")
+    refuse_old_names(rest, OLD)
     protocol = get_protocol(name)
     checkpoints, options, config = parse(protocol, rest)
     evaluate_checkpoints(protocol, checkpoints, options, config, plain_console())

@@ -57,7 +57,7 @@ def parser() -> Parser:
         "--gaps",
         type=str,
         default="auto",
-        help="frames without a body: fill (cut at the ends, interpolated inside), keep, or "
+        help="missing frames and joints: fill (cut at the ends, interpolated inside), keep, or "
         "published; auto: published for ntu60, ntu120, pku1 and pku2, fill for all others",
     )
     add(
@@ -87,7 +87,7 @@ def parser() -> Parser:
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to pass over")
-    add("--min-confidence", type=float, default=0.05, help="2D joints at or below were not seen")
+    add("--min-confidence", type=float, default=0.05, help="2D joints at or below are missing")
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
     add(
         "--on-error",
@@ -133,7 +133,7 @@ def main(arguments: list[str]) -> None:
         reader = get_reader(given.dataset)
     except ValueError as error:
         raise UserError(str(error)) from error
-    unit, up = given.unit or "m", given.up or "y"
+    up = given.up or "y"
     options = Options(
         bodies=given.bodies,
         drop_spurious=given.drop_spurious,
@@ -141,7 +141,7 @@ def main(arguments: list[str]) -> None:
         missing=None if given.missing is None else Path(given.missing),
         labels=None if given.labels is None else Path(given.labels),
         layout=given.layout,
-        unit=unit,
+        unit=given.unit,
         up=up,
         pose=given.pose,
         min_confidence=given.min_confidence,
@@ -155,7 +155,7 @@ def main(arguments: list[str]) -> None:
     plan = reader.plan(Path(given.source), options)
     check_taken(plan, options, given.dataset)
     if plan.ready and given.gaps != "auto":
-        plan.notes.append("--gaps has no effect on sequences that others preprocessed")
+        plan.notes.append("--gaps: in sequences that others preprocessed, of NaN alone")
     if not plan.rotate and (given.unit or given.up):
         plan.notes.append("--unit and --up have no effect on 2D poses")
     recipe = make_recipe(
@@ -165,7 +165,7 @@ def main(arguments: list[str]) -> None:
         rotate=given.rotate,
         gaps=given.gaps,
         spurious=given.drop_spurious,
-        unit=unit,
+        unit=given.unit or "m",
         up=up,
     )
     for text in plan.notes:
@@ -182,6 +182,7 @@ def main(arguments: list[str]) -> None:
             overwrite=given.overwrite,
             unit=given.unit,
             progress=bar.update,
+            warn=lambda text: console.print(text, highlight=False, soft_wrap=True),
         )
     seconds = time.perf_counter() - began
     for text in (
@@ -270,6 +271,15 @@ def gaps_found(result: Result) -> list[str]:
         lines.append(
             f"gaps: interpolated in {len(filled):,} samples, {frames:,} frames of a whole body and "
             f"{joints:,} single joints (--gaps keep leaves them missing)"
+        )
+    if placed := [gap.placed for gap in gaps if gap.placed]:
+        lines.append(
+            f"{sum(placed):,} joints of 2D poses are in no frame of {len(placed):,} samples: put "
+            "into the middle of the body"
+        )
+    if left := [gap.left for gap in gaps if gap.left]:
+        lines.append(
+            f"gaps: in {len(left):,} samples, {sum(left):,} single joints are missing (zeros)"
         )
     if long := [index for index, gap in enumerate(gaps) if gap.longest > LONGEST]:
         longest = max(gaps[index].longest for index in long)

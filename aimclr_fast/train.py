@@ -15,6 +15,7 @@ from .cli import (
     check_utf8,
     check_values,
     config_names,
+    refuse_old_names,
     run,
     with_config_files,
 )
@@ -54,6 +55,7 @@ def parser() -> Parser:
 
 def main(arguments: list[str]) -> None:
     command = parser()
+    refuse_old_names(arguments, OLD)
     arguments = [re.sub(r"^--([\w.]+)(?==|$)", _long_name, each) for each in arguments]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
     parsed = command.parse_args(with_config_files(arguments, default))
@@ -75,10 +77,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _long_name(flag: re.Match[str]) -> str:
-    name = flag[1]
-    if name in OLD:
-        raise UserError(f"--{name} is now --{OLD[name]}")
-    return f"--{SHORT.get(name, name)}"
+    return f"--{SHORT.get(flag[1], flag[1])}"
 
 
 def _config_of_resumed(arguments: list[str]) -> str | None:

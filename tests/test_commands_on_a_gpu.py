@@ -55,6 +55,6 @@ def test_evaluate(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     write_evaluated(tmp_path)
-    options = ["--data", "store", "--protocol", "odd-even", "--output", "out", "--k", "[1]"]
+    options = ["--data", "store", "--split", "odd-even", "--output", "out", "--k", "[1]"]
     command_line(["knn", "joint.pt", "--device", "cuda", *options])
     assert json.loads((tmp_path / "out" / "results.json").read_text())["device"] == "cuda"

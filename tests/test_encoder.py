@@ -319,7 +319,7 @@ def test_sequences_that_cannot_be_used(saved, store, rows):
     encoder = load_encoder(saved())
     good = rows[0, 0].numpy()
     bad = good.copy()
-    bad[4, 3] = np.nan
+    bad[4, 3] = np.inf
     for sequence, error, message in [
         (good[:, :21], ValueError, r"\[T, 22, 3\] or \[M, T, 22, 3\].*got shape \[50, 21, 3\]"),
         (good[..., :2], ValueError, "got shape"),

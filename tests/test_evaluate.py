@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from encoders import save
 from rich.console import Console
 from small_data import CLASSES, write_evaluated
 
@@ -47,7 +49,7 @@ def run(place, monkeypatch, tmp_path):
     monkeypatch.chdir(place)
 
     def command(protocol, *arguments, data="store", labels=None, rule="odd-even"):
-        options = ["--data", data, "--protocol", rule, "--output", str(tmp_path / "out")]
+        options = ["--data", data, "--split", rule, "--output", str(tmp_path / "out")]
         options += ["--csv", str(tmp_path / "results.csv"), "--threads", "1"]
         options += [*QUICK.get(protocol, []), *(["--labels", labels] if labels else [])]
         command_line([protocol, *arguments, *options])
@@ -239,12 +241,56 @@ def test_a_head_of_standardized_features_classifies_as_measured(run, place, tmp_
 
 def test_encoders_share_the_mapped_data(place, tmp_path, monkeypatch):
     monkeypatch.chdir(place)
-    options = EvaluationOptions(data="other", protocol="odd-even", output=str(tmp_path / "out"))
+    options = EvaluationOptions(data="other", split="odd-even", output=str(tmp_path / "out"))
     protocol = get_protocol("transfer")
     paths = ["joint.pt", "joint1.pt"]
     request = resolve(protocol, paths, options, protocol.config(), Console(quiet=True))
     joint, again = request.pretrained
     assert joint.data.sequences is again.data.sequences
+
+
+@pytest.fixture
+def trained(place, tmp_path):
+    """Checkpoints of runs on the store by a split, as training saves them."""
+
+    def write(split, data="store"):
+        state = torch.load(place / "joint.pt", weights_only=True)
+        del state["sha256"]
+        state["config"]["data"]["split"] = split
+        state["data"] = resolve_store(str(place / data)).checksums()
+        return str(save(state, tmp_path / f"{split}.pt"))
+
+    return write
+
+
+def test_the_split_is_the_checkpoints_on_its_own_store(trained, place, tmp_path, capsys):
+    def results(*arguments):
+        out = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
+        common = ["--output", str(out), "--csv", str(tmp_path / "r.csv"), "--threads", "1"]
+        command_line(["knn", *arguments, *common, "--k", "[1]"])
+        return json.loads((out / "results.json").read_text())["data"]["protocol"]
+
+    store = ["--data", str(place / "store")]
+    path = trained("odd-even")
+    assert results(path, *store) == "odd-even"
+    assert f"split odd-even, by which {path} was trained" in capsys.readouterr().out
+    assert results(path, *store, "--split", "three") == "three"
+    assert "by which" not in capsys.readouterr().out
+    moved = tmp_path / "moved"
+    shutil.copytree(place / "store", moved)  # what counts is what is in it
+    assert results(path, "--data", str(moved)) == "odd-even"
+    others = [path, trained("three")]
+    with pytest.raises(SystemExit) as caught:
+        results(*others, *store)
+    assert caught.value.code == 2
+    assert "trained by different splits" in capsys.readouterr().err
+    assert results(*others, *store, "--split", "three") == "three"
+
+
+def test_another_store_has_the_usual_split(trained, place, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command_line(["knn", trained("odd-even", "blind"), "--data", str(place / "store")])
+    assert "xsub" in capsys.readouterr().err
 
 
 def test_figures_are_all_drawn(run, tmp_path):
@@ -283,8 +329,9 @@ def test_table_of_several_runs(run, tmp_path, capsys):
             ["transfer", "joint.pt", "--data", "store", "--joints", "[a]"],
             "'a' is not ENCODER_JOINT",
         ),
-        (["knn", "joint.pt", "--protocol", "xview"], "unknown protocol 'xview'"),
-        (["knn", "joint.pt", "--data", "blind", "--protocol", "all"], "blind: has no labels"),
+        (["knn", "joint.pt", "--protocol=xview"], "--protocol is now --split"),
+        (["knn", "joint.pt", "--split", "xview"], "unknown protocol 'xview'"),
+        (["knn", "joint.pt", "--data", "blind", "--split", "all"], "blind: has no labels"),
         (["knn", "joint.pt", "--data", "nowhere"], "'nowhere' is neither an embedded data set"),
         (["knn", "joint.pt", "--k", "[1,999]"], "k must lie in 1..24"),
         (["knn", "joint.pt", "--device", "toaster"], "device is 'toaster'"),
@@ -306,8 +353,8 @@ def test_mistakes_are_one_line_and_exit_code_2(place, arguments, message, monkey
     monkeypatch.chdir(place)
     if arguments[0] != "table" and "--data" not in arguments:
         arguments = [*arguments, "--data", "store"]
-    if "--data" in arguments and "--protocol" not in arguments:
-        arguments = [*arguments, "--protocol", "odd-even"]
+    if "--data" in arguments and "--split" not in arguments:
+        arguments = [*arguments, "--split", "odd-even"]
     with pytest.raises(SystemExit) as ended:
         command_line(arguments)
     error = capsys.readouterr().err

@@ -49,7 +49,7 @@ def place(tmp_path_factory):
 
 def refused(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
-        command_line([*arguments, "--data", "store", "--protocol", "odd-even", "--threads", "1"])
+        command_line([*arguments, "--data", "store", "--split", "odd-even", "--threads", "1"])
     shown = capsys.readouterr()
     assert ended.value.code == 2
     assert shown.err.count("\n") == 1, shown.err
@@ -151,7 +151,7 @@ def test_a_classifier_that_cannot_be_saved_costs_no_number(place, tmp_path, monk
 
 def test_two_evaluations_of_one_second_keep_their_folders(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    store, options = open_store(place / "store"), EvaluationOptions(protocol="odd-even")
+    store, options = open_store(place / "store"), EvaluationOptions(split="odd-even")
     about = (options, knn.Config(), store, torch.device("cpu"), Console(quiet=True))
     reports = [Report("knn", *about) for _ in range(2)]
     reports[1].folder = reports[0].folder  # by its name, which is the time

@@ -19,7 +19,7 @@ from aimclr_fast.layouts import get_layout
 
 FILES = Path(__file__).parent / "old_files"
 COMMITS = sorted(path.name for path in FILES.iterdir() if path.is_dir())
-SPLIT = "--protocol"  # the flag that names which samples train and test
+SPLIT = "--split"  # the flag that names which samples train and test
 QUIET = ["--monitor.knn_every", "0", "--monitor.linear_probe", "false"]
 QUIET += ["--monitor.raw_poses", "false"]
 # Other processors and versions of torch round differently.

@@ -50,13 +50,13 @@ prepare.command_line(
     ["folder", "recordings", "store", "--layout", "layout.yaml", "--frames", "12", "--jobs", "2"]
 )
 train.command_line([
-    "--data", "store", "--protocol", "odd-even", "--output", "run", "--device", "cpu",
+    "--data", "store", "--split", "odd-even", "--output", "run", "--device", "cpu",
     "--model.channels", "2", "--model.features", "8", "--model.embedding", "4",
     "--model.queue_size", "12", "--optim.epochs", "1", "--optim.batch_size", "3",
     "--monitor.linear_probe", "false", "--monitor.raw_poses", "false", "--monitor.knn_every", "0",
 ])
 evaluate.command_line([
-    "knn", "run/checkpoint.pt", "--data", "store", "--protocol", "odd-even", "--k", "[1]",
+    "knn", "run/checkpoint.pt", "--data", "store", "--split", "odd-even", "--k", "[1]",
     "--output", "knn", "--csv", "results.csv",
 ])
 """

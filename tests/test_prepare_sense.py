@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.readers.recordings import GOLDEN, NTU_RAW, PKU_RAW, motion, skeleton_text
+from data.readers.recordings import GOLDEN, NTU_RAW, PKU_RAW, motion, skeleton_text, table
 from encoders import checkpoint, save
 
 from aimclr_fast import load_encoder
@@ -68,7 +68,7 @@ KINDS = [hip_lost, away, late, root_centred]
 
 
 def as_folder(tmp_path, sequences) -> list:
-    (tmp_path / "in").mkdir()
+    (tmp_path / "in").mkdir(exist_ok=True)
     for name, x in sequences.items():
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         np.save(tmp_path / "in" / f"{name}.npy", x)
@@ -210,7 +210,7 @@ def test_zeros_after_the_last_frame_are_not_stretched(tmp_path, capsys):
     assert store.samples["frames"].tolist() == [40] * 6
     assert "in empty frames" not in capsys.readouterr().out
     prepare("official", tmp_path / "in", tmp_path / "y", "--gaps=fill")
-    assert "--gaps has no effect on sequences that others" in capsys.readouterr().out
+    assert "--gaps: in sequences that others preprocessed, of NaN alone" in capsys.readouterr().out
     store = open_store(tmp_path / "y")
     assert store.positions.shape[2] == 150
     assert store.samples["frames"].tolist() == [40] * 6
@@ -249,7 +249,25 @@ def test_another_unit_is_refused_at_once(source, tmp_path, capsys, factor, unit,
     prepare(*arguments, f"--unit={unit}")
     assert "longest side of a body 1." in capsys.readouterr().out
     prepare(*arguments, "--unit=m", "--overwrite")  # the user insists, and is told again
-    assert f"m tall (--unit {unit})" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"lengths look like {unit}: --unit {unit}, not m\n" in shown
+    assert f"m tall (--unit {unit})" in shown
+    larger = source(**{f"s{i}": walk(i) * 1e6 for i in range(3)})
+    prepare(*larger, "--unit=mm", "--overwrite")  # still not those of a person
+    assert "bodies are 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["m", "cm"])
+def test_a_unit_that_the_headings_contradict_is_refused(tmp_path, capsys, given):
+    joints = open_embedded().layout.joints
+    heading = ",".join(f"{joint}_{axis} (mm)" for joint in joints for axis in "xyz") + "\n"
+    (tmp_path / "a.csv").write_text(heading + table(walk().reshape(FRAMES, -1) * 1000, ","))
+    arguments = ["folder", tmp_path, tmp_path / "x", "--layout=ui-prmd"]
+    error = fails(capsys, *arguments, f"--unit={given}")
+    assert f"--unit {given}, but the headings say mm: leave --unit out, or correct" in error
+    for mended in ([], ["--unit=mm"]):
+        prepare(*arguments, *mended, "--overwrite")
+        assert "longest side of a body 1." in capsys.readouterr().out
 
 
 def test_at_once_is_after_the_first_recordings(tmp_path, capsys, monkeypatch):

@@ -89,7 +89,7 @@ def run_all(folder: Path, capsys, output: str) -> dict[str, str]:
     call("inspect", prepare, "inspect", store, "--out", folder / "drawn")
     call("train", train, f"--data.store={store}", "--split=odd-even",
          f"--output={run}", *SMALL)  # fmt: skip
-    options = ["--data", store, "--protocol", "odd-even", "--k=[1]"]
+    options = ["--data", store, "--split", "odd-even", "--k=[1]"]
     checkpoint = run / "checkpoint.pt"
     results = folder / "r.csv"
     call("evaluate", evaluate, "knn", checkpoint, *options, f"--output={folder}/ev",

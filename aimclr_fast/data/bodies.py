@@ -19,23 +19,34 @@ MIN_FRAMES = 12
 MAX_WIDTH = 0.8
 #: ... if it is so in more than this share of its frames.
 MAX_WIDE_FRAMES = 0.7
-#: Root mean square motion about the mean pose in metres; less is a frozen ghost, more a flicker.
+#: Root mean square motion about the mean pose in meters; less is a frozen ghost, more a flicker.
 MOTION = (0.005, 1.5)
 _CANDIDATES = 16
 
 
+def lacks(x: Array) -> bool:
+    """Whether anything is NaN. (The least value is, then, which is faster than a mask.)"""
+    return bool(x.size and np.isnan(x.min()))
+
+
+def shown(x: Array) -> npt.NDArray[np.bool_]:
+    """Joints ``[T, V, M]`` of ``x [3, T, V, M]`` that are neither zero nor NaN."""
+    found = (x[0] != 0) | (x[1] != 0) | (x[2] != 0)  # thrice as fast as any()
+    return np.asarray(found & ~np.isnan(x).any(axis=0) if lacks(x) else found)
+
+
 def seen(x: Array) -> npt.NDArray[np.bool_]:
-    """Frames in which each body was seen, ``[T, M]``, of ``x [3, T, V, M]``."""
-    return np.asarray(x.any(axis=(0, 2)))
+    """Frames in which each body was seen, ``[T, M]``, of ``x [3, T, V, M]``; NaN is not."""
+    return np.asarray(shown(x).any(axis=1))
 
 
 def motion(x: Array) -> npt.NDArray[np.float64]:
-    """Root mean square distance of the joints from their mean place, ``[M]``, in metres."""
-    where = seen(x)[None, :, None]  # [1, T, 1, M]
-    count = np.maximum(where.sum(axis=1, keepdims=True), 1)
-    x = x.astype(np.float64)
-    offset = np.where(where, x - x.sum(axis=1, keepdims=True) / count, 0.0)
-    return np.asarray(np.sqrt((offset**2).sum(axis=(0, 1, 2)) / count.ravel() / x.shape[2]))
+    """Root mean square distance of the joints from their mean place, ``[M]``, in meters."""
+    known = seen(x)[:, None] & ~np.isnan(x).any(axis=0)  # [T, V, M]
+    x = np.where(known, x.astype(np.float64), 0.0)
+    mean = x.sum(axis=1, keepdims=True) / np.maximum(known.sum(axis=0), 1)
+    squares = np.where(known, x - mean, 0.0) ** 2
+    return np.asarray(np.sqrt(squares.sum(axis=(0, 1, 2)) / np.maximum(known.sum(axis=(0, 1)), 1)))
 
 
 def follow(
@@ -82,7 +93,7 @@ def keep_best(x: Array, bodies: int, *, spurious: bool = False, cut: bool = True
     A body matters by the frames it is seen in times how much it moves.
 
     Args:
-        x: ``[3, T, V, M]``.
+        x: ``[3, T, V, M]`` in meters, NaN where a joint of a body is missing.
         bodies: how many to keep; zeros are added where there are fewer.
         spurious: drop bodies that :func:`is_spurious`, but never the last one.
         cut: whether frames without the first body are cut off.
@@ -103,8 +114,7 @@ def is_spurious(x: Array) -> npt.NDArray[np.bool_]:
     """Bodies that are too short, too wide for their height, or move too little or too much, [M]."""
     present = seen(x)
     count = present.sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        extent = x.max(axis=2) - x.min(axis=2)  # [3, T, M]
+    extent = np.fmax.reduce(x, axis=2) - np.fmin.reduce(x, axis=2)  # [3, T, M]
     wide = (np.maximum(extent[0], extent[2]) > MAX_WIDTH * extent[1]) & present
     moved = motion(x)
     return np.asarray(

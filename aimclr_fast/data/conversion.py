@@ -8,7 +8,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from aimclr_fast._errors import Error
 from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
-from aimclr_fast.data.gaps import Gaps, last_frame
-from aimclr_fast.data.preprocessing import Preprocessing, resize_time
+from aimclr_fast.data.gaps import Gaps, close_joints, last_frame, mark
+from aimclr_fast.data.preprocessing import Preprocessing, resize_time, without_nan
 from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
-from aimclr_fast.data.readers._base import in_metres
+from aimclr_fast.data.readers._base import UNITS, in_metres
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
 from aimclr_fast.layouts import Layout
@@ -95,13 +95,14 @@ class Recipe:
         if steps is not None:
             if self.spurious:
                 cut = self.gaps == "published"
-                x = tracking.keep_best(x, self.bodies, spurious=True, cut=cut)
+                x = tracking.keep_best(mark(x), self.bodies, spurious=True, cut=cut)
             return steps.counted(x, self.layout)
         # Zeros after the last frame that holds anything fill the array up; they are no motion.
         length = last_frame(x) or x.shape[1]
+        x, gaps = close_joints(x, self.gaps, self.layout.joints)
         if self.frames is not None:
             x = resize_time(x[:, :length], self.frames)
-        return x.astype(np.float32), Gaps(length)
+        return without_nan(x).astype(np.float32), replace(gaps, length=length)
 
 
 @dataclass
@@ -272,6 +273,7 @@ def convert(
     overwrite: bool = False,
     unit: str | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Make the store of a plan.
 
@@ -283,8 +285,9 @@ def convert(
         fatal: stop at the first problem that the data set is not known for.
         overwrite: replace a store that is there.
         unit: of the source's lengths, as the user said; where that is None, sizes that no person
-            has are refused after the first recordings.
+            has are refused after the first recordings, otherwise said.
         progress: called with the number of units done so far.
+        warn: called with what the user should know at once.
 
     Raises:
         PrepareError: nothing is left, bodies have an impossible size, or ``fatal``.
@@ -301,8 +304,15 @@ def convert(
     ) as writer:
         for batch in batches(plan, recipe, jobs):
             note(left_out, batch.problems, fatal)
-            if plan.rotate and unit is None and batch.positions and not gaps:
-                check_size(batch.positions, plan.layout)
+            if (
+                plan.rotate
+                and batch.positions
+                and not gaps
+                and (odd := odd_size(batch.positions, plan.layout, unit))
+            ):
+                if unit is None:
+                    raise PrepareError(odd)
+                warn(odd)
             each = zip(batch.positions, batch.rows, batch.where, batch.gaps, strict=True)
             for positions, row, where, missing in each:
                 name = str(row["name"])
@@ -320,7 +330,8 @@ def convert(
             done += batch.units
             progress(done)
         if not len(writer):
-            why = f"; the first: {left_out[0].where}: {left_out[0].reason}" if left_out else ""
+            first = min(left_out, key=lambda problem: problem.expected, default=None)
+            why = f"; the first: {first.where}: {first.reason}" if first else ""
             raise PrepareError(f"no sample is left ({len(left_out)} left out{why})")
         if left_out:
             places = [(problem.where, problem.reason) for problem in left_out]
@@ -338,20 +349,23 @@ def convert(
     return Result(store, frames, np.array(bodies), left_out, gaps, report)
 
 
-def check_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout) -> None:
-    """Refuse recordings ``[3, T, V, M]`` in which bodies are of no size that a body can have.
-
-    Raises:
-        PrepareError: with the size, and the flag that says the unit.
+def odd_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout, unit: str | None) -> str:
+    """What to say where bodies of recordings ``[3, T, V, M]`` are of no size that a body can have:
+    the size, and the flag that says the unit. Nothing where they are.
     """
     size = sanity.impossible_size(positions, layout)
-    if size is not None:
-        unit = " or ".join(sanity.likely_units(size, layout))
-        mend = f"lengths look like {unit}: --unit {unit}" if unit else "say their unit with --unit"
-        raise PrepareError(
-            f"bodies are {sanity.metres(size)} tall in the first {len(positions)} recordings; "
-            f"{mend} (--unit m keeps them as they are)"
-        )
+    if size is None:
+        return ""
+    likely = sanity.likely_units(size / UNITS[unit or "m"], layout)
+    likely = [one for one in likely if one != unit]
+    units = " or ".join(likely)
+    mend = f"lengths look like {units}: --unit {units}" if likely else "say their unit with --unit"
+    if unit is None:
+        mend += " (--unit m keeps them as they are)"
+    else:
+        mend += f", not {unit}" if likely else f", if they are not in {unit}"
+    seen = f"bodies are {sanity.meters(size)} tall in the first {len(positions)} recordings"
+    return f"{seen}; {mend}"
 
 
 def note(left_out: list[Problem], problems: Iterable[Problem], fatal: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.bodies import lacks
 from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
 
@@ -78,15 +79,24 @@ class Preprocessing:
             raise ValueError(
                 f"{x.shape[_V]} joints, but layout {layout.name!r} has {layout.num_joints}"
             )
-        if not np.isfinite(x).all():
-            raise ValueError("positions must be finite")
-        x, gaps = close(x, self.gaps)
+        if np.isinf(x).any():
+            raise ValueError("positions must be finite, or NaN where a joint is missing")
+        x, gaps = close(x, self.gaps, layout.joints)
+        nowhere = np.isnan(x[0, :, layout.centre]).all(axis=0)  # [M]
+        if nowhere.any():
+            name, body = layout.joints[layout.centre], int(np.flatnonzero(nowhere)[0])
+            raise ValueError(f"{name} is in no frame (body {body}), and bodies are centered on it")
         x = centre(x, layout.centre)
         if self.frames is not None:
             x = resize_time(x, self.frames)
         if self.rotate != "none" and layout.shoulders is not None:
             x = rotate_about_y(x, layout.shoulders, exact=self.rotate == "exact")
-        return x.astype(np.float32), gaps
+        return without_nan(x).astype(np.float32), gaps
+
+
+def without_nan(x: Array) -> Array:
+    """Zeros for the joints that are missing still: what stands for them in a store."""
+    return np.where(np.isnan(x), 0.0, x) if lacks(x) else x
 
 
 def centre(x: Array, joint: int) -> Array:
@@ -97,11 +107,15 @@ def centre(x: Array, joint: int) -> Array:
         joint: index of the joint, usually ``layout.centre``.
 
     Returns:
-        float64, shaped as ``x``. A body that is absent (all zero) stays zero.
+        float64, shaped as ``x``. A body that is absent (all zero) stays zero, and a joint that is
+        missing NaN; where that is the center, its place between the frames before and after counts.
     """
     _check(x)
     x = x.astype(np.float64)
-    return x - x[..., joint : joint + 1, :]
+    origin = x[..., joint, :]
+    if lacks(origin):
+        origin = _bridged(origin, np.asarray(np.nan_to_num(x).any(axis=(_C, _V))))
+    return x - origin[..., None, :]
 
 
 def resize_time(x: Array, frames: int) -> Array:
@@ -115,7 +129,8 @@ def resize_time(x: Array, frames: int) -> Array:
         frames: length of the result, at least 1.
 
     Returns:
-        float64 ``[..., 3, frames, V, M]``.
+        float64 ``[..., 3, frames, V, M]``. A joint that is missing (NaN) in one of two frames is as
+        it is in the nearer one.
 
     Raises:
         ValueError: ``x`` has no frames, or ``frames`` is below 1.
@@ -130,7 +145,10 @@ def resize_time(x: Array, frames: int) -> Array:
     after = np.minimum(before + 1, length - 1)
     weight = (position - before)[:, None, None]
     first = x.take(before, axis=_T).astype(np.float64)
-    resized: Array = first + weight * (x.take(after, axis=_T) - first)
+    second = x.take(after, axis=_T).astype(np.float64)
+    resized: Array = first + weight * (second - first)
+    if lacks(resized):
+        resized = np.where(np.isnan(resized), np.where(weight < 0.5, first, second), resized)
     return resized
 
 
@@ -148,12 +166,15 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
         exact: use each frame's true angle instead.
 
     Returns:
-        float64, shaped as ``x``; y is unchanged.
+        float64, shaped as ``x``; y is unchanged. Where a shoulder is missing (NaN), the shoulders
+        between the frames before and after count; a body that never has both is not turned.
     """
     _check(x)
     x = x.astype(np.float64)
     left, right = shoulders
     across = x[..., right, :] - x[..., left, :]  # [..., 3, T, M]
+    if lacks(across):
+        across = np.nan_to_num(_bridged(across, np.asarray(across.any(axis=-3))))
     dx, dz = across[..., 0, :, :], across[..., 2, :, :]
     if exact:
         angle = np.arctan2(dz, dx)
@@ -165,6 +186,22 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
     out[..., 0, :, :, :] = cos * x[..., 0, :, :, :] + sin * x[..., 2, :, :, :]
     out[..., 2, :, :, :] = cos * x[..., 2, :, :, :] - sin * x[..., 0, :, :, :]
     return out
+
+
+def _bridged(x: Array, there: Array) -> Array:
+    """``x [..., 3, T, M]`` with NaN replaced by what lies between the frames that are ``there``."""
+    frames, axes = x.shape[-2], (-3, -2, -1)
+    series = np.moveaxis(x, axes, (-1, -2, -3)).copy()  # [..., M, T, 3]
+    each = zip(
+        series.reshape(-1, frames, 3), there.swapaxes(-1, -2).reshape(-1, frames), strict=True
+    )
+    for line, known in each:  # lines are views
+        lost = np.isnan(line).any(axis=1)
+        known = known & ~lost
+        for axis in range(3) if lost.any() and known.any() else ():
+            time = np.arange(frames)
+            line[lost, axis] = np.interp(time[lost], time[known], line[known, axis])
+    return np.moveaxis(series, (-1, -2, -3), axes)
 
 
 def preprocess(
@@ -182,7 +219,8 @@ def preprocess(
     (skipped where the layout names no shoulders).
 
     Args:
-        x: ``[3, T, V, M]`` positions in metres, y up; zeros where a body was not seen.
+        x: ``[3, T, V, M]`` positions in meters, y up; zeros where a body was not seen, zeros or NaN
+            where a joint was not. Joints that are missing still in the end are zero.
         layout: the skeleton, with V joints.
         frames: length of the result; None keeps the frames as they are.
         exact: see :func:`rotate_about_y`.
@@ -193,8 +231,8 @@ def preprocess(
         float32 ``[3, frames, V, M]``.
 
     Raises:
-        ValueError: wrong shape or number of joints, a value that is not finite, or nobody is in
-            any frame (for published gaps: body 0).
+        ValueError: wrong shape or number of joints, an infinite value, a joint that is in no frame
+            and has to be, or nobody is in any frame (for published gaps: body 0).
     """
     how = "none" if not rotate else "exact" if exact else "published"
     return Preprocessing(frames, how, gaps)(x, layout)

@@ -29,11 +29,11 @@ from aimclr_fast.layouts import Layout
 
 #: File in a store that keeps what was found when it was made.
 CHECK = "check.json"
-#: Longest side of the box around a person in metres: a child that crouches, arms raised.
+#: Longest side of the box around a person in meters: a child that crouches, arms raised.
 SIZE = (0.3, 2.6)
 #: The same for a skeleton whose joints' names are not those of a whole body: a hand, a horse.
 ANY_SIZE = (0.03, 6.0)
-#: A person's size in metres that is refused at once unless the user gave the unit.
+#: A person's size in meters that is refused at once, or said where the user gave the unit.
 IMPOSSIBLE = (0.1, 10.0)
 #: Upright: within 60 degrees of y.
 UPRIGHT = 0.5
@@ -69,7 +69,7 @@ def keep(store: Store, report: Report) -> None:
 def likely_units(size: float, layout: Layout) -> list[str]:
     """The units in which a body of ``size`` meters would have been read as meters."""
     low, high = SIZE if names_a_body(layout) else ANY_SIZE
-    return [unit for unit in ("mm", "cm") if low <= size * UNITS[unit] <= high]
+    return [unit for unit in ("mm", "cm", "m") if low <= size * UNITS[unit] <= high]
 
 
 def impossible_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> float | None:
@@ -80,7 +80,7 @@ def impossible_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> fl
     return None if np.isnan(size) or least <= size <= most else size
 
 
-def metres(size: float) -> str:
+def meters(size: float) -> str:
     """A length for people to read."""
     return f"{size:,.0f} m" if size >= 10 else f"{size:.3g} m"
 
@@ -112,12 +112,12 @@ def height(case: Case) -> Iterator[Finding]:
         return
     low, high = SIZE if names_a_body(case.store.layout) else ANY_SIZE
     middle, (least, most) = _usual(size), np.percentile(seen, [5, 95])
-    text = f"longest side of a body {metres(middle)}, of 90 % {metres(least)} to {metres(most)}"
+    text = f"longest side of a body {meters(middle)}, of 90 % {meters(least)} to {meters(most)}"
     yield Finding("height", text)
     if not low <= middle <= high:
         units = likely_units(middle, case.store.layout)
         mend = f"--unit {' or '.join(units) or 'm, cm or mm, another than before'}"
-        yield Finding("height", f"bodies are {metres(middle)} tall", True, mend)
+        yield Finding("height", f"bodies are {meters(middle)} tall", True, mend)
         return
     odd = np.asarray(((size < low) | (size > high)).any(axis=1))
     if odd.any():
@@ -125,7 +125,7 @@ def height(case: Case) -> Iterator[Finding]:
         worst = worst[(worst < low) | (worst > high)]
         yield Finding(
             "height",
-            f"in {case.some(odd)} a body is {metres(_usual(worst))} tall",
+            f"in {case.some(odd)} a body is {meters(_usual(worst))} tall",
             True,
             "recordings in another unit, prepared apart with --unit; or --drop-spurious",
         )

@@ -1,7 +1,7 @@
 """The store: a folder with every sequence of a data set, ready to train on.
 
 ============== ====================================================================================
-positions.npy  ``[S, 3, T, V, M]``: float32 or float16 in metres, or int16 in millimetres.
+positions.npy  ``[S, 3, T, V, M]``: float32 or float16 in meters, or int16 in millimeters.
                ``positions.npz``, compressed, with the one array ``positions``, does as well.
 samples.csv    one row per sample, in the same order; a header; unique ``name``; optionally
                ``label`` (0, 1, ...) and any other columns (subject, camera, setup, ...).
@@ -54,7 +54,7 @@ class Store:
     Attributes:
         path: the folder.
         positions: ``[S, 3, T, V, M]``, read-only, memory-mapped where possible; times ``scale`` it
-            is in metres.
+            is in meters.
         samples: the columns of samples.csv, each an array of S: int64 where every cell is an
             integer, strings otherwise (always for ``name``).
         meta: meta.json as it stands.
@@ -77,7 +77,7 @@ class Store:
 
     @property
     def scale(self) -> float:
-        """Metres per unit of ``positions``: 0.001 for int16 millimetres, otherwise 1."""
+        """Meters per unit of ``positions``: 0.001 for int16 millimeters, otherwise 1."""
         return 0.001 if self.meta["unit"] == "mm" else 1.0
 
     @property
@@ -108,6 +108,12 @@ class Store:
         fields = self.meta.get("preprocessing")
         return None if fields is None else Preprocessing.from_dict(fields)
 
+    def checksums(self) -> dict[str, str]:
+        """sha256 of its files by name: as meta.json declares it, or else read from the file."""
+        declared = self.meta["checksums"]
+        files = [n for n in (POSITIONS, COMPRESSED, SAMPLES) if (self.path / n).is_file()]
+        return {name: declared.get(name) or sha256(self.path / name) for name in files}
+
     def traits(self) -> dict[str, Any]:
         """What an encoder must know of its data to be used on other sequences; for checkpoints."""
         steps = self.preprocessing
@@ -119,7 +125,7 @@ class Store:
         }
 
     def as_tensor(self, index: Any = None, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Copy sequences into memory, in metres.
+        """Copy sequences into memory, in meters.
 
         Args:
             index: which samples: anything that indexes a NumPy axis, or None for all.

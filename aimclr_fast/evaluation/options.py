@@ -15,7 +15,8 @@ class EvaluationOptions:
 
     Attributes:
         data: folder of a store, or the name of an embedded one.
-        protocol: split into training and test samples, as declared by the store.
+        split: which samples train and which test, as declared by the store; auto: as the
+            checkpoint was trained where `data` is its own store, otherwise xsub.
         stream: encoder to evaluate: joint, motion or bone; all takes each that a checkpoint has.
         choose: samples that the best epoch is chosen on: test, as published, or val, the split's
             validation samples. With val, k, learning rates of a sweep and searched weights are
@@ -35,7 +36,7 @@ class EvaluationOptions:
     """
 
     data: str = "ui_prmd"
-    protocol: str = "xsub"
+    split: str = "auto"
     stream: str = "all"
     choose: str = "test"
     baselines: bool = False

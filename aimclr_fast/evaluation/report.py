@@ -76,7 +76,7 @@ class Report:
         self._began = time.perf_counter()
         self.folder = Path(
             options.output
-            or f"evaluations/{evaluation}-{store.path.name}-{options.protocol}-"
+            or f"evaluations/{evaluation}-{store.path.name}-{options.split}-"
             f"{datetime.now():%Y%m%d-%H%M%S}"
         )
         if self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
@@ -140,7 +140,7 @@ class Report:
         row = Row(
             self.evaluation,
             self.store.path.name,
-            self.options.protocol,
+            self.options.split,
             representation.name,
             representation.stream,
             ", ".join(part for part in parts if part),
@@ -184,7 +184,7 @@ class Report:
             "seed": self.options.seed,
             "data": {
                 "store": self.store.path.name,
-                "protocol": self.options.protocol,
+                "protocol": self.options.split,
                 "layout": self.store.layout.name,
                 "classes": list(self.store.class_names),
                 "checksums": self.store.meta.get("checksums", {}),

@@ -23,12 +23,14 @@ class EncoderFile(NamedTuple):
         checksum: SHA-256 of the file.
         epoch: of the checkpoint.
         loaded: the encoder, and what it was trained as.
+        data: what the checkpoint says of the store it was trained on.
     """
 
     path: str
     checksum: str
     epoch: int
     loaded: LoadedEncoder
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

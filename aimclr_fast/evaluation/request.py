@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,7 @@ from .finetuning import FinetuneConfig
 from .joint_mapping import check_layout
 from .labeled_data import EvaluationError, LabeledData, open_labeled_data
 from .options import CHOICES, EvaluationOptions
+from .own_split import AUTO, own_split
 from .protocols import EvaluationProtocol
 from .report import Report
 from .representation import EncoderFile, Pretrained, Representation
@@ -94,6 +95,8 @@ def resolve(
     for path in paths:
         files += read_encoders(path, options.stream)
     store = resolve_store(options.data)
+    if options.split == AUTO:
+        options = replace(options, split=own_split(files, store, console))
     report = Report(
         protocol.name, options, config, store, device, console, csv=protocol.adds_to_csv
     )
@@ -106,7 +109,7 @@ def resolve(
         if step not in by_step:
             by_step[step] = open_labeled_data(
                 store,
-                options.protocol,
+                options.split,
                 frame_step=step,
                 device=device,
                 batch_size=options.encode_batch,
@@ -158,6 +161,9 @@ def read_encoders(path: str, stream: str) -> list[EncoderFile]:
     checksum, epoch = sha256(Path(path)), int(state.get("epoch", 0))
     try:
         streams = streams_of(state) if stream == "all" else (stream,)
-        return [EncoderFile(path, checksum, epoch, encoder_from(state, one)) for one in streams]
+        data = dict(state.get("data", {}))
+        return [
+            EncoderFile(path, checksum, epoch, encoder_from(state, one), data) for one in streams
+        ]
     except (CheckpointError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: {error}") from error

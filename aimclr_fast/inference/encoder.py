@@ -153,8 +153,9 @@ class Encoder:
 
     A sequence is positions in meters, y up, of shape [T, V, 3] (one body) or [M, T, V, 3], NumPy or
     torch, of any length. A batch is a list of sequences, which may differ in length and bodies, or
-    one array [N, M, T, V, 3]. Bodies that were not seen are zeros. Each is preprocessed as the
-    encoder's training data were; with `preprocessed=True` it is taken as it is.
+    one array [N, M, T, V, 3]. Bodies that were not seen are zeros, joints that were not are zeros
+    or NaN. Each is preprocessed as the encoder's training data were; with `preprocessed=True` it is
+    taken as it is.
 
     Attributes:
         model: the network, on `device` and in eval mode.
@@ -316,7 +317,7 @@ def _check_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> None:
     units = [f"{unit}: multiply by {UNITS[unit]}" for unit in sanity.likely_units(size, layout)]
     mend = f"these look like {' or '.join(units)}" if units else "scale them"
     raise ValueError(
-        f"bodies are {sanity.metres(size)} tall; positions are expected in meters, {mend} "
+        f"bodies are {sanity.meters(size)} tall; positions are expected in meters, {mend} "
         "(preprocessed=True takes them as they are)"
     )
 

@@ -17,7 +17,6 @@ from aimclr_fast._locks import FileLock, LockedError
 from aimclr_fast._renamed import with_new_names
 from aimclr_fast.data import Store
 from aimclr_fast.data.preprocessing import Preprocessing
-from aimclr_fast.data.store import COMPRESSED, POSITIONS, SAMPLES, sha256
 
 from .checkpoint import CheckpointError, digest, load_checkpoint, written_whole
 from .config import ConfigError, TrainConfig, what_is_learned
@@ -28,15 +27,11 @@ NEWEST, NEXT, BEST, ABOUT = "checkpoint.pt", "next.pt", "best.pt", "run.json"
 def data_identity(store: Store, train_index: Tensor) -> dict[str, Any]:
     """What tells one data set from another: the checksums of its files and of what is trained on;
     and what an encoder must know of it (`Store.traits`).
-
-    Checksums of files are as meta.json declares them; a file it does not know is read.
     """
-    declared = store.meta["checksums"]
-    files = [name for name in (POSITIONS, COMPRESSED, SAMPLES) if (store.path / name).is_file()]
     return {
         "training_samples": len(train_index),
         "training_index": digest(train_index),
-        **{name: declared.get(name) or sha256(store.path / name) for name in files},
+        **store.checksums(),
         **store.traits(),
     }
 

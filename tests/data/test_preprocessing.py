@@ -140,7 +140,7 @@ def test_preprocess_leaves_its_input_alone():
         (np.zeros((2, 3, 5, 25, 1)), r"\[3, T, V, M\]"),
         (np.zeros((2, 5, 25, 1)), r"\[3, T, V, M\]"),
         (np.zeros((3, 5, 24, 1)), r"24 joints, but layout 'ntu-rgb\+d' has 25"),
-        (np.full((3, 5, 25, 1), np.nan), "finite"),
+        (np.full((3, 5, 25, 1), np.inf), "finite"),
         (np.zeros((3, 5, 25, 1)), "body 0 is in no frame"),
     ],
 )

@@ -35,7 +35,7 @@ def test_protocols(protocol, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_evaluated(tmp_path)
     options = EvaluationOptions(
-        data="store", protocol="odd-even", device="cuda", output="out", csv="results.csv", threads=1
+        data="store", split="odd-even", device="cuda", output="out", csv="results.csv", threads=1
     )
     console = Console(quiet=True)
     evaluate_checkpoints(get_protocol(protocol), ["joint.pt"], options, quick(protocol), console)

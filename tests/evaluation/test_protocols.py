@@ -23,7 +23,7 @@ from aimclr_fast.evaluation.results import read_results
 
 PACKAGE = Path(protocols.__file__).parents[2]  # aimclr_fast/
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "evaluate.md"
-OPTIONS = ["--data", "store", "--protocol", "odd-even", "--output", "out", "--csv", "results.csv"]
+OPTIONS = ["--data", "store", "--split", "odd-even", "--output", "out", "--csv", "results.csv"]
 #: The example of docs/evaluate.md.
 (MAJORITY,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 

@@ -14,12 +14,14 @@ from aimclr_fast._errors import Error
 from aimclr_fast._files import printable
 from aimclr_fast.layouts import Layout
 
-#: ``[3, T, V, M]``: coordinates x, y (up), z in metres; frames; joints; bodies. Zeros: not seen.
+#: ``[3, T, V, M]``: coordinates x, y (up), z in meters; frames; joints; bodies. Zeros: a body that
+#: was not seen; zeros or NaN: a joint that was not.
 Positions: TypeAlias = npt.NDArray[Any]
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 #: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
 MAX_FRAMES = 108_000
+PARTIAL = "a joint has some of its coordinates only; leave out all or none"
 
 
 class ReadError(Error, ValueError):
@@ -91,7 +93,7 @@ class Options:
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.
         layout: a built-in layout or a YAML file, for sequences that do not imply one.
-        unit: of lengths, "m", "cm" or "mm".
+        unit: of lengths, "m", "cm" or "mm"; None is the file's own, or else "m".
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
@@ -108,7 +110,7 @@ class Options:
     missing: Path | None = None
     labels: Path | None = None
     layout: str | None = None
-    unit: str = "m"
+    unit: str | None = None
     up: str = "y"
     pose: str = "auto"
     min_confidence: float = 0.05
@@ -161,18 +163,21 @@ class Plan:
 
 
 def in_metres(x: Positions, unit: str, up: str) -> Positions:
-    """``x [3, ...]`` of another unit and axis that points up in metres, y up.
+    """``x [3, ...]`` of another unit and axis that points up in meters, y up.
 
     Turned by a rotation, so that left stays left.
     """
-    x = x * UNITS[unit]
+    if unit != "m":
+        x = x * UNITS[unit]
     if up == "z":
         return np.stack([x[0], x[2], -x[1]])
     return np.stack([x[0], -x[1], -x[2]]) if up == "-y" else x
 
 
 def check_positions(x: Positions, where: str) -> Positions:
-    """Refuse what no recording can be: no frames, far too many, or a value that is not finite.
+    """Refuse what no recording can be: no frames, far too many, or an infinite value.
+
+    NaN in all coordinates of a joint says that it is missing.
 
     Raises:
         ReadError: with the frame and joint of the first bad value.
@@ -185,11 +190,27 @@ def check_positions(x: Positions, where: str) -> Positions:
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(x.sum(dtype=np.float32)):
             return x
-        finite = np.isfinite(x.astype(np.float32))
-    if not finite.all():
-        _, frame, joint, _ = np.argwhere(~finite)[0]
+        infinite = np.isinf(x.astype(np.float32))
+    if infinite.any():
+        _, frame, joint, _ = np.argwhere(infinite)[0]
         raise ReadError(where, f"a value is not finite (frame {frame}, joint {joint})")
+    missing_joints(x, where)
     return x
+
+
+def missing_joints(x: Positions, where: str) -> npt.NDArray[np.bool_]:
+    """Which joints of ``x [C, T, V, M]`` are missing, ``[T, V, M]``: NaN in all coordinates.
+
+    Raises:
+        ReadError: a joint has some of its coordinates only.
+    """
+    absent = np.isnan(x)
+    missing: npt.NDArray[np.bool_] = np.asarray(absent.all(axis=0))
+    part: npt.NDArray[np.bool_] = np.asarray(absent.any(axis=0) & ~missing)
+    if part.any():
+        frame, joint, _ = np.argwhere(part)[0]
+        raise ReadError(where, f"{PARTIAL} (frame {frame}, joint {joint})")
+    return missing
 
 
 def check_label(label: int, classes: int, where: str, line: int | None = None) -> int:

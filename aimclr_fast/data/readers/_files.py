@@ -28,6 +28,7 @@ _OTHER_ARCHIVES = (
     ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar",
 )  # fmt: skip
 _UNPACK = "archives of this kind are not read: unpack it, or make it a .zip"
+_STORE, _PASSED_OVER = "is a store, which is prepared already", "is a store, passed over"
 #: What operating systems and editors leave in folders, besides names that begin with a dot.
 _NOISE = ("__macosx", "thumbs.db", "desktop.ini")
 
@@ -212,7 +213,12 @@ def _all_entries(source: Path, left_out: list[Problem]) -> Iterator[Entry]:
     if source.is_file():
         if source.name.lower().endswith(_OTHER_ARCHIVES):
             raise ReadError(str(source), _UNPACK)
-        yield from _of_file(source, source.name, left_out)
+        entries = list(_of_file(source, source.name, left_out))
+        if all(_is_noise(e.path) for e in entries) and any(
+            problem.reason == _PASSED_OVER for problem in left_out
+        ):
+            raise ReadError(str(source), _STORE)
+        yield from entries
         return
     damaged: ReadError | None = None
     sound = False
@@ -244,9 +250,8 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
             children = sorted(os.scandir(folder), key=lambda child: child.name)
             if _is_store({child.name for child in children}):
                 if folder == source:
-                    raise ReadError(str(source), "is a store, which is prepared already")
-                reason = "is a store, passed over"
-                left_out.append(Problem(printable(str(folder)), reason, expected=True))
+                    raise ReadError(str(source), _STORE)
+                left_out.append(Problem(printable(str(folder)), _PASSED_OVER, expected=True))
                 continue
         except OSError as error:
             reason = f"cannot be opened: {error.strerror}"
@@ -279,11 +284,28 @@ def _of_file(file: Path, path: str, left_out: list[Problem]) -> Iterator[Entry]:
         members = _archive(file).infolist()
     except _BAD_ARCHIVE as error:
         raise ReadError(str(file), f"not a readable zip file: {error}") from error
-    for stored, path in _paths(members):
+    for stored, path in _without_stores(members, str(file), left_out):
         if path.lower().endswith(".zip") and not _is_noise(path):
             yield from _of_inner(file, stored, left_out)
         else:
             yield Entry(file, path, member=True, stored=stored if stored != path else "")
+
+
+def _without_stores(
+    members: list[zipfile.ZipInfo], where: str, left_out: list[Problem]
+) -> list[tuple[str, str]]:
+    """:func:`_paths` without those of stores."""
+    paths = list(_paths(members))
+    folders: dict[str, set[str]] = {}
+    for _, path in paths:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, set()).add(name)
+    for folder in [folder for folder, names in folders.items() if _is_store(names)]:
+        shown = printable(f"{where}:{folder}" if folder else where)
+        left_out.append(Problem(shown, _PASSED_OVER, expected=True))
+        inside = f"{folder}/" if folder else ""
+        paths = [pair for pair in paths if not pair[1].startswith(inside)]
+    return paths
 
 
 def _paths(members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, str]]:
@@ -304,7 +326,7 @@ def _of_inner(file: Path, inner: str, left_out: list[Problem]) -> Iterator[Entry
     except _BAD_ARCHIVE as error:
         left_out.append(Problem(shown, f"not a readable zip file: {error}"))
         return
-    for stored, path in _paths(members):
+    for stored, path in _without_stores(members, shown, left_out):
         if path.lower().endswith(".zip"):
             reason = "lies in an archive within an archive: unpack the outer one"
             left_out.append(Problem(f"{shown}:{printable(path)}", reason))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import Options, ReadError
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, MAX_SCORE, NOTE, PIXELS, is_score
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, NOTE, third_is_score
 from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
 
 #: A layout's bones must be below this share of the mean over all pairs of joints, ...
@@ -71,14 +71,27 @@ def recognize(
             the flag that settles it.
     """
     joints, coordinates = poses[0].shape[1:]
-    given = None if options.layout is None else _named(options.layout, joints, where)
+    given = None
+    if options.layout is not None:
+        given = named_layout(options.layout)
+        check_joints(poses[0].shape, given, where)
     if given is None and known is not None:
         given = get_layout(known)
     candidates = [one for one in LAYOUTS.values() if one.num_joints == joints]
     if given is None and not candidates:
-        raise ReadError(where, f"{joints} joints: {_ASK}")
-    flat, notes = _flat([given] if given else candidates, poses, options.pose, scored, where,
-                        trusted=known is not None)  # fmt: skip
+        counts = {layout.num_joints for layout in LAYOUTS.values()}
+        raise ReadError(where, f"{joints} joints{_exchanged(poses[0].shape, counts)}: {_ASK}")
+    notes: list[str] = []
+    if coordinates == 2:
+        if options.pose == "3d":
+            raise ReadError(where, "--pose 3d: the poses have two coordinates")
+        flat = True
+    elif known is not None and options.pose == "auto":
+        flat = False
+    else:
+        points = np.concatenate([pose.reshape(-1, 3) for pose in poses])
+        layouts = candidates if given is None else [given]
+        flat, notes = third_is_score(points, layouts, where, pose=options.pose, scored=scored)
     if given is None:
         if flat:
             poses = [pose[..., :2] for pose in poses]
@@ -107,47 +120,38 @@ def recognize(
     return Skeleton(given, flat, notes)
 
 
-def _named(given: str, joints: int, where: str) -> Layout:
+def named_layout(given: str) -> Layout:
+    """The layout that ``--layout`` names.
+
+    Raises:
+        ReadError: there is none by that name, or the file cannot be used.
+    """
     try:
-        layout = get_layout(given)
+        return get_layout(given)
     except (ValueError, OSError) as error:
         raise ReadError(f"--layout {given}", str(error)) from error
-    if layout.num_joints != joints:
-        raise ReadError(where, f"{joints} joints, but layout {layout.name} has {layout.num_joints}")
-    return layout
 
 
-def _flat(
-    layouts: Sequence[Layout],
-    poses: Sequence[npt.NDArray[Any]],
-    pose: str,
-    scored: bool,
-    where: str,
-    *,
-    trusted: bool,
-) -> tuple[bool, list[str]]:
-    """Whether poses are 2D, and what to say about it."""
-    if poses[0].shape[2] == 2:
-        if pose == "3d":
-            raise ReadError(where, "--pose 3d: the poses have two coordinates")
-        return True, []
-    score = is_score(np.concatenate([part[..., 2].ravel() for part in poses]))
-    if pose == "2d" and not score and not scored:
+def check_joints(shape: tuple[int, ...], layout: Layout, where: str) -> None:
+    """Refuse poses of ``shape`` [..., T, V, C] with other joints than the layout has.
+
+    Raises:
+        ReadError: with both counts, and whether frames and joints seem to be exchanged.
+    """
+    joints = shape[-2]
+    if joints != layout.num_joints:
         raise ReadError(
             where,
-            f"--pose 2d: the third coordinate is not within 0 to {MAX_SCORE}, so it is no score",
+            f"{joints} joints, but layout {layout.name} has {layout.num_joints}"
+            f"{_exchanged(shape, {layout.num_joints})}",
         )
-    if pose != "auto" or not score or trusted:
-        return pose == "2d", []
-    # No body is so much wider than it is deep: x and y are pixels.
-    pixels = any((np.abs(part[..., :2]) > PIXELS).any() for part in poses)
-    if not pixels and not all(layout.name in FLAT_LAYOUTS for layout in layouts):
-        raise ReadError(
-            where,
-            "the third coordinate lies in 0 to 1 throughout: a score, or z? Say --pose 2d or "
-            "--pose 3d",
-        )
-    return True, ["the third coordinate lies in 0 to 1 and is taken as a score (--pose 3d: as z)"]
+
+
+def _exchanged(shape: tuple[int, ...], joints: set[int]) -> str:
+    """What to say where the axis of frames has as many places as there can be joints."""
+    if shape[-3] not in joints:
+        return ""
+    return f" ({shape[-3]} frames: are the two axes exchanged? Frames come before joints)"
 
 
 def _guess(

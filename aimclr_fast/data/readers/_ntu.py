@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from aimclr_fast.data import bodies as tracking
+from aimclr_fast.data.gaps import mark
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -20,6 +21,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    in_metres,
 )
 from aimclr_fast.data.readers._files import Entry, list_entries, read_text
 from aimclr_fast.data.readers._names import NTU
@@ -85,6 +87,8 @@ def plan_ntu(
             follow=options.bodies == "follow" or options.drop_spurious,
             spurious=options.drop_spurious,
             cut=options.gaps in ("auto", "published"),
+            unit=options.unit or "m",
+            up=options.up,
         ),
         classes=NTU[:actions],
         protocols=protocols,
@@ -93,6 +97,7 @@ def plan_ntu(
         left_out=left_out,
         notes=notes + listing.notes,
         gaps="published",
+        in_metres=True,
     )
 
 
@@ -129,7 +134,14 @@ def find_missing(lists: Iterable[Entry], given: Path | None) -> tuple[set[str], 
 
 
 def read_ntu(
-    entry: Entry, *, bodies: int, follow: bool, spurious: bool = False, cut: bool = True
+    entry: Entry,
+    *,
+    bodies: int,
+    follow: bool,
+    spurious: bool = False,
+    cut: bool = True,
+    unit: str = "m",
+    up: str = "y",
 ) -> Readings:
     """Read one ``.skeleton`` file."""
     layout = get_layout(LAYOUT)
@@ -138,11 +150,11 @@ def read_ntu(
     if follow and len(found.frame):
         candidates = tracking.candidates(bodies, len(np.unique(found.ident)))
         slot = tracking.follow(found.frame, found.ident, bodies)
-        positions = tracking.keep_best(
-            found.place(slot, candidates), bodies, spurious=spurious, cut=cut
-        )
+        # In meters and upright, as the thresholds for bodies that are nobody are meant.
+        positions = in_metres(found.place(slot, candidates), unit, up)
+        positions = tracking.keep_best(mark(positions), bodies, spurious=spurious, cut=cut)
     else:
-        positions = found.in_order(bodies)
+        positions = in_metres(found.in_order(bodies), unit, up)
     columns = columns_of(_name(entry))
     assert columns is not None  # plan_ntu lets no other name through
     yield Recording(_name(entry), check_positions(positions, entry.shown), columns, entry.shown)

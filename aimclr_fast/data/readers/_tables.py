@@ -11,6 +11,7 @@ import csv
 import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,12 @@ from aimclr_fast.data.readers._text import read_table
 #: So much of a text tells its dialect and heading.
 HEAD = 1 << 18
 _SAMPLE_LINES = 12
-#: Words for a number that is not there.
-_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "nil", "#n/a"})
+#: Words for a number that is not there, those of C programs and pandas among them.
+_MISSING = frozenset({
+    "", "nan", "na", "n/a", "null", "none", "nil", "#n/a", "<na>", "-nan", "nan(ind)", "-nan(ind)",
+    "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
+})  # fmt: skip
+_INFINITE = re.compile(r"[-+]?(inf|infinity|1\.#inf|∞)", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9]{3})+,[0-9]"
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
@@ -34,6 +39,10 @@ _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+
+
+class NoTableError(ReadError):
+    """Text without a row that looks like numbers."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     """Find dialect, heading and count of columns from the first lines of a decoded text.
 
     Raises:
+        NoTableError: nothing in it looks like a row of numbers.
         ReadError: no lines are numbers under any dialect.
     """
     raw = data[:HEAD].split(b"\n")
@@ -141,7 +151,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         if len(lines) == _SAMPLE_LINES:
             break
     if not lines:
-        raise ReadError(where, "is empty")
+        raise NoTableError(where, "is empty")
     fit = _best_fit(lines)
     if fit is None:
         raise _no_numbers(lines, where)
@@ -270,13 +280,46 @@ def _repeats_counts(row: list[str]) -> bool:
 
 def _no_numbers(lines: list[tuple[int, str]], where: str) -> ReadError:
     number, text = lines[min(1, len(lines) - 1)]
-    if clock := _CLOCK.search(text):
+    rows = [(dialect, dialect.split(text)) for dialect in _DIALECTS]
+    few = all(2 * _count(dialect, cells) < len(cells) for dialect, cells in rows)
+    if (clock := _CLOCK.search(text)) and not few:
         reason = f"a time as {clock[0]} is not read: write seconds, or take the column out"
         return ReadError(where, reason, number)
-    if any(_THOUSANDS.search(line) for _, line in lines):
+    if not few and any(_THOUSANDS.search(line) for _, line in lines):
         return ReadError(where, _thousands(text), number)
+    if text_column := _text_column(lines):
+        return ReadError(where, text_column, number)
     reason = f"has no frames: no line is a row of numbers; this one is {text.strip()!r:.60}"
-    return ReadError(where, reason, number)
+    return NoTableError(where, reason, number)
+
+
+def _text_column(lines: list[tuple[int, str]]) -> str:
+    """What to say of lines that are numbers but for some columns of text."""
+    for dialect in _DIALECTS:
+        rows = [dialect.split(text) for _, text in lines]
+        width = len(rows[-1])
+        named = len(rows) > 1 and len(rows[0]) == width and _count(dialect, rows[0]) == 0
+        body = rows[1:] if named else rows
+        if any(len(row) != width for row in body):
+            continue
+        columns = list(zip(*body, strict=True))
+        words = [i for i, column in enumerate(columns) if not _count(dialect, column)]
+        numbers = sum(_count(dialect, column) == len(body) for column in columns)
+        if words and numbers == width - len(words) > len(words):
+            if _INFINITE.fullmatch(first := columns[words[0]][0]):
+                return f"expected a finite number, got {first!r} (column {words[0] + 1})"
+            some = ", ".join(f"{cell!r:.20}" for cell in list(dict.fromkeys(columns[words[0]]))[:3])
+            name = f" ({rows[0][words[0]]!r:.30})" if named else ""
+            return (
+                f"column {words[0] + 1}{name} holds text such as {some}: take it out; where it "
+                "says whom a line is of, give one file per person"
+            )
+    return ""
+
+
+def _count(dialect: Dialect, cells: Iterable[str]) -> int:
+    """Cells that are numbers, or say that they are missing."""
+    return sum(dialect.number(cell) is not None for cell in cells)
 
 
 def _thousands(text: str) -> str:
@@ -284,7 +327,7 @@ def _thousands(text: str) -> str:
 
 
 def _check_thousands(fit: _Fit, lines: list[tuple[int, str]], where: str) -> None:
-    """Refuse 1,234;5,678 throughout, which may be metres with decimals or thousands."""
+    """Refuse 1,234;5,678 throughout, which may be meters with decimals or thousands."""
     if fit.dialect.decimal != ",":
         return
     rows = lines[fit.start :]

@@ -1,11 +1,12 @@
-"""Your own sequences: a folder of ``.npy``, ``.npz`` or ``.csv`` files, and a csv of labels.
+"""Your own sequences: a folder of ``.npy``, ``.npz``, ``.csv`` or ``.txt`` files, and labels.
 
 An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y confidence. A csv file
-(also ``.tsv``) has a line per frame, and columns that a heading names, or all joints' coordinates
-one after the other (:mod:`aimclr_fast.data.readers._columns`). ``labels.csv`` or ``samples.csv`` in
-the folder (or ``--labels``) has a column ``name`` (the file, with or without its ending), perhaps
-``label`` (numbers from 0, or names) and any others; without labels the store is good for
-pretraining. A folder of OpenPose's JSON files is handed over to :mod:`.openpose`.
+(also ``.tsv``, and ``.txt`` where it is a table) has a line per frame, and columns that a heading
+names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.readers._columns`).
+``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
+with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
+labels the store is good for pretraining. A folder of OpenPose's JSON files is handed over to
+:mod:`.openpose`.
 """
 
 from __future__ import annotations
@@ -42,7 +43,6 @@ from aimclr_fast.data.readers._base import (
 )
 from aimclr_fast.data.readers._columns import (
     UNKNOWN,
-    Columns,
     assign,
     axes_of,
     check_spec,
@@ -58,15 +58,16 @@ from aimclr_fast.data.readers._labels import (
     sequence_name,
     split_of,
 )
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, NOTE, lift, third_is_score
-from aimclr_fast.layouts import Layout, get_layout
+from aimclr_fast.data.readers._layouts import named_layout
+from aimclr_fast.data.readers._pose2d import NOTE, lift, third_is_score
+from aimclr_fast.layouts import Layout
 
-SUMMARY = (
-    "your own: a folder of .npy, .npz or .csv sequences, with a csv of labels (needs --layout)"
-)
+SUMMARY = "your own: a folder of .npy, .npz, .csv or .txt sequences, and labels (needs --layout)"
 OPTIONS = ("max_bodies", "labels", "columns", "csv_bodies", "skip_columns")
 NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
-_TABLES = (".csv", ".tsv")
+_TABLES = (".csv", ".tsv", ".txt")
+#: Fewer columns of numbers than two joints have are no sequence, but a list.
+_LEAST_COLUMNS = 6
 _SUFFIXES = (".npy", ".npz", *_TABLES)
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
@@ -97,11 +98,13 @@ class Poses:
         array: ``[M, T, V, C]``, NaN where a joint is missing.
         axes: what C is: "xyz", "xy", "xyc", "xyzc", or "xy?" where the third is not known.
         unit: of lengths, where the file says so.
+        lines: of each frame in a table with empty cells.
     """
 
     array: npt.NDArray[np.float64]
     axes: str
     unit: str | None = None
+    lines: npt.NDArray[np.int64] | None = None
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -111,14 +114,15 @@ def plan(source: Path, options: Options) -> Plan:
     given = find_labels(listing, options)
     frames = [e for e in listing.entries if openpose.is_frame(e.path)]
     listing.entries = [e for e in listing.entries if not openpose.is_frame(e.path)]
+    _pass_over_texts(listing)
     if not listing.entries:
         if frames:
             return openpose.plan(source, options)
         passed = "".join(f"; {note}" for note in listing.notes)
-        raise ReadError(str(source), f"holds no .npy, .npz or .csv sequences{passed}")
+        raise ReadError(str(source), f"holds no .npy, .npz, .csv or .txt sequences{passed}")
     if options.layout is None:
         raise ReadError(str(source), "name the skeleton with --layout: a built-in one or YAML")
-    layout = _layout(options.layout)
+    layout = named_layout(options.layout)
     units = [
         Unit(entry, name) for entry, name in zip(listing.entries, _names(listing), strict=True)
     ]
@@ -144,6 +148,29 @@ def plan(source: Path, options: Options) -> Plan:
 
 def _wanted(path: str) -> bool:
     return without_gz(path).endswith(_SUFFIXES) or openpose.is_frame(path)
+
+
+def _pass_over_texts(listing: Listing) -> None:
+    """Take out the ``.txt`` files that are no tables: notes, lists and the like."""
+    texts = {e for e in listing.entries if e.suffix == ".txt" and not _is_table(e)}
+    listing.entries = [e for e in listing.entries if e not in texts]
+    if texts:
+        listing.notes.append(f"passed over: {len(texts):,} .txt files that are no tables of poses")
+
+
+def _is_table(entry: Entry) -> bool:
+    try:
+        return _outline(entry).columns >= _LEAST_COLUMNS
+    except _tables.NoTableError:
+        return False
+    except ReadError:  # reading says what is wrong with it
+        return True
+
+
+def _outline(entry: Entry) -> _tables.Outline:
+    head = entry.read_head(_tables.HEAD)
+    part = len(head) == _tables.HEAD
+    return _tables.outline(_tables.decode(head, entry.shown, part=part), entry.shown, part=part)
 
 
 def _names(listing: Listing) -> list[str]:
@@ -205,23 +232,16 @@ def _plan(
     )
 
 
-def _layout(given: str) -> Layout:
-    try:
-        return get_layout(given)
-    except (ValueError, OSError) as error:
-        raise ReadError(f"--layout {given}", str(error)) from error
-
-
 def _is_flat(
     axes: set[str], units: Sequence[Unit], layout: Layout, options: Options
 ) -> tuple[bool, list[str]]:
     """Whether the sequences are 2D poses, and what to say. Where x, y and z are named, not."""
-    if options.pose != "auto":
-        return options.pose == "2d", []
     known = axes - {UNKNOWN}
+    if options.pose == "3d" or (options.pose == "2d" and known):
+        return options.pose == "2d", []
     if known:
         return not any("z" in one for one in known), []
-    if options.up == "z":  # images have no such axis
+    if options.up == "z" and options.pose == "auto":  # images have no such axis
         return False, []
     poses = []
     for unit in units[:: max(1, len(units) // _LOOKED_AT)]:
@@ -229,9 +249,8 @@ def _is_flat(
             loaded = _load(unit.entry, layout, options)
             if loaded.axes == UNKNOWN:
                 poses.append(loaded.array.reshape(-1, 3))
-    if not poses:
-        return layout.name in FLAT_LAYOUTS, []
-    return third_is_score(np.concatenate(poses), layout, units[0].entry.shown)
+    points = np.concatenate(poses) if poses else np.empty((0, 3))
+    return third_is_score(points, [layout], units[0].entry.shown, pose=options.pose)
 
 
 def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
@@ -240,14 +259,10 @@ def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
         if entry.suffix == ".npz":
             poses = _load(entry, layout, options)
             return Peek(len(poses.array), poses.axes)
-        head = entry.read_head(_tables.HEAD)
         if entry.suffix in _TABLES:
-            part = len(head) == _tables.HEAD
-            head = _tables.decode(head, entry.shown, part=part)
-            found = _tables.outline(head, entry.shown, part=part)
-            columns = assign(found, layout, options, entry.shown)
+            columns = assign(_outline(entry), layout, options, entry.shown)
             return Peek(columns.bodies, columns.axes, columns.notes)
-        shape = read_header(io.BytesIO(head), entry.shown)[0]
+        shape = read_header(io.BytesIO(entry.read_head()), entry.shown)[0]
         check_order(shape, options, entry.shown)
     except ReadError:
         return None
@@ -276,38 +291,32 @@ def read(
     where = unit.entry.shown
     poses = _load(unit.entry, layout, options)
     array = poses.array[:bodies]
+    scored = poses.axes in ("xyc", "xyzc", UNKNOWN)
+    if poses.lines is not None:
+        used = array[..., :2] if flat else array[..., :3]
+        _check_whole(used, array[..., -1] if flat and scored else None, poses.lines, layout, where)
     if flat:
-        third = array[..., -1] if poses.axes in ("xyc", "xyzc", UNKNOWN) else None
-        missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(array[..., :2]).any(axis=-1))
-        confidence = None if third is None else np.where(missing, 0.0, third)
-        pose = np.where(missing[..., None], 0.0, array[..., :2])
-        positions = lift(pose, confidence, options.min_confidence, where)
+        score = array[..., -1] if scored else None
+        positions = lift(array[..., :2], score, options.min_confidence, where)
     elif poses.axes == "xy" or poses.axes == "xyc":
         other = "--pose 3d was given" if options.pose == "3d" else "other sequences are 3D"
         raise ReadError(where, f"2D, while {other}: prepare them apart")
     else:
-        xyz = _seen(array[..., :3], layout, where)
-        positions = in_metres(xyz.transpose(3, 1, 2, 0), _unit(poses, options, where), options.up)
+        xyz = array[..., :3].transpose(3, 1, 2, 0)
+        positions = in_metres(xyz, _unit(poses, options, where), options.up)
     positions = fit_bodies(positions, bodies)
     columns = dict(labels.rows[unit.name]) if labels else {}
     yield Recording(unit.name, check_positions(positions, where), columns, where)
 
 
-def _seen(array: npt.NDArray[np.float64], layout: Layout, where: str) -> npt.NDArray[np.float64]:
-    """Zeros, by which preprocessing knows them, for joints of ``[M, T, V, 3]`` that are missing."""
-    missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=-1))
-    never: npt.NDArray[np.bool_] = np.asarray(missing.all(axis=1))
-    never[never.all(axis=1)] = False  # a body that is in no frame
-    if never.any():
-        body, joint = np.argwhere(never)[0]
-        raise ReadError(where, f"{layout.joints[joint]} is in no frame (body {body})")
-    return np.where(missing[..., None], 0.0, array)
-
-
 def _unit(poses: Poses, options: Options, where: str) -> str:
-    if poses.unit is not None and options.unit not in ("m", poses.unit):
-        raise ReadError(where, f"--unit {options.unit}, but the headings say {poses.unit}")
-    return poses.unit or options.unit
+    if poses.unit is not None and options.unit not in (None, poses.unit):
+        raise ReadError(
+            where,
+            f"--unit {options.unit}, but the headings say {poses.unit}: leave --unit out, or "
+            "correct the headings",
+        )
+    return poses.unit or options.unit or "m"
 
 
 def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
@@ -334,11 +343,7 @@ def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
     check_order(array.shape, options, where)
     if options.columns is not None:
         array = array[..., [options.columns.index(axis) for axis in axes]]
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        body, frame, joint, _ = np.argwhere(~np.isfinite(array))[0]
-        raise ReadError(where, f"a value is not finite (body {body}, frame {frame}, joint {joint})")
-    return Poses(array, axes)
+    return Poses(array.astype(np.float64), axes)
 
 
 def _load_npz(data: bytes, where: str) -> npt.NDArray[Any]:
@@ -367,24 +372,22 @@ def _load_table(data: bytes, layout: Layout, options: Options, where: str) -> Po
     check_index(table, columns, where)
     shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
     array = table[:, columns.take].reshape(shape)
-    if lines is not None:
-        _check_whole(array, lines, columns, layout, where)
-    return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit)
+    return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit, lines)
 
 
 def _check_whole(
-    array: npt.NDArray[np.float64],
+    used: npt.NDArray[np.float64],
+    score: npt.NDArray[np.float64] | None,
     lines: npt.NDArray[np.int64],
-    columns: Columns,
     layout: Layout,
     where: str,
 ) -> None:
-    """A joint may be missing, but not one coordinate of it."""
-    empty = np.isnan(array[..., : 2 if columns.axes in ("xy", "xyc") else 3])
+    """A joint of ``used [M, T, V, C]`` may be missing, but not one number of it."""
+    empty = np.isnan(used)
     part = empty.any(axis=-1) & ~empty.all(axis=-1)
-    if columns.axes.endswith("c"):
-        part |= np.isnan(array[..., -1]) & ~empty.all(axis=-1)
+    if score is not None:
+        part |= np.isnan(score) & ~empty.all(axis=-1)
     if part.any():
-        frame, _, joint = np.argwhere(part)[0]
+        _, frame, joint = np.argwhere(part)[0]
         reason = f"{layout.joints[joint]} has some of its coordinates only; leave out all or none"
         raise ReadError(where, reason, int(lines[frame]))

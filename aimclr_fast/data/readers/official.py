@@ -135,6 +135,8 @@ def plan(source: Path, options: Options) -> Plan:
 
 def _open(source: Path) -> list[_File]:
     """The arrays of a folder with their labels, checked against each other."""
+    if source.is_file() and not _FILE.fullmatch(source.name):
+        raise ReadError(str(source), "expected a folder of train_position.npy and the like")
     root = source if source.is_dir() else source.parent
     paths = sorted(path for path in root.rglob("*.npy") if _FILE.fullmatch(path.name))
     if not paths:
@@ -303,8 +305,6 @@ def read(rows: Rows, *, flat: bool, min_confidence: float) -> Readings:
 
 def _in_plane(x: npt.NDArray[Any], min_confidence: float, where: str) -> Positions:
     """2D poses ``[2 or 3, T, V, M]`` as positions; a third coordinate is a score."""
-    if not np.isfinite(x).all():
-        raise ReadError(where, "a value is not finite")
     pose = x.transpose(3, 1, 2, 0)
     score = pose[..., 2] if len(x) == 3 else None
     return lift(pose[..., :2], score, min_confidence, where)

@@ -22,6 +22,7 @@ from aimclr_fast._files import printable
 from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     MAX_FRAMES,
+    PARTIAL,
     Options,
     Plan,
     Problem,
@@ -40,8 +41,9 @@ from aimclr_fast.data.readers._labels import (
     read_labels,
     split_of,
 )
+from aimclr_fast.data.readers._layouts import named_layout
 from aimclr_fast.data.readers._pose2d import NOTE, lift
-from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
+from aimclr_fast.layouts import LAYOUTS, Layout
 
 SUMMARY = "OpenPose: folders or zips of its JSON files, one a frame, 2D, one person"
 OPTIONS = ("max_bodies", "labels")
@@ -133,23 +135,22 @@ def _clips(listing: Listing, source: Path) -> list[Clip]:
 
 def _layout(clips: list[Clip], options: Options, where: str) -> Layout:
     """The layout that was named, or OpenPose's own with so many joints."""
+    unread = None
     for clip in clips:
         for entry in clip.entries:
             try:
                 people = _people(entry)
-            except ReadError:
-                continue  # reading says what is wrong
+            except ReadError as error:  # reading says what is wrong
+                unread = unread or error
+                continue
             if people:
                 return _layout_for(len(people[0]), options, entry.shown)
-    raise ReadError(where, "nobody is in any frame")
+    raise unread or ReadError(where, "nobody is in any frame")
 
 
 def _layout_for(joints: int, options: Options, where: str) -> Layout:
     if options.layout is not None:
-        try:
-            layout = get_layout(options.layout)
-        except (ValueError, OSError) as error:
-            raise ReadError(f"--layout {options.layout}", str(error)) from error
+        layout = named_layout(options.layout)
         if layout.num_joints == joints:
             return layout
         raise ReadError(where, f"{joints} joints, but layout {layout.name} has {layout.num_joints}")
@@ -180,9 +181,13 @@ def _people(entry: Entry) -> list[npt.NDArray[np.float64]]:
             array = np.array(points, dtype=np.float64)
         except (ValueError, TypeError, OverflowError) as error:
             raise ReadError(where, f"{_POINTS}: not a list of numbers") from error
-        if array.ndim != 1 or not array.size or array.size % 3 or not np.isfinite(array).all():
+        if array.ndim != 1 or not array.size or array.size % 3 or np.isinf(array).any():
             raise ReadError(where, f"{_POINTS}: expected x, y and confidence of each joint")
-        found.append(array.reshape(-1, 3))
+        array = array.reshape(-1, 3)
+        array[np.isnan(array[:, :2]).all(axis=1)] = 0.0  # null or NaN: not seen
+        if np.isnan(array).any():
+            raise ReadError(where, f"{_POINTS}: {PARTIAL}")
+        found.append(array)
     return found
 
 

@@ -261,10 +261,9 @@ def _recording(
             score = score[:bodies] if isinstance(score, np.ndarray) else None
             if score is None or score.shape != keypoint.shape[:3]:
                 raise ReadError(where, "keypoint_score: does not fit keypoint")
-        keypoint = keypoint[..., :2]
-        if not np.isfinite(keypoint).all():
-            raise ReadError(where, "keypoint: a value is not finite")
-        positions = lift(keypoint, score, min_confidence, where)
+            if score.dtype.kind not in "fiub":
+                raise ReadError(where, f"keypoint_score: holds {score.dtype}, not numbers")
+        positions = lift(keypoint[..., :2], score, min_confidence, where)
     elif keypoint.shape[3] == 2:
         raise ReadError(where, "keypoint: 2D, while other annotations are 3D: prepare them apart")
     else:

@@ -1,7 +1,7 @@
 """SBU Kinect Interaction (Yun et al., CVPRW 2012): two bodies of 15 joints, clean version.
 
 ``s01s02/03/001/skeleton_pos.txt``: the two subjects, the class, the take. Each line has the frame's
-number and 2 x 15 x 3 normalised coordinates.
+number and 2 x 15 x 3 normalized coordinates.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def read(entry: Entry, *, bodies: int) -> Readings:
     table = read_table(entry.read(), 1 + BODIES * JOINTS * 3, entry.shown)
     raw = table[:, 1:].reshape(-1, BODIES, JOINTS, 3)
     seen = raw.any(axis=(2, 3), keepdims=True)
-    # Back from the normalised coordinates to millimetres, y up, as the data set's notes say.
+    # Back from the normalized coordinates to millimeters, y up, as the data set's notes say.
     x, y, z = np.moveaxis(raw, -1, 0)
     mm = np.stack([1280 - 2560 * x, 960 - 1920 * y, z * (10000 / 7.8125)], axis=-1)
     positions = fit_bodies(np.where(seen, mm / 1000, 0.0).transpose(3, 0, 2, 1), bodies)

@@ -47,7 +47,7 @@ _NAME = re.compile(
     r"(?P<incorrect>_inc)?\.txt"
 )
 _LAYOUT = "ui-prmd"
-# All bones of a person together, in metres: a decade wide, so that one unit fits at most.
+# All bones of a person together, in meters: a decade wide, so that one unit fits at most.
 _BONES = (1.5, 15.0)
 
 
@@ -177,9 +177,9 @@ def forward_kinematics(
 
 
 def _unit(offsets: npt.NDArray[np.float64], where: str) -> float:
-    """Metres per unit, told from the length of all bones together."""
+    """Meters per unit, told from the length of all bones together."""
     bones = float(np.median(np.linalg.norm(offsets[:, 1:], axis=-1).sum(axis=-1)))
-    for metres in UNITS.values():
-        if _BONES[0] <= bones * metres < _BONES[1]:
-            return metres
+    for meters in UNITS.values():
+        if _BONES[0] <= bones * meters < _BONES[1]:
+            return meters
     raise ReadError(where, f"bones add up to {bones:.4g}, which is no person in m, cm or mm")

@@ -90,7 +90,7 @@ def _figures_of(request: Request[Config], encoder: Pretrained) -> Outcomes:
     for name, outcome in outcomes.items():
         yield compared[name], outcome
     own = features[options.name]
-    title = f"{report.store.path.name} {options.protocol}, {stream}"
+    title = f"{report.store.path.name} {options.split}, {stream}"
     labels = own.test_labels.cpu().numpy()
 
     def save(name: str, figure: Figure) -> None:

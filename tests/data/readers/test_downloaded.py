@@ -9,6 +9,7 @@ import pytest
 from data.readers.recordings import motion
 from data.readers.test_ntu import read_all
 
+from aimclr_fast.data.gaps import close
 from aimclr_fast.data.readers import Problem, ReadError
 
 NAMES = [f"S001C00{c}P00{p}R001A0{a}" for c, p, a in ((1, 1, "01"), (2, 2, "10"), (3, 3, "60"))]
@@ -143,7 +144,9 @@ def test_pyskl_in_two_dimensions(tmp_path):
     plan, found = read_all("pyskl", file)
     assert (plan.layout.name, plan.rotate) == ("coco", False)
     assert "2D poses" in plan.notes[1]
-    x = found[0].positions[..., 0]
+    marked = found[0].positions
+    assert np.isnan(marked[:, 3:6, 5]).all()
+    x = close(marked, "fill")[0][..., 0]
     assert not x[2].any()
     assert np.abs(x).max() < 3  # metres, and the joint that was not seen is not at 9999
     # It goes in a straight line from the frame before to the frame after.
@@ -164,7 +167,7 @@ def test_pyskl_in_two_dimensions(tmp_path):
         (annotation("x", None, np.ones((1, 5, 25, 3))), "label"),
         (annotation("x", 0, np.ones((1, 5, 24, 3))), r"expected \[M, T, 25"),
         (annotation("x", 0, np.ones((1, 0, 25, 3))), "empty"),
-        (annotation("x", 0, np.full((1, 5, 25, 3), np.nan)), "not finite"),
+        (annotation("x", 0, np.full((1, 5, 25, 3), np.inf)), "not finite"),
         (
             annotation("x", 0, np.ones((1, 5, 25, 2)), keypoint_score=np.ones((1, 4, 25))),
             "2D, while",

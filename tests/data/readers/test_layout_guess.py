@@ -9,6 +9,7 @@ from data.readers.test_ntu import read_all
 
 from aimclr_fast.data.readers import Options, ReadError
 from aimclr_fast.data.readers._layouts import recognize
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS
 from aimclr_fast.layouts import get_layout
 
 #: Where the joints of other layouts are on a body recorded by Kinect v2.
@@ -77,17 +78,22 @@ def test_poses_show_which_of_two_layouts_they_are_of(people, name, other, coordi
 @pytest.mark.parametrize(("name", "other"), CASES)
 def test_a_named_layout_is_taken_without_a_word(people, name, other):
     poses = [as_layout(body, name) for body in people]
-    skeleton = recognize(poses, Options(layout=other), "here")
+    if other in FLAT_LAYOUTS:  # which usually have scores
+        with pytest.raises(ReadError, match=f"{other} with three coordinates.* --pose 3d"):
+            recognize(poses, Options(layout=other), "here")
+    pose = "3d" if other in FLAT_LAYOUTS else "auto"
+    skeleton = recognize(poses, Options(layout=other, pose=pose), "here")
     assert (skeleton.layout.name, skeleton.notes) == (other, [])
 
 
 @pytest.mark.parametrize("name", ["openni", "openpose", "smpl-24"])
 def test_the_only_layout_of_so_many_joints_needs_a_second_sign_too(people, name):
     poses = [as_layout(body, name) for body in people]
-    assert recognize(poses, Options(), "here").layout.name == name
+    options = Options(pose="3d")
+    assert recognize(poses, options, "here").layout.name == name
     order = np.random.default_rng(1).permutation(poses[0].shape[1])
     with pytest.raises(ReadError, match=rf"could be {name}, and the lengths .* --layout"):
-        recognize([pose[:, order] for pose in poses], Options(), "here")
+        recognize([pose[:, order] for pose in poses], options, "here")
 
 
 @pytest.mark.parametrize("joints", BY_COUNT)
@@ -138,13 +144,15 @@ def with_score(poses, rng):
     return [np.concatenate([p[..., :2], rng.uniform(0.3, 1, (*p.shape[:2], 1))], 2) for p in poses]
 
 
-@pytest.mark.parametrize(("name", "scale"), [("openpose-25", 300), ("coco", 300), ("openpose", 1)])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("openpose-25", 300), ("coco", 300), ("openpose", 0.3)]
+)
 def test_a_third_coordinate_within_0_and_1_is_a_score(people, name, scale):
     poses = [as_layout(body, name) * scale for body in people]
     poses = with_score(poses, np.random.default_rng(0))
     skeleton = recognize(poses, Options(), "here")
     assert (skeleton.layout.name, skeleton.flat) == (name, True)
-    assert "is taken as a score (--pose 3d: as z)" in skeleton.notes[0]
+    assert "taken as a score (--pose 3d: as z)" in skeleton.notes[0]
     assert not recognize(poses, Options(pose="3d", layout=name), "here").flat
 
 

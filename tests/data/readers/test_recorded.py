@@ -123,8 +123,8 @@ GOOD = {"file_name": "a01_s01_e01_v01", "skeletons": [[[0.1, 0.2, 0.3]] * 20] * 
         ({**GOOD, "skeletons": [[1], [2, 3]]}, "not a"),
         ({**GOOD, "skeletons": [[["x", 0, 0]] * 20]}, "not a"),
         ({**GOOD, "skeletons": [[[10**400, 0, 0]] * 20]}, "not a"),
-        ({**GOOD, "skeletons": [[[float("nan"), 0, 0]] * 20]}, "not finite"),
         ({**GOOD, "skeletons": [[[float("inf"), 0, 0]] * 20]}, "not finite"),
+        ({**GOOD, "skeletons": [[[None, 0, 0]] * 20]}, "some of its coordinates only"),
         ({**GOOD, "skeletons": [[[1e300, 0, 0]] * 20]}, "not finite"),
     ],
 )
@@ -159,7 +159,7 @@ def test_damaged_utd_mhad(tmp_path):
         1: {"other": x},
         2: {"d_skel": x[:19]},
         3: {"d_skel": "text"},
-        4: {"d_skel": x * np.nan},
+        4: {"d_skel": np.full_like(x, np.inf)},
     }
     for trial, data in cases.items():
         scipy.io.savemat(tmp_path / f"a1_s1_t{trial}_skeleton.mat", data)

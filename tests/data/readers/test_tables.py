@@ -134,7 +134,7 @@ def test_a_carriage_return_within_a_line_is_a_blank(read):
     assert_is_motion(read(PLAIN.replace(",", ",\r", 1))[0], MOTION)
 
 
-@pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "null"])
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "null", "<NA>", "-nan(ind)", "-1.#IND"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_joints_that_are_missing_are_gaps(read, word, separator):
     rows = cells()
@@ -143,8 +143,8 @@ def test_joints_that_are_missing_are_gaps(read, word, separator):
     rows[7] = [word] * 60
     positions, _, recording = read(text(rows, separator))
     expected = MOTION.copy()
-    expected[4:6, 3] = 0
-    expected[7] = 0
+    expected[4:6, 3] = np.nan
+    expected[7] = np.nan
     assert_is_motion(positions, expected)
     found = close(recording.positions, "fill")[1]
     assert (found.joints, found.frames) == (2, 1)
@@ -156,8 +156,11 @@ def test_a_joint_with_some_of_its_coordinates_or_in_no_frame_is_refused(read):
     with pytest.raises(ReadError, match=r":5: head has some of its coordinates"):
         read(text(rows))
     rows = [[*row[:9], "", "", "", *row[12:]] for row in cells()]
-    with pytest.raises(ReadError, match="head is in no frame"):
-        read(text(rows))
+    positions = read(text(rows))[2].positions
+    joints = get_layout(LAYOUT).joints
+    with pytest.raises(ValueError, match="head is in no frame"):
+        close(positions, "fill", joints)
+    assert close(positions, "keep", joints)[1].left == FRAMES
 
 
 def test_2d_tables(read):
@@ -170,7 +173,7 @@ def test_2d_tables(read):
     named = text(cells(with_score.reshape(FRAMES, -1)), heading=heading)
     positions, notes, _ = read(named, layout="coco")
     assert "2D poses" in notes
-    assert not positions[..., 2].any()
+    assert not np.nan_to_num(positions[..., 2]).any()
     bare = text(cells(with_score.reshape(FRAMES, -1)))
     np.testing.assert_allclose(read(bare, layout="coco")[0], positions)
     np.testing.assert_allclose(read(bare, layout="coco", columns="xyc")[0], positions)
@@ -222,8 +225,8 @@ EMPTY = "," * 59 + "\n"
 @pytest.mark.parametrize("count", [2, 15])
 def test_empty_rows_at_either_end_are_frames(read, heading, empty, count):
     positions, _, _ = read(heading + empty * count + PLAIN + EMPTY * 2)
-    assert not positions[:, :count].any()
-    assert not positions[:, -2:].any()
+    assert np.isnan(positions[:, :count]).all()
+    assert np.isnan(positions[:, -2:]).all()
     assert_is_motion(positions[:, count:-2])
 
 

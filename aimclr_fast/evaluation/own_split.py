@@ -1,0 +1,36 @@
+"""The split of an evaluation on the store that a checkpoint was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from aimclr_fast.data import Store
+
+from .labeled_data import EvaluationError
+from .representation import EncoderFile
+
+AUTO = "auto"
+_OTHERWISE = "xsub"
+
+
+def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> str:
+    """The split that ``auto`` stands for, which is printed where it is that of a training run.
+
+    Raises:
+        EvaluationError: encoders were trained on the store by different splits.
+    """
+    checksums = store.checksums()
+    trained = {
+        str(file.loaded.config.get("data", {}).get("split", _OTHERWISE)): file.path
+        for file in files
+        if all(file.data.get(name) == checksum for name, checksum in checksums.items())
+    }
+    if len(trained) > 1:
+        seen = ", ".join(f"{path} by {name}" for name, path in trained.items())
+        raise EvaluationError(f"trained by different splits ({seen}): say --split")
+    for name, path in trained.items():
+        text = f"split {name}, by which {path} was trained (--split says otherwise)"
+        console.print(text, highlight=False, soft_wrap=True)
+    return next(iter(trained), _OTHERWISE)
