@@ -204,7 +204,7 @@ def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
         return
     batch.positions.append(positions)
     batch.gaps.append(gaps)
-    seen = int(positions.any(axis=(0, 1, 2)).sum())
+    seen = sum(bool(positions[..., body].any()) for body in range(positions.shape[3]))
     row = {"name": found.name, **found.columns, "frames": gaps.length, "bodies": seen}
     if recipe.fills:
         row["filled"] = gaps.filled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import zipfile
@@ -20,6 +21,8 @@ UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplemen
               zipfile.BadZipFile, zlib.error, SyntaxError, TypeError)  # fmt: skip
 
 
+#: NumPy takes no header of more bytes than this.
+_HEADER = 10_000
 #: More bodies than this in one recording are rather frames or recordings.
 MOST_BODIES = 6
 
@@ -56,6 +59,16 @@ def check_order(shape: tuple[int, ...], options: Options, where: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=256)  # of a folder's files, most are alike
+def _parse_header(
+    version: tuple[int, int], header: bytes
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    stream = io.BytesIO(header)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(stream)
+    return npy.read_array_header_2_0(stream)
+
+
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, dtype and Fortran order of a .npy stream, which is left at the data.
 
@@ -69,10 +82,9 @@ def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtyp
             where, "does not begin as a .npy file does: damaged, or of another format"
         ) from None
     try:
-        if version == (1, 0):
-            shape, fortran, dtype = npy.read_array_header_1_0(stream)
-        else:
-            shape, fortran, dtype = npy.read_array_header_2_0(stream)
+        size = stream.read(2 if version == (1, 0) else 4)
+        header = size + stream.read(min(int.from_bytes(size, "little"), _HEADER))
+        shape, fortran, dtype = _parse_header(version, header)
     except UNREADABLE as error:
         raise ReadError(where, f"not a .npy array: {error}") from error
     if dtype.kind not in "biuf" or any(n < 0 for n in shape):

@@ -164,7 +164,7 @@ def in_metres(x: Positions, unit: str, up: str) -> Positions:
 
     Turned by a rotation, so that left stays left.
     """
-    x = x * UNITS[unit]
+    x = x if unit == "m" else x * UNITS[unit]
     if up == "z":
         return np.stack([x[0], x[2], -x[1]])
     return np.stack([x[0], -x[1], -x[2]]) if up == "-y" else x

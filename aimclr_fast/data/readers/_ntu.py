@@ -143,6 +143,7 @@ def read_ntu(
         )
     else:
         positions = found.in_order(bodies)
-    columns = columns_of(_name(entry))
+    name = _name(entry)
+    columns = columns_of(name)
     assert columns is not None  # plan_ntu lets no other name through
-    yield Recording(_name(entry), check_positions(positions, entry.shown), columns, entry.shown)
+    yield Recording(name, check_positions(positions, entry.shown), columns, entry.shown)

@@ -15,7 +15,7 @@ import functools
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -68,25 +68,36 @@ OPTIONS = ("max_bodies", "labels", "columns", "csv_bodies", "skip_columns")
 NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
 _TABLES = (".csv", ".tsv")
 _SUFFIXES = (".npy", ".npz", *_TABLES)
+#: The beginning of a .npy file that holds any header NumPy reads.
+_NPY_HEAD = 1 << 14
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
+class Table:
+    """Dialect and heading of a table, and what its columns are."""
+
+    outline: _tables.Outline
+    columns: Columns
+
+
+@dataclass(frozen=True)
 class Unit:
-    """A file and what its sequence is called."""
+    """A file, what its sequence is called and, of a table, what planning found in it."""
 
     entry: Entry
     name: str
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
 class Peek:
-    """What the beginning of a file tells: bodies, coordinates, and what the user should know."""
+    """What the beginning of a file tells: bodies, coordinates, and the columns of a table."""
 
     bodies: int
     axes: str
-    notes: tuple[str, ...] = ()
+    table: Table | None = None
 
 
 @dataclass
@@ -177,10 +188,16 @@ def _plan(
     listing: Listing,
     options: Options,
 ) -> Plan:
-    peeked = [peek for u in units if (peek := _peek(u.entry, layout, options)) is not None]
+    known: dict[_tables.Outline, Table] = {}
+    looks = [_peek(unit.entry, layout, options, known) for unit in units]
+    units = [
+        unit if look is None or look.table is None else replace(unit, table=look.table)
+        for unit, look in zip(units, looks, strict=True)
+    ]
+    peeked = [look for look in looks if look is not None]
     flat, flat_notes = _is_flat({peek.axes for peek in peeked}, units, layout, options)
     bodies = options.max_bodies or max((peek.bodies for peek in peeked), default=1)
-    said = Counter(note for peek in peeked for note in peek.notes)
+    said = Counter(n for peek in peeked if peek.table for n in peek.table.columns.notes)
     notes = [*listing.notes, *(f"tables: {note} ({n:,} files)" for note, n in said.most_common(10))]
     notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
     notes += flat_notes
@@ -226,7 +243,7 @@ def _is_flat(
     poses = []
     for unit in units[:: max(1, len(units) // _LOOKED_AT)]:
         with contextlib.suppress(ReadError):  # said when it is read
-            loaded = _load(unit.entry, layout, options)
+            loaded = _load(unit, layout, options)
             if loaded.axes == UNKNOWN:
                 poses.append(loaded.array.reshape(-1, 3))
     if not poses:
@@ -234,26 +251,50 @@ def _is_flat(
     return third_is_score(np.concatenate(poses), layout, units[0].entry.shown)
 
 
-def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
-    """What the beginning of a file tells; reading says what is wrong with it."""
+def _peek(
+    entry: Entry, layout: Layout, options: Options, known: dict[_tables.Outline, Table]
+) -> Peek | None:
+    """What the beginning of a file tells; reading says what is wrong with it.
+
+    Args:
+        entry: the file.
+        layout: of all sequences.
+        options: the user's.
+        known: tables by their outline: most of a folder's are alike.
+    """
     try:
         if entry.suffix == ".npz":
-            poses = _load(entry, layout, options)
+            poses = _load(Unit(entry, ""), layout, options)
             return Peek(len(poses.array), poses.axes)
-        head = entry.read_head(_tables.HEAD)
         if entry.suffix in _TABLES:
+            head = entry.read_head(_tables.HEAD)
             part = len(head) == _tables.HEAD
             head = _tables.decode(head, entry.shown, part=part)
-            found = _tables.outline(head, entry.shown, part=part)
-            columns = assign(found, layout, options, entry.shown)
-            return Peek(columns.bodies, columns.axes, columns.notes)
-        shape = read_header(io.BytesIO(head), entry.shown)[0]
+            table = _understand(head, layout, options, entry.shown, known, part=part)
+            return Peek(table.columns.bodies, table.columns.axes, table)
+        shape = read_header(io.BytesIO(entry.read_head(_NPY_HEAD)), entry.shown)[0]
         check_order(shape, options, entry.shown)
     except ReadError:
         return None
     if len(shape) not in (3, 4) or not (axes := _array_axes(shape[-1], options)):
         return None
     return Peek(shape[0] if len(shape) == 4 else 1, axes)
+
+
+def _understand(
+    data: bytes,
+    layout: Layout,
+    options: Options,
+    where: str,
+    known: dict[_tables.Outline, Table],
+    *,
+    part: bool = False,
+) -> Table:
+    """What a decoded table, or its beginning, tells about its columns."""
+    found = _tables.outline(data, where, part=part)
+    if found not in known:
+        known[found] = Table(found, assign(found, layout, options, where))
+    return known[found]
 
 
 def _array_axes(coordinates: int, options: Options) -> str | None:
@@ -274,7 +315,7 @@ def read(
 ) -> Readings:
     """Read one sequence."""
     where = unit.entry.shown
-    poses = _load(unit.entry, layout, options)
+    poses = _load(unit, layout, options)
     array = poses.array[:bodies]
     if flat:
         third = array[..., -1] if poses.axes in ("xyc", "xyzc", UNKNOWN) else None
@@ -295,6 +336,8 @@ def read(
 
 def _seen(array: npt.NDArray[np.float64], layout: Layout, where: str) -> npt.NDArray[np.float64]:
     """Zeros, by which preprocessing knows them, for joints of ``[M, T, V, 3]`` that are missing."""
+    if np.isfinite(array.sum()):
+        return array
     missing: npt.NDArray[np.bool_] = np.asarray(np.isnan(array).any(axis=-1))
     never: npt.NDArray[np.bool_] = np.asarray(missing.all(axis=1))
     never[never.all(axis=1)] = False  # a body that is in no frame
@@ -310,12 +353,14 @@ def _unit(poses: Poses, options: Options, where: str) -> str:
     return poses.unit or options.unit
 
 
-def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
+def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
     """The numbers of a file."""
-    where = entry.shown
+    entry, where = unit.entry, unit.entry.shown
     data = entry.read()
     if entry.suffix in _TABLES:
-        return _load_table(data, layout, options, where)
+        data = _tables.decode(data, where)
+        table = unit.table or _understand(data, layout, options, where, {})
+        return _load_table(data, table, layout, where)
     array = parse_npy(data, where) if entry.suffix == ".npy" else _load_npz(data, where)
     if array.ndim == 3:
         array = array[None]
@@ -357,11 +402,9 @@ def _load_npz(data: bytes, where: str) -> npt.NDArray[Any]:
     return parse_npy(raw, where)
 
 
-def _load_table(data: bytes, layout: Layout, options: Options, where: str) -> Poses:
-    data = _tables.decode(data, where)
-    found = _tables.outline(data, where)
-    columns = assign(found, layout, options, where)
-    table, lines = _tables.read_numbers(data, found, where)
+def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
+    columns = found.columns
+    table, lines = _tables.read_numbers(data, found.outline, where)
     if not len(table):
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)
