@@ -138,7 +138,7 @@ def _mean(values: npt.NDArray[np.floating], there: npt.NDArray[Any]) -> Array:
     shape = (*there.shape[:2], *[1] * (values.ndim - 3), there.shape[2])
     mask = there.reshape(shape)
     count = mask.sum(axis=1)
-    total = np.sum(values, axis=1, where=mask, dtype=np.float64)
+    total = np.where(mask, values, 0).sum(axis=1, dtype=np.float64)  # faster than where= of sum
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from aimclr_fast.data.readers._base import Options, ReadError
+from aimclr_fast.data.readers._files import MAX_BYTES
 
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
               zipfile.BadZipFile, zlib.error, SyntaxError, TypeError)  # fmt: skip
@@ -130,6 +131,23 @@ def members(data: bytes | Path, where: str) -> zipfile.ZipFile:
         return zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data)
     except UNREADABLE as error:
         raise ReadError(where, f"not a readable .npz file: {error}") from error
+
+
+def parse_npz(data: bytes, where: str) -> npt.NDArray[Any]:
+    """The only array of an .npz file's bytes, or the one named positions."""
+    with members(data, where) as archive:
+        names = archive.namelist()
+        chosen = names[0] if len(names) == 1 else "positions.npy"
+        if chosen not in names:
+            raise ReadError(where, f"holds {len(names)} arrays, and none is named positions")
+        try:
+            with archive.open(chosen) as stream:
+                raw = stream.read(MAX_BYTES + 1)
+        except UNREADABLE as error:
+            raise ReadError(where, f"cannot be read: {error}") from error
+    if len(raw) > MAX_BYTES:
+        raise ReadError(where, f"more than {MAX_BYTES >> 20} MiB, which no recording has")
+    return parse_npy(raw, where)
 
 
 def stream_rows(

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,10 +24,9 @@ import numpy.typing as npt
 from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers import _tables, openpose
 from aimclr_fast.data.readers._arrays import (
-    UNREADABLE,
     check_order,
-    members,
     parse_npy,
+    parse_npz,
     read_header,
 )
 from aimclr_fast.data.readers._base import (
@@ -43,12 +41,13 @@ from aimclr_fast.data.readers._base import (
 from aimclr_fast.data.readers._columns import (
     UNKNOWN,
     Columns,
-    assign,
+    Table,
     axes_of,
     check_spec,
+    understand,
 )
 from aimclr_fast.data.readers._counting import check_index
-from aimclr_fast.data.readers._files import MAX_BYTES, Entry, Listing, list_entries, without_gz
+from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
     Named,
@@ -72,14 +71,6 @@ _SUFFIXES = (".npy", ".npz", *_TABLES)
 _NPY_HEAD = 1 << 14
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
-
-
-@dataclass(frozen=True)
-class Table:
-    """Dialect and heading of a table, and what its columns are."""
-
-    outline: _tables.Outline
-    columns: Columns
 
 
 @dataclass(frozen=True)
@@ -270,7 +261,7 @@ def _peek(
             head = entry.read_head(_tables.HEAD)
             part = len(head) == _tables.HEAD
             head = _tables.decode(head, entry.shown, part=part)
-            table = _understand(head, layout, options, entry.shown, known, part=part)
+            table = understand(head, layout, options, entry.shown, known, part=part)
             return Peek(table.columns.bodies, table.columns.axes, table)
         shape = read_header(io.BytesIO(entry.read_head(_NPY_HEAD)), entry.shown)[0]
         check_order(shape, options, entry.shown)
@@ -279,22 +270,6 @@ def _peek(
     if len(shape) not in (3, 4) or not (axes := _array_axes(shape[-1], options)):
         return None
     return Peek(shape[0] if len(shape) == 4 else 1, axes)
-
-
-def _understand(
-    data: bytes,
-    layout: Layout,
-    options: Options,
-    where: str,
-    known: dict[_tables.Outline, Table],
-    *,
-    part: bool = False,
-) -> Table:
-    """What a decoded table, or its beginning, tells about its columns."""
-    found = _tables.outline(data, where, part=part)
-    if found not in known:
-        known[found] = Table(found, assign(found, layout, options, where))
-    return known[found]
 
 
 def _array_axes(coordinates: int, options: Options) -> str | None:
@@ -359,9 +334,9 @@ def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
     data = entry.read()
     if entry.suffix in _TABLES:
         data = _tables.decode(data, where)
-        table = unit.table or _understand(data, layout, options, where, {})
+        table = unit.table or understand(data, layout, options, where, {})
         return _load_table(data, table, layout, where)
-    array = parse_npy(data, where) if entry.suffix == ".npy" else _load_npz(data, where)
+    array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
     if array.ndim == 3:
         array = array[None]
     joints = layout.num_joints
@@ -384,22 +359,6 @@ def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
         body, frame, joint, _ = np.argwhere(~np.isfinite(array))[0]
         raise ReadError(where, f"a value is not finite (body {body}, frame {frame}, joint {joint})")
     return Poses(array, axes)
-
-
-def _load_npz(data: bytes, where: str) -> npt.NDArray[Any]:
-    with members(data, where) as archive:
-        names = archive.namelist()
-        chosen = names[0] if len(names) == 1 else "positions.npy"
-        if chosen not in names:
-            raise ReadError(where, f"holds {len(names)} arrays, and none is named positions")
-        try:
-            with archive.open(chosen) as stream:
-                raw = stream.read(MAX_BYTES + 1)
-        except UNREADABLE as error:
-            raise ReadError(where, f"cannot be read: {error}") from error
-    if len(raw) > MAX_BYTES:
-        raise ReadError(where, f"more than {MAX_BYTES >> 20} MiB, which no recording has")
-    return parse_npy(raw, where)
 
 
 def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
