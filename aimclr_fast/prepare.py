@@ -6,7 +6,9 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -25,10 +27,10 @@ from .data.conversion import (
     make_recipe,
     reasons,
 )
+from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.readers import Options, Plan, ReadError, get_reader, reader_names
 from .data.readers._base import UNITS
-from .layouts import get_layout
 
 PROGRAM = "python -m aimclr_fast.prepare"
 
@@ -104,7 +106,13 @@ def main(arguments: list[str]) -> None:
     if command is not None:
         command(arguments[1:])
         return
-    given = parser().parse_args(arguments)
+    command_parser = parser()
+    given = command_parser.parse_args(arguments)
+    chosen = {
+        field: value
+        for field, value in vars(given).items()
+        if value != command_parser.get_default(field)
+    }
     for field, allowed in {
         "rotate": ROTATIONS,
         "gaps": ("auto", *GAPS),
@@ -150,14 +158,10 @@ def main(arguments: list[str]) -> None:
         csv_bodies=given.csv_bodies,
         skip_columns=given.skip_columns,
     )
-    check_options(options, given.dataset)
+    check_flags(chosen, given.dataset)
     console = plain_console()
     plan = reader.plan(Path(given.source), options)
-    check_taken(plan, options, given.dataset)
-    if plan.ready and given.gaps != "auto":
-        plan.notes.append("--gaps has no effect on sequences that others preprocessed")
-    if not plan.rotate and (given.unit or given.up):
-        plan.notes.append("--unit and --up have no effect on 2D poses")
+    check_flags(chosen, given.dataset, plan)
     recipe = make_recipe(
         plan,
         frames=frames or None,
@@ -192,31 +196,11 @@ def main(arguments: list[str]) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
-def check_options(options: Options, dataset: str) -> None:
-    """Refuse what only other readers take, rather than pass it over."""
-    takers: dict[str, list[str]] = {}
-    for name in reader_names():
-        for field in get_reader(name).OPTIONS:
-            takers.setdefault(field, []).append(name)
-    for field, names in takers.items():
-        given = getattr(options, field) != getattr(Options(), field)
-        if given and dataset.replace("-", "_") not in names:
-            flag = field.replace("_", "-")
-            raise UserError(f"--{flag}: {dataset} has no use for it; {', '.join(names)} has")
-
-
-def check_taken(plan: Plan, options: Options, dataset: str) -> None:
-    """Refuse flags that a data set's reader has no use for, rather than pass them over."""
-    if options.pose != "auto" and (options.pose == "2d") == plan.rotate:
-        raise UserError(f"--pose {options.pose}: {dataset} holds {'3D' if plan.rotate else '2D'}")
-    if options.layout is None:
-        return
-    try:
-        same = get_layout(options.layout) == plan.layout
-    except (ValueError, OSError) as error:
-        raise UserError(f"--layout {options.layout}: {error}") from error
-    if not same:
-        raise UserError(f"--layout {options.layout}: {dataset} is recorded in {plan.layout.name}")
+def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
+    """Refuse a flag that would be passed over: by the format, or by what the source holds."""
+    reason = refusal(given, dataset, plan)
+    if reason:
+        raise UserError(reason)
 
 
 def _frames(text: str) -> int | None:

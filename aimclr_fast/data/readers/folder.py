@@ -210,6 +210,8 @@ def _plan(
         exact=True,
         rotate=not flat,
         in_metres=True,
+        tables=any(unit.entry.suffix in _TABLES for unit in units),
+        scores=flat and any(peek.axes != "xy" for peek in peeked),
     )
 
 
