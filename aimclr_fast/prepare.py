@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ._console import plain_console
-from .cli import Parser, UserError, run
-from .data import StoreError, resolve_store
+from .cli import Parser, UserError, config_names, run
+from .data import Store, StoreError, resolve_store, split
 from .data.conversion import (
     LEFT_OUT,
     ROTATIONS,
@@ -33,6 +34,8 @@ from .data.readers import Options, Plan, ReadError, get_reader, reader_names
 from .data.readers._base import UNITS
 
 PROGRAM = "python -m aimclr_fast.prepare"
+#: No packaged config has larger batches; what a store with fewer training samples gets at most.
+_WHOLE_BATCH, _SMALL_BATCH = 128, 64
 
 
 def parser() -> Parser:
@@ -173,7 +176,7 @@ def main(arguments: list[str]) -> None:
         up=up,
     )
     for text in plan.notes:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     jobs = given.jobs or len(os.sched_getaffinity(0))
     began = time.perf_counter()
     with _Bar(console, len(plan.units)) as bar:
@@ -192,8 +195,9 @@ def main(arguments: list[str]) -> None:
         summary(result, plan, seconds),
         f"done to each: {describe(recipe)}",
         str(result.report),
+        f"to train on it:\n  {train_command(result.store, given.dataset)}",
     ):
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, soft_wrap=True)
 
 
 def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
@@ -241,6 +245,24 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
     return "\n".join(lines)
 
 
+def train_command(store: Store, dataset: str) -> str:
+    """The command that trains on a new store, with what a small one needs."""
+    name, count = "all", len(store)
+    for protocol in store.meta["protocols"]:
+        train, test = split(store, protocol)
+        if len(train) and len(test):
+            name, count = protocol, len(train)
+            break
+    words = ["python", "-m", "aimclr_fast.train"]
+    config = f"{dataset.replace('-', '_')}_{name}_joint"
+    if config in config_names():
+        words += ["--config", config]
+    words += ["--data.store", str(store.path), "--data.protocol", name]
+    if count < _WHOLE_BATCH:
+        words += ["--optim.batch_size", str(min(count, _SMALL_BATCH))]
+    return shlex.join(words)
+
+
 def gaps_found(result: Result) -> list[str]:
     """What was cut off and what was interpolated, a line each; nothing for whole recordings."""
     gaps = result.gaps
@@ -266,13 +288,13 @@ def gaps_found(result: Result) -> list[str]:
 
 
 def check(arguments: list[str]) -> None:
-    """Print whether a store makes sense."""
+    """Print the data check of a store."""
     from .data.sanity import check_store
 
     command = Parser(
         prog=f"{PROGRAM} check",
-        description="Say whether what is in a store can be people in motion, soundly labelled and "
-        "split; each oddity with the flag that would mend it.",
+        description="Data check: say whether what is in a store can be people in motion, soundly "
+        "labeled and split; each oddity with the flag that would mend it.",
     )
     command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
     print(check_store(resolve_store(command.parse_args(arguments).store)))
@@ -303,7 +325,7 @@ class _Bar:
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("reading", markup=False),
+                TextColumn("reading"),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

@@ -303,7 +303,7 @@ def _thousands(text: str) -> str:
 
 
 def _check_thousands(fit: _Fit, lines: list[tuple[int, str]], where: str) -> None:
-    """Refuse 1,234;5,678 throughout, which may be metres with decimals or thousands."""
+    """Refuse 1,234;5,678 throughout, which may be meters with decimals or thousands."""
     if fit.dialect.decimal != ",":
         return
     rows = lines[fit.start :]
