@@ -79,9 +79,9 @@ def draw_row(axes: Axes, x: npt.NDArray[np.float32], layout: Layout, title: str,
     for place in range(POSES):
         pose = points[:, place].T + np.array([place * SPACING, 0])
         bones = [(pose[joint], pose[parent]) for joint, parent in layout.edges]
-        bone_colors = [colours[joint] for joint, _ in layout.edges]
+        bone_colours = [colours[joint] for joint, _ in layout.edges]
         axes.add_collection(
-            LineCollection(bones, colors=bone_colors, linewidths=2.4, capstyle="round", zorder=2)
+            LineCollection(bones, colors=bone_colours, linewidths=2.4, capstyle="round", zorder=2)
         )
         axes.scatter(
             pose[:, 0], pose[:, 1], s=9, c=colours, edgecolors="white", linewidths=0.4, zorder=3

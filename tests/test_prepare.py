@@ -191,9 +191,10 @@ SMALL = [
     [
         "",
         "name,label\n{0},a\n{1},b\n{2},a\n",
+        "name,label,subject\n{0},a,1\n{1},b,2\n{2},a,3\n",
         "name,label,split\n{0},a,train\n{1},b,train\n{2},a,test\n",
     ],
-    ids=["none", "label", "split"],
+    ids=["none", "label", "subject", "split"],
 )
 def test_the_printed_command_trains_as_it_stands(tmp_path, monkeypatch, capsys, labels):
     source, out = tmp_path / "raw", tmp_path / "my [store] 1"
@@ -205,7 +206,8 @@ def test_the_printed_command_trains_as_it_stands(tmp_path, monkeypatch, capsys, 
     prepare("folder", source, out, "--layout=ui-prmd")
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert words[:3] == ["python", "-m", "aimclr_fast.train"]
-    name, count = ("split", 2) if "split" in labels else ("all", 3)
+    name = "split" if "split" in labels else "odd-even" if "subject" in labels else "all"
+    count = 3 if name == "all" else 2
     assert words[3:] == [
         "--data.store", str(out), "--data.protocol", name, "--optim.batch_size", str(count)
     ]  # fmt: skip
