@@ -218,8 +218,9 @@ def _cells(dialect: Dialect, line: str) -> tuple[list[str], bool]:
     if dialect.decimal == "." and _PLAIN.fullmatch(line):
         cells = line.split(None if dialect.delimiter == " " else dialect.delimiter)
         try:
-            if all(map(math.isfinite, map(float, cells))):
-                return [cell.strip() for cell in cells], bool(cells)
+            if math.isfinite(sum(map(float, cells))):
+                blanks = " " in line or "\t" in line
+                return [cell.strip() for cell in cells] if blanks else cells, bool(cells)
         except ValueError:  # a cell is empty, or the delimiter is another one
             pass
     cells, some = dialect.split(line), False
