@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ._console import plain_console
-from .cli import Parser, UserError, run
-from .data import StoreError, resolve_store
+from .cli import Parser, UserError, config_names, run
+from .data import Store, StoreError, resolve_store, split
 from .data.conversion import (
     LEFT_OUT,
     ROTATIONS,
@@ -25,12 +29,14 @@ from .data.conversion import (
     reasons,
     usable_cores,
 )
+from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.readers import Options, Plan, ReadError, get_reader, reader_names
 from .data.readers._base import UNITS
-from .layouts import get_layout
 
 PROGRAM = "python -m aimclr_fast.prepare"
+#: No packaged config has larger batches; what a store with fewer training samples gets at most.
+_WHOLE_BATCH, _SMALL_BATCH = 128, 64
 
 
 def parser() -> Parser:
@@ -104,7 +110,13 @@ def main(arguments: list[str]) -> None:
     if command is not None:
         command(arguments[1:])
         return
-    given = parser().parse_args(arguments)
+    command_parser = parser()
+    given = command_parser.parse_args(arguments)
+    chosen = {
+        field: value
+        for field, value in vars(given).items()
+        if value != command_parser.get_default(field)
+    }
     for field, allowed in {
         "rotate": ROTATIONS,
         "gaps": ("auto", *GAPS),
@@ -150,14 +162,12 @@ def main(arguments: list[str]) -> None:
         csv_bodies=given.csv_bodies,
         skip_columns=given.skip_columns,
     )
-    check_options(options, given.dataset)
+    check_flags(chosen, given.dataset)
     console = plain_console()
     plan = reader.plan(Path(given.source), options)
-    check_taken(plan, options, given.dataset)
+    check_flags(chosen, given.dataset, plan)
     if plan.ready and given.gaps != "auto":
         plan.notes.append("--gaps: in sequences that others preprocessed, of NaN alone")
-    if not plan.rotate and (given.unit or given.up):
-        plan.notes.append("--unit and --up have no effect on 2D poses")
     recipe = make_recipe(
         plan,
         frames=frames or None,
@@ -169,7 +179,7 @@ def main(arguments: list[str]) -> None:
         up=up,
     )
     for text in plan.notes:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     jobs = given.jobs or usable_cores()
     began = time.perf_counter()
     with _Bar(console, len(plan.units)) as bar:
@@ -189,35 +199,16 @@ def main(arguments: list[str]) -> None:
         summary(result, plan, seconds),
         f"done to each: {describe(recipe)}",
         str(result.report),
+        f"to train on it:\n  {train_command(result.store, given.dataset)}",
     ):
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, soft_wrap=True)
 
 
-def check_options(options: Options, dataset: str) -> None:
-    """Refuse what only other readers take, rather than pass it over."""
-    takers: dict[str, list[str]] = {}
-    for name in reader_names():
-        for field in get_reader(name).OPTIONS:
-            takers.setdefault(field, []).append(name)
-    for field, names in takers.items():
-        given = getattr(options, field) != getattr(Options(), field)
-        if given and dataset.replace("-", "_") not in names:
-            flag = field.replace("_", "-")
-            raise UserError(f"--{flag}: {dataset} has no use for it; {', '.join(names)} has")
-
-
-def check_taken(plan: Plan, options: Options, dataset: str) -> None:
-    """Refuse flags that a data set's reader has no use for, rather than pass them over."""
-    if options.pose != "auto" and (options.pose == "2d") == plan.rotate:
-        raise UserError(f"--pose {options.pose}: {dataset} holds {'3D' if plan.rotate else '2D'}")
-    if options.layout is None:
-        return
-    try:
-        same = get_layout(options.layout) == plan.layout
-    except (ValueError, OSError) as error:
-        raise UserError(f"--layout {options.layout}: {error}") from error
-    if not same:
-        raise UserError(f"--layout {options.layout}: {dataset} is recorded in {plan.layout.name}")
+def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
+    """Refuse a flag that would be passed over: by the format, or by what the source holds."""
+    reason = refusal(given, dataset, plan)
+    if reason:
+        raise UserError(reason)
 
 
 def _frames(text: str) -> int | None:
@@ -258,6 +249,24 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
     return "\n".join(lines)
 
 
+def train_command(store: Store, dataset: str) -> str:
+    """The command that trains on a new store, with what a small one needs."""
+    name, count = "all", len(store)
+    for rule in (*store.meta["protocols"], "odd-even"):
+        with contextlib.suppress(ValueError):  # lacks a column: the data check says so
+            train, test = split(store, rule)
+            if len(train) and len(test):
+                name, count = rule, len(train)
+                break
+    words = ["python", "-m", "aimclr_fast.train"]
+    if dataset.replace("-", "_") in config_names():
+        words += ["--config", dataset.replace("-", "_")]
+    words += ["--data", str(store.path), "--split", name]
+    if count < _WHOLE_BATCH:
+        words += ["--optim.batch_size", str(min(count, _SMALL_BATCH))]
+    return shlex.join(words)
+
+
 def gaps_found(result: Result) -> list[str]:
     """What was cut off and what was interpolated, a line each; nothing for whole recordings."""
     gaps = result.gaps
@@ -292,13 +301,13 @@ def gaps_found(result: Result) -> list[str]:
 
 
 def check(arguments: list[str]) -> None:
-    """Print whether a store makes sense."""
+    """Print the data check of a store."""
     from .data.sanity import check_store
 
     command = Parser(
         prog=f"{PROGRAM} check",
-        description="Say whether what is in a store can be people in motion, soundly labelled and "
-        "split; each oddity with the flag that would mend it.",
+        description="Data check: say whether what is in a store can be people in motion, soundly "
+        "labeled and split; each oddity with the flag that would mend it.",
     )
     command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
     print(check_store(resolve_store(command.parse_args(arguments).store)))
@@ -329,7 +338,7 @@ class _Bar:
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("reading", markup=False),
+                TextColumn("reading"),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

@@ -59,7 +59,7 @@ def read_line_by_line(file: Path) -> np.ndarray:
     """The usual reader: a line at a time, each column under its name, then loops into an array."""
     info = ("id", "clipped", "left_confidence", "left", "right_confidence", "right", "restricted",
             "lean_x", "lean_y", "tracking")  # fmt: skip
-    names = ("x", "y", "z", "depth_x", "depth_y", "colour_x", "colour_y", "qw", "qx", "qy", "qz",
+    names = ("x", "y", "z", "depth_x", "depth_y", "color_x", "color_y", "qw", "qx", "qy", "qz",
              "tracking")  # fmt: skip
     with file.open() as stream:
         frames = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -183,6 +184,46 @@ SMALL = [
     "--optim.epochs=1", "--optim.batch_size=2", "--optim.mining_epoch=1", "--monitor.knn_every=0",
     "--monitor.linear_probe=false", "--monitor.raw_poses=false", "--threads=1",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        "",
+        "name,label\n{0},a\n{1},b\n{2},a\n",
+        "name,label,subject\n{0},a,1\n{1},b,2\n{2},a,3\n",
+        "name,label,split\n{0},a,train\n{1},b,train\n{2},a,test\n",
+    ],
+    ids=["none", "label", "subject", "split"],
+)
+def test_the_printed_command_trains_as_it_stands(tmp_path, monkeypatch, capsys, labels):
+    source, out = tmp_path / "raw", tmp_path / "my [store] 1"
+    source.mkdir()
+    for index in range(3):
+        np.save(source / f"s{index}.npy", motion(index * 100, frames=20))
+    if labels:
+        (source / "labels.csv").write_text(labels.format("s0", "s1", "s2"))
+    prepare("folder", source, out, "--layout=ui-prmd")
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[:3] == ["python", "-m", "aimclr_fast.train"]
+    name = "split" if "split" in labels else "odd-even" if "subject" in labels else "all"
+    count = 3 if name == "all" else 2
+    assert words[3:] == [
+        "--data", str(out), "--split", name, "--optim.batch_size", str(count)
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    # The rest would only take longer.
+    train([*words[3:], "--optim.epochs=1", "--threads=1"])
+    assert len(list((tmp_path / "runs").glob("*/checkpoint.pt"))) == 1
+
+
+def test_the_printed_command_takes_the_data_sets_own_config(tmp_path, capsys):
+    prepare("ntu120", NTU_RAW, tmp_path / "x")
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[3:] == [
+        "--config", "ntu120", "--data", str(tmp_path / "x"), "--split", "xsub",
+        "--optim.batch_size", "3",
+    ]  # fmt: skip
 
 
 def trains(store: Path, protocol: str, tmp_path: Path, monkeypatch) -> None:

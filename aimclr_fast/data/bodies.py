@@ -84,6 +84,8 @@ def candidates(bodies: int, rows: int) -> int:
 def fit_bodies(x: Array, bodies: int) -> Array:
     """The first ``bodies`` of ``[3, T, V, M]``; zeros stand for those it has too few of."""
     x = x[..., :bodies]
+    if x.shape[3] == bodies:
+        return x
     return np.pad(x, [(0, 0)] * 3 + [(0, bodies - x.shape[3])])
 
 

@@ -136,7 +136,7 @@ class Result:
         bodies: bodies seen in each sample, ``[S]``.
         left_out: everything that is not in the store.
         gaps: what was missing in each sample.
-        report: whether the store makes sense; kept in it, too.
+        report: the data check; kept in the store, too.
     """
 
     store: Store
@@ -211,7 +211,7 @@ def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
         return
     batch.positions.append(positions)
     batch.gaps.append(gaps)
-    seen = int(positions.any(axis=(0, 1, 2)).sum())
+    seen = sum(bool(positions[..., body].any()) for body in range(positions.shape[3]))
     row = {"name": found.name, **found.columns, "frames": gaps.length, "bodies": seen}
     if recipe.fills:
         row["filled"] = gaps.filled
@@ -382,7 +382,7 @@ def describe(recipe: Recipe) -> str:
         return "taken as preprocessed by others"
     parts = ["spurious bodies dropped"] if recipe.spurious else []
     parts.append(_GAPS[recipe.gaps])
-    parts.append(f"centred on {recipe.layout.joints[recipe.layout.centre]} in each frame")
+    parts.append(f"centered on {recipe.layout.joints[recipe.layout.centre]} in each frame")
     parts.append(f"{recipe.frames} frames" if recipe.frames else "recorded frames kept")
     if recipe.rotate and recipe.layout.shoulders is not None:
         parts.append(f"shoulders turned onto x ({'exact' if recipe.exact else 'published'})")

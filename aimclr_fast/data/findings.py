@@ -1,4 +1,4 @@
-"""What a check of sense looks at and what it says (:mod:`aimclr_fast.data.sanity`)."""
+"""What the data check looks at and what it says (:mod:`aimclr_fast.data.sanity`)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Report:
             seen += f" of {self.sequences:,}"
         plain = [str(finding) for finding in self.findings if not finding.odd]
         odd = [str(finding) for finding in self.odd] or ["nothing odd"]
-        return "\n  ".join([f"check of {seen} sequences", *plain, *odd])
+        return "\n  ".join([f"data check of {seen} sequences", *plain, *odd])
 
 
 @dataclass(frozen=True)

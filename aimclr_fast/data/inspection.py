@@ -1,6 +1,6 @@
 """Look at a store: a card in words, histograms, and one sequence in motion with its bones drawn.
 
-A wrong layout is seen at once: bones that cross the body, a left arm in the right one's colour.
+A wrong layout is seen at once: bones that cross the body, a left arm in the right one's color.
 """
 
 from __future__ import annotations
@@ -136,16 +136,16 @@ def bone_colours(layout: Layout) -> list[str]:
 
     Which side of a swapped pair is left is taken from the joints' names, if they say so.
     """
-    colours = []
+    colors = []
     for joint, _ in layout.edges:
         name, other = layout.joints[joint].lower(), layout.swap[joint]
         if other == joint:
-            colours.append(_MIDDLE)
+            colors.append(_MIDDLE)
         elif "left" in name or ("right" not in name and joint < other):
-            colours.append(_LEFT)
+            colors.append(_LEFT)
         else:
-            colours.append(_RIGHT)
-    return colours
+            colors.append(_RIGHT)
+    return colors
 
 
 def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -> None:
@@ -154,7 +154,7 @@ def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -
 
     bodies = [m for m in range(motion.shape[3]) if motion[..., m].any()] or [0]
     figure = plt.figure(figsize=(3.2 * len(bodies), 3.6))
-    colours = bone_colours(layout)
+    colors = bone_colours(layout)
     low, high = motion.min(axis=(1, 2, 3)), motion.max(axis=(1, 2, 3))
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-3)
     lines = []
@@ -168,7 +168,7 @@ def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -
             xlabel="x", ylabel="z", zlabel="y", xticklabels=[], yticklabels=[], zticklabels=[],
         )  # fmt: skip
         axis.view_init(elev=12, azim=-70)
-        lines.append((body, [axis.plot([], [], [], color=c, lw=2)[0] for c in colours]))
+        lines.append((body, [axis.plot([], [], [], color=c, lw=2)[0] for c in colors]))
     figure.suptitle(title, fontsize=8)
     edges = np.array(layout.edges, dtype=np.intp).reshape(-1, 2)
 

@@ -96,7 +96,8 @@ def body_size(x: npt.NDArray[np.floating]) -> Array:
 
     The mean over the frames in which it was seen; NaN where it was in none.
     """
-    return _mean(_largest(x), np.asarray(x.any(axis=(1, 3))))
+    joints = _joints_first(x)
+    return _mean(_box(joints).max(axis=1), _there(joints))
 
 
 def names_a_body(layout: Layout) -> bool:
@@ -105,8 +106,19 @@ def names_a_body(layout: Layout) -> bool:
     return bool(top) and bool(bottom)
 
 
-def _largest(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    return np.asarray((x.max(axis=3) - x.min(axis=3)).max(axis=1))  # [n, T, M]
+def _joints_first(x: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """``[V, n, 3, T, M]``, over whose first axis NumPy reduces several times as fast."""
+    return np.ascontiguousarray(np.moveaxis(x, 3, 0))
+
+
+def _box(joints: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Sides of the box around each body in each frame, ``[n, 3, T, M]``."""
+    return np.asarray(joints.max(axis=0) - joints.min(axis=0))
+
+
+def _there(joints: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Whether a body is in a frame, ``[n, T, M]``."""
+    return np.asarray(np.any(joints, axis=(0, 2)))
 
 
 def _ends(layout: Layout) -> tuple[list[int], list[int]]:
@@ -126,7 +138,7 @@ def _mean(values: npt.NDArray[np.floating], there: npt.NDArray[Any]) -> Array:
     shape = (*there.shape[:2], *[1] * (values.ndim - 3), there.shape[2])
     mask = there.reshape(shape)
     count = mask.sum(axis=1)
-    total = np.sum(values, axis=1, where=mask, dtype=np.float64)
+    total = np.where(mask, values, 0).sum(axis=1, dtype=np.float64)  # faster than where= of sum
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
@@ -134,23 +146,26 @@ def _measure(store: Store, rows: npt.NDArray[np.int64], frames: npt.NDArray[np.i
     raw = store.positions[rows]
     x = raw.astype(np.float32) * np.float32(store.scale)  # [n, 3, T, V, M]
     time = np.arange(x.shape[2])
-    there: npt.NDArray[Any] = np.asarray(x.any(axis=(1, 3)))  # [n, T, M]
+    joints = _joints_first(x)
+    there = _there(joints)
     occupied = np.asarray(there.any(axis=2))
     inside = time < frames[:, None]
     last = np.where(occupied, time + 1, 0).max(axis=1)
     alike = (raw[:, :, 1:] == raw[:, :, :-1]).all(axis=(1, 3, 4)) & inside[:, 1:] & occupied[:, 1:]
-    size = _mean(_largest(x), there)
+    box = _box(joints)
+    size = _mean(box.max(axis=1), there)
     pose = _mean(x.transpose(0, 2, 1, 3, 4), there)  # [n, 3, V, M]
     apart = ((x - pose[:, :, None]) ** 2).sum(axis=1).mean(axis=2)  # [n, T, M]
     moved = np.sqrt(_mean(apart, there)) / size
-    depth = _mean(x[:, 2].max(axis=2) - x[:, 2].min(axis=2), there) / size
+    depth = _mean(box[:, 2], there) / size
     up = np.full((*size.shape, 3), np.nan)
     top, bottom = _ends(store.layout)
     if top and bottom:
         along = pose[:, :, top].mean(axis=2) - pose[:, :, bottom].mean(axis=2)  # [n, 3, M]
         up = (along / np.linalg.norm(along, axis=1, keepdims=True)).transpose(0, 2, 1)
     child, parent = np.array(store.layout.edges, dtype=np.intp).reshape(-1, 2).T
-    bones = np.sqrt(((x[:, :, :, child] - x[:, :, :, parent]) ** 2).sum(axis=1))  # [n, T, E, M]
+    bones = np.sqrt(((joints[child] - joints[parent]) ** 2).sum(axis=2))  # [E, n, T, M]
+    bones = np.moveaxis(bones, 0, 2)
     length = _mean(bones, there)  # [n, E, M]
     change = np.sqrt(_mean((bones - length[:, None]) ** 2, there))
     return Measures(

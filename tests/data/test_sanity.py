@@ -1,4 +1,4 @@
-"""The check of sense: sound data passes, and every kind of damage is one line with its flag."""
+"""The data check: sound data passes, and every kind of damage is one line with its flag."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_the_embedded_data_are_sound(embedded):
     assert report.looked_at == report.sequences == 2000
     assert {finding.check for finding in report.findings} >= {"height", "up", "bones", "frames"}
     shown = str(report)
-    assert "check of 2,000 sequences" in shown
+    assert "data check of 2,000 sequences" in shown
     assert "longest side of a body 1.48 m" in shown
     assert "y, in 100%" in shown
     assert "20 classes, 100 to 100 samples each" in shown
@@ -250,7 +250,7 @@ def test_a_large_store_is_sampled_evenly(embedded, monkeypatch):
     monkeypatch.setattr(measuring, "SAMPLES", 100)
     report = check_store(embedded)
     assert (report.looked_at, report.sequences) == (100, 2000)
-    assert "check of 100 of 2,000 sequences" in str(report)
+    assert "data check of 100 of 2,000 sequences" in str(report)
     assert not report.odd
     rows = measuring.measure(embedded).rows
     assert rows[0] == 0

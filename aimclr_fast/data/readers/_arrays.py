@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import zipfile
@@ -15,11 +16,14 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from aimclr_fast.data.readers._base import Options, ReadError
+from aimclr_fast.data.readers._files import MAX_BYTES
 
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplementedError,
               zipfile.BadZipFile, zlib.error, SyntaxError, TypeError)  # fmt: skip
 
 
+#: NumPy takes no header of more bytes than this.
+_HEADER = 10_000
 #: More bodies than this in one recording are rather frames or recordings.
 MOST_BODIES = 6
 
@@ -56,6 +60,16 @@ def check_order(shape: tuple[int, ...], options: Options, where: str) -> None:
         )
 
 
+@functools.lru_cache(maxsize=256)  # of a folder's files, most are alike
+def _parse_header(
+    version: tuple[int, int], header: bytes
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    stream = io.BytesIO(header)
+    if version == (1, 0):
+        return npy.read_array_header_1_0(stream)
+    return npy.read_array_header_2_0(stream)
+
+
 def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, dtype and Fortran order of a .npy stream, which is left at the data.
 
@@ -69,10 +83,9 @@ def read_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtyp
             where, "does not begin as a .npy file does: damaged, or of another format"
         ) from None
     try:
-        if version == (1, 0):
-            shape, fortran, dtype = npy.read_array_header_1_0(stream)
-        else:
-            shape, fortran, dtype = npy.read_array_header_2_0(stream)
+        size = stream.read(2 if version == (1, 0) else 4)
+        header = size + stream.read(min(int.from_bytes(size, "little"), _HEADER))
+        shape, fortran, dtype = _parse_header(version, header)
     except UNREADABLE as error:
         raise ReadError(where, f"not a .npy array: {error}") from error
     if dtype.kind not in "biuf" or any(n < 0 for n in shape):
@@ -118,6 +131,23 @@ def members(data: bytes | Path, where: str) -> zipfile.ZipFile:
         return zipfile.ZipFile(io.BytesIO(data) if isinstance(data, bytes) else data)
     except UNREADABLE as error:
         raise ReadError(where, f"not a readable .npz file: {error}") from error
+
+
+def parse_npz(data: bytes, where: str) -> npt.NDArray[Any]:
+    """The only array of an .npz file's bytes, or the one named positions."""
+    with members(data, where) as archive:
+        names = archive.namelist()
+        chosen = names[0] if len(names) == 1 else "positions.npy"
+        if chosen not in names:
+            raise ReadError(where, f"holds {len(names)} arrays, and none is named positions")
+        try:
+            with archive.open(chosen) as stream:
+                raw = stream.read(MAX_BYTES + 1)
+        except UNREADABLE as error:
+            raise ReadError(where, f"cannot be read: {error}") from error
+    if len(raw) > MAX_BYTES:
+        raise ReadError(where, f"more than {MAX_BYTES >> 20} MiB, which no recording has")
+    return parse_npy(raw, where)
 
 
 def stream_rows(

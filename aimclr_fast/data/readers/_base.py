@@ -141,6 +141,9 @@ class Plan:
         in_metres: whether reading applies the user's unit and axis that points up; where it does
             not, conversion does, but to 2D poses, which have neither.
         ready: positions are preprocessed already.
+        reader: the format that reads it, where a reader handed over to another.
+        tables: whether there are tables among the sequences.
+        scores: whether 2D poses come with a score for each joint.
         one_process: units must be read one after the other (one long file).
     """
 
@@ -159,6 +162,9 @@ class Plan:
     gaps: str = "fill"
     in_metres: bool = False
     ready: bool = False
+    reader: str = ""
+    tables: bool = False
+    scores: bool = False
     one_process: bool = False
 
 

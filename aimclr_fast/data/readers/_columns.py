@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aimclr_fast.data.readers import _headings
 from aimclr_fast.data.readers._base import Options, ReadError
 from aimclr_fast.data.readers._headings import Column
-from aimclr_fast.data.readers._tables import Outline
+from aimclr_fast.data.readers._tables import Outline, outline
 from aimclr_fast.layouts import Layout
 
 #: The third coordinate of "xy?" is z or a confidence.
@@ -54,6 +54,14 @@ class Columns:
     person: int | None = None
 
 
+@dataclass(frozen=True)
+class Table:
+    """Dialect and heading of a table, and what its columns are."""
+
+    outline: Outline
+    columns: Columns
+
+
 def check_spec(columns: str | None) -> None:
     """Refuse a --columns that cannot be meant.
 
@@ -74,6 +82,34 @@ def check_spec(columns: str | None) -> None:
 def axes_of(columns: str) -> str:
     """The coordinates of a --columns in the order xyzc."""
     return "".join(axis for axis in "xyzc" if axis in columns)
+
+
+def understand(
+    data: bytes,
+    layout: Layout,
+    options: Options,
+    where: str,
+    known: dict[Outline, Table],
+    *,
+    part: bool = False,
+) -> Table:
+    """What a decoded text tells about its columns.
+
+    Args:
+        data: the text, or its beginning where ``part``.
+        layout: the skeleton.
+        options: the user's.
+        where: what errors name.
+        known: tables by their outline, to which this one is added: most of a folder's are alike.
+        part: see ``data``.
+
+    Raises:
+        ReadError: not a table, or it is not certain what its columns are.
+    """
+    found = outline(data, where, part=part)
+    if found not in known:
+        known[found] = Table(found, assign(found, layout, options, where))
+    return known[found]
 
 
 def assign(found: Outline, layout: Layout, options: Options, where: str) -> Columns:

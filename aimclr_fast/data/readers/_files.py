@@ -54,7 +54,7 @@ class Entry:
     @property
     def name(self) -> str:
         """The last part of the path, without ``.gz``."""
-        return without_gz(PurePosixPath(self.path).name)
+        return without_gz(self.path.rpartition("/")[2])
 
     @property
     def stem(self) -> str:
@@ -95,7 +95,7 @@ class Entry:
     def _read(self, limit: int) -> bytes:
         try:
             with self._open() as stream:
-                data = stream.read(limit)
+                data = _read_at_most(stream, limit)
             return _gunzip(data, limit) if self.path.lower().endswith(".gz") else data
         except KeyError:
             raise ReadError(self.shown, "no such member") from None
@@ -108,6 +108,19 @@ class Entry:
         if self.member:
             return _archive(self.file, self.inner).open(self.stored or self.path)
         return self.file.open("rb")
+
+
+def _read_at_most(stream: IO[bytes], limit: int) -> bytes:
+    """The first ``limit`` bytes, in growing parts: Python allocates what is asked for."""
+    parts, size = [], 1 << 16
+    while limit:
+        part = stream.read(min(size, limit))
+        parts.append(part)
+        if len(part) < min(size, limit):
+            break
+        limit -= len(part)
+        size *= 4
+    return b"".join(parts)
 
 
 def without_gz(path: str) -> str:

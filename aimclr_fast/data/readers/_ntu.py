@@ -155,6 +155,7 @@ def read_ntu(
         positions = tracking.keep_best(mark(positions), bodies, spurious=spurious, cut=cut)
     else:
         positions = in_metres(found.in_order(bodies), unit, up)
-    columns = columns_of(_name(entry))
+    name = _name(entry)
+    columns = columns_of(name)
     assert columns is not None  # plan_ntu lets no other name through
-    yield Recording(_name(entry), check_positions(positions, entry.shown), columns, entry.shown)
+    yield Recording(name, check_positions(positions, entry.shown), columns, entry.shown)

@@ -34,6 +34,9 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
 _CLOCK = re.compile(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(?![0-9])([.,][0-9]{1,9})?")
 _ANY_DELIMITER = re.compile(r"[,;\t ]")
+_DIGIT = re.compile(r"[0-9]")
+#: What a line of numbers has that needs no second look: Python reads such cells as we do.
+_PLAIN = re.compile(r"[-+.,;0-9eE \t]*")
 _COMMENT = re.compile(r"\s*[#%]|\s*\"?sep=.\"?\s*$")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -144,7 +147,9 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         text = line.decode("utf-8", "replace").rstrip("\r")
         if _COMMENT.match(text):
             comment = text.lstrip("#% \t") if not lines else comment
-        elif all(cell.strip(' "').lower() in _MISSING for cell in _ANY_DELIMITER.split(text)):
+        elif not _DIGIT.search(text) and all(
+            cell.strip(' "').lower() in _MISSING for cell in _ANY_DELIMITER.split(text)
+        ):
             blank[number] = text  # a frame without anybody, or nothing
         else:
             lines.append((number, text))
@@ -157,12 +162,12 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         raise _no_numbers(lines, where)
     _check_thousands(fit, lines, where)
     dialect, columns, start = fit.dialect, fit.columns, fit.start
-    rows = [row for _, text in lines[start:] if len(row := dialect.split(text)) == columns]
+    rows = fit.rows
     heading, passed_over = _heading(dialect, lines[:start] or [(0, comment)], columns, where)
     if start + 1 < len(lines) and _repeats_counts(rows[0]):
         # Joints by number above x, y, z, as pandas writes two levels of columns.
         names = dialect.split(lines[start + 1][1])
-        if len(names) == columns and _numeric(dialect, lines[start + 1][1]) == 0:
+        if len(names) == columns and not _cells(dialect, lines[start + 1][1])[1]:
             heading = [" ".join(filter(None, both)) for both in zip(rows[0], names, strict=True)]
             start, rows = start + 2, rows[2:]
     if heading is None and _counts_up(rows[0]):
@@ -184,42 +189,57 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
 
 @dataclass(frozen=True)
 class _Fit:
-    """How well a dialect fits: lines that agree, their cells, the first line of numbers."""
+    """How well a dialect fits.
+
+    Attributes:
+        dialect: the one that was tried.
+        agreeing: lines of numbers with the same count of cells.
+        columns: that count.
+        start: the first line of numbers.
+        rows: the cells of the lines from there on that have so many.
+    """
 
     dialect: Dialect
     agreeing: int
     columns: int
     start: int
+    rows: list[list[str]]
 
 
 def _best_fit(lines: list[tuple[int, str]]) -> _Fit | None:
     best = None
     for dialect in _DIALECTS:
-        counts: Counter[int] = Counter()
-        start = len(lines)
-        for place, (_, line) in enumerate(lines):
-            if cells := _numeric(dialect, line):
-                start = min(start, place)
-                counts[cells] += 1
+        split = [_cells(dialect, line) for _, line in lines]
+        counts = Counter(len(cells) for cells, numeric in split if numeric)
         if not counts:
             continue
+        start = next(place for place, (_, numeric) in enumerate(split) if numeric)
         columns, agreeing = max(counts.items(), key=lambda item: (item[1], item[0]))
         if best is None or agreeing > best.agreeing:
-            best = _Fit(dialect, agreeing, columns, start)
+            rows = [cells for cells, _ in split[start:] if len(cells) == columns]
+            best = _Fit(dialect, agreeing, columns, start, rows)
         if agreeing == len(lines) - start:
             break
     return best
 
 
-def _numeric(dialect: Dialect, line: str) -> int:
-    """The count of cells of a line of numbers, some of which may be missing; else 0."""
+def _cells(dialect: Dialect, line: str) -> tuple[list[str], bool]:
+    """The cells of a line, and whether they are numbers, some of which may be missing."""
+    if dialect.decimal == "." and _PLAIN.fullmatch(line):
+        cells = line.split(None if dialect.delimiter == " " else dialect.delimiter)
+        try:
+            if math.isfinite(sum(map(float, cells))):
+                blanks = " " in line or "\t" in line
+                return [cell.strip() for cell in cells] if blanks else cells, bool(cells)
+        except ValueError:  # a cell is empty, or the delimiter is another one
+            pass
     cells, some = dialect.split(line), False
     for cell in cells:
         value = dialect.number(cell)
         if value is None:
-            return 0
+            return cells, False
         some = some or value == value
-    return len(cells) if some else 0
+    return cells, some
 
 
 def _heading(

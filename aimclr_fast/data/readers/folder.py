@@ -16,9 +16,8 @@ import functools
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +25,9 @@ import numpy.typing as npt
 from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers import _tables, openpose
 from aimclr_fast.data.readers._arrays import (
-    UNREADABLE,
     check_order,
-    members,
     parse_npy,
+    parse_npz,
     read_header,
 )
 from aimclr_fast.data.readers._base import (
@@ -43,12 +41,13 @@ from aimclr_fast.data.readers._base import (
 )
 from aimclr_fast.data.readers._columns import (
     UNKNOWN,
-    assign,
+    Table,
     axes_of,
     check_spec,
+    understand,
 )
 from aimclr_fast.data.readers._counting import check_index
-from aimclr_fast.data.readers._files import MAX_BYTES, Entry, Listing, list_entries, without_gz
+from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
     Named,
@@ -69,25 +68,28 @@ _TABLES = (".csv", ".tsv", ".txt")
 #: Fewer columns of numbers than two joints have are no sequence, but a list.
 _LEAST_COLUMNS = 6
 _SUFFIXES = (".npy", ".npz", *_TABLES)
+#: The beginning of a .npy file that holds any header NumPy reads.
+_NPY_HEAD = 1 << 14
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A file and what its sequence is called."""
+    """A file, what its sequence is called and, of a table, what planning found in it."""
 
     entry: Entry
     name: str
+    table: Table | None = None
 
 
 @dataclass(frozen=True)
 class Peek:
-    """What the beginning of a file tells: bodies, coordinates, and what the user should know."""
+    """What the beginning of a file tells: bodies, coordinates, and the columns of a table."""
 
     bodies: int
     axes: str
-    notes: tuple[str, ...] = ()
+    table: Table | None = None
 
 
 @dataclass
@@ -160,17 +162,19 @@ def _pass_over_texts(listing: Listing) -> None:
 
 def _is_table(entry: Entry) -> bool:
     try:
-        return _outline(entry).columns >= _LEAST_COLUMNS
+        head, part = _head(entry)
+        return _tables.outline(head, entry.shown, part=part).columns >= _LEAST_COLUMNS
     except _tables.NoTableError:
         return False
     except ReadError:  # reading says what is wrong with it
         return True
 
 
-def _outline(entry: Entry) -> _tables.Outline:
+def _head(entry: Entry) -> tuple[bytes, bool]:
+    """The decoded beginning of a table, and whether there is more."""
     head = entry.read_head(_tables.HEAD)
     part = len(head) == _tables.HEAD
-    return _tables.outline(_tables.decode(head, entry.shown, part=part), entry.shown, part=part)
+    return _tables.decode(head, entry.shown, part=part), part
 
 
 def _names(listing: Listing) -> list[str]:
@@ -204,10 +208,16 @@ def _plan(
     listing: Listing,
     options: Options,
 ) -> Plan:
-    peeked = [peek for u in units if (peek := _peek(u.entry, layout, options)) is not None]
+    known: dict[_tables.Outline, Table] = {}
+    looks = [_peek(unit.entry, layout, options, known) for unit in units]
+    units = [
+        unit if look is None or look.table is None else replace(unit, table=look.table)
+        for unit, look in zip(units, looks, strict=True)
+    ]
+    peeked = [look for look in looks if look is not None]
     flat, flat_notes = _is_flat({peek.axes for peek in peeked}, units, layout, options)
     bodies = options.max_bodies or max((peek.bodies for peek in peeked), default=1)
-    said = Counter(note for peek in peeked for note in peek.notes)
+    said = Counter(n for peek in peeked if peek.table for n in peek.table.columns.notes)
     notes = [*listing.notes, *(f"tables: {note} ({n:,} files)" for note, n in said.most_common(10))]
     notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
     notes += flat_notes
@@ -229,6 +239,8 @@ def _plan(
         exact=True,
         rotate=not flat,
         in_metres=True,
+        tables=any(unit.entry.suffix in _TABLES for unit in units),
+        scores=flat and any(peek.axes != "xy" for peek in peeked),
     )
 
 
@@ -246,23 +258,33 @@ def _is_flat(
     poses = []
     for unit in units[:: max(1, len(units) // _LOOKED_AT)]:
         with contextlib.suppress(ReadError):  # said when it is read
-            loaded = _load(unit.entry, layout, options)
+            loaded = _load(unit, layout, options)
             if loaded.axes == UNKNOWN:
                 poses.append(loaded.array.reshape(-1, 3))
     points = np.concatenate(poses) if poses else np.empty((0, 3))
     return third_is_score(points, [layout], units[0].entry.shown, pose=options.pose)
 
 
-def _peek(entry: Entry, layout: Layout, options: Options) -> Peek | None:
-    """What the beginning of a file tells; reading says what is wrong with it."""
+def _peek(
+    entry: Entry, layout: Layout, options: Options, known: dict[_tables.Outline, Table]
+) -> Peek | None:
+    """What the beginning of a file tells; reading says what is wrong with it.
+
+    Args:
+        entry: the file.
+        layout: of all sequences.
+        options: the user's.
+        known: tables by their outline: most of a folder's are alike.
+    """
     try:
         if entry.suffix == ".npz":
-            poses = _load(entry, layout, options)
+            poses = _load(Unit(entry, ""), layout, options)
             return Peek(len(poses.array), poses.axes)
         if entry.suffix in _TABLES:
-            columns = assign(_outline(entry), layout, options, entry.shown)
-            return Peek(columns.bodies, columns.axes, columns.notes)
-        shape = read_header(io.BytesIO(entry.read_head()), entry.shown)[0]
+            head, part = _head(entry)
+            table = understand(head, layout, options, entry.shown, known, part=part)
+            return Peek(table.columns.bodies, table.columns.axes, table)
+        shape = read_header(io.BytesIO(entry.read_head(_NPY_HEAD)), entry.shown)[0]
         check_order(shape, options, entry.shown)
     except ReadError:
         return None
@@ -289,7 +311,7 @@ def read(
 ) -> Readings:
     """Read one sequence."""
     where = unit.entry.shown
-    poses = _load(unit.entry, layout, options)
+    poses = _load(unit, layout, options)
     array = poses.array[:bodies]
     scored = poses.axes in ("xyc", "xyzc", UNKNOWN)
     if poses.lines is not None:
@@ -319,13 +341,15 @@ def _unit(poses: Poses, options: Options, where: str) -> str:
     return poses.unit or options.unit or "m"
 
 
-def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
+def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
     """The numbers of a file."""
-    where = entry.shown
+    entry, where = unit.entry, unit.entry.shown
     data = entry.read()
     if entry.suffix in _TABLES:
-        return _load_table(data, layout, options, where)
-    array = parse_npy(data, where) if entry.suffix == ".npy" else _load_npz(data, where)
+        data = _tables.decode(data, where)
+        table = unit.table or understand(data, layout, options, where, {})
+        return _load_table(data, table, layout, where)
+    array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
     if array.ndim == 3:
         array = array[None]
     joints = layout.num_joints
@@ -346,27 +370,9 @@ def _load(entry: Entry, layout: Layout, options: Options) -> Poses:
     return Poses(array.astype(np.float64), axes)
 
 
-def _load_npz(data: bytes, where: str) -> npt.NDArray[Any]:
-    with members(data, where) as archive:
-        names = archive.namelist()
-        chosen = names[0] if len(names) == 1 else "positions.npy"
-        if chosen not in names:
-            raise ReadError(where, f"holds {len(names)} arrays, and none is named positions")
-        try:
-            with archive.open(chosen) as stream:
-                raw = stream.read(MAX_BYTES + 1)
-        except UNREADABLE as error:
-            raise ReadError(where, f"cannot be read: {error}") from error
-    if len(raw) > MAX_BYTES:
-        raise ReadError(where, f"more than {MAX_BYTES >> 20} MiB, which no recording has")
-    return parse_npy(raw, where)
-
-
-def _load_table(data: bytes, layout: Layout, options: Options, where: str) -> Poses:
-    data = _tables.decode(data, where)
-    found = _tables.outline(data, where)
-    columns = assign(found, layout, options, where)
-    table, lines = _tables.read_numbers(data, found, where)
+def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
+    columns = found.columns
+    table, lines = _tables.read_numbers(data, found.outline, where)
     if not len(table):
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)

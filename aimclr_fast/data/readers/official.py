@@ -129,6 +129,7 @@ def plan(source: Path, options: Options) -> Plan:
         left_out=left_out,
         notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(protocols)],
         rotate=not skeleton.flat,
+        scores=skeleton.flat and coordinates == 3,
         ready=not skeleton.flat,
     )
 

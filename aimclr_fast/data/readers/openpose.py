@@ -100,6 +100,8 @@ def plan(source: Path, options: Options) -> Plan:
         left_out=listing.left_out,
         notes=notes,
         rotate=False,
+        reader="openpose",
+        scores=True,
     )
 
 

@@ -91,12 +91,13 @@ def plan(source: Path, options: Options) -> Plan:
     protocols, notes = _protocols(split, {name for name in names if isinstance(name, str)}, where)
     shape = poses[0].shape
     step = max(1, len(poses) // SEQUENCES)
+    scored = any("keypoint_score" in entry for entry in named)
     skeleton = recognize(
         # A first body that is not there tells nothing.
         [pose[0] for pose in poses[::step] if pose.shape[2:] == shape[2:]],
         options,
         where,
-        scored=any("keypoint_score" in entry for entry in named),
+        scored=scored,
         known={(25, 3): LAYOUT, (17, 2): "coco"}.get(shape[2:]) if ntu else None,
     )
     bodies = options.max_bodies or min(max(len(pose) for pose in poses), BODIES)
@@ -117,6 +118,7 @@ def plan(source: Path, options: Options) -> Plan:
         source="annotations in the format of pyskl and MMAction2",
         notes=[*skeleton.notes, *extra, *numbering.notes, *notes, *say_validation(rules)],
         rotate=not skeleton.flat,
+        scores=skeleton.flat and (scored or shape[3] == 3),
         one_process=True,
     )
 

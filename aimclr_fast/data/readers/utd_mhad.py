@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
@@ -69,6 +68,8 @@ def read(entry: Entry, *, bodies: int) -> Readings:
     assert match is not None  # plan lets no other name through
     numbers = {key: int(value) for key, value in match.groupdict().items()}
     label = check_label(numbers.pop("action") - 1, len(UTD_MHAD), entry.shown)
+    import scipy.io  # slow to load, and only this data set needs it
+
     data = entry.read(_LIMIT)
     try:
         skeleton = scipy.io.loadmat(io.BytesIO(data), variable_names=["d_skel"])["d_skel"]

@@ -17,7 +17,7 @@ from data.readers.test_ntu import read_all
 
 from aimclr_fast._files import printable
 from aimclr_fast.data.readers import ReadError, Recording, _files
-from aimclr_fast.data.readers._files import list_entries
+from aimclr_fast.data.readers._files import Entry, list_entries
 from aimclr_fast.prepare import command_line
 
 LAYOUT = "nw-ucla"
@@ -376,3 +376,21 @@ def test_a_damaged_archive_among_others_is_left_out(tmp_path):
     for source in (tmp_path / "only", tmp_path / "only" / "bad.zip"):
         with pytest.raises(ReadError, match=r"bad\.zip: not a readable zip file"):
             read_all("folder", source, layout=LAYOUT)
+
+
+def test_reading_asks_for_little_more_than_there_is(tmp_path, monkeypatch):
+    """Python allocates what is asked for: 256 MiB a file took longer than reading a small one."""
+    asked = []
+
+    class Stream(io.BytesIO):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    data = bytes(range(256)) * 3000
+    monkeypatch.setattr(Entry, "_open", lambda self: Stream(data))
+    assert Entry(tmp_path / "a", "a").read() == data
+    assert max(asked) < 8 * len(data)
+    asked.clear()
+    assert Entry(tmp_path / "a", "a").read_head(1000) == data[:1000]
+    assert asked == [1000]

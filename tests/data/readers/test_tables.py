@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import pickle
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from data.readers.test_ntu import read_all
 
 from aimclr_fast import native
 from aimclr_fast.data.gaps import close
-from aimclr_fast.data.readers import Problem, ReadError
+from aimclr_fast.data.readers import Problem, ReadError, _tables
 from aimclr_fast.data.readers._tables import decode, outline
 from aimclr_fast.layouts import get_layout
 
@@ -234,3 +235,37 @@ def test_a_clock_is_named(read):
     rows = [[f"12:00:01.{33 * i:03}", *row] for i, row in enumerate(cells())]
     with pytest.raises(ReadError, match=r"time as 12:00:01\.[0-9]+ is not read: write seconds"):
         read(text(rows, heading=["time", *COLUMNS]))
+
+
+def test_a_table_is_understood_once(tmp_path, monkeypatch):
+    """Planning finds what its columns are, without a look at each cell; reading keeps that."""
+    seen = []
+    best_fit, number = _tables._best_fit, _tables.Dialect.number
+    monkeypatch.setattr(_tables, "_best_fit", lambda lines: seen.append("fit") or best_fit(lines))
+    monkeypatch.setattr(
+        _tables.Dialect, "number", lambda self, cell: seen.append("cell") or number(self, cell)
+    )
+    positions, _, _ = read_in(tmp_path, PLAIN)
+    assert_is_motion(positions)
+    assert seen == ["fit"]
+
+
+def test_what_planning_found_reaches_a_worker(tmp_path):
+    (tmp_path / "a.csv").write_text(text(cells(ROWS[:, ::-1]), heading=COLUMNS[::-1]))
+    (tmp_path / "b.csv").write_text(text(cells(ROWS[:, ::-1]), heading=COLUMNS[::-1]))
+    (tmp_path / "odd.csv").write_text("x\n")
+    plan, _ = read_all("folder", tmp_path, layout=LAYOUT)
+    a, b, odd = plan.units
+    assert a.table is b.table
+    assert odd.table is None
+    (sent,) = pickle.loads(pickle.dumps([a]))
+    (recording,) = plan.read(sent)
+    assert_is_motion(recording.positions.transpose(3, 1, 2, 0))
+
+
+@pytest.mark.parametrize("cell", ["1e999", "1_0", "0x1", "inf", "-", "1e", ".", "+-1", "1 2"])
+def test_cells_that_python_takes_or_that_are_no_numbers(tmp_path, cell):
+    rows = cells()
+    rows[5][7] = cell
+    with pytest.raises(ReadError, match=r"finite number|columns"):
+        read_in(tmp_path, text(rows))
