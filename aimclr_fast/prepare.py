@@ -31,8 +31,7 @@ from .data.conversion import (
 )
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
-from .data.readers import Options, Plan, ReadError, get_reader, reader_names
-from .data.readers._base import UNITS
+from .data.readers import UNITS, Options, Plan, ReadError, get_reader, reader_names
 
 PROGRAM = "python -m aimclr_fast.prepare"
 #: No packaged config has larger batches; what a store with fewer training samples gets at most.

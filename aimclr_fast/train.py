@@ -19,10 +19,10 @@ from .cli import (
     run,
     with_config_files,
 )
+from .config import ConfigError, TrainConfig
 from .data import StoreError
 from .nn import get_method, method_names
 from .training.checkpoint import CheckpointError
-from .training.config import ConfigError, TrainConfig
 from .training.distributed import OtherRankError, RankLostError
 from .training.pretrain import PROGRAM, pretrain
 from .training.run import DivergedError

@@ -26,10 +26,10 @@ from harness import BASELINE, Bench, Case, cases
 from limits import Work
 from measure import Step, Unavailable
 
+from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.ops import stgcn_block
 from aimclr_fast.ops._dispatch import REFERENCE, explain
-from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place

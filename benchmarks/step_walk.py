@@ -20,9 +20,9 @@ import torch
 from pretend_gpu import CUDA, Launch, Operand, Walk, pretend_gpu
 
 from aimclr_fast._sections import timing
+from aimclr_fast.config import ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn.stgcn import STGCNBlock
-from aimclr_fast.training.config import ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.placement import place

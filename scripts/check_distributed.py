@@ -29,11 +29,11 @@ import torch
 import torch._dynamo  # optimisers import it; here once for all processes
 from torch import Tensor
 
+from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.functional import Views
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
-from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.distributed import Ranks, join
 from aimclr_fast.training.guard import StepGuard
 from aimclr_fast.training.job import Job

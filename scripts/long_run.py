@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from aimclr_fast.config import DataConfig, ModelConfig, MonitorConfig, OptimConfig
+from aimclr_fast.config import TrainConfig as Config
 from aimclr_fast.data import open_embedded
 from aimclr_fast.training import pretrain as pretraining
-from aimclr_fast.training.config import DataConfig, ModelConfig, MonitorConfig, OptimConfig
-from aimclr_fast.training.config import TrainConfig as Config
 from aimclr_fast.training.health import memory_in_use
 from aimclr_fast.training.loop import Pretraining
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from aimclr_fast._checkpoint import FORMAT, digest
+from aimclr_fast.config import DataConfig, ModelConfig, TrainConfig
 from aimclr_fast.data import Store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.inference.checkpoints import fresh_encoder
 from aimclr_fast.inference.head_file import save_head
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
-from aimclr_fast.training.config import DataConfig, ModelConfig, TrainConfig
 
 TINY = ModelConfig(channels=4, features=8, embedding=4, queue_size=16, dropout=0.0)
 LISTINGS = Path(__file__).parent / "golden"

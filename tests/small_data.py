@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aimclr_fast.config import DataConfig, ModelConfig, TrainConfig
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.data.store import sha256
 from aimclr_fast.inference.checkpoints import fresh_encoder
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
 from aimclr_fast.training.checkpoint import save_checkpoint
-from aimclr_fast.training.config import DataConfig, ModelConfig, TrainConfig
 
 CLASSES = 4
 SPOILED = 1  # the sample that is not finite

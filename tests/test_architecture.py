@@ -38,19 +38,6 @@ ROOMS: dict[str, set[str]] = {
         "layouts", "native",
     },
 }  # fmt: skip
-# Imports of a folder's private modules from outside it that are still to go; their modules are
-# being rewritten.
-PRIVATE_YET = {
-    ("aimclr_fast.data.conversion", "aimclr_fast.data.readers._base"),
-    ("aimclr_fast.data.sanity", "aimclr_fast.data.readers._base"),
-    ("aimclr_fast.encoder", "aimclr_fast.data.readers._names"),
-    ("aimclr_fast.evaluation.embedding", "aimclr_fast.data.readers._base"),
-    ("aimclr_fast.evaluation.embedding", "aimclr_fast.data.readers._pose2d"),
-    ("aimclr_fast.functional", "aimclr_fast.ops._checks"),
-    ("aimclr_fast.functional", "aimclr_fast.ops._stgcn_block_call"),
-    ("aimclr_fast.prepare", "aimclr_fast.data.readers._base"),
-    ("aimclr_fast.training.pretrain", "aimclr_fast.ops._dispatch"),
-}
 # Rooms that stand alone, and what they may import from outside, besides the standard library.
 OUTSIDE = {
     "reference": {"torch"},
@@ -126,8 +113,7 @@ def violations(module: str, path: Path, source: str) -> list[str]:
         found += [f"the helper {module} imports {t}" for t in sorted(targets & ROOMS.keys())]
     if room in OUTSIDE:
         found += [f"{module} imports {name}" for name in sorted(outside - OUTSIDE[room])]
-    private = [name for name in private_imports(module, names) if (module, name) not in PRIVATE_YET]
-    found += [f"{module} imports the private {name}" for name in private]
+    found += [f"{module} imports the private {name}" for name in private_imports(module, names)]
     return found
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded, open_store, write_store
-from aimclr_fast.evaluation.features import encode
+from aimclr_fast.inference.features import encode
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.metrics import read_metrics

@@ -22,8 +22,7 @@ from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, close_joints, last_frame, mark
 from aimclr_fast.data.preprocessing import Preprocessing, resize_time, without_nan
-from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording
-from aimclr_fast.data.readers._base import UNITS, in_metres
+from aimclr_fast.data.readers import UNITS, Plan, Problem, ReadError, Recording, in_meters
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
 from aimclr_fast.layouts import Layout
@@ -90,7 +89,7 @@ class Recipe:
     def __call__(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], Gaps]:
         """Preprocess ``[3, T, V, M]``; ValueError where that cannot be done."""
         if (self.unit, self.up) != ("m", "y"):
-            x = in_metres(x, self.unit, self.up)
+            x = in_meters(x, self.unit, self.up)
         steps = self.preprocessing
         if steps is not None:
             if self.spurious:
@@ -169,7 +168,7 @@ def make_recipe(
     turn = plan.rotate if rotate == "auto" else rotate != "none"
     length = None if original or (frames is None and plan.ready) else frames or 50
     rule = plan.gaps if gaps == "auto" else gaps
-    if plan.in_metres or not plan.rotate:
+    if plan.in_meters or not plan.rotate:
         unit, up = "m", "y"
     return Recipe(
         plan.layout, plan.bodies, length, exact, turn, rule, spurious, plan.ready, unit, up

@@ -23,7 +23,7 @@ from aimclr_fast._files import written_whole
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
 from aimclr_fast.data.measures import Array, body_size, measure, names_a_body
 from aimclr_fast.data.protocols import get_protocol, validation
-from aimclr_fast.data.readers._base import UNITS
+from aimclr_fast.data.readers import UNITS
 from aimclr_fast.data.store import Store
 from aimclr_fast.layouts import Layout
 

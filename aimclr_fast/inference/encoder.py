@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from aimclr_fast.data import sanity
 from aimclr_fast.data.preprocessing import Preprocessing
-from aimclr_fast.data.readers._base import UNITS
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS
+from aimclr_fast.data.readers import FLAT_LAYOUTS, UNITS
 from aimclr_fast.functional import STREAMS, AugmentParams, apply_augment
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder

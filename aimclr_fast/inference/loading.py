@@ -20,7 +20,7 @@ from aimclr_fast._checkpoint import (
 )
 from aimclr_fast._devices import usable_device
 from aimclr_fast.data.preprocessing import Preprocessing
-from aimclr_fast.data.readers._names import NTU, PKU
+from aimclr_fast.data.readers import NTU, PKU
 from aimclr_fast.data.store import sha256
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 from aimclr_fast.nn import SkeletonEncoder

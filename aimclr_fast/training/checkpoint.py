@@ -18,8 +18,7 @@ from aimclr_fast._checkpoint import (
     write_file,
 )
 from aimclr_fast._files import written_whole
-
-from .config import TrainConfig
+from aimclr_fast.config import TrainConfig
 
 __all__ = ["CheckpointError", "digest", "load_checkpoint", "save_checkpoint", "written_whole"]
 

@@ -10,13 +10,13 @@ import torch
 
 from aimclr_fast._devices import usable_device
 from aimclr_fast._schedule import SCHEDULES
+from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.nn import Method, get_method, method_names
 from aimclr_fast.nn.momentum import INITS
 from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
 from aimclr_fast.ops._dispatch import BackendError, pick
 
-from .config import ConfigError, TrainConfig
 from .distributed import Ranks
 from .placement import PLACEMENTS
 from .precision import PRECISIONS, resolve_precision

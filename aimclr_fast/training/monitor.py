@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimclr_fast.evaluation.features import encode, raw_poses
 from aimclr_fast.evaluation.knn import knn_accuracies
-from aimclr_fast.evaluation.linear import linear_probe
+from aimclr_fast.evaluation.probe import linear_probe
+from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.nn import SkeletonEncoder
 
 from .distributed import Ranks

@@ -14,10 +14,10 @@ from rich.console import Console
 
 import aimclr_fast
 from aimclr_fast._console import plain_console
+from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.data import Store, resolve_store, split
 
 from .checkpoint import CheckpointError, written_whole
-from .config import ConfigError, TrainConfig
 from .distributed import OtherRankError, RankLostError, Ranks, join
 from .job import Job, resolve
 from .loop import Pretraining

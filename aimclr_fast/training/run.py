@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 from aimclr_fast._errors import Error
 from aimclr_fast._schedule import learning_rate
-from aimclr_fast.evaluation.features import in_metres
+from aimclr_fast.config import TrainConfig
+from aimclr_fast.inference.features import in_meters
 
 from .checkpoint import CheckpointError, save_checkpoint
-from .config import TrainConfig
 from .health import CollapseWatch, measure_health, memory_in_use
 from .loop import Pretraining
 from .losses import LossReader, by_stream
@@ -279,7 +279,7 @@ class Run:
         training = self.training
         step, parts = training.streams[stream].guard.last_skipped()
         index = training.samples_of(step)
-        rows = in_metres(training.placed.data[index.to(training.placed.data.device)])
+        rows = in_meters(training.placed.data[index.to(training.placed.data.device)])
         broken = index[~rows.flatten(1).isfinite().all(1).cpu()].tolist()
         if broken:
             why = f"samples {_listed(broken)} hold coordinates that are not finite"

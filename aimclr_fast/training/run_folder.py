@@ -15,11 +15,11 @@ from torch import Tensor
 
 from aimclr_fast._locks import FileLock, LockedError
 from aimclr_fast._renamed import with_new_names
+from aimclr_fast.config import ConfigError, TrainConfig, what_is_learned
 from aimclr_fast.data import Store
 from aimclr_fast.data.preprocessing import Preprocessing
 
 from .checkpoint import CheckpointError, digest, load_checkpoint, written_whole
-from .config import ConfigError, TrainConfig, what_is_learned
 
 NEWEST, NEXT, BEST, ABOUT = "checkpoint.pt", "next.pt", "best.pt", "run.json"
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aimclr_fast.data import Store, protocols
-from aimclr_fast.evaluation.problem import training_folds
+from aimclr_fast.evaluation.labeled_data import training_folds
 
 _SUBJECT = "subject"  # a column of samples.csv
 

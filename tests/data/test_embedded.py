@@ -31,7 +31,7 @@ def test_contents(store):
     assert store.meta["licence"] == "ODC-PDDL-1.0"
 
 
-def test_positions_are_preprocessed_humans_in_metres(store):
+def test_positions_are_preprocessed_humans_in_meters(store):
     x = store.as_tensor().numpy()
     layout = store.layout
     assert not x[:, :, :, layout.centre].any()

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from aimclr_fast._checkpoint import CheckpointError
+from aimclr_fast.config import ModelConfig, TrainConfig
 from aimclr_fast.inference.checkpoints import encoder_from, fresh_encoder
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import AimCLR
-from aimclr_fast.training.config import ModelConfig, TrainConfig
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.streams import build_model
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from aimclr_fast.cli import CONFIGS, UserError, config_names
+from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.data import open_embedded
 from aimclr_fast.nn import Parts, get_method
 from aimclr_fast.train import command_line, main, parser
-from aimclr_fast.training.config import ConfigError, TrainConfig
 from aimclr_fast.training.job import validate
 
 # The published recipe, as the paper (section 4.2) and the authors' release state it.

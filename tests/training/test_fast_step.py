@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from tolerances import assert_near
 
+from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.data import resolve_store, split
 from aimclr_fast.functional import skeleton_augment
-from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.streams import build_model
 

@@ -7,8 +7,8 @@ import torch
 
 pytest.importorskip("sklearn", reason="not on every GPU machine")
 
-from aimclr_fast.evaluation import features
 from aimclr_fast.evaluation.knn import knn_accuracies
+from aimclr_fast.inference import features
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 from aimclr_fast.training.monitor import Monitor
@@ -67,8 +67,8 @@ def test_it_prepares_sequences_by_the_backend_asked_for(backend, monkeypatch):
 def test_a_run_passes_its_backend_on(monkeypatch):
     from types import SimpleNamespace
 
+    from aimclr_fast.config import TrainConfig
     from aimclr_fast.training import pretrain
-    from aimclr_fast.training.config import TrainConfig
 
     given = {}
     monkeypatch.setattr(pretrain, "Monitor", lambda *_, **options: given.update(options))

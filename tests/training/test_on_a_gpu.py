@@ -8,15 +8,15 @@ import pytest
 from rich.console import Console
 from small_data import write_tiny
 
-from aimclr_fast.training import pretrain as module
-from aimclr_fast.training.checkpoint import load_checkpoint
-from aimclr_fast.training.config import (
+from aimclr_fast.config import (
     DataConfig,
     ModelConfig,
     MonitorConfig,
     OptimConfig,
     TrainConfig,
 )
+from aimclr_fast.training import pretrain as module
+from aimclr_fast.training.checkpoint import load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.pretrain import pretrain
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.data import open_store, write_store
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.training import placement
-from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.graph import GraphedStep
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining

@@ -13,15 +13,15 @@ import torch
 from pretend_gpu import PretendStream
 from rich.console import Console
 
-from aimclr_fast.layouts import get_layout
-from aimclr_fast.training import distributed, graph, pretrain
-from aimclr_fast.training.config import (
+from aimclr_fast.config import (
     DataConfig,
     ModelConfig,
     MonitorConfig,
     OptimConfig,
     TrainConfig,
 )
+from aimclr_fast.layouts import get_layout
+from aimclr_fast.training import distributed, graph, pretrain
 from aimclr_fast.training.distributed import Ranks
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining

@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from aimclr_fast._schedule import learning_rate
+from aimclr_fast.config import ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.nn import get_method
-from aimclr_fast.training.config import ModelConfig, OptimConfig, TrainConfig
 
 
 def test_published_steps():

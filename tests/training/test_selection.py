@@ -9,8 +9,8 @@ import torch
 pytest.importorskip("sklearn", reason="not on every GPU machine")
 
 from aimclr_fast.data import open_embedded, protocols, split, write_store
-from aimclr_fast.evaluation.features import encode
 from aimclr_fast.evaluation.knn import knn_accuracy
+from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 from aimclr_fast.training.distributed import Ranks

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.training.checkpoint import load_checkpoint, save_checkpoint
-from aimclr_fast.training.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.training.guard import report_names
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining

@@ -13,9 +13,23 @@ import pkgutil
 from pathlib import Path
 from typing import Protocol, cast
 
-from aimclr_fast.data.readers._base import Options, Plan, Problem, ReadError, Recording
+from aimclr_fast.data.readers._base import (
+    UNITS,
+    Options,
+    Plan,
+    Problem,
+    ReadError,
+    Recording,
+    in_meters,
+)
+from aimclr_fast.data.readers._names import NTU, PKU
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS
 
 __all__ = [
+    "FLAT_LAYOUTS",
+    "NTU",
+    "PKU",
+    "UNITS",
     "Options",
     "Plan",
     "Problem",
@@ -23,6 +37,7 @@ __all__ = [
     "Reader",
     "Recording",
     "get_reader",
+    "in_meters",
     "reader_names",
 ]
 

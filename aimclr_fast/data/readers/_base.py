@@ -138,7 +138,7 @@ class Plan:
         exact: turn each frame by its own angle, which suits people who face the camera.
         rotate: whether turning makes sense at all (not for 2D poses).
         gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
-        in_metres: whether reading applies the user's unit and axis that points up; where it does
+        in_meters: whether reading applies the user's unit and axis that points up; where it does
             not, conversion does, but to 2D poses, which have neither.
         ready: positions are preprocessed already.
         reader: the format that reads it, where a reader handed over to another.
@@ -160,7 +160,7 @@ class Plan:
     exact: bool = False
     rotate: bool = True
     gaps: str = "fill"
-    in_metres: bool = False
+    in_meters: bool = False
     ready: bool = False
     reader: str = ""
     tables: bool = False
@@ -168,7 +168,7 @@ class Plan:
     one_process: bool = False
 
 
-def in_metres(x: Positions, unit: str, up: str) -> Positions:
+def in_meters(x: Positions, unit: str, up: str) -> Positions:
     """``x [3, ...]`` of another unit and axis that points up in meters, y up.
 
     Turned by a rotation, so that left stays left.

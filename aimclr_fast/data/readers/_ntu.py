@@ -21,7 +21,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
-    in_metres,
+    in_meters,
 )
 from aimclr_fast.data.readers._files import Entry, list_entries, read_text
 from aimclr_fast.data.readers._names import NTU
@@ -97,7 +97,7 @@ def plan_ntu(
         left_out=left_out,
         notes=notes + listing.notes,
         gaps="published",
-        in_metres=True,
+        in_meters=True,
     )
 
 
@@ -151,10 +151,10 @@ def read_ntu(
         candidates = tracking.candidates(bodies, len(np.unique(found.ident)))
         slot = tracking.follow(found.frame, found.ident, bodies)
         # In meters and upright, as the thresholds for bodies that are nobody are meant.
-        positions = in_metres(found.place(slot, candidates), unit, up)
+        positions = in_meters(found.place(slot, candidates), unit, up)
         positions = tracking.keep_best(mark(positions), bodies, spurious=spurious, cut=cut)
     else:
-        positions = in_metres(found.in_order(bodies), unit, up)
+        positions = in_meters(found.in_order(bodies), unit, up)
     name = _name(entry)
     columns = columns_of(name)
     assert columns is not None  # plan_ntu lets no other name through

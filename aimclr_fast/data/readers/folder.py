@@ -37,7 +37,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
-    in_metres,
+    in_meters,
 )
 from aimclr_fast.data.readers._columns import (
     UNKNOWN,
@@ -238,7 +238,7 @@ def _plan(
         notes=notes,
         exact=True,
         rotate=not flat,
-        in_metres=True,
+        in_meters=True,
         tables=any(unit.entry.suffix in _TABLES for unit in units),
         scores=flat and any(peek.axes != "xy" for peek in peeked),
     )
@@ -325,7 +325,7 @@ def read(
         raise ReadError(where, f"2D, while {other}: prepare them apart")
     else:
         xyz = array[..., :3].transpose(3, 1, 2, 0)
-        positions = in_metres(xyz, _unit(poses, options, where), options.up)
+        positions = in_meters(xyz, _unit(poses, options, where), options.up)
     positions = fit_bodies(positions, bodies)
     columns = dict(labels.rows[unit.name]) if labels else {}
     yield Recording(unit.name, check_positions(positions, where), columns, where)
