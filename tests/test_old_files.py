@@ -63,7 +63,7 @@ def epochs(run: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_both_spellings_of_then_are_there():
+def test_the_files_hold_the_words_of_then():
     """Or these files would prove nothing once words are renamed."""
     for commit in COMMITS:
         meta = json.loads((FILES / commit / "store" / "meta.json").read_text())
