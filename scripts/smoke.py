@@ -33,7 +33,8 @@ def compare_ops() -> None:
         )  # fmt: skip
         output = model(*views, topk=1)
         output.loss.backward()
-        gradient = torch.cat([weight.grad.flatten() for weight in encoder.parameters()])
+        gradients = [weight.grad for weight in encoder.parameters() if weight.grad is not None]
+        gradient = torch.cat([each.flatten() for each in gradients])
         words = philox4x32(torch.zeros(4, dtype=torch.int64), (0, 0), backend)
         results.append([*views, output.loss.detach(), output.keys, gradient, words])
     for one, other in zip(*results, strict=True):

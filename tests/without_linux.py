@@ -86,7 +86,7 @@ def modules() -> list[ModuleType]:
 assert not any(name.startswith("aimclr_fast") for name in sys.modules), "imported too early"
 builtins.__import__, builtins.open = _imported, _opened
 io.open = _opened  # pathlib's
-os.rename, os.replace = _renamed, _replaced
+os.rename, os.replace = _renamed, _replaced  # type: ignore[assignment]
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
 sys.modules["triton"] = None  # type: ignore[assignment]
 sys.modules["aimclr_fast.triton_kernels"] = None  # type: ignore[assignment]

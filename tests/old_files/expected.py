@@ -13,6 +13,7 @@ encoder = load_encoder("run/checkpoint.pt", head=head, device="cpu", backend="re
 recordings = [np.load(f"recordings/s{subject}_nod.npy") for subject in (1, 4)]
 found = encoder.classify(recordings)
 store = open_store("store", verify=True)
+assert store.labels is not None
 numbers = {
     "features": found.features.tolist(),
     "probabilities": found.probabilities.tolist(),
