@@ -30,8 +30,9 @@ SLOW = (
     "benchmarks/*", "evaluation/*", "hostile/*", "training/*",
     "native/test_*cuda*", "native/test_launch.py", "native/test_loading.py",
     "ops/test_*_kernels.py", "ops/test_triton_*",
-    "test_collection.py", "test_commands_on_a_gpu.py", "test_encoder.py", "test_evaluate*",
-    "test_export.py", "test_packaging.py", "test_prepare*", "test_shown_text.py", "test_train.py",
+    "test_collection.py", "test_commands_on_a_gpu.py", "test_contributing.py", "test_encoder.py",
+    "test_evaluate*", "test_export.py", "test_packaging.py", "test_prepare*", "test_shown_text.py",
+    "test_train.py",
 )  # fmt: skip
 
 
@@ -157,7 +158,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     if item.path.is_relative_to(TESTS):
         file = item.path.relative_to(TESTS).as_posix()
-        if any(fnmatch(file, pattern) for pattern in SLOW):
+        compiles = any(word in item.name for word in ("compile", "sanitizers"))
+        if compiles or any(fnmatch(file, pattern) for pattern in SLOW):
             item.add_marker("slow")
 
 

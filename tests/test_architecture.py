@@ -249,3 +249,11 @@ def test_the_limits_catch_a_maze(folder):
     assert done.returncode == 1, done.stderr
     for rule in LIMITS:
         assert f" {rule} " in done.stdout, done.stdout
+
+
+def test_the_page_on_architecture_names_files_that_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:aimclr_fast|csrc|tests)/[\w/.]*)`", page)
+    assert len(paths) > 30
+    missing = sorted({path for path in paths if not (ROOT / path).exists()})
+    assert not missing

@@ -77,7 +77,7 @@ RECORDED = Path(__file__).parent / "ops" / "triton_launches.jsonl.gz"
 
 
 def recorded_launches() -> list[dict[str, Any]]:
-    """What the `cuda` tests launch, each specialisation once: triton_recording.py wrote it."""
+    """What the `cuda` tests launch, each specialization once: triton_recording.py wrote it."""
     with gzip.open(RECORDED, "rt") as file:
         return [json.loads(line) for line in file]
 
@@ -85,7 +85,7 @@ def recorded_launches() -> list[dict[str, Any]]:
 def compile_recorded(
     recorded: Iterable[dict[str, Any]], archs: Iterable[int] = ARCHS
 ) -> list[Launch]:
-    """What triton_recording.py wrote, each specialisation once for each arch."""
+    """What triton_recording.py wrote, each specialization once for each arch."""
     return _compile({"recorded": list(recorded), "archs": list(archs)})
 
 
@@ -131,7 +131,7 @@ def type_name(value: Any) -> str:
 
 
 def source_of(function: Any, values: dict[str, Any]) -> Any:
-    """What Triton compiles for these arguments, specialised as its own launcher does."""
+    """What Triton compiles for these arguments, specialized as its own launcher does."""
     import torch
     from triton.compiler import ASTSource
 
@@ -164,13 +164,13 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def key_of(source: Any, options: dict[str, Any], arch: int) -> str:
-    """What tells one specialisation from another."""
+    """What tells one specialization from another."""
     parts = source.fn.__name__, source.signature, source.constants, source.attrs, options, arch
     return repr(parts)
 
 
 class Compiler:
-    """Compiles each specialisation once."""
+    """Compiles each specialization once."""
 
     def __init__(self, archs: Iterable[int]) -> None:
         self.archs = list(archs)

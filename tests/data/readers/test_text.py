@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data.readers.recordings import NTU_RAW, motion, skeleton_text
+from missing import require
 
 from aimclr_fast import native
 from aimclr_fast.data.readers import ReadError, _text
@@ -180,6 +182,7 @@ def test_both_readers_agree_on_mutated_files():
 
 def test_fuzz_with_sanitizers(tmp_path):
     """A short run of the coverage-guided fuzzer; its file says how to run it for long."""
+    require(shutil.which("g++"), "g++ was not found")
     flags = ["-std=c++17", "-O1", "-g", "-I", "csrc", "-fsanitize=address,undefined",
              "-fno-sanitize-recover=all"]  # fmt: skip
     parser, driver = (
