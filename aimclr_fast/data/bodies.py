@@ -30,8 +30,10 @@ def lacks(x: Array) -> bool:
 
 
 def shown(x: Array) -> npt.NDArray[np.bool_]:
-    """Joints ``[T, V, M]`` of ``x [3, T, V, M]`` that are neither zero nor NaN."""
-    found = (x[0] != 0) | (x[1] != 0) | (x[2] != 0)  # thrice as fast as any()
+    """Joints ``[T, V, M]`` of ``x [C, T, V, M]`` that are neither zero nor NaN."""
+    found = x[0] != 0
+    for axis in x[1:]:  # thrice as fast as any(axis=0)
+        found = found | (axis != 0)
     return np.asarray(found & ~np.isnan(x).any(axis=0) if lacks(x) else found)
 
 
