@@ -16,11 +16,11 @@ from aimclr_fast.prepare import command_line, parser
 #: A value of each flag that asks for something else than what is done anyway.
 VALUES = {
     "bodies": "follow", "max_bodies": 1, "missing": "x.txt", "labels": "x.csv", "columns": "xyz",
-    "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "gaps": "keep", "drop_spurious": True,
+    "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
     "unit": "mm", "up": "-y", "min_confidence": 0.2, "layout": "ntu-rgb+d-25",
 }  # fmt: skip
 #: Flags that hold for every source.
-ALWAYS = {"frames", "jobs", "on_error", "overwrite"}
+ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
 JOINTS = "ui-prmd"
 
 

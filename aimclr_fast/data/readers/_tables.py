@@ -7,8 +7,6 @@ is read under another. What columns mean is the business of :mod:`_columns`.
 from __future__ import annotations
 
 import codecs
-import csv
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -18,25 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import ReadError
+from aimclr_fast.data.readers._dialects import DIALECTS, MISSING, Dialect, Fit, best_fit, cells_of
 from aimclr_fast.data.readers._text import read_table
 
 #: So much of a text tells its dialect and heading.
 HEAD = 1 << 18
 _SAMPLE_LINES = 12
-#: Words for a number that is not there, those of C programs and pandas among them.
-_MISSING = frozenset({
-    "", "nan", "na", "n/a", "null", "none", "nil", "#n/a", "<na>", "-nan", "nan(ind)", "-nan(ind)",
-    "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
-})  # fmt: skip
 _INFINITE = re.compile(r"[-+]?(inf|infinity|1\.#inf|∞)", re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9]{3})+,[0-9]"
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
 _CLOCK = re.compile(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(?![0-9])([.,][0-9]{1,9})?")
 _ANY_DELIMITER = re.compile(r"[,;\t ]")
 _DIGIT = re.compile(r"[0-9]")
-#: What a line of numbers has that needs no second look: Python reads such cells as we do.
-_PLAIN = re.compile(r"[-+.,;0-9eE \t]*")
 _COMMENT = re.compile(r"\s*[#%]|\s*\"?sep=.\"?\s*$")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
@@ -46,43 +37,6 @@ _MARKS = (
 
 class NoTableError(ReadError):
     """Text without a row that looks like numbers."""
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How cells are written.
-
-    Attributes:
-        delimiter: what is between cells: a comma, a semicolon, a tab, or a blank for any blanks.
-        decimal: a point or a comma.
-    """
-
-    delimiter: str
-    decimal: str
-
-    def split(self, line: str) -> list[str]:
-        """The cells of a line, without quotes and blanks around them."""
-        if self.delimiter == " ":
-            return [cell.strip('"') for cell in line.split()]
-        line = line.replace("\r", " ")  # as the compiled reader takes one within a line
-        try:
-            cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])
-        except csv.Error:  # more characters than a cell can have
-            return [line]
-        return [cell.strip() for cell in cells]
-
-    def number(self, cell: str) -> float | None:
-        """The value of a cell; NaN for one that is empty or says so, None for anything else."""
-        text = cell.replace("\N{MINUS SIGN}", "-")
-        if self.decimal == ",":
-            text = text.replace(".", "x").replace(",", ".")
-        if _NUMBER.fullmatch(text):
-            value = float(text)
-            return value if math.isfinite(value) else None
-        return math.nan if cell.lower() in _MISSING else None
-
-
-_DIALECTS = tuple(Dialect(*both) for both in (",.", ";.", "\t.", " .", ";,", "\t,", " ,", ",,"))
 
 
 @dataclass(frozen=True)
@@ -148,7 +102,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         if _COMMENT.match(text):
             comment = text.lstrip("#% \t") if not lines else comment
         elif not _DIGIT.search(text) and all(
-            cell.strip(' "').lower() in _MISSING for cell in _ANY_DELIMITER.split(text)
+            cell.strip(' "').lower() in MISSING for cell in _ANY_DELIMITER.split(text)
         ):
             blank[number] = text  # a frame without anybody, or nothing
         else:
@@ -157,7 +111,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
             break
     if not lines:
         raise NoTableError(where, "is empty")
-    fit = _best_fit(lines)
+    fit = best_fit(lines)
     if fit is None:
         raise _no_numbers(lines, where)
     _check_thousands(fit, lines, where)
@@ -167,7 +121,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     if start + 1 < len(lines) and _repeats_counts(rows[0]):
         # Joints by number above x, y, z, as pandas writes two levels of columns.
         names = dialect.split(lines[start + 1][1])
-        if len(names) == columns and not _cells(dialect, lines[start + 1][1])[1]:
+        if len(names) == columns and not cells_of(dialect, lines[start + 1][1])[1]:
             heading = [" ".join(filter(None, both)) for both in zip(rows[0], names, strict=True)]
             start, rows = start + 2, rows[2:]
     if heading is None and _counts_up(rows[0]):
@@ -185,61 +139,6 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         first -= 1
     named = tuple(heading) if heading is not None and len(heading) == columns else None
     return Outline(dialect, columns, named, first, tuple(passed_over))
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How well a dialect fits.
-
-    Attributes:
-        dialect: the one that was tried.
-        agreeing: lines of numbers with the same count of cells.
-        columns: that count.
-        start: the first line of numbers.
-        rows: the cells of the lines from there on that have so many.
-    """
-
-    dialect: Dialect
-    agreeing: int
-    columns: int
-    start: int
-    rows: list[list[str]]
-
-
-def _best_fit(lines: list[tuple[int, str]]) -> _Fit | None:
-    best = None
-    for dialect in _DIALECTS:
-        split = [_cells(dialect, line) for _, line in lines]
-        counts = Counter(len(cells) for cells, numeric in split if numeric)
-        if not counts:
-            continue
-        start = next(place for place, (_, numeric) in enumerate(split) if numeric)
-        columns, agreeing = max(counts.items(), key=lambda item: (item[1], item[0]))
-        if best is None or agreeing > best.agreeing:
-            rows = [cells for cells, _ in split[start:] if len(cells) == columns]
-            best = _Fit(dialect, agreeing, columns, start, rows)
-        if agreeing == len(lines) - start:
-            break
-    return best
-
-
-def _cells(dialect: Dialect, line: str) -> tuple[list[str], bool]:
-    """The cells of a line, and whether they are numbers, some of which may be missing."""
-    if dialect.decimal == "." and _PLAIN.fullmatch(line):
-        cells = line.split(None if dialect.delimiter == " " else dialect.delimiter)
-        try:
-            if math.isfinite(sum(map(float, cells))):
-                blanks = " " in line or "\t" in line
-                return [cell.strip() for cell in cells] if blanks else cells, bool(cells)
-        except ValueError:  # a cell is empty, or the delimiter is another one
-            pass
-    cells, some = dialect.split(line), False
-    for cell in cells:
-        value = dialect.number(cell)
-        if value is None:
-            return cells, False
-        some = some or value == value
-    return cells, some
 
 
 def _heading(
@@ -300,7 +199,7 @@ def _repeats_counts(row: list[str]) -> bool:
 
 def _no_numbers(lines: list[tuple[int, str]], where: str) -> ReadError:
     number, text = lines[min(1, len(lines) - 1)]
-    rows = [(dialect, dialect.split(text)) for dialect in _DIALECTS]
+    rows = [(dialect, dialect.split(text)) for dialect in DIALECTS]
     few = all(2 * _count(dialect, cells) < len(cells) for dialect, cells in rows)
     if (clock := _CLOCK.search(text)) and not few:
         reason = f"a time as {clock[0]} is not read: write seconds, or take the column out"
@@ -315,7 +214,7 @@ def _no_numbers(lines: list[tuple[int, str]], where: str) -> ReadError:
 
 def _text_column(lines: list[tuple[int, str]]) -> str:
     """What to say of lines that are numbers but for some columns of text."""
-    for dialect in _DIALECTS:
+    for dialect in DIALECTS:
         rows = [dialect.split(text) for _, text in lines]
         width = len(rows[-1])
         named = len(rows) > 1 and len(rows[0]) == width and _count(dialect, rows[0]) == 0
@@ -346,7 +245,7 @@ def _thousands(text: str) -> str:
     return f"thousands separators are not read ({text.strip()!r:.40}): save plain numbers"
 
 
-def _check_thousands(fit: _Fit, lines: list[tuple[int, str]], where: str) -> None:
+def _check_thousands(fit: Fit, lines: list[tuple[int, str]], where: str) -> None:
     """Refuse 1,234;5,678 throughout, which may be meters with decimals or thousands."""
     if fit.dialect.decimal != ",":
         return

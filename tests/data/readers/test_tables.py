@@ -240,8 +240,8 @@ def test_a_clock_is_named(read):
 def test_a_table_is_understood_once(tmp_path, monkeypatch):
     """Planning finds what its columns are, without a look at each cell; reading keeps that."""
     seen = []
-    best_fit, number = _tables._best_fit, _tables.Dialect.number
-    monkeypatch.setattr(_tables, "_best_fit", lambda lines: seen.append("fit") or best_fit(lines))
+    best_fit, number = _tables.best_fit, _tables.Dialect.number
+    monkeypatch.setattr(_tables, "best_fit", lambda lines: seen.append("fit") or best_fit(lines))
     monkeypatch.setattr(
         _tables.Dialect, "number", lambda self, cell: seen.append("cell") or number(self, cell)
     )
