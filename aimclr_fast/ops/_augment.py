@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,6 @@ from aimclr_fast.layouts import Layout
 from aimclr_fast.reference.skeleton_augment import MOST_BLUR_TAPS, STREAMS
 
 from ._checks import check_shape, check_type
-from ._dispatch import REFERENCE, Backend
 
 MAX_BLUR_TAPS = 127  # csrc/common/skeleton_augment.h
 # Element types as the library numbers them: csrc/common/dtypes.h.
@@ -139,16 +137,3 @@ def why_too_large(tensor: Tensor, crop_ratio: int, blur_taps: int) -> str | None
     if 9 * math.prod(tensor.shape[2:]) >= 2**31:
         return "it counts a sequence's elements in 32 bits, and one has more than 2^31 / 9"
     return None
-
-
-def unless(reason: str | None, backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
-    """The same backends, of which none but the reference can run if there is a reason."""
-    if reason is None:
-        return backends
-
-    def refuse(why_not: Callable[[Tensor], str | None]) -> Callable[[Tensor], str | None]:
-        return lambda tensor: why_not(tensor) or reason
-
-    return tuple(
-        b if b.name == REFERENCE else replace(b, why_not=refuse(b.why_not)) for b in backends
-    )
