@@ -13,12 +13,17 @@ from ._dispatch import REFERENCE, Backend, always, choose
 from ._native import cpp_why_not, cuda_why_not, current_stream
 
 
+def _call(counter: Tensor, key: tuple[int, int], out: Tensor) -> dict[str, int]:
+    return {
+        "counters": counter.data_ptr(), "key0": key[0], "key1": key[1],
+        "out": out.data_ptr(), "n": counter.numel() // 4,
+    }  # fmt: skip
+
+
 def _cpp(counter: Tensor, key: tuple[int, int]) -> Tensor:
     counter = counter.contiguous()
     out = torch.empty_like(counter)
-    native.load().philox4x32_cpu(
-        counter.data_ptr(), *key, out.data_ptr(), counter.numel() // 4, torch.get_num_threads()
-    )
+    native.load().philox4x32_cpu(**_call(counter, key, out), threads=torch.get_num_threads())
     return out
 
 
@@ -26,9 +31,8 @@ def _cuda(counter: Tensor, key: tuple[int, int]) -> Tensor:
     counter = counter.contiguous()
     out = torch.empty_like(counter)
     with torch.cuda.device(counter.device):
-        native.load().philox4x32_cuda(
-            counter.data_ptr(), *key, out.data_ptr(), counter.numel() // 4, current_stream(counter)
-        )
+        call = _call(counter, key, out)
+        native.load().philox4x32_cuda(**call, stream=current_stream(counter))
     return out
 
 

@@ -1,15 +1,27 @@
-// What every file in this folder needs: registration, pointers and exceptions.
+// What every file in this folder needs: registration, calls and exceptions.
 //
-// Arrays cross the border as addresses (Tensor.data_ptr()), sizes as integers, the stream as the
-// integer that torch gives. The caller has checked dtype, shape, contiguity and device.
+// A kernel takes one plain struct of addresses (Tensor.data_ptr(), 0 for none), sizes and options,
+// and beside it what runs it: threads, or a workspace and the raw stream of torch. Python passes
+// all of it by keyword. The caller has checked dtype, shape, contiguity and device.
+//
+// Names are <op>[_<pass>][_<dtype>]_<device>: stgcn_block_forward_f32_cpu. The dtype is that of the
+// tensors, f32, f64, f16 or bf16, and is left out where one function takes all; the device is cpu,
+// cuda or emulated (device code on the CPU, for tests). The pass may be `workspace`: its bytes.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <stdexcept>
+#include <string>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
+#include "bindings/keywords.h"
+#include "common/dtypes.h"
 #include "common/status.h"
 
 namespace aimclr::bindings {
@@ -23,19 +35,6 @@ inline void raise_if_error(const Status& status) {
             throw pybind11::value_error(status.message);
         case StatusCode::kDeviceError:
             throw std::runtime_error(status.message);
-    }
-}
-
-// How one C++ parameter looks from Python: a pointer is an integer, all else is itself.
-template <typename T>
-using FromPython = std::conditional_t<std::is_pointer_v<T>, std::uintptr_t, T>;
-
-template <typename T>
-T to_native(FromPython<T> value) {
-    if constexpr (std::is_pointer_v<T>) {
-        return reinterpret_cast<T>(value);
-    } else {
-        return value;
     }
 }
 
@@ -55,6 +54,72 @@ void define_as(pybind11::module_& module, const char* name, Status (*)(Parameter
 template <auto Function, typename... Extra>
 void define(pybind11::module_& module, const char* name, const Extra&... extra) {
     define_as<Function>(module, name, Function, extra...);
+}
+
+// A parameter that is neither a struct nor a reference to write to has a keyword of its own.
+template <typename T>
+inline constexpr bool kNamed = !std::is_class_v<std::decay_t<T>> && !std::is_lvalue_reference_v<T>;
+
+template <typename Parameter, typename Value>
+void read_parameter(Keywords& keywords, const char* const*& names, Value& value) {
+    if constexpr (std::is_class_v<Value>) {
+        value.fields(keywords);
+    } else if constexpr (kNamed<Parameter>) {
+        keywords.read(*names++, value);
+    }
+}
+
+template <auto Function, typename... Parameters, std::size_t N>
+void define_call_as(pybind11::module_& module, const std::string& name, Status (*)(Parameters...),
+                    const std::array<const char*, N>& names) {
+    static_assert((std::size_t{kNamed<Parameters>} + ... + 0) == N, "one name a parameter");
+    using Values = std::tuple<std::decay_t<Parameters>...>;
+    const auto call = [name, names](pybind11::kwargs given) -> pybind11::object {
+        Values values{};
+        Keywords keywords(name, std::move(given));
+        const auto read = [&](auto&... value) {
+            const char* const* next = names.data();
+            (read_parameter<Parameters>(keywords, next, value), ...);
+        };
+        std::apply(read, values);
+        keywords.finish();
+        {
+            const pybind11::gil_scoped_release release;
+            raise_if_error(std::apply(Function, values));
+        }
+        if constexpr ((std::is_same_v<Parameters, std::int64_t&> || ...)) {
+            return pybind11::int_(std::get<sizeof...(Parameters) - 1>(values));
+        } else {
+            return pybind11::none();
+        }
+    };
+    module.def(name.c_str(), call);
+}
+
+// Binds `Status Function(...)` as `name`; it runs without the GIL. `names` are the keywords of the
+// parameters in their order, without structs, whose members (AIMCLR_FIELDS) are keywords
+// themselves. A last parameter `std::int64_t&` is what the call returns.
+template <auto Function, typename... Names>
+void define_call(pybind11::module_& module, const std::string& name, Names... names) {
+    define_call_as<Function>(module, name, Function,
+                             std::array<const char*, sizeof...(Names)>{names...});
+}
+
+template <typename T>
+inline constexpr const char* kDtypeName = nullptr;
+template <>
+inline constexpr const char* kDtypeName<float> = "f32";
+template <>
+inline constexpr const char* kDtypeName<double> = "f64";
+template <>
+inline constexpr const char* kDtypeName<Half> = "f16";
+template <>
+inline constexpr const char* kDtypeName<BFloat16> = "bf16";
+
+// The name of a CPU kernel for tensors of T: cpu_name<float>("my_op") is my_op_f32_cpu.
+template <typename T>
+std::string cpu_name(const std::string& op_and_pass) {
+    return op_and_pass + "_" + kDtypeName<T> + "_cpu";
 }
 
 // Adds a function to the list that module.cpp runs when Python imports the library.

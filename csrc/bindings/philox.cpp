@@ -5,14 +5,16 @@
 
 AIMCLR_BINDINGS(philox, module) {
     using namespace aimclr;
-    bindings::define<&cpu::philox4x32>(module, "philox4x32_cpu");
-    bindings::define<&cpu::uniform>(module, "philox_uniform_cpu");
-    bindings::define<&cpu::bounded>(module, "philox_bounded_cpu");
-    bindings::define<&cpu::normal>(module, "philox_normal_cpu");
+    using bindings::define_call;
+    define_call<&cpu::philox4x32>(module, "philox4x32_cpu", "threads");
+    define_call<&cpu::uniform>(module, "philox_uniform_cpu", "words", "out", "n");
+    define_call<&cpu::bounded>(module, "philox_bounded_cpu", "words", "bound", "out", "n");
+    define_call<&cpu::normal>(module, "philox_normal_cpu", "words", "out", "n");
 #ifdef AIMCLR_WITH_CUDA
-    bindings::define<&cuda::philox4x32>(module, "philox4x32_cuda");
-    bindings::define<&cuda::uniform>(module, "philox_uniform_cuda");
-    bindings::define<&cuda::bounded>(module, "philox_bounded_cuda");
-    bindings::define<&cuda::normal>(module, "philox_normal_cuda");
+    define_call<&cuda::philox4x32>(module, "philox4x32_cuda", "stream");
+    define_call<&cuda::uniform>(module, "philox_uniform_cuda", "words", "out", "n", "stream");
+    define_call<&cuda::bounded>(module, "philox_bounded_cuda", "words", "bound", "out", "n",
+                                "stream");
+    define_call<&cuda::normal>(module, "philox_normal_cuda", "words", "out", "n", "stream");
 #endif
 }

@@ -7,9 +7,20 @@
 #include <cstdint>
 
 #include "common/box_muller.h"
+#include "common/fields.h"
 #include "common/macros.h"
 
 namespace aimclr {
+
+// The n counters to encrypt. Words travel as int64, as in the reference, since PyTorch lacks most
+// uint32 operations.
+struct PhiloxCall {
+    const std::int64_t* counters;  // [n, 4]
+    std::uint32_t key0, key1;
+    std::int64_t* out;  // [n, 4]
+    std::int64_t n;
+    AIMCLR_FIELDS(counters, key0, key1, out, n)
+};
 
 struct Words4 {
     std::uint32_t v[4];

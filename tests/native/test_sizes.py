@@ -35,7 +35,10 @@ def calls() -> dict[str, tuple[Callable[..., object], list[int], list[object], l
             getattr(library, f"queue_contrast_{name}_cpu"), [2, 8, 16], [0] * 5,
             [0.07, 1, 64, 0, 0, 0, 1, 0],
         )  # fmt: skip
-    found["philox"] = (library.philox4x32_cpu, [3], [0, 1, 2, 0], [1])
+    found["philox"] = (
+        lambda n: library.philox4x32_cpu(counters=0, key0=1, key1=2, out=0, n=n, threads=1),
+        [3], [], [],
+    )  # fmt: skip
     found["draws"] = (
         lambda *a: library.skeleton_augment_draws(settings(), *a),
         [2], [1, 2, 3, 4, 0, 3], [0, 0],

@@ -37,11 +37,10 @@ Status check(const void* in, const void* out, std::int64_t n) {
 
 }  // namespace
 
-Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
-                  std::int64_t* out, std::int64_t n, int threads) {
-    AIMCLR_RETURN_IF_ERROR(check(counters, out, n));
-    parallel_for(n, threads, kGrain, [=](std::int64_t begin, std::int64_t end) {
-        fill(counters + 4 * begin, key0, key1, out + 4 * begin, end - begin);
+Status philox4x32(const PhiloxCall& call, int threads) {
+    AIMCLR_RETURN_IF_ERROR(check(call.counters, call.out, call.n));
+    parallel_for(call.n, threads, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        fill(call.counters + 4 * begin, call.key0, call.key1, call.out + 4 * begin, end - begin);
     });
     return {};
 }

@@ -2,15 +2,12 @@
 
 #include <cstdint>
 
+#include "common/philox.h"
 #include "common/status.h"
 
 namespace aimclr::cpu {
 
-// Words travel as int64, as in the reference, since PyTorch lacks most uint32 operations.
-
-// out[4 * n] = Philox4x32-10 of the n counters, counters[4 * n].
-Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
-                  std::int64_t* out, std::int64_t n, int threads);
+Status philox4x32(const PhiloxCall& call, int threads);
 
 // out[n] = the word as a float in [0, 1).
 Status uniform(const std::int64_t* words, float* out, std::int64_t n);

@@ -74,9 +74,9 @@ Status launch_over(void (*kernel)(Parameters...), std::int64_t n, void* stream,
 
 }  // namespace
 
-Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
-                  std::int64_t* out, std::int64_t n, void* stream) {
-    return launch_over(philox4x32_kernel, n, stream, counters, key0, key1, out);
+Status philox4x32(const PhiloxCall& call, void* stream) {
+    return launch_over(philox4x32_kernel, call.n, stream, call.counters, call.key0, call.key1,
+                       call.out);
 }
 
 Status uniform(const std::int64_t* words, float* out, std::int64_t n, void* stream) {

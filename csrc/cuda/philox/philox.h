@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/philox.h"
 #include "common/status.h"
 
 namespace aimclr::cuda {
@@ -9,8 +10,7 @@ namespace aimclr::cuda {
 // As in cpu/philox/philox.h, over device pointers, on `stream` (a cudaStream_t; null is the default
 // one).
 
-Status philox4x32(const std::int64_t* counters, std::uint32_t key0, std::uint32_t key1,
-                  std::int64_t* out, std::int64_t n, void* stream);
+Status philox4x32(const PhiloxCall& call, void* stream);
 
 Status uniform(const std::int64_t* words, float* out, std::int64_t n, void* stream);
 
