@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aimclr_fast import native
 from aimclr_fast.layouts import Layout
 from aimclr_fast.reference.skeleton_augment import MOST_BLUR_TAPS, STREAMS
 
@@ -44,9 +43,14 @@ def joint_table(table: Sequence[int], device: torch.device) -> Tensor:
 
 
 class NativeChain(NamedTuple):
-    """What the library needs to know besides tensors and parameters; it points to the tables."""
+    """What the library needs to know besides tensors and parameters; it points to the tables.
 
-    chain: Any
+    Attributes:
+        members: of struct Chain (csrc/common/skeleton_augment.h).
+        tables: held for their addresses.
+    """
+
+    members: dict[str, Any]
     tables: tuple[Tensor, ...]
 
 
@@ -69,10 +73,15 @@ def native_chain(
         return places.flatten().to(device)
 
     tables = (table(swap), table(parents))
-    chain = native.load().AugmentChain(
-        *shape, *(t.data_ptr() for t in tables), crop_ratio, blur_taps, blur_normalize
-    )
-    return NativeChain(chain, tables)
+    swap_places, parent_places = (table.data_ptr() for table in tables)
+    members = {
+        "shape": dict(zip(("frames", "joints", "bodies"), shape, strict=True)),
+        "joints": {"swap": swap_places, "parents": parent_places},
+        "padding": shape[0] // crop_ratio,
+        "blur_taps": blur_taps,
+        "blur_normalize": blur_normalize,
+    }
+    return NativeChain(members, tables)
 
 
 def address(tensor: Tensor | None) -> int:

@@ -75,9 +75,9 @@ def unregister_backend(op: str, name: str) -> None:
 def _table(op: str) -> list[Backend]:
     try:
         table: list[Backend] = importlib.import_module(f"aimclr_fast.ops.{op}").BACKENDS
+        return table
     except (ImportError, AttributeError):
         raise ValueError(f"aimclr_fast.ops has no op {op!r}") from None
-    return table
 
 
 def _unknown(op: str, backends: Sequence[Backend], name: str) -> ValueError:

@@ -198,10 +198,10 @@ def _run(
     like = like.contiguous()
     real = torch.float64 if like.dtype == torch.float64 else torch.float32
     # Held here until the launch: the library gets addresses alone.
-    given = [
-        None if value is None else value.to(PARAM_DTYPES[name] or real).contiguous()
+    given = {
+        name: None if value is None else value.to(PARAM_DTYPES[name] or real).contiguous()
         for name, value in _params(call).items()
-    ]
+    }
     noise = None if noise is None else noise.to(like.dtype).contiguous()
     chain, _ = native_chain(
         (like.shape[2], like.shape[3], like.shape[4]),
@@ -215,25 +215,30 @@ def _run(
     output, noise_output = (*outputs, None)[:2]
     library = native.load()
     dtype = DTYPES[like.dtype]
-    native_call = library.ApplyAugmentCall(
-        backward=backward,
-        dtype=dtype,
-        input=address(like),
-        noise=address(noise),
-        output=address(output),
-        noise_output=address(noise_output),
-        stream=call.stream,
-        samples=like.shape[0],
-        params=[address(value) for value in given],
-        chain=chain,
-    )
+    members = {
+        "backward": backward,
+        "type": dtype,
+        "input": address(like),
+        "noise": address(noise),
+        "output": address(output),
+        "noise_output": address(noise_output),
+        "stream": call.stream,
+        "samples": like.shape[0],
+        "params": {name: address(value) for name, value in given.items()},
+        "chain": chain,
+    }
     if call.backend == "cpp":
-        library.apply_augment_cpu(native_call, torch.get_num_threads())
+        library.apply_augment_cpu(**members, threads=torch.get_num_threads())
         return
     with torch.cuda.device(like.device):
-        size = library.apply_augment_workspace(chain, like.shape[0], dtype)
+        size = library.apply_augment_workspace_cuda(**chain, samples=like.shape[0], type=dtype)
         workspace = torch.empty(size, dtype=torch.uint8, device=like.device)
-        library.apply_augment_cuda(native_call, workspace.data_ptr(), size, current_stream(like))
+        library.apply_augment_cuda(
+            **members,
+            workspace=workspace.data_ptr(),
+            workspace_bytes=size,
+            stream=current_stream(like),
+        )
 
 
 def _compiled(call: Call, out: Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,7 +22,7 @@ from ._checks import (
     check_shape,
 )
 from ._dispatch import REFERENCE, Backend
-from ._native import cpp_why_not
+from ._native import SUFFIXES, cpp_why_not
 from ._op import Op, gradients
 from ._triton import triton_why_not
 
@@ -186,43 +185,34 @@ def _compute_backward(call: GradientCall, dx: Tensor) -> None:
 # --- Backends ------------------------------------------------------------------------------------
 
 
-def _cpp_function(name: str, dtype: torch.dtype) -> Any:
-    return getattr(native.load(), f"{name}_{str(dtype).removeprefix('torch.')}_cpu")
-
-
-def _cpp_scratch(shape: Sequence[int], real: Tensor) -> tuple[Tensor, int]:
-    """Scratch of every thread, and the number of threads."""
-    batch, *sizes = shape
-    threads = max(1, min(torch.get_num_threads(), batch))
-    stride = native.load().eadm_pool_scratch_bytes(*sizes, real.element_size())
-    return torch.empty(threads * stride, dtype=torch.uint8), threads
+def _cpp(name: str, like: Tensor, channels_last: bool, **members: Any) -> None:
+    """Call a function of the library for maps such as `like`; `members` complete its struct."""
+    shape = dict(zip(("batch", "channels", "frames", "joints"), like.shape, strict=True))
+    shape["channels_last"] = channels_last
+    library, threads = native.load(), torch.get_num_threads()
+    size = library.eadm_pool_workspace_cpu(
+        **shape, real_bytes=_pooled_dtype(like.dtype).itemsize, threads=threads
+    )
+    workspace = torch.empty(size, dtype=torch.uint8)
+    run = getattr(library, f"eadm_pool_{name}_{SUFFIXES[like.dtype]}_cpu")
+    run(shape=shape, workspace=workspace.data_ptr(), threads=threads, **members)
 
 
 def _cpp_forward(call: Call, out: Saved) -> None:
-    x = call.x
-    scratch, threads = _cpp_scratch(x.shape, out.pooled)
-    _cpp_function("eadm_pool_forward", x.dtype)(
-        x.data_ptr(),
-        *x.shape,
-        is_channels_last(x),
-        call.keep_prob,
-        call.e_lambda,
-        *(tensor.data_ptr() for tensor in out),
-        scratch.data_ptr(),
-        threads,
+    _cpp(
+        "forward",
+        call.x,
+        is_channels_last(call.x),
+        x=call.x.data_ptr(),
+        keep_prob=call.keep_prob,
+        e_lambda=call.e_lambda,
+        **{name: tensor.data_ptr() for name, tensor in out._asdict().items()},
     )
 
 
 def _cpp_backward(call: GradientCall, dx: Tensor) -> None:
-    scratch, threads = _cpp_scratch(dx.shape, call.scale)
-    _cpp_function("eadm_pool_backward", dx.dtype)(
-        *(tensor.data_ptr() for tensor in call[:5]),
-        *dx.shape,
-        call.channels_last,
-        dx.data_ptr(),
-        scratch.data_ptr(),
-        threads,
-    )
+    tensors = {name: getattr(call, name).data_ptr() for name in GradientCall._fields[:5]}
+    _cpp("backward", dx, call.channels_last, dx=dx.data_ptr(), **tensors)
 
 
 def _triton_why_not(x: Tensor) -> str | None:

@@ -26,7 +26,7 @@ from ._checks import (
     check_shape,
 )
 from ._dispatch import REFERENCE, Backend
-from ._native import cpp_why_not
+from ._native import SUFFIXES, cpp_why_not
 from ._op import Op, gradients
 from ._triton import product_precision, triton_why_not
 
@@ -119,23 +119,29 @@ def _prepare(call: Call) -> Outputs:
 
 def _cpp(call: Call, out: Outputs, vector_bytes: int = 0) -> None:
     """`vector_bytes` 64, 32 or 16 forces AVX-512, AVX2 or neither; 0 takes the widest there is."""
-    inputs = [x.to(out.losses.dtype).contiguous() for x in call[:5]]
+    dtype = out.losses.dtype
+    names = Call._fields[:5]
+    # Held here for their addresses.
+    inputs = {name: getattr(call, name).to(dtype).contiguous() for name in names}
     library, threads = native.load(), torch.get_num_threads()
-    double = out.losses.dtype == torch.float64
-    run = library.queue_contrast_f64_cpu if double else library.queue_contrast_f32_cpu
-    sizes = (len(call.query), len(call.queue), call.query.shape[1])
+    sizes = {
+        "n": call.query.shape[0],
+        "k": call.queue.shape[0],
+        "d": call.query.shape[1],
+        "topk": call.topk,
+    }
     size = library.queue_contrast_workspace_cpu(
-        *sizes, call.topk, threads, out.losses.element_size()
+        **sizes, threads=threads, element_bytes=dtype.itemsize
     )
     workspace = torch.empty(size, dtype=torch.uint8)
+    run = getattr(library, f"queue_contrast_{SUFFIXES[dtype]}_cpu")
+    tensors = inputs | out._asdict() | {"workspace": workspace}
     run(
-        *(x.data_ptr() for x in inputs),
-        *sizes,
-        call.temperature,
-        call.topk,
-        *(x.data_ptr() for x in (workspace, out.losses, out.gradients, out.neighbors)),
-        threads,
-        vector_bytes,
+        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        **sizes,
+        temperature=call.temperature,
+        threads=threads,
+        vector_bytes=vector_bytes,
     )
 
 

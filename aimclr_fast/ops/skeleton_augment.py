@@ -191,13 +191,25 @@ def _compute(call: Call, views: list[Tensor]) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _native_settings(amplitudes: tuple[float, ...]) -> Any:
-    return native.load().AugmentSettings(**dict(zip(_AMPLITUDES, amplitudes, strict=True)))
+def _native_settings(amplitudes: tuple[float, ...]) -> dict[str, float]:
+    """Members of struct Settings (csrc/common/skeleton_augment.h)."""
+    settings = dict(zip(_AMPLITUDES, amplitudes, strict=True))
+    settings["blur_sigma_range"] = settings.pop("blur_sigma_max") - settings["blur_sigma_min"]
+    return settings
+
+
+def _native_outputs(streams: Sequence[int], views: list[Tensor]) -> dict[str, Any]:
+    """Members of struct Outputs, which has room for three streams."""
+    addresses = [view.data_ptr() for view in views] + [0] * (VIEWS * (3 - len(streams)))
+    return {
+        "streams": len(streams),
+        "stream": [*streams, *[0] * (3 - len(streams))],
+        "view": [addresses[i : i + VIEWS] for i in range(0, 3 * VIEWS, VIEWS)],
+    }
 
 
 def _compiled(call: Call, views: list[Tensor]) -> None:
     data, index = call.data, call.index
-    library = native.load()
     chain, _ = native_chain(
         (data.shape[2], data.shape[3], data.shape[4]),
         tuple(call.swap),
@@ -207,32 +219,35 @@ def _compiled(call: Call, views: list[Tensor]) -> None:
         call.blur_normalize,
         index.device,
     )
-    native_call = library.SkeletonAugmentCall(
-        data=data.data_ptr(),
-        data_dtype=DTYPES[data.dtype],
-        scale=scale_of(data),
-        sequences=data.shape[0],
-        index=index.data_ptr(),
-        index_bytes=index.element_size(),
-        samples=index.shape[0],
-        streams=call.streams,
-        views=[view.data_ptr() for view in views],
-        dtype=DTYPES[call.dtype],
-        chain=chain,
-        settings=_native_settings(tuple(call.amplitudes)),
-        key=call.key,
-        step=call.step,
-        step_tensor=address(call.step_tensor),
-        offset=call.offset,
-    )
+    key0, key1 = call.key
+    members = {
+        "data": data.data_ptr(),
+        "data_type": DTYPES[data.dtype],
+        "scale": scale_of(data),
+        "sequences": data.shape[0],
+        "index": index.data_ptr(),
+        "index_bytes": index.element_size(),
+        "samples": index.shape[0],
+        "outputs": _native_outputs(call.streams, views),
+        "out_type": DTYPES[call.dtype],
+        "chain": chain,
+        "settings": _native_settings(tuple(call.amplitudes)),
+        "source": {"key0": key0, "key1": key1, "step": call.step, "position": call.offset},
+        "step_tensor": address(call.step_tensor),
+    }
+    library = native.load()
     if call.backend == "cpp":
-        library.skeleton_augment_cpu(native_call, torch.get_num_threads())
+        library.skeleton_augment_cpu(**members, threads=torch.get_num_threads())
         return
     with torch.cuda.device(index.device):
-        size = library.skeleton_augment_workspace(chain, index.shape[0])
+        size = library.skeleton_augment_workspace_cuda(**chain, samples=index.shape[0])
         workspace = torch.empty(size, dtype=torch.uint8, device=index.device)
         library.skeleton_augment_cuda(
-            native_call, data.is_cpu, workspace.data_ptr(), size, current_stream(index)
+            **members,
+            data_on_host=data.is_cpu,
+            workspace=workspace.data_ptr(),
+            workspace_bytes=size,
+            stream=current_stream(index),
         )
 
 

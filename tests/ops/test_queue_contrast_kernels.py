@@ -91,7 +91,12 @@ def test_threads_do_not_change_a_bit(n, k):
 )
 def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
     library = native.load()
-    assert library.queue_contrast_workspace_cpu(n, k, 128, topk, threads, 4) <= limit
+    assert (
+        library.queue_contrast_workspace_cpu(
+            n=n, k=k, d=128, topk=topk, threads=threads, element_bytes=4
+        )
+        <= limit
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_the_library_checks_its_arguments(changes, message):
         "vector_bytes": 0,
     }
     with pytest.raises(ValueError, match=message):
-        native.load().queue_contrast_f32_cpu(*{**arguments, **changes}.values())
+        native.load().queue_contrast_f32_cpu(**{**arguments, **changes})
 
 
 # --- Triton --------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "common/dtypes.h"
+
 #define AIMCLR_INLINE [[gnu::always_inline]] inline
 
 namespace aimclr::cpu {
@@ -34,13 +36,7 @@ AIMCLR_INLINE To bit_cast(From from) {
 
 // --- Storage types: how a map lies in memory; sums are float, or double for a double map ---------
 
-struct BFloat16 {
-    std::uint16_t bits;
-};
-
-struct Float16 {
-    std::uint16_t bits;
-};
+using Float16 = Half;
 
 template <typename T>
 using Real = std::conditional_t<std::is_same_v<T, double>, double, float>;
