@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -167,7 +168,7 @@ def _compute(call: Call, out: Saved) -> None:
         out.scale.zero_()
     else:
         x = x.contiguous(memory_format=_format(is_channels_last(x)))
-        _OP.forward(call._replace(x=x), out)
+        _OP.forward(Call(x, *call[1:]), out)
 
 
 def _compute_backward(call: GradientCall, dx: Tensor) -> None:
@@ -185,16 +186,29 @@ def _compute_backward(call: GradientCall, dx: Tensor) -> None:
 # --- Backends ------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=32)
+def _workspace_bytes(shape: tuple[tuple[str, int], ...], dtype: torch.dtype, threads: int) -> int:
+    bytes_of_sums = _pooled_dtype(dtype).itemsize
+    size: int = native.load().eadm_pool_workspace_cpu(
+        **dict(shape), real_bytes=bytes_of_sums, threads=threads
+    )
+    return size
+
+
 def _cpp(name: str, like: Tensor, channels_last: bool, **members: Any) -> None:
     """Call a function of the library for maps such as `like`; `members` complete its struct."""
-    shape = dict(zip(("batch", "channels", "frames", "joints"), like.shape, strict=True))
-    shape["channels_last"] = channels_last
-    library, threads = native.load(), torch.get_num_threads()
-    size = library.eadm_pool_workspace_cpu(
-        **shape, real_bytes=_pooled_dtype(like.dtype).itemsize, threads=threads
-    )
+    batch, channels, frames, joints = like.shape
+    shape = {
+        "batch": batch,
+        "channels": channels,
+        "frames": frames,
+        "joints": joints,
+        "channels_last": channels_last,
+    }
+    threads = torch.get_num_threads()
+    size = _workspace_bytes(tuple(shape.items()), like.dtype, threads)
     workspace = torch.empty(size, dtype=torch.uint8)
-    run = getattr(library, f"eadm_pool_{name}_{SUFFIXES[like.dtype]}_cpu")
+    run = getattr(native.load(), f"eadm_pool_{name}_{SUFFIXES[like.dtype]}_cpu")
     run(shape=shape, workspace=workspace.data_ptr(), threads=threads, **members)
 
 
@@ -206,7 +220,11 @@ def _cpp_forward(call: Call, out: Saved) -> None:
         x=call.x.data_ptr(),
         keep_prob=call.keep_prob,
         e_lambda=call.e_lambda,
-        **{name: tensor.data_ptr() for name, tensor in out._asdict().items()},
+        pooled=out.pooled.data_ptr(),
+        pooled_drop=out.pooled_drop.data_ptr(),
+        bits=out.bits.data_ptr(),
+        kept_joints=out.kept_joints.data_ptr(),
+        scale=out.scale.data_ptr(),
     )
 
 
@@ -330,6 +348,5 @@ def eadm_pool(
     if chosen.run is not None:
         pooled, pooled_drop = chosen.run(call)
     else:
-        call = call._replace(backend=chosen.name)
-        pooled, pooled_drop, *_ = torch.ops.aimclr_fast.eadm_pool(*call)
+        pooled, pooled_drop, *_ = torch.ops.aimclr_fast.eadm_pool(*call[:-1], chosen.name)
     return pooled, pooled_drop

@@ -6,6 +6,7 @@ pass only scales what the forward pass saved.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -117,23 +118,29 @@ def _prepare(call: Call) -> Outputs:
 # --- Backends ------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=32)
+def _workspace_bytes(sizes: tuple[tuple[str, int], ...], element_bytes: int, threads: int) -> int:
+    size: int = native.load().queue_contrast_workspace_cpu(
+        **dict(sizes), element_bytes=element_bytes, threads=threads
+    )
+    return size
+
+
 def _cpp(call: Call, out: Outputs) -> None:
     dtype = out.losses.dtype
     names = Call._fields[:5]
     # Held here for their addresses.
     inputs = {name: getattr(call, name).to(dtype).contiguous() for name in names}
-    library, threads = native.load(), torch.get_num_threads()
+    threads = torch.get_num_threads()
     sizes = {
         "n": call.query.shape[0],
         "k": call.queue.shape[0],
         "d": call.query.shape[1],
         "topk": call.topk,
     }
-    size = library.queue_contrast_workspace_cpu(
-        **sizes, threads=threads, element_bytes=dtype.itemsize
-    )
+    size = _workspace_bytes(tuple(sizes.items()), dtype.itemsize, threads)
     workspace = torch.empty(size, dtype=torch.uint8)
-    run = getattr(library, f"queue_contrast_{SUFFIXES[dtype]}_cpu")
+    run = getattr(native.load(), f"queue_contrast_{SUFFIXES[dtype]}_cpu")
     tensors = inputs | out._asdict() | {"workspace": workspace}
     run(
         **{name: tensor.data_ptr() for name, tensor in tensors.items()},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import runpy
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from tolerances import assert_near
 from torch import Tensor
 
+from aimclr_fast import ops
 from aimclr_fast.functional import eadm_pool, queue_contrast
 from aimclr_fast.ops import (
     Backend,
@@ -173,3 +176,17 @@ def test_the_sum_over_processes_goes_through_the_op():
         eadm_pool(x, backend="cpp", over_ranks=Twice())
     with pytest.raises(ValueError, match="keep_prob must lie in"):
         eadm_pool(x, 2.0, over_ranks=Twice())
+
+
+@pytest.mark.parametrize(
+    "name", [m.name for m in pkgutil.iter_modules(ops.__path__) if m.name[0] != "_"]
+)
+def test_every_op_takes_another_backend(name):
+    module = importlib.import_module(f"aimclr_fast.ops.{name}")
+    names = [backend.name for backend in module.BACKENDS]
+    register_backend(name, Backend("mine", lambda *_: None))
+    try:
+        assert [backend.name for backend in module.BACKENDS] == ["mine", *names]
+    finally:
+        unregister_backend(name, "mine")
+    assert [backend.name for backend in module.BACKENDS] == names
