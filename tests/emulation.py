@@ -45,9 +45,10 @@ class _Library:
             return getattr(self._library, name)
         emulated: Callable[..., None] = getattr(self._library, name[:-4] + "_emulated")
 
-        def run(call: Any, _threads: int) -> None:
+        def run(threads: int, **members: Any) -> None:
             self.calls += 1
-            emulated(call, *self._block)
+            shared, block_threads = self._block
+            emulated(**members, shared=shared, threads=block_threads)
 
         return run
 

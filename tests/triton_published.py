@@ -97,17 +97,18 @@ def meta(*size, dtype=torch.float32):
 def map_of(*size, dtype=torch.bfloat16 if half else torch.float32):
     return meta(*size, dtype=dtype).contiguous(memory_format=torch.channels_last)
 shorter, n = -(-frames // stride), 3 if residual == "convolution" else 2
-inputs = op.Inputs(
+call = op.Call(
     map_of(batch, c_in, frames, joints), meta(3, joints, joints),
     meta(3 * c_out, c_in, 1, 1), meta(3 * c_out), meta(c_out, c_out, taps, 1), meta(c_out),
     meta(n, 2, c_out), meta(c_out, c_in, 1, 1) if n == 3 else None,
     meta(c_out) if n == 3 else None, None if training else meta(n, 2, c_out),
     map_of(batch, c_out, shorter, joints, dtype=torch.uint8) if drop else None,
+    residual == "identity", 2.0, stride, 1e-5, True, "triton",
 )
-settings = op.Settings(residual == "identity", 2.0, stride, 1e-5, True)
-saved = op._empty_outputs(inputs, settings)
-kernels.forward(inputs, settings, saved, {precision!r})
-kernels.backward(saved.y, inputs, settings, saved, op._empty_gradients(inputs), {precision!r})
+saved = op.empty_outputs(call)
+kernels.forward(call, saved, {precision!r})
+gradient = op.GradientCall(saved.y, *call[:-1], *saved, "triton")
+kernels.backward(gradient, op.empty_gradients(gradient), {precision!r})
 """
 # Batch, channels in and out, frames, joints, taps, stride, residual, training, dropout. The second
 # to fourth block are alike, and the sixth and seventh.

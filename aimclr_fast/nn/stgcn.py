@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from aimclr_fast.functional import eadm_pool, stgcn_block
 from aimclr_fast.layouts import Layout, get_layout
-from aimclr_fast.reference import eadm_pool as eadm_reference
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
@@ -332,11 +331,11 @@ class SkeletonEncoder(nn.Module):
         self, x: Tensor, keep_prob: float, e_lambda: float = 1e-4, backend: str = "auto"
     ) -> tuple[Tensor, Tensor]:
         """Embeddings of the feature map and of its dropped copy, each [N, embedding]."""
-        features, over_ranks = self.backbone(x), self.backbone.over_ranks
-        if self.training and over_ranks is not None:  # the rescalings are those of all batches
-            pooled = eadm_reference.eadm_pool(features, keep_prob, e_lambda, over_ranks)
-        else:
-            pooled = eadm_pool(features, keep_prob, e_lambda, backend=backend)
+        features = self.backbone(x)
+        over_ranks = self.backbone.over_ranks if self.training else None
+        if over_ranks is not None:  # the rescalings are those of all batches
+            backend = "reference"
+        pooled = eadm_pool(features, keep_prob, e_lambda, backend, over_ranks=over_ranks)
         plain, dropped = (self.head(self._over_bodies(p, x)) for p in pooled)
         return plain, dropped
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aimclr_fast import native
 from aimclr_fast.layouts import Layout
 from aimclr_fast.reference.skeleton_augment import MOST_BLUR_TAPS, STREAMS
 
 from ._checks import check_shape, check_type
-from ._dispatch import REFERENCE, Backend
 
 MAX_BLUR_TAPS = 127  # csrc/common/skeleton_augment.h
 # Element types as the library numbers them: csrc/common/dtypes.h.
@@ -46,9 +43,14 @@ def joint_table(table: Sequence[int], device: torch.device) -> Tensor:
 
 
 class NativeChain(NamedTuple):
-    """What the library needs to know besides tensors and parameters; it points to the tables."""
+    """What the library needs to know besides tensors and parameters; it points to the tables.
 
-    chain: Any
+    Attributes:
+        members: of struct Chain (csrc/common/skeleton_augment.h).
+        tables: held for their addresses.
+    """
+
+    members: dict[str, Any]
     tables: tuple[Tensor, ...]
 
 
@@ -71,10 +73,15 @@ def native_chain(
         return places.flatten().to(device)
 
     tables = (table(swap), table(parents))
-    chain = native.load().AugmentChain(
-        *shape, *(t.data_ptr() for t in tables), crop_ratio, blur_taps, blur_normalize
-    )
-    return NativeChain(chain, tables)
+    swap_places, parent_places = (table.data_ptr() for table in tables)
+    members = {
+        "shape": dict(zip(("frames", "joints", "bodies"), shape, strict=True)),
+        "joints": {"swap": swap_places, "parents": parent_places},
+        "padding": shape[0] // crop_ratio,
+        "blur_taps": blur_taps,
+        "blur_normalize": blur_normalize,
+    }
+    return NativeChain(members, tables)
 
 
 def address(tensor: Tensor | None) -> int:
@@ -139,16 +146,3 @@ def why_too_large(tensor: Tensor, crop_ratio: int, blur_taps: int) -> str | None
     if 9 * math.prod(tensor.shape[2:]) >= 2**31:
         return "it counts a sequence's elements in 32 bits, and one has more than 2^31 / 9"
     return None
-
-
-def unless(reason: str | None, backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
-    """The same backends, of which none but the reference can run if there is a reason."""
-    if reason is None:
-        return backends
-
-    def refuse(why_not: Callable[[Tensor], str | None]) -> Callable[[Tensor], str | None]:
-        return lambda tensor: why_not(tensor) or reason
-
-    return tuple(
-        b if b.name == REFERENCE else replace(b, why_not=refuse(b.why_not)) for b in backends
-    )

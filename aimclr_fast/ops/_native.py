@@ -9,6 +9,14 @@ from aimclr_fast import native
 
 from ._dispatch import constant_to_dynamo
 
+# Dtypes in the names of the library's functions: csrc/bindings/binding.h.
+SUFFIXES = {
+    torch.float32: "f32",
+    torch.float64: "f64",
+    torch.float16: "f16",
+    torch.bfloat16: "bf16",
+}
+
 
 @constant_to_dynamo
 def _cpp_on(device: torch.device) -> str | None:

@@ -1,10 +1,9 @@
-"""eadm_pool: checks, backends and the torch op behind the fast ones."""
+"""eadm_pool: energy-based attention-guided drop and pooling (EADM)."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,26 +11,39 @@ from torch import Tensor
 
 from aimclr_fast import native
 from aimclr_fast.reference import eadm_pool as reference
+from aimclr_fast.reference.eadm_pool import SumOverRanks
 
 from ._checks import (
     FLOATS,
     MOST_ELEMENTS,
     check_dense,
     check_dtype,
-    check_memory,
     check_number,
     check_same_device,
     check_shape,
 )
-from ._dispatch import REFERENCE, Backend, always, check_backend, choose
-from ._native import cpp_why_not
+from ._dispatch import REFERENCE, Backend
+from ._native import SUFFIXES, cpp_why_not
+from ._op import Op, gradients
 from ._triton import triton_why_not
 
 HALVES = (torch.float16, torch.bfloat16)
 
 
+# --- What the op takes and gives -----------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """The op's arguments; see `eadm_pool`."""
+
+    x: Tensor
+    keep_prob: float
+    e_lambda: float
+    backend: str
+
+
 class Saved(NamedTuple):
-    """What the fast backends compute; all but the first two is kept for the gradient.
+    """What a compiled backend computes; all but the first two is kept for the gradient.
 
     Attributes:
         pooled: [B, C].
@@ -49,6 +61,32 @@ class Saved(NamedTuple):
     scale: Tensor
 
 
+class GradientCall(NamedTuple):
+    """The arguments of the op's backward pass.
+
+    Attributes:
+        grad_pooled: [B, C], like the next one.
+        grad_drop: see there.
+        bits: see Saved, like the next two.
+        kept_joints: see there.
+        scale: see there.
+        frames: T.
+        channels_last: whether the map's gradient lies in memory as [B, T, V, C].
+        dtype: of the map.
+        backend: name of a compiled backend.
+    """
+
+    grad_pooled: Tensor
+    grad_drop: Tensor
+    bits: Tensor
+    kept_joints: Tensor
+    scale: Tensor
+    frames: int
+    channels_last: bool
+    dtype: torch.dtype
+    backend: str
+
+
 def is_channels_last(x: Tensor) -> bool:
     """Whether x lies in memory as [B, T, V, C] and not (also) as [B, C, T, V]."""
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
@@ -62,7 +100,22 @@ def _pooled_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALVES else dtype
 
 
-def _empty_outputs(x: Tensor, channels_last: bool) -> Saved:
+def _check(call: Call) -> None:
+    x = call.x
+    check_shape("x", x, "B", "C", "T", "V")
+    check_dtype("x", x, *FLOATS)
+    if x.shape[2] == 0 or x.shape[3] == 0:
+        raise ValueError(f"x must have at least one frame and one joint, got {list(x.shape)}")
+    if not 0.0 < call.keep_prob <= 1.0:
+        raise ValueError(f"keep_prob must lie in (0, 1], got {call.keep_prob}")
+    if not 0.0 < call.e_lambda < math.inf:
+        raise ValueError(f"e_lambda must be positive and finite, got {call.e_lambda}")
+
+
+def _prepare(call: Call) -> Saved:
+    _check(call)
+    x = call.x
+    _OP.check_backend(call.backend, x)
     batch, channels, frames, joints = x.shape
     dtype = _pooled_dtype(x.dtype)
     return Saved(
@@ -72,252 +125,112 @@ def _empty_outputs(x: Tensor, channels_last: bool) -> Saved:
             (batch, channels, (frames + 7) // 8, joints),
             dtype=torch.uint8,
             device=x.device,
-            memory_format=_format(channels_last),
+            memory_format=_format(is_channels_last(x)),
         ),
         x.new_empty(batch, joints, dtype=torch.uint8),
         x.new_empty(1, dtype=dtype),
     )
 
 
-# --- cpp -----------------------------------------------------------------------------------------
-
-
-def _cpp_function(name: str, dtype: torch.dtype) -> Any:
-    return getattr(native.load(), f"{name}_{str(dtype).removeprefix('torch.')}_cpu")
-
-
-def _cpp_scratch(shape: Sequence[int], real: Tensor) -> tuple[Tensor, int]:
-    """Scratch of every thread, and the number of threads."""
-    batch, *sizes = shape
-    threads = max(1, min(torch.get_num_threads(), batch))
-    stride = native.load().eadm_pool_scratch_bytes(*sizes, real.element_size())
-    return torch.empty(threads * stride, dtype=torch.uint8), threads
-
-
-def _cpp_forward(
-    x: Tensor, channels_last: bool, keep_prob: float, e_lambda: float, out: Saved
-) -> None:
-    scratch, threads = _cpp_scratch(x.shape, out.pooled)
-    _cpp_function("eadm_pool_forward", x.dtype)(
-        x.data_ptr(),
-        *x.shape,
-        channels_last,
-        keep_prob,
-        e_lambda,
-        *(tensor.data_ptr() for tensor in out),
-        scratch.data_ptr(),
-        threads,
-    )
-
-
-def _cpp_backward(
-    grad_pooled: Tensor,
-    grad_drop: Tensor,
-    bits: Tensor,
-    kept_joints: Tensor,
-    scale: Tensor,
-    channels_last: bool,
-    dx: Tensor,
-) -> None:
-    scratch, threads = _cpp_scratch(dx.shape, scale)
-    inputs = (grad_pooled, grad_drop, bits, kept_joints, scale)
-    _cpp_function("eadm_pool_backward", dx.dtype)(
-        *(tensor.data_ptr() for tensor in inputs),
-        *dx.shape,
-        channels_last,
-        dx.data_ptr(),
-        scratch.data_ptr(),
-        threads,
-    )
-
-
-# --- triton --------------------------------------------------------------------------------------
-
-
-def _triton_forward(
-    x: Tensor, channels_last: bool, keep_prob: float, e_lambda: float, out: Saved
-) -> None:
-    from aimclr_fast.triton_kernels import eadm_pool as kernels
-
-    with torch.cuda.device_of(x):
-        kernels.forward(x, channels_last, keep_prob, e_lambda, *out)
-
-
-def _triton_backward(grad_pooled: Tensor, *arguments: Any) -> None:
-    from aimclr_fast.triton_kernels import eadm_pool as kernels
-
-    with torch.cuda.device_of(grad_pooled):
-        kernels.backward(grad_pooled, *arguments)
-
-
-# --- The torch op: one for all fast backends -----------------------------------------------------
-
-_FORWARD = {"cpp": _cpp_forward, "triton": _triton_forward}
-_BACKWARD = {"cpp": _cpp_backward, "triton": _triton_backward}
-
-torch.library.define(
-    "aimclr_fast::eadm_pool",
-    "(Tensor x, float keep_prob, float e_lambda, str backend)"
-    " -> (Tensor pooled, Tensor pooled_drop, Tensor bits, Tensor kept_joints, Tensor scale)",
-)
-torch.library.define(
-    "aimclr_fast::eadm_pool_backward",
-    "(Tensor grad_pooled, Tensor grad_drop, Tensor bits, Tensor kept_joints, Tensor scale,"
-    " SymInt frames, bool channels_last, ScalarType dtype, str backend) -> Tensor",
-)
-
-
-def _check(x: Tensor, keep_prob: float, e_lambda: float) -> None:
-    check_shape("x", x, "B", "C", "T", "V")
-    check_dtype("x", x, *FLOATS)
-    if x.shape[2] == 0 or x.shape[3] == 0:
-        raise ValueError(f"x must have at least one frame and one joint, got {list(x.shape)}")
-    if not 0.0 < keep_prob <= 1.0:
-        raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
-    if not 0.0 < e_lambda < math.inf:
-        raise ValueError(f"e_lambda must be positive and finite, got {e_lambda}")
-
-
-def _forward_fake(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
-    _check(x, keep_prob, e_lambda)
-    check_backend("eadm_pool", BACKENDS, backend, x)
-    return _empty_outputs(x, is_channels_last(x))
-
-
-def _forward(x: Tensor, keep_prob: float, e_lambda: float, backend: str) -> Saved:
-    out = _forward_fake(x, keep_prob, e_lambda, backend)
-    check_memory(x)
-    if x.numel() == 0:
-        out.kept_joints.zero_()
-        out.scale.zero_()
-    else:
-        channels_last = is_channels_last(x)
-        x = x.contiguous(memory_format=_format(channels_last))
-        _FORWARD[backend](x, channels_last, keep_prob, e_lambda, out)
-    return out
-
-
-def _backward_fake(
-    grad_pooled: Tensor,
-    grad_drop: Tensor,
-    bits: Tensor,
-    kept_joints: Tensor,
-    scale: Tensor,
-    frames: int,
-    channels_last: bool,
-    dtype: torch.dtype,
-    backend: str,
-) -> Tensor:
-    check_shape("grad_pooled", grad_pooled, "B", "C")
-    batch, channels = grad_pooled.shape
-    check_shape("kept_joints", kept_joints, batch, "V")
-    joints = kept_joints.shape[1]
-    if dtype not in FLOATS:
-        raise TypeError(f"dtype must be floating point, got {dtype}")
-    if not 0 < frames < MOST_ELEMENTS or joints == 0:
-        raise ValueError(f"a map must have frames and joints, got {frames} and {joints}")
-    check_shape("grad_drop", grad_drop, batch, channels)
-    check_shape("bits", bits, batch, channels, (frames + 7) // 8, joints)
-    check_shape("scale", scale, 1)
-    reals = {"grad_pooled": grad_pooled, "grad_drop": grad_drop, "scale": scale}
-    masks = {"bits": bits, "kept_joints": kept_joints}
+def _prepare_backward(call: GradientCall) -> Tensor:
+    check_shape("grad_pooled", call.grad_pooled, "B", "C")
+    batch, channels = call.grad_pooled.shape
+    check_shape("kept_joints", call.kept_joints, batch, "V")
+    joints = call.kept_joints.shape[1]
+    if call.dtype not in FLOATS:
+        raise TypeError(f"dtype must be floating point, got {call.dtype}")
+    if not 0 < call.frames < MOST_ELEMENTS or joints == 0:
+        raise ValueError(f"a map must have frames and joints, got {call.frames} and {joints}")
+    check_shape("grad_drop", call.grad_drop, batch, channels)
+    check_shape("bits", call.bits, batch, channels, (call.frames + 7) // 8, joints)
+    check_shape("scale", call.scale, 1)
+    reals = {"grad_pooled": call.grad_pooled, "grad_drop": call.grad_drop, "scale": call.scale}
+    masks = {"bits": call.bits, "kept_joints": call.kept_joints}
     for name, tensor in reals.items():
-        check_dtype(name, tensor, _pooled_dtype(dtype))
+        check_dtype(name, tensor, _pooled_dtype(call.dtype))
     for name, tensor in masks.items():
         check_dtype(name, tensor, torch.uint8)
     check_same_device(**reals, **masks)
     dx = torch.empty(
-        (batch, channels, frames, joints),
-        dtype=dtype,
-        device=grad_pooled.device,
-        memory_format=_format(channels_last),
+        (batch, channels, call.frames, joints),
+        dtype=call.dtype,
+        device=call.grad_pooled.device,
+        memory_format=_format(call.channels_last),
     )
-    check_backend("eadm_pool_backward", BACKENDS, backend, dx)
+    _OP.check_backend(call.backend, dx, suffix="_backward")
     return dx
 
 
-def _backward(
-    grad_pooled: Tensor,
-    grad_drop: Tensor,
-    bits: Tensor,
-    kept_joints: Tensor,
-    scale: Tensor,
-    frames: int,
-    channels_last: bool,
-    dtype: torch.dtype,
-    backend: str,
-) -> Tensor:
-    inputs = (grad_pooled, grad_drop, bits, kept_joints, scale)
-    dx = _backward_fake(*inputs, frames, channels_last, dtype, backend)
-    check_memory(*inputs)
+def _compute(call: Call, out: Saved) -> None:
+    x = call.x
+    if x.numel() == 0:
+        out.kept_joints.zero_()
+        out.scale.zero_()
+    else:
+        x = x.contiguous(memory_format=_format(is_channels_last(x)))
+        _OP.forward(Call(x, *call[1:]), out)
+
+
+def _compute_backward(call: GradientCall, dx: Tensor) -> None:
     if dx.numel():
-        _BACKWARD[backend](
-            grad_pooled.contiguous(),
-            grad_drop.contiguous(),
-            bits.contiguous(memory_format=_format(channels_last)),
-            kept_joints.contiguous(),
-            scale.contiguous(),
-            channels_last,
-            dx,
+        laid_out = call._replace(
+            grad_pooled=call.grad_pooled.contiguous(),
+            grad_drop=call.grad_drop.contiguous(),
+            bits=call.bits.contiguous(memory_format=_format(call.channels_last)),
+            kept_joints=call.kept_joints.contiguous(),
+            scale=call.scale.contiguous(),
         )
-    return dx
+        _OP.backward(laid_out, dx)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, _, _, ctx.backend = inputs
-    _, _, bits, kept_joints, scale = output
-    ctx.mark_non_differentiable(bits, kept_joints, scale)
-    ctx.set_materialize_grads(False)  # or zeros would be written for the bits
-    ctx.save_for_backward(bits, kept_joints, scale)
-    ctx.frames, ctx.channels_last, ctx.dtype = x.shape[2], is_channels_last(x), x.dtype
+# --- Backends ------------------------------------------------------------------------------------
 
 
-def _gradient(
-    ctx: Any, grad_pooled: Tensor | None, grad_drop: Tensor | None, *_: Any
-) -> tuple[Any, ...]:
-    given = grad_pooled if grad_pooled is not None else grad_drop
-    if given is None:
-        return (None,) * 4
-    grad_pooled, grad_drop = (
-        torch.zeros_like(given) if grad is None else grad for grad in (grad_pooled, grad_drop)
+@functools.lru_cache(maxsize=32)
+def _workspace_bytes(shape: tuple[tuple[str, int], ...], dtype: torch.dtype, threads: int) -> int:
+    bytes_of_sums = _pooled_dtype(dtype).itemsize
+    size: int = native.load().eadm_pool_workspace_cpu(
+        **dict(shape), real_bytes=bytes_of_sums, threads=threads
     )
-    dx = torch.ops.aimclr_fast.eadm_pool_backward(
-        grad_pooled,
-        grad_drop,
-        *ctx.saved_tensors,
-        ctx.frames,
-        ctx.channels_last,
-        ctx.dtype,
-        ctx.backend,
+    return size
+
+
+def _cpp(name: str, like: Tensor, channels_last: bool, **members: Any) -> None:
+    """Call a function of the library for maps such as `like`; `members` complete its struct."""
+    batch, channels, frames, joints = like.shape
+    shape = {
+        "batch": batch,
+        "channels": channels,
+        "frames": frames,
+        "joints": joints,
+        "channels_last": channels_last,
+    }
+    threads = torch.get_num_threads()
+    size = _workspace_bytes(tuple(shape.items()), like.dtype, threads)
+    workspace = torch.empty(size, dtype=torch.uint8)
+    run = getattr(native.load(), f"eadm_pool_{name}_{SUFFIXES[like.dtype]}_cpu")
+    run(shape=shape, workspace=workspace.data_ptr(), threads=threads, **members)
+
+
+def _cpp_forward(call: Call, out: Saved) -> None:
+    _cpp(
+        "forward",
+        call.x,
+        is_channels_last(call.x),
+        x=call.x.data_ptr(),
+        keep_prob=call.keep_prob,
+        e_lambda=call.e_lambda,
+        pooled=out.pooled.data_ptr(),
+        pooled_drop=out.pooled_drop.data_ptr(),
+        bits=out.bits.data_ptr(),
+        kept_joints=out.kept_joints.data_ptr(),
+        scale=out.scale.data_ptr(),
     )
-    return dx, None, None, None
 
 
-def _no_second_gradient(ctx: Any, *_: Any) -> None:
-    raise NotImplementedError(
-        "eadm_pool: the fast backends have no second derivative; use backend='reference'"
-    )
-
-
-torch.library.impl("aimclr_fast::eadm_pool", ("cpu", "cuda"), _forward)
-torch.library.impl("aimclr_fast::eadm_pool_backward", ("cpu", "cuda"), _backward)
-torch.library.register_fake("aimclr_fast::eadm_pool", _forward_fake)
-torch.library.register_fake("aimclr_fast::eadm_pool_backward", _backward_fake)
-torch.library.register_autograd("aimclr_fast::eadm_pool", _gradient, setup_context=_save)
-torch.library.register_autograd("aimclr_fast::eadm_pool_backward", _no_second_gradient)
-
-
-# --- The function --------------------------------------------------------------------------------
-
-
-def _fast(backend: str, x: Tensor, keep_prob: float, e_lambda: float) -> tuple[Tensor, Tensor]:
-    pooled, pooled_drop, *_ = torch.ops.aimclr_fast.eadm_pool(x, keep_prob, e_lambda, backend)
-    return pooled, pooled_drop
-
-
-def _reference(x: Tensor, keep_prob: float, e_lambda: float) -> tuple[Tensor, Tensor]:
-    _check(x, keep_prob, e_lambda)
-    return reference.eadm_pool(x, keep_prob, e_lambda)
+def _cpp_backward(call: GradientCall, dx: Tensor) -> None:
+    tensors = {name: getattr(call, name).data_ptr() for name in GradientCall._fields[:5]}
+    _cpp("backward", dx, call.channels_last, dx=dx.data_ptr(), **tensors)
 
 
 def _triton_why_not(x: Tensor) -> str | None:
@@ -326,18 +239,114 @@ def _triton_why_not(x: Tensor) -> str | None:
     return triton_why_not(x)
 
 
-BACKENDS = (
-    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
-    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
-    Backend(REFERENCE, _reference, always),
-)
+def _triton_forward(call: Call, out: Saved) -> None:
+    from aimclr_fast.triton_kernels import eadm_pool as kernels
+
+    with torch.cuda.device_of(call.x):
+        kernels.forward(call.x, is_channels_last(call.x), call.keep_prob, call.e_lambda, *out)
+
+
+def _triton_backward(call: GradientCall, dx: Tensor) -> None:
+    from aimclr_fast.triton_kernels import eadm_pool as kernels
+
+    with torch.cuda.device_of(call.grad_pooled):
+        kernels.backward(*call[:5], call.channels_last, dx)
+
+
+def _reference(call: Call, over_ranks: SumOverRanks | None = None) -> tuple[Tensor, Tensor]:
+    _check(call)
+    return reference.eadm_pool(call.x, call.keep_prob, call.e_lambda, over_ranks)
+
+
+BACKENDS = [
+    Backend("cpp", None, cpp_why_not, _cpp_forward, _cpp_backward),
+    Backend("triton", None, _triton_why_not, _triton_forward, _triton_backward),
+    Backend(REFERENCE, _reference),
+]
+
+
+# --- The torch op and its gradient ---------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    call, saved = Call(*inputs), Saved(*output)
+    ctx.mark_non_differentiable(*saved[2:])
+    ctx.set_materialize_grads(False)  # or zeros would be written for the bits
+    ctx.save_for_backward(*saved[2:])
+    ctx.of_map = (call.x.shape[2], is_channels_last(call.x), call.x.dtype, call.backend)
+
+
+def _gradient(
+    ctx: Any, grad_pooled: Tensor | None, grad_drop: Tensor | None, *_: Any
+) -> tuple[Any, ...]:
+    given = grad_pooled if grad_pooled is not None else grad_drop
+    if given is None:
+        return gradients(Call)
+    grad_pooled, grad_drop = (
+        torch.zeros_like(given) if grad is None else grad for grad in (grad_pooled, grad_drop)
+    )
+    call = GradientCall(grad_pooled, grad_drop, *ctx.saved_tensors, *ctx.of_map)
+    return gradients(Call, x=torch.ops.aimclr_fast.eadm_pool_backward(*call))
+
+
+def _no_second_gradient(ctx: Any, *_: Any) -> None:
+    raise NotImplementedError(
+        "eadm_pool: the compiled backends have no second derivative; use backend='reference'"
+    )
+
+
+_OP = Op("eadm_pool", BACKENDS)
+_OP.define(Call, Saved, _prepare, _compute)
+_OP.define(GradientCall, Tensor, _prepare_backward, _compute_backward, "_backward")
+_OP.differentiate(_save, _gradient)
+_OP.differentiate(None, _no_second_gradient, "_backward")
+
+
+# --- The function --------------------------------------------------------------------------------
 
 
 def eadm_pool(
-    x: Tensor, keep_prob: float, e_lambda: float, backend: str = "auto"
+    x: Tensor,
+    keep_prob: float = 0.7,
+    e_lambda: float = 1e-4,
+    backend: str = "auto",
+    *,
+    over_ranks: SumOverRanks | None = None,
 ) -> tuple[Tensor, Tensor]:
+    """Mean-pool a feature map, plain and after energy-based attention-guided dropping (EADM).
+
+    Per sample and channel, attention is a sigmoid of the squared distance from the mean over its
+    variance (section 3.3, equations 4 to 6). Joints whose mean attention over channels and time,
+    and elements whose own attention, reach `keep_prob` are dropped; the rest is divided by the kept
+    shares of joints and of elements over the whole batch. The masks carry no gradient.
+
+    Args:
+        x: feature map [B, C, T, V].
+        keep_prob: attention at which to drop, in (0, 1].
+        e_lambda: added to the variance.
+        backend: "auto" for the fastest that can run, or a name.
+        over_ranks: sums a tensor over the processes of a job; the kept shares are then those of
+            the batches of all processes. The reference alone does this.
+
+    Returns:
+        (pooled, pooled_drop), each [B, C]; float32 for half-precision maps, else x's dtype.
+
+    Raises:
+        ValueError: x is not four-dimensional, or has no frame or joint; keep_prob is out of range;
+            there is no such backend.
+        TypeError: x is not floating point.
+        BackendError: the backend cannot run.
+    """
     check_dense("x", x)
-    keep_prob = check_number("keep_prob", keep_prob)
-    e_lambda = check_number("e_lambda", e_lambda)
-    pooled, pooled_drop = choose("eadm_pool", BACKENDS, backend, x)(x, keep_prob, e_lambda)
+    call = Call(
+        x, check_number("keep_prob", keep_prob), check_number("e_lambda", e_lambda), backend
+    )
+    reason = None if over_ranks is None else "it counts what is kept in one process alone"
+    chosen = _OP.route(backend, x, only_reference=reason)
+    if chosen.name == REFERENCE:
+        return _reference(call, over_ranks)
+    if chosen.run is not None:
+        pooled, pooled_drop = chosen.run(call)
+    else:
+        pooled, pooled_drop, *_ = torch.ops.aimclr_fast.eadm_pool(*call[:-1], chosen.name)
     return pooled, pooled_drop

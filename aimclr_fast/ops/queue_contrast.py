@@ -1,6 +1,6 @@
-"""queue_contrast: checks, backends and the torch op behind the fast ones.
+"""queue_contrast: the contrastive loss with mined positives, and distribution matching (D3M).
 
-A fast backend finds losses, gradients and neighbours in one pass over the queue, so the backward
+A compiled backend finds losses, gradients and neighbors in one pass over the queue, so the backward
 pass only scales what the forward pass saved.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,34 +22,65 @@ from ._checks import (
     check_dense,
     check_dtype,
     check_integer,
-    check_memory,
     check_number,
     check_same_device,
     check_shape,
 )
-from ._dispatch import REFERENCE, Backend, always, check_backend, choose
-from ._native import cpp_why_not
+from ._dispatch import REFERENCE, Backend
+from ._native import SUFFIXES, cpp_why_not
+from ._op import Op, gradients
 from ._triton import product_precision, triton_why_not
 
 # How the triton backend multiplies; the others always do so exactly in the rows' precision.
 PRECISIONS = ("ieee", "tf32", "bf16", "fp16")
 MAX_TRITON_WIDTH = 256
 
-Outputs = tuple[Tensor, Tensor, Tensor]
+
+class ContrastLosses(NamedTuple):
+    """Scalars of `queue_contrast` and the mined neighbors [N, 3, topk] (int64)."""
+
+    loss: Tensor
+    info_nce: Tensor
+    d3m_extreme: Tensor
+    d3m_dropped: Tensor
+    neighbors: Tensor
 
 
-def _check(
-    precision: str | None,
-    query: Tensor,
-    extreme: Tensor,
-    dropped: Tensor,
-    key: Tensor,
-    queue: Tensor,
-    temperature: float,
-    topk: int,
-) -> None:
+# --- What the op takes and gives -----------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """The op's arguments; see `queue_contrast`."""
+
+    query: Tensor
+    extreme: Tensor
+    dropped: Tensor
+    key: Tensor
+    queue: Tensor
+    temperature: float
+    topk: int
+    backend: str
+    precision: str | None
+
+
+class Outputs(NamedTuple):
+    """What a compiled backend computes.
+
+    Attributes:
+        losses: [3], means over rows: InfoNCE, D3M of the extreme and of the dropped view.
+        neighbors: [N, 3, topk].
+        gradients: [3, N, D], of each loss by its rows: query, extreme and dropped.
+    """
+
+    losses: Tensor
+    neighbors: Tensor
+    gradients: Tensor
+
+
+def _check(call: Call) -> None:
+    query, queue = call.query, call.queue
     check_shape("query", query, "N", "D")
-    rows = {"query": query, "extreme": extreme, "dropped": dropped, "key": key}
+    rows = {"query": query, "extreme": call.extreme, "dropped": call.dropped, "key": call.key}
     for name, row in rows.items():
         check_shape(name, row, *query.shape)
         check_dtype(name, row, *FLOATS)
@@ -58,58 +89,65 @@ def _check(
     check_same_device(**rows, queue=queue)
     if query.shape[0] == 0:
         raise ValueError("query has no rows, so the mean over rows is not defined")
-    if not 0.0 < temperature < math.inf:
-        raise ValueError(f"temperature must be positive and finite, got {temperature}")
-    if not 0 <= topk <= queue.shape[0]:
-        raise ValueError(f"topk must lie in 0..{queue.shape[0]} (the queue's size), got {topk}")
-    if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if not 0.0 < call.temperature < math.inf:
+        raise ValueError(f"temperature must be positive and finite, got {call.temperature}")
+    if not 0 <= call.topk <= queue.shape[0]:
+        raise ValueError(
+            f"topk must lie in 0..{queue.shape[0]} (the queue's size), got {call.topk}"
+        )
+    if call.precision is not None and call.precision not in PRECISIONS:
+        raise ValueError(
+            f"precision must be one of {', '.join(PRECISIONS)}, got {call.precision!r}"
+        )
 
 
-def _allocate(query: Tensor, topk: int) -> Outputs:
-    """Losses [3], neighbours [N, 3, topk] and the gradient [3, N, D] of each loss by its rows."""
+def _prepare(call: Call) -> Outputs:
+    _check(call)
+    query = call.query
+    _OP.check_backend(call.backend, query)
     n, d = query.shape
     # As in the reference, half-precision rows are widened.
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
-    return (
+    return Outputs(
         query.new_empty(3, dtype=dtype),
-        query.new_empty((n, 3, topk), dtype=torch.int64),
+        query.new_empty((n, 3, call.topk), dtype=torch.int64),
         query.new_empty((3, n, d), dtype=dtype),
     )
 
 
-# --- cpp -----------------------------------------------------------------------------------------
+# --- Backends ------------------------------------------------------------------------------------
 
 
-def _cpp(
-    query: Tensor,
-    extreme: Tensor,
-    dropped: Tensor,
-    key: Tensor,
-    queue: Tensor,
-    temperature: float,
-    topk: int,
-) -> Outputs:
-    losses, neighbors, gradients = _allocate(query, topk)
-    inputs = [x.to(losses.dtype).contiguous() for x in (query, extreme, dropped, key, queue)]
-    library, threads = native.load(), torch.get_num_threads()
-    double = losses.dtype == torch.float64
-    run = library.queue_contrast_f64_cpu if double else library.queue_contrast_f32_cpu
-    sizes = (len(query), len(queue), query.shape[1])
-    size = library.queue_contrast_workspace_cpu(*sizes, topk, threads, losses.element_size())
-    workspace = torch.empty(size, dtype=torch.uint8)
-    run(
-        *(x.data_ptr() for x in inputs),
-        *sizes,
-        temperature,
-        topk,
-        *(x.data_ptr() for x in (workspace, losses, gradients, neighbors)),
-        threads,
+@functools.lru_cache(maxsize=32)
+def _workspace_bytes(sizes: tuple[tuple[str, int], ...], element_bytes: int, threads: int) -> int:
+    size: int = native.load().queue_contrast_workspace_cpu(
+        **dict(sizes), element_bytes=element_bytes, threads=threads
     )
-    return losses, neighbors, gradients
+    return size
 
 
-# --- triton --------------------------------------------------------------------------------------
+def _cpp(call: Call, out: Outputs) -> None:
+    dtype = out.losses.dtype
+    names = Call._fields[:5]
+    # Held here for their addresses.
+    inputs = {name: getattr(call, name).to(dtype).contiguous() for name in names}
+    threads = torch.get_num_threads()
+    sizes = {
+        "n": call.query.shape[0],
+        "k": call.queue.shape[0],
+        "d": call.query.shape[1],
+        "topk": call.topk,
+    }
+    size = _workspace_bytes(tuple(sizes.items()), dtype.itemsize, threads)
+    workspace = torch.empty(size, dtype=torch.uint8)
+    run = getattr(native.load(), f"queue_contrast_{SUFFIXES[dtype]}_cpu")
+    tensors = inputs | out._asdict() | {"workspace": workspace}
+    run(
+        **{name: tensor.data_ptr() for name, tensor in tensors.items()},
+        **sizes,
+        temperature=call.temperature,
+        threads=threads,
+    )
 
 
 def default_precision(query: Tensor, queue: Tensor) -> str:
@@ -124,119 +162,74 @@ def _triton_why_not(query: Tensor) -> str | None:
     return triton_why_not(query)
 
 
-def _triton(
-    query: Tensor,
-    extreme: Tensor,
-    dropped: Tensor,
-    key: Tensor,
-    queue: Tensor,
-    temperature: float,
-    topk: int,
-    *,
-    precision: str | None,
-) -> Outputs:
+def _triton(call: Call, out: Outputs) -> None:
     from aimclr_fast.triton_kernels import queue_contrast as kernels
 
-    _, neighbors, gradients = _allocate(query, topk)
+    query, extreme, dropped, queue = call.query, call.extreme, call.dropped, call.queue
     # The rows share a dtype in the kernels, which have no float64.
     if not query.dtype == extreme.dtype == dropped.dtype:
         query, extreme, dropped = query.float(), extreme.float(), dropped.float()
     if queue.dtype == torch.float64:
         queue = queue.float()
-    row_losses = gradients.new_empty(3, len(query))
+    row_losses = out.gradients.new_empty(3, len(call.query))
     processors = 4
-    if query.device.type == "cuda":
-        processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-    with torch.cuda.device_of(query):
+    if call.query.device.type == "cuda":
+        processors = torch.cuda.get_device_properties(call.query.device).multi_processor_count
+    with torch.cuda.device_of(call.query):
         kernels.queue_contrast(
             query.contiguous(),
             extreme.contiguous(),
             dropped.contiguous(),
-            key.contiguous(),
+            call.key.contiguous(),
             queue.contiguous(),
-            temperature,
-            topk,
-            precision or default_precision(query, queue),
+            call.temperature,
+            call.topk,
+            call.precision or default_precision(query, queue),
             processors,
-            (row_losses, neighbors, gradients),
+            (row_losses, out.neighbors, out.gradients),
         )
-    return row_losses.mean(1), neighbors, gradients
+        torch.mean(row_losses, 1, out=out.losses)
 
 
-# --- The torch op: one for all fast backends -----------------------------------------------------
-
-_OP = "aimclr_fast::queue_contrast"
-torch.library.define(
-    _OP,
-    "(Tensor query, Tensor extreme, Tensor dropped, Tensor key, Tensor queue, float temperature,"
-    " SymInt topk, str backend, str? precision)"
-    " -> (Tensor losses, Tensor neighbors, Tensor gradients)",
-)
+def _reference(call: Call) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    _check(call)
+    return reference.queue_contrast(*call[:7])
 
 
-def _check_call(*arguments: Any) -> None:
-    *inputs, backend, precision = arguments
-    _check(precision, *inputs)
-    check_backend("queue_contrast", BACKENDS, backend, inputs[0])
+BACKENDS = [
+    Backend("cpp", None, cpp_why_not, _cpp),
+    Backend("triton", None, _triton_why_not, _triton),
+    Backend(REFERENCE, _reference),
+]
 
 
-def _fake(*arguments: Any) -> Outputs:
-    _check_call(*arguments)
-    query, *_, topk = arguments[:7]
-    return _allocate(query, topk)
+# --- The torch op and its gradient ---------------------------------------------------------------
 
 
-def _forward(*arguments: Any) -> Outputs:
-    _check_call(*arguments)
-    check_memory(*arguments)
-    *inputs, backend, precision = arguments
-    return _triton(*inputs, precision=precision) if backend == "triton" else _cpp(*inputs)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    _, neighbors, gradients = output
-    ctx.mark_non_differentiable(neighbors, gradients)
-    ctx.save_for_backward(gradients)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    out = Outputs(*output)
+    ctx.mark_non_differentiable(out.neighbors, out.gradients)
+    ctx.save_for_backward(out.gradients)
     ctx.dtypes = [rows.dtype for rows in inputs[:3]]
 
 
 @once_differentiable
-def _backward(ctx: Any, grad_losses: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-    (gradients,) = ctx.saved_tensors
-    scaled = (gradients * grad_losses[:, None, None]).unbind()
+def _gradient(ctx: Any, grad_losses: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    (saved,) = ctx.saved_tensors
+    scaled = (saved * grad_losses[:, None, None]).unbind()
     rows = [
         gradient.to(dtype) if needed else None
         for gradient, dtype, needed in zip(scaled, ctx.dtypes, ctx.needs_input_grad, strict=False)
     ]
-    return (*rows, *[None] * 6)
+    return gradients(Call, query=rows[0], extreme=rows[1], dropped=rows[2])
 
 
-torch.library.impl(_OP, ("cpu", "cuda"), _forward)
-torch.library.register_fake(_OP, _fake)
-torch.library.register_autograd(_OP, _backward, setup_context=_save)
+_OP = Op("queue_contrast", BACKENDS)
+_OP.define(Call, Outputs, _prepare, lambda call, out: _OP.forward(call, out))
+_OP.differentiate(_save, _gradient)
 
 
 # --- The function --------------------------------------------------------------------------------
-
-
-def _fast(
-    backend: str, *inputs: Any, precision: str | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    losses, neighbors, _ = torch.ops.aimclr_fast.queue_contrast(*inputs, backend, precision)
-    info_nce, d3m_extreme, d3m_dropped = losses.unbind()
-    return info_nce, d3m_extreme, d3m_dropped, neighbors
-
-
-def _reference(*inputs: Any, precision: str | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    _check(precision, *inputs)
-    return reference.queue_contrast(*inputs)
-
-
-BACKENDS = (
-    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
-    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
-    Backend(REFERENCE, _reference, always),
-)
 
 
 def queue_contrast(
@@ -245,20 +238,63 @@ def queue_contrast(
     dropped: Tensor,
     key: Tensor,
     queue: Tensor,
-    temperature: float,
-    topk: int,
+    temperature: float = 0.07,
+    topk: int = 0,
     backend: str = "auto",
+    *,
     precision: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    rows = {"query": query, "extreme": extreme, "dropped": dropped, "key": key}
-    for name, tensor in {**rows, "queue": queue}.items():
+) -> ContrastLosses:
+    """InfoNCE with mined positives and the two distribution-matching losses over a queue.
+
+    The positives of a row are its key and, with `topk` > 0, the union of the queue's keys nearest
+    to the query, the extreme and the dropped row (NNM, section 3.5). The query's softmax over
+    [key, queue] teaches those of the extreme and the dropped row (D3M, section 3.4) and is
+    detached. loss = info_nce + (d3m_extreme + d3m_dropped) / 2, each a mean over rows. Keys and
+    queue get no gradient. Ties among neighbors go to the lower index.
+
+    Args:
+        query: rows [N, D] of the normal view.
+        extreme: rows [N, D] of the extreme view.
+        dropped: rows [N, D] of the extreme view after dropping.
+        key: rows [N, D] of the key view.
+        queue: [K, D] keys of earlier batches.
+        temperature: divides every similarity.
+        topk: neighbors mined per row, 0 for none.
+        backend: "auto" for the fastest that can run, or a name.
+        precision: how the triton backend multiplies: "ieee", "tf32", "bf16" or "fp16"; None
+            follows the dtype and, for float32, torch's setting.
+
+    Returns:
+        ContrastLosses; neighbors are [N, 3, topk] in the order query, extreme, dropped.
+
+    Raises:
+        ValueError: shapes disagree, N is 0, the temperature is not positive, or topk exceeds K;
+            there is no such backend or precision.
+        TypeError: a tensor is not floating point.
+        BackendError: the backend cannot run.
+    """
+    rows = {"query": query, "extreme": extreme, "dropped": dropped, "key": key, "queue": queue}
+    for name, tensor in rows.items():
         check_dense(name, tensor)
-    temperature = check_number("temperature", temperature)
-    topk = check_integer("topk", topk)
     if not isinstance(precision, str | None):
         raise TypeError(f"precision must be a name, got {type(precision).__name__}")
-    run = choose("queue_contrast", BACKENDS, backend, query)
-    info_nce, d3m_extreme, d3m_dropped, neighbors = run(
-        query, extreme, dropped, key, queue, temperature, topk, precision=precision
+    call = Call(
+        query,
+        extreme,
+        dropped,
+        key,
+        queue,
+        check_number("temperature", temperature),
+        check_integer("topk", topk),
+        backend,
+        precision,
     )
-    return info_nce, d3m_extreme, d3m_dropped, neighbors
+    chosen = _OP.route(backend, query)
+    if chosen.run is not None:
+        info_nce, d3m_extreme, d3m_dropped, neighbors = chosen.run(call)
+    else:
+        call = call._replace(backend=chosen.name)
+        losses, neighbors, _ = torch.ops.aimclr_fast.queue_contrast(*call)
+        info_nce, d3m_extreme, d3m_dropped = losses.unbind()
+    loss = info_nce + (d3m_extreme + d3m_dropped) / 2
+    return ContrastLosses(loss, info_nce, d3m_extreme, d3m_dropped, neighbors)

@@ -1,4 +1,4 @@
-"""skeleton_augment: checks, backends and the torch op behind the fast ones."""
+"""skeleton_augment: views of sequences, drawn and written in one pass over a resident data set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ from ._augment import (
     check_tables,
     joint_table,
     native_chain,
-    unless,
     why_too_large,
 )
 from ._checks import (
@@ -36,54 +35,45 @@ from ._checks import (
     check_dense,
     check_dtype,
     check_integer,
-    check_memory,
     check_range,
     check_same_device,
     check_shape,
     check_type,
 )
-from ._dispatch import REFERENCE, Backend, always, check_backend, choose
+from ._dispatch import REFERENCE, Backend
 from ._native import cpp_why_not, cuda_why_not, current_stream
+from ._op import Op
 
-MILLIMETRE = 0.001  # integer data sets are stored in millimetres
+MILLIMETRE = 0.001  # integer data sets are stored in millimeters
 VIEWS = 3
 # What the kernels write; other dtypes are converted from float32.
 WRITTEN = (torch.float32, torch.float16, torch.bfloat16)
-
-
-def scale_of(data: Tensor) -> float:
-    """What turns stored units to metres."""
-    return 1.0 if data.dtype.is_floating_point else MILLIMETRE
-
-
-Triple = tuple[Tensor, Tensor, Tensor]
-
-
-# --- The torch op --------------------------------------------------------------------------------
-
 # What the parameters are drawn from, as one list of the schema.
 _AMPLITUDES = tuple(field.name for field in fields(AugmentConfig) if field.type == "float")
 
 
-@functools.lru_cache(maxsize=32)
-def _native_settings(amplitudes: tuple[float, ...]) -> Any:
-    return native.load().AugmentSettings(**dict(zip(_AMPLITUDES, amplitudes, strict=True)))
+class Views(NamedTuple):
+    """The three views of a batch, each [N, 3, T, V, M]."""
+
+    extreme: Tensor
+    query: Tensor
+    key: Tensor
 
 
-torch.library.define(
-    "aimclr_fast::skeleton_augment",
-    "(Tensor data, Tensor index, int[] swap, int[] parents, int[] streams, ScalarType dtype,"
-    " int[] key, SymInt step, Tensor? step_tensor, SymInt offset, int crop_ratio, int blur_taps,"
-    " bool blur_normalize, float[] amplitudes, str backend) -> Tensor[]",
-)
+def scale_of(data: Tensor) -> float:
+    """What turns stored units to meters."""
+    return 1.0 if data.dtype.is_floating_point else MILLIMETRE
+
+
+# --- What the op takes and gives -----------------------------------------------------------------
 
 
 class Call(NamedTuple):
-    """The op's arguments; see `aimclr_fast.functional.skeleton_augment`.
+    """The op's arguments; see `skeleton_augment`.
 
     Attributes:
         data: [S, 3, T, V, M].
-        batch: [N], the index, on whose device the views are made.
+        index: [N], on whose device the views are made.
         swap: [V], each joint's mirror image.
         parents: [V], each joint's neighbor towards the center.
         streams: places in STREAMS.
@@ -96,11 +86,11 @@ class Call(NamedTuple):
         blur_taps: see there.
         blur_normalize: see there.
         amplitudes: AugmentConfig's other fields, in its order.
-        backend: "cpp" or "cuda".
+        backend: name of a compiled backend.
     """
 
     data: Tensor
-    batch: Tensor
+    index: Tensor  # type: ignore[assignment]  # not the tuple's method
     swap: Sequence[int]
     parents: Sequence[int]
     streams: Sequence[int]
@@ -126,7 +116,7 @@ def _check_amplitudes(amplitudes: tuple[float, ...]) -> None:
 
 
 def _check(call: Call) -> None:
-    data, index = call.data, call.batch
+    data, index = call.data, call.index
     check_sequences("data", data, call.swap, call.parents)
     check_dtype("data", data, *FLOATS, torch.int16)
     check_shape("index", index, "N")
@@ -161,19 +151,18 @@ def _why_not(data: Tensor, crop_ratio: int, blur_taps: int) -> str | None:
 
 
 def _check_values(call: Call) -> None:
-    check_range("index", call.batch, 0, call.data.shape[0] - 1)
+    check_range("index", call.index, 0, call.data.shape[0] - 1)
     if call.step_tensor is not None:
         check_range("step", call.step_tensor, 0, 2**32 - 1)
 
 
-def _empty_views(*arguments: Any) -> list[Tensor]:
-    call = Call(*arguments)
-    data, index = call.data, call.batch
+def _prepare(call: Call) -> list[Tensor]:
+    data, index = call.data, call.index
     _check(call)
     check_tables(tuple(call.swap), tuple(call.parents))
     _check_amplitudes(tuple(call.amplitudes))
     reason = _why_not(data, call.crop_ratio, call.blur_taps)
-    check_backend("skeleton_augment", unless(reason, BACKENDS), call.backend, index)
+    _OP.check_backend(call.backend, index, reason)
     shape = (index.shape[0], *data.shape[1:])
     return [
         data.new_empty(shape, dtype=call.dtype, device=index.device)
@@ -181,16 +170,13 @@ def _empty_views(*arguments: Any) -> list[Tensor]:
     ]
 
 
-def _write_views(*arguments: Any) -> list[Tensor]:
-    call = Call(*arguments)
-    views = _empty_views(*arguments)
-    check_memory(*arguments)
-    if call.data.is_cpu and call.batch.is_cuda and not call.data.is_pinned():
-        check_same_device(data=call.data, index=call.batch)
+def _compute(call: Call, views: list[Tensor]) -> None:
+    data, index = call.data, call.index
+    if data.is_cpu and index.is_cuda and not data.is_pinned():
+        check_same_device(data=data, index=index)
     _check_values(call)
     if views[0].numel() == 0:
-        return views
-    data, index = call.data, call.batch
+        return
     if data.is_contiguous():
         index = index.contiguous()
     else:  # only the batch is copied, not the data set
@@ -198,7 +184,32 @@ def _write_views(*arguments: Any) -> list[Tensor]:
         check_range("index", chosen, 0, data.shape[0] - 1)
         data = data[chosen].contiguous().to(index.device)
         index = torch.arange(index.shape[0], device=index.device)
-    library = native.load()
+    _OP.forward(call._replace(data=data, index=index), views)
+
+
+# --- Backends ------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=32)
+def _native_settings(amplitudes: tuple[float, ...]) -> dict[str, float]:
+    """Members of struct Settings (csrc/common/skeleton_augment.h)."""
+    settings = dict(zip(_AMPLITUDES, amplitudes, strict=True))
+    settings["blur_sigma_range"] = settings.pop("blur_sigma_max") - settings["blur_sigma_min"]
+    return settings
+
+
+def _native_outputs(streams: Sequence[int], views: list[Tensor]) -> dict[str, Any]:
+    """Members of struct Outputs, which has room for three streams."""
+    addresses = [view.data_ptr() for view in views] + [0] * (VIEWS * (3 - len(streams)))
+    return {
+        "streams": len(streams),
+        "stream": [*streams, *[0] * (3 - len(streams))],
+        "view": [addresses[i : i + VIEWS] for i in range(0, 3 * VIEWS, VIEWS)],
+    }
+
+
+def _compiled(call: Call, views: list[Tensor]) -> None:
+    data, index = call.data, call.index
     chain, _ = native_chain(
         (data.shape[2], data.shape[3], data.shape[4]),
         tuple(call.swap),
@@ -208,55 +219,45 @@ def _write_views(*arguments: Any) -> list[Tensor]:
         call.blur_normalize,
         index.device,
     )
-    native_call = library.SkeletonAugmentCall(
-        data=data.data_ptr(),
-        data_dtype=DTYPES[data.dtype],
-        scale=scale_of(data),
-        sequences=data.shape[0],
-        index=index.data_ptr(),
-        index_bytes=index.element_size(),
-        samples=index.shape[0],
-        streams=call.streams,
-        views=[view.data_ptr() for view in views],
-        dtype=DTYPES[call.dtype],
-        chain=chain,
-        settings=_native_settings(tuple(call.amplitudes)),
-        key=call.key,
-        step=call.step,
-        step_tensor=address(call.step_tensor),
-        offset=call.offset,
-    )
+    key0, key1 = call.key
+    members = {
+        "data": data.data_ptr(),
+        "data_type": DTYPES[data.dtype],
+        "scale": scale_of(data),
+        "sequences": data.shape[0],
+        "index": index.data_ptr(),
+        "index_bytes": index.element_size(),
+        "samples": index.shape[0],
+        "outputs": _native_outputs(call.streams, views),
+        "out_type": DTYPES[call.dtype],
+        "chain": chain,
+        "settings": _native_settings(tuple(call.amplitudes)),
+        "source": {"key0": key0, "key1": key1, "step": call.step, "position": call.offset},
+        "step_tensor": address(call.step_tensor),
+    }
+    library = native.load()
     if call.backend == "cpp":
-        library.skeleton_augment_cpu(native_call, torch.get_num_threads())
-        return views
+        library.skeleton_augment_cpu(**members, threads=torch.get_num_threads())
+        return
     with torch.cuda.device(index.device):
-        size = library.skeleton_augment_workspace(chain, index.shape[0])
+        size = library.skeleton_augment_workspace_cuda(**chain, samples=index.shape[0])
         workspace = torch.empty(size, dtype=torch.uint8, device=index.device)
         library.skeleton_augment_cuda(
-            native_call, data.is_cpu, workspace.data_ptr(), size, current_stream(index)
+            **members,
+            data_on_host=data.is_cpu,
+            workspace=workspace.data_ptr(),
+            workspace_bytes=size,
+            stream=current_stream(index),
         )
-    return views
 
 
-torch.library.register_fake("aimclr_fast::skeleton_augment", _empty_views)
-torch.library.impl("aimclr_fast::skeleton_augment", ("cpu", "cuda"), _write_views)
-
-
-# --- The function --------------------------------------------------------------------------------
-
-
-def _fast(backend: str, call: Call, _: AugmentConfig) -> list[Triple]:
-    views = torch.ops.aimclr_fast.skeleton_augment(*call._replace(backend=backend))
-    return [(views[i], views[i + 1], views[i + 2]) for i in range(0, len(views), VIEWS)]
-
-
-def _reference(call: Call, config: AugmentConfig) -> list[Triple]:
+def _reference(call: Call, config: AugmentConfig) -> list[Tensor]:
     _check(call)
     _check_values(call)
-    device = call.batch.device
-    return reference.skeleton_augment_streams(
+    device = call.index.device
+    found = reference.skeleton_augment_streams(
         call.data,
-        call.batch,
+        call.index,
         swap=joint_table(call.swap, device),
         parents=joint_table(call.parents, device),
         config=config,
@@ -266,13 +267,19 @@ def _reference(call: Call, config: AugmentConfig) -> list[Triple]:
         streams=[STREAMS[stream] for stream in call.streams],
         scale=scale_of(call.data),
     )
+    return [view for views in found for view in views]
 
 
-BACKENDS = (
-    Backend("cuda", functools.partial(_fast, "cuda"), cuda_why_not),
-    Backend("cpp", functools.partial(_fast, "cpp"), cpp_why_not),
-    Backend(REFERENCE, _reference, always),
-)
+BACKENDS = [
+    Backend("cuda", None, cuda_why_not, _compiled),
+    Backend("cpp", None, cpp_why_not, _compiled),
+    Backend(REFERENCE, _reference),
+]
+_OP = Op("skeleton_augment", BACKENDS)
+_OP.define(Call, list[Tensor], _prepare, _compute)
+
+
+# --- The functions -------------------------------------------------------------------------------
 
 
 def skeleton_augment(
@@ -283,11 +290,90 @@ def skeleton_augment(
     config: AugmentConfig,
     seed: int,
     step: int | Tensor,
-    offset: int,
-    streams: Sequence[str],
-    dtype: torch.dtype | None,
+    offset: int = 0,
+    stream: str = "joint",
+    dtype: torch.dtype | None = None,
     backend: str = "auto",
-) -> list[Triple]:
+) -> Views:
+    """Draw the extreme, query and key view of each sequence in a batch (section 3.2).
+
+    All draws come from Philox4x32-10 keyed by `seed` and counted by (step, place in the global
+    batch, view, augmentation): they do not depend on the backend, the device, the number of
+    processes or how the batch is split.
+
+    Args:
+        data: resident data set [S, 3, T, V, M]; floating point in meters or int16 in millimeters.
+            It may stay in pinned host memory while the index is on a GPU, which then reads the
+            batch's sequences over the bus.
+        index: [N] sequences of the batch, int64 or int32; the views are made on its device.
+        layout: skeleton of the joints.
+        config: amplitudes and probabilities.
+        seed: 64-bit key of the draws.
+        step: training step, below 2^32; as an int64 tensor of no dimensions on the index's device
+            it is read there, so that a captured CUDA graph can count its own steps.
+        offset: place of index[0] in the global batch.
+        stream: "joint", "motion" or "bone".
+        dtype: of the views; float32 when None.
+        backend: "auto" for the fastest that can run, or a name.
+
+    Returns:
+        Views(extreme, query, key), each [N, 3, T, V, M].
+
+    Raises:
+        ValueError: a shape, joint count, index (on the CPU), step or stream is off; it is named.
+            There is no such backend.
+        TypeError: data or index has an unsupported dtype.
+        BackendError: the backend cannot run.
+
+    Example:
+        >>> data = torch.randn(10, 3, 50, 25, 2)
+        >>> views = skeleton_augment(data, torch.tensor([3, 7]), layout="ntu-rgb+d",
+        ...                          config=AugmentConfig(), seed=0, step=0)
+        >>> views.extreme.shape
+        torch.Size([2, 3, 50, 25, 2])
+    """
+    (views,) = skeleton_augment_streams(
+        data,
+        index,
+        layout=layout,
+        config=config,
+        seed=seed,
+        step=step,
+        offset=offset,
+        streams=(stream,),
+        dtype=dtype,
+        backend=backend,
+    )
+    return views
+
+
+def skeleton_augment_streams(
+    data: Tensor,
+    index: Tensor,
+    *,
+    layout: str | Layout,
+    config: AugmentConfig,
+    seed: int,
+    step: int | Tensor,
+    offset: int = 0,
+    streams: Sequence[str] = STREAMS,
+    dtype: torch.dtype | None = None,
+    backend: str = "auto",
+) -> tuple[Views, ...]:
+    """The views of a batch in several streams, from one read and one set of draws.
+
+    Args and errors are those of `skeleton_augment`, but for `streams`: different names of streams.
+
+    Returns:
+        One Views for each stream, in the order of `streams`: exactly what as many calls of
+        `skeleton_augment` give.
+
+    Example:
+        >>> data = torch.randn(10, 3, 50, 25, 2)
+        >>> joint, motion, bone = skeleton_augment_streams(
+        ...     data, torch.tensor([3, 7]), layout="ntu-rgb+d", config=AugmentConfig(), seed=0,
+        ...     step=0)
+    """
     layout = get_layout(layout)
     step_tensor = step if isinstance(step, Tensor) else None
     check_dense("data", data)
@@ -308,7 +394,7 @@ def skeleton_augment(
         [STREAMS.index(stream) for stream in streams],
         dtype if dtype in WRITTEN else torch.float32,
         philox.split_seed(check_integer("seed", seed, most=2**64 - 1)),
-        check_integer("step", step) if step_tensor is None else 0,
+        check_integer("step", step) if not isinstance(step, Tensor) else 0,
         step_tensor,
         check_integer("offset", offset),
         config.crop_ratio,
@@ -317,7 +403,13 @@ def skeleton_augment(
         [getattr(config, name) for name in _AMPLITUDES],
         backend,
     )
-    reason = _why_not(data, config.crop_ratio, config.blur_taps)
     # The index says where the views go; the data may stay in pinned host memory.
-    found = choose("skeleton_augment", unless(reason, BACKENDS), backend, index)(call, config)
-    return [(e.to(dtype), q.to(dtype), k.to(dtype)) for e, q, k in found]
+    chosen = _OP.route(
+        backend, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
+    )
+    if chosen.run is not None:
+        found = chosen.run(call, config)
+    else:
+        found = torch.ops.aimclr_fast.skeleton_augment(*call._replace(backend=chosen.name))
+    views = [view.to(dtype) for view in found]
+    return tuple(Views(*views[i : i + VIEWS]) for i in range(0, len(views), VIEWS))

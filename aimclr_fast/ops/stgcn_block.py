@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import threading
-from typing import Any, NamedTuple, get_type_hints
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +20,13 @@ from ._checks import (
     check_dense,
     check_dtype,
     check_integer,
-    check_memory,
     check_number,
     check_same_device,
     check_shape,
 )
-from ._dispatch import REFERENCE, Backend, always, check_backend, choose
-from ._native import cpp_why_not
+from ._dispatch import REFERENCE, Backend
+from ._native import SUFFIXES, cpp_why_not
+from ._op import Op, call_of, fields_of, gradients
 from ._triton import product_precision, triton_why_not
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -36,8 +36,8 @@ MAX_TRITON_JOINTS = 64
 # --- What the op takes and gives -----------------------------------------------------------------
 
 
-class Inputs(NamedTuple):
-    """The op's tensors; x and keep are channels_last, the others contiguous.
+class Call(NamedTuple):
+    """The op's arguments. Backends get x and keep as channels_last, the others contiguous.
 
     Attributes:
         x: [B, C_in, T, V].
@@ -52,6 +52,12 @@ class Inputs(NamedTuple):
         residual_bias: [C_out], or None.
         running: [n, 2, C_out], (mean, variance) in evaluation; None in training.
         keep: uint8 or bool [B, C_out, T_out, V], or None.
+        identity: add x before the last ReLU.
+        scale: what `keep` is multiplied by.
+        stride: of the temporal and the residual convolution in time, 1 or 2.
+        eps: added to every variance.
+        save: fill what the backward pass needs, in evaluation, too.
+        backend: name of a backend.
     """
 
     x: Tensor
@@ -65,26 +71,19 @@ class Inputs(NamedTuple):
     residual_bias: Tensor | None
     running: Tensor | None
     keep: Tensor | None
-
-
-class Settings(NamedTuple):
-    """Attributes:
-    identity: add x before the last ReLU.
-    scale: what `keep` is multiplied by.
-    stride: of the temporal and the residual convolution in time, 1 or 2.
-    eps: added to every variance.
-    save: fill what the backward pass needs, in evaluation, too.
-    """
-
     identity: bool
     scale: float
     stride: int
     eps: float
     save: bool
+    backend: str
+
+
+INPUTS = Call._fields[:11]  # its tensors
 
 
 class Outputs(NamedTuple):
-    """What a fast backend fills; maps are channels_last. All of it is kept for the gradient.
+    """What a compiled backend fills; maps are channels_last. All of it is kept for the gradient.
 
     In evaluation without `save` the last three are empty ([0]).
 
@@ -101,6 +100,16 @@ class Outputs(NamedTuple):
     spatial: Tensor
     temporal: Tensor
     shortcut: Tensor
+
+
+# The backward pass takes the gradient of y, the call and what its forward pass filled.
+GradientCall: Any = call_of(
+    "GradientCall",
+    ("grad_y", Tensor),
+    *fields_of(Call)[:-1],
+    *fields_of(Outputs),
+    ("backend", str),
+)
 
 
 class Gradients(NamedTuple):
@@ -121,19 +130,19 @@ class Gradients(NamedTuple):
     residual_bias: Tensor
 
 
-def _output_shapes(inputs: Inputs, settings: Settings) -> dict[str, tuple[int, ...]]:
-    batch, _, frames, joints = inputs.x.shape
-    channels = inputs.temporal_bias.shape[0]
+def _output_shapes(call: Any, save: bool) -> dict[str, tuple[int, ...]]:
+    batch, _, frames, joints = call.x.shape
+    channels = call.temporal_bias.shape[0]
     map_, short_map = (
-        (batch, channels, count, joints) for count in (frames, -(-frames // settings.stride))
+        (batch, channels, count, joints) for count in (frames, -(-frames // call.stride))
     )
-    kept = settings.save or inputs.running is None
+    kept = save or call.running is None
     return {
         "y": short_map,
-        "statistics": tuple(inputs.norms.shape),
+        "statistics": tuple(call.norms.shape),
         "spatial": map_ if kept else (0,),
         "temporal": short_map if kept else (0,),
-        "shortcut": short_map if kept and inputs.residual_weight is not None else (0,),
+        "shortcut": short_map if kept and call.residual_weight is not None else (0,),
     }
 
 
@@ -141,59 +150,45 @@ def _statistics_dtype(x: Tensor) -> torch.dtype:
     return torch.float32 if x.dtype in HALVES else x.dtype
 
 
-def _check(inputs: Inputs, settings: Settings) -> None:
-    x, adjacency = inputs.x, inputs.adjacency
+def _check(call: Any) -> None:
+    x, adjacency = call.x, call.adjacency
     check_shape("x", x, "B", "C_in", "T", "V")
     batch, width, frames, joints = x.shape
     check_shape("adjacency", adjacency, "P", joints, joints)
-    check_shape("temporal_bias", inputs.temporal_bias, "C_out")
-    channels, parts = inputs.temporal_bias.shape[0], adjacency.shape[0]
-    check_shape("spatial_weight", inputs.spatial_weight, parts * channels, width, 1, 1)
-    check_shape("spatial_bias", inputs.spatial_bias, parts * channels)
-    check_shape("temporal_weight", inputs.temporal_weight, channels, channels, "K", 1)
+    check_shape("temporal_bias", call.temporal_bias, "C_out")
+    channels, parts = call.temporal_bias.shape[0], adjacency.shape[0]
+    check_shape("spatial_weight", call.spatial_weight, parts * channels, width, 1, 1)
+    check_shape("spatial_bias", call.spatial_bias, parts * channels)
+    check_shape("temporal_weight", call.temporal_weight, channels, channels, "K", 1)
     if width == 0 or frames == 0 or joints == 0 or parts == 0 or channels == 0:
         raise ValueError(
             "x, adjacency and temporal_bias must have at least one channel, frame, joint and part, "
             f"got shapes {list(x.shape)}, {list(adjacency.shape)} and [{channels}]"
         )
-    if inputs.temporal_weight.shape[2] % 2 == 0:
-        raise ValueError(f"K must be odd, got temporal_weight {list(inputs.temporal_weight.shape)}")
-    if not 0.0 < settings.eps < math.inf:
-        raise ValueError(f"eps must be positive and finite, got {settings.eps}")
-    if not 1.0 <= settings.scale < math.inf:
+    if call.temporal_weight.shape[2] % 2 == 0:
+        raise ValueError(f"K must be odd, got temporal_weight {list(call.temporal_weight.shape)}")
+    if not 0.0 < call.eps < math.inf:
+        raise ValueError(f"eps must be positive and finite, got {call.eps}")
+    if not 1.0 <= call.scale < math.inf:
         raise ValueError(
-            f"scale, one over keep_prob, must be finite and at least 1, got {settings.scale}"
+            f"scale, one over keep_prob, must be finite and at least 1, got {call.scale}"
         )
-    if settings.stride not in (1, 2):
-        raise ValueError(f"stride must be 1 or 2, got {settings.stride}")
-    shorter = -(-frames // settings.stride)
-    if inputs.running is None and batch * shorter * joints == 1:
+    if call.stride not in (1, 2):
+        raise ValueError(f"stride must be 1 or 2, got {call.stride}")
+    shorter = -(-frames // call.stride)
+    if call.running is None and batch * shorter * joints == 1:
         raise ValueError(
             f"x must have several values per channel to take statistics of, got {list(x.shape)}"
         )
-    count = 2
-    if inputs.residual_weight is not None:
-        count = 3
-        check_shape("residual weight", inputs.residual_weight, channels, width, 1, 1)
-        if inputs.residual_bias is None:
-            raise ValueError("the residual convolution needs a bias")
-        check_shape("residual bias", inputs.residual_bias, channels)
-        if settings.identity:
-            raise ValueError("the identity and a residual convolution exclude each other")
-    elif inputs.residual_bias is not None:
-        raise ValueError("the residual convolution needs a weight, and only its bias is given")
-    elif settings.identity and (channels != width or settings.stride != 1):
-        raise ValueError(
-            f"the identity needs as many channels out as in and stride 1, got {width} in, "
-            f"{channels} out and stride {settings.stride}"
-        )
-    check_shape("norms", inputs.norms, count, 2, channels)
-    if inputs.running is not None:
-        check_shape("running", inputs.running, count, 2, channels)
-    given = {name: tensor for name, tensor in inputs._asdict().items() if tensor is not None}
-    if inputs.keep is not None:
-        check_shape("keep", inputs.keep, batch, channels, shorter, joints)
-        check_dtype("keep", inputs.keep, torch.uint8, torch.bool)
+    _check_residual(call, width, channels)
+    count = 2 if call.residual_weight is None else 3
+    check_shape("norms", call.norms, count, 2, channels)
+    if call.running is not None:
+        check_shape("running", call.running, count, 2, channels)
+    given = {name: getattr(call, name) for name in INPUTS if getattr(call, name) is not None}
+    if call.keep is not None:
+        check_shape("keep", call.keep, batch, channels, shorter, joints)
+        check_dtype("keep", call.keep, torch.uint8, torch.bool)
     check_dtype("x", x, *FLOATS)
     for name, tensor in given.items():
         if name != "keep":
@@ -202,56 +197,103 @@ def _check(inputs: Inputs, settings: Settings) -> None:
     check_same_device(**given)
 
 
-def _check_saved(grad_y: Tensor, inputs: Inputs, settings: Settings, saved: Outputs) -> None:
-    """What the backward pass takes besides the inputs."""
+def _check_residual(call: Any, width: int, channels: int) -> None:
+    if call.residual_weight is not None:
+        check_shape("residual weight", call.residual_weight, channels, width, 1, 1)
+        if call.residual_bias is None:
+            raise ValueError("the residual convolution needs a bias")
+        check_shape("residual bias", call.residual_bias, channels)
+        if call.identity:
+            raise ValueError("the identity and a residual convolution exclude each other")
+    elif call.residual_bias is not None:
+        raise ValueError("the residual convolution needs a weight, and only its bias is given")
+    elif call.identity and (channels != width or call.stride != 1):
+        raise ValueError(
+            f"the identity needs as many channels out as in and stride 1, got {width} in, "
+            f"{channels} out and stride {call.stride}"
+        )
+
+
+def _prepare(call: Call) -> Outputs:
+    _check(call)
+    _OP.check_backend(call.backend, call.x)
+    return empty_outputs(call)
+
+
+def _prepare_backward(call: Any) -> Gradients:
+    _check(call)
     # In evaluation the forward pass keeps its maps with `save` alone.
-    shapes = _output_shapes(inputs, settings._replace(save=True))
-    given = {"grad_y": grad_y, **saved._asdict()}
+    shapes = _output_shapes(call, save=True)
+    given = {name: getattr(call, name) for name in ("grad_y", *Outputs._fields)}
     for name, tensor in given.items():
         check_shape(name, tensor, *shapes["y" if name == "grad_y" else name])
         wide = name == "statistics"
-        check_dtype(name, tensor, _statistics_dtype(inputs.x) if wide else inputs.x.dtype)
-    check_same_device(x=inputs.x, **given)
+        check_dtype(name, tensor, _statistics_dtype(call.x) if wide else call.x.dtype)
+    check_same_device(x=call.x, **given)
+    _OP.check_backend(call.backend, call.x, suffix="_backward")
+    return empty_gradients(call)
 
 
-def _empty_outputs(inputs: Inputs, settings: Settings) -> Outputs:
+def empty_outputs(call: Call) -> Outputs:
     def empty(name: str, shape: tuple[int, ...]) -> Tensor:
         if name == "statistics":
-            return inputs.x.new_empty(shape, dtype=_statistics_dtype(inputs.x))
+            return call.x.new_empty(shape, dtype=_statistics_dtype(call.x))
         if len(shape) == 1:
-            return inputs.x.new_empty(shape)
+            return call.x.new_empty(shape)
         batch, channels, frames, joints = shape
-        return inputs.x.new_empty((batch, frames, joints, channels)).permute(0, 3, 1, 2)
+        return call.x.new_empty((batch, frames, joints, channels)).permute(0, 3, 1, 2)
 
-    shapes = _output_shapes(inputs, settings)
+    shapes = _output_shapes(call, call.save)
     return Outputs(**{name: empty(name, shape) for name, shape in shapes.items()})
 
 
-def _empty_gradients(inputs: Inputs) -> Gradients:
+def empty_gradients(call: Any) -> Gradients:
+    x: Tensor = call.x
+
     def empty(name: str, tensor: Tensor | None) -> Tensor:
         if tensor is None:
-            return inputs.x.new_empty(0)
+            return x.new_empty(0)
         memory_format = LAST if name == "x" else torch.contiguous_format
         return torch.empty_like(tensor, memory_format=memory_format)
 
-    return Gradients(*(empty(name, getattr(inputs, name)) for name in Gradients._fields))
+    return Gradients(*(empty(name, getattr(call, name)) for name in Gradients._fields))
 
 
-def _laid_out(inputs: Inputs) -> Inputs:
+_MAPS = {"x", "keep", "grad_y", "y", "spatial", "temporal", "shortcut"}
+
+
+def _laid_out(call: Any) -> Any:
     """The same values in the memory formats that backends expect."""
 
-    def one(name: str, tensor: Tensor | None) -> Tensor | None:
-        if tensor is None:
-            return None
-        if name == "keep":
-            tensor = tensor.view(torch.uint8) if tensor.dtype == torch.bool else tensor
-        memory_format = LAST if name in ("x", "keep") else torch.contiguous_format
-        return tensor.contiguous(memory_format=memory_format)
+    def one(name: str, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        if value.dtype == torch.bool:
+            value = value.view(torch.uint8)
+        last = name in _MAPS and value.dim() == 4
+        return value.contiguous(memory_format=LAST if last else torch.contiguous_format)
 
-    return Inputs(*(one(name, tensor) for name, tensor in inputs._asdict().items()))  # type: ignore[arg-type]
+    return type(call)(*map(one, call._fields, call))
 
 
-# --- Compiled backends ---------------------------------------------------------------------------
+def _compute(call: Call, out: Outputs) -> None:
+    if out.y.numel():
+        _OP.forward(_laid_out(call), out)
+    elif call.running is not None:
+        out.statistics.copy_(call.running)
+    else:
+        out.statistics.fill_(torch.nan)
+
+
+def _compute_backward(call: Any, out: Gradients) -> None:
+    if call.grad_y.numel():
+        _OP.backward(_laid_out(call), out)
+    else:
+        for gradient in out:
+            gradient.zero_()
+
+
+# --- Backends ------------------------------------------------------------------------------------
 
 _local = threading.local()
 
@@ -271,199 +313,41 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
 
 
-def _cpp(name: str, inputs: Inputs, settings: Settings, **others: Tensor) -> None:
-    """Call the pass `name` of the compiled library, with the addresses of the tensors."""
+def _cpp(name: str, call: Any, **others: Tensor) -> None:
+    """Call the pass `name` of the compiled library; `others` are tensors beside the inputs."""
     library, threads = native.load(), torch.get_num_threads()
-    batch, width, frames, joints = inputs.x.shape
-    channels, _, taps, _ = inputs.temporal_weight.shape
+    batch, width, frames, joints = call.x.shape
+    channels, _, taps, _ = call.temporal_weight.shape
     shape = {
         "batch": batch, "in": width, "out": channels, "frames": frames, "joints": joints,
-        "parts": len(inputs.adjacency), "taps": taps, "stride": settings.stride,
+        "parts": len(call.adjacency), "taps": taps, "stride": call.stride,
     }  # fmt: skip
     size = library.stgcn_block_workspace_cpu(
         **shape,
-        residual=inputs.residual_weight is not None,
+        residual=call.residual_weight is not None,
         backward=name == "backward",
-        element_bytes=inputs.x.element_size(),
+        element_bytes=call.x.element_size(),
         threads=threads,
     )
-    dtype = {torch.float32: "f32", torch.float64: "f64"}[inputs.x.dtype]
-    tensors = {**inputs._asdict(), **others}
-    getattr(library, f"stgcn_block_{name}_{dtype}_cpu")(
+    tensors = {name: getattr(call, name) for name in INPUTS} | others
+    getattr(library, f"stgcn_block_{name}_{SUFFIXES[call.x.dtype]}_cpu")(
         **{name: _address(tensor) for name, tensor in tensors.items()},
         shape=shape,
-        identity=settings.identity,
-        scale=settings.scale,
-        eps=settings.eps,
+        identity=call.identity,
+        scale=call.scale,
+        eps=call.eps,
         workspace=_workspace(size),
         threads=threads,
     )
 
 
-def _cpp_forward(inputs: Inputs, settings: Settings, out: Outputs) -> None:
-    _cpp("forward", inputs, settings, **out._asdict())
+def _cpp_forward(call: Call, out: Outputs) -> None:
+    _cpp("forward", call, **out._asdict())
 
 
-def _cpp_backward(
-    grad_y: Tensor, inputs: Inputs, settings: Settings, saved: Outputs, out: Gradients
-) -> None:
-    gradients = {f"d_{name}": tensor for name, tensor in out._asdict().items()}
-    _cpp("backward", inputs, settings, grad_y=grad_y, **saved._asdict(), **gradients)
-
-
-def _triton_forward(inputs: Inputs, settings: Settings, out: Outputs) -> None:
-    from aimclr_fast.triton_kernels import stgcn_block as kernels
-
-    with torch.cuda.device_of(inputs.x):
-        kernels.forward(inputs, settings, out, product_precision(inputs.x.dtype))
-
-
-def _triton_backward(
-    grad_y: Tensor, inputs: Inputs, settings: Settings, saved: Outputs, out: Gradients
-) -> None:
-    from aimclr_fast.triton_kernels import stgcn_block as kernels
-
-    with torch.cuda.device_of(grad_y):
-        precision = product_precision(inputs.x.dtype)
-        kernels.backward(grad_y, inputs, settings, saved, out, precision)
-
-
-# --- The torch op: one for all fast backends -----------------------------------------------------
-
-_FORWARD = {"cpp": _cpp_forward, "triton": _triton_forward}
-_BACKWARD = {"cpp": _cpp_backward, "triton": _triton_backward}
-
-_OP = "aimclr_fast::stgcn_block"
-_TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?", bool: "bool", float: "float", int: "int"}
-
-
-def _schema(arguments: type[tuple[Any, ...]]) -> str:
-    return ", ".join(f"{_TYPES[t]} {name}" for name, t in get_type_hints(arguments).items())
-
-
-_CALL = f"{_schema(Inputs)}, {_schema(Settings)}"
-torch.library.define(_OP, f"({_CALL}, str backend) -> ({_schema(Outputs)})")
-torch.library.define(
-    f"{_OP}_backward",
-    f"(Tensor grad_y, {_CALL}, {_schema(Outputs)}, str backend)"
-    f" -> ({', '.join('Tensor' for _ in Gradients._fields)})",
-)
-_TENSORS, _ALL = len(Inputs._fields), len(Inputs._fields) + len(Settings._fields)
-
-
-def _forward_fake(*arguments: Any) -> Outputs:
-    inputs, settings = Inputs(*arguments[:_TENSORS]), Settings(*arguments[_TENSORS:_ALL])
-    _check(inputs, settings)
-    check_backend("stgcn_block", COMPILED, arguments[-1], inputs.x)
-    return _empty_outputs(inputs, settings)
-
-
-def _forward(*arguments: Any) -> Outputs:
-    out = _forward_fake(*arguments)
-    check_memory(*arguments)
-    *_, backend = arguments
-    inputs = _laid_out(Inputs(*arguments[:_TENSORS]))
-    settings = Settings(*arguments[_TENSORS:_ALL])
-    if out.y.numel():
-        _FORWARD[backend](inputs, settings, out)
-    elif inputs.running is not None:
-        out.statistics.copy_(inputs.running)
-    else:
-        out.statistics.fill_(torch.nan)
-    return out
-
-
-def _backward_fake(grad_y: Tensor, *arguments: Any) -> Gradients:
-    inputs, settings = Inputs(*arguments[:_TENSORS]), Settings(*arguments[_TENSORS:_ALL])
-    _check(inputs, settings)
-    _check_saved(grad_y, inputs, settings, Outputs(*arguments[_ALL:-1]))
-    check_backend("stgcn_block_backward", COMPILED, arguments[-1], inputs.x)
-    return _empty_gradients(inputs)
-
-
-def _backward(grad_y: Tensor, *arguments: Any) -> Gradients:
-    out = _backward_fake(grad_y, *arguments)
-    check_memory(grad_y, *arguments)
-    *_, backend = arguments
-    inputs = _laid_out(Inputs(*arguments[:_TENSORS]))
-    settings = Settings(*arguments[_TENSORS:_ALL])
-    if grad_y.numel():
-        grad_y, *saved = (
-            tensor.contiguous(memory_format=LAST) if tensor.dim() == 4 else tensor.contiguous()
-            for tensor in (grad_y, *arguments[_ALL:-1])
-        )
-        _BACKWARD[backend](grad_y, inputs, settings, Outputs(*saved), out)
-    else:
-        for gradient in out:
-            gradient.zero_()
-    return out
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    *arguments, ctx.backend = inputs
-    ctx.settings = arguments[_TENSORS:]
-    ctx.mark_non_differentiable(*output[1:])
-    ctx.set_materialize_grads(False)  # or zeros would be written for each saved map
-    ctx.save_for_backward(*arguments[:_TENSORS], *output)
-
-
-@once_differentiable
-def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    if grad_y is None:
-        return (None,) * (_ALL + 1)
-    inputs, saved = ctx.saved_tensors[:_TENSORS], ctx.saved_tensors[_TENSORS:]
-    gradients = torch.ops.aimclr_fast.stgcn_block_backward(
-        grad_y, *inputs, *ctx.settings, *saved, ctx.backend
-    )
-    of = dict(zip(Gradients._fields, gradients, strict=True))
-    needed = dict(zip(Inputs._fields, ctx.needs_input_grad, strict=False))
-    return (
-        *(of.get(name) if needed[name] else None for name in Inputs._fields),
-        *[None] * (len(Settings._fields) + 1),
-    )
-
-
-torch.library.impl(_OP, ("cpu", "cuda"), _forward)
-torch.library.impl(f"{_OP}_backward", ("cpu", "cuda"), _backward)
-torch.library.register_fake(_OP, _forward_fake)
-torch.library.register_fake(f"{_OP}_backward", _backward_fake)
-torch.library.register_autograd(_OP, _gradient, setup_context=_save)
-
-
-# --- The table of backends ----------------------------------------------------------------------
-
-
-def _fast(backend: str, inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
-    save = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in inputs
-    )
-    y, statistics, *_ = torch.ops.aimclr_fast.stgcn_block(
-        *inputs, *settings._replace(save=save), backend
-    )
-    return y, statistics
-
-
-def _checked(inputs: Inputs, settings: Settings) -> Inputs:
-    """What the op accepts, with parameters in the type of x."""
-    _check(inputs, settings)
-    if inputs.x.dtype in HALVES:  # PyTorch's products take operands of one type
-        narrow = {
-            name: tensor.to(inputs.x.dtype)
-            for name, tensor in inputs._asdict().items()
-            if tensor is not None and ("weight" in name or "bias" in name or name == "adjacency")
-        }
-        inputs = inputs._replace(**narrow)
-    return inputs
-
-
-def _reference(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
-    y, statistics = reference.stgcn_block(*_checked(inputs, settings), *settings[:-1])
-    return y, statistics.detach()
-
-
-def _torch(inputs: Inputs, settings: Settings) -> tuple[Tensor, Tensor]:
-    y, statistics = plain.stgcn_block(*_checked(inputs, settings), *settings[:-1])
-    return y, statistics.detach()
+def _cpp_backward(call: Any, out: Gradients) -> None:
+    saved = {name: getattr(call, name) for name in ("grad_y", *Outputs._fields)}
+    _cpp("backward", call, **saved, **{f"d_{name}": each for name, each in out._asdict().items()})
 
 
 def _cpp_why_not(x: Tensor) -> str | None:
@@ -472,22 +356,81 @@ def _cpp_why_not(x: Tensor) -> str | None:
     return cpp_why_not(x)
 
 
+def _triton_forward(call: Call, out: Outputs) -> None:
+    from aimclr_fast.triton_kernels import stgcn_block as kernels
+
+    with torch.cuda.device_of(call.x):
+        kernels.forward(call, out, product_precision(call.x.dtype))
+
+
+def _triton_backward(call: Any, out: Gradients) -> None:
+    from aimclr_fast.triton_kernels import stgcn_block as kernels
+
+    with torch.cuda.device_of(call.x):
+        kernels.backward(call, out, product_precision(call.x.dtype))
+
+
 def _triton_why_not(x: Tensor) -> str | None:
     if x.dim() == 4 and x.shape[3] > MAX_TRITON_JOINTS:
         return f"its tiles hold up to {MAX_TRITON_JOINTS} joints, got {x.shape[3]}"
     return triton_why_not(x)
 
 
-BACKENDS = (
-    Backend("cpp", functools.partial(_fast, "cpp"), _cpp_why_not),
-    Backend("torch", _torch, always),
-    Backend(REFERENCE, _reference, always),
-    # Last, so only by name: no GPU has measured it against the reference (cuDNN) yet.
-    Backend("triton", functools.partial(_fast, "triton"), _triton_why_not),
-)
+def _plain(function: Callable[..., tuple[Tensor, Tensor]], call: Call) -> tuple[Tensor, Tensor]:
+    """A block of PyTorch's operations: what the op accepts, with parameters in the type of x."""
+    _check(call)
+    inputs: dict[str, Tensor | None] = {name: getattr(call, name) for name in INPUTS}
+    if call.x.dtype in HALVES:  # PyTorch's products take operands of one type
+        for name, tensor in inputs.items():
+            if tensor is not None and ("weight" in name or "bias" in name or name == "adjacency"):
+                inputs[name] = tensor.to(call.x.dtype)
+    y, statistics = function(*inputs.values(), call.identity, call.scale, call.stride, call.eps)
+    return y, statistics.detach()
 
-# What the torch op runs: the others are PyTorch's own operations.
-COMPILED = tuple(backend for backend in BACKENDS if backend.name in _FORWARD)
+
+def _torch(call: Call) -> tuple[Tensor, Tensor]:
+    return _plain(plain.stgcn_block, call)
+
+
+def _reference(call: Call) -> tuple[Tensor, Tensor]:
+    return _plain(reference.stgcn_block, call)
+
+
+BACKENDS = [
+    Backend("cpp", None, _cpp_why_not, _cpp_forward, _cpp_backward),
+    Backend("torch", _torch),
+    Backend(REFERENCE, _reference),
+    # Last, so only by name: no GPU has measured it against the reference (cuDNN) yet.
+    Backend("triton", None, _triton_why_not, _triton_forward, _triton_backward),
+]
+
+
+# --- The torch op and its gradient ---------------------------------------------------------------
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+    *arguments, ctx.backend = inputs
+    ctx.settings = arguments[len(INPUTS) :]
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # or zeros would be written for each saved map
+    ctx.save_for_backward(*arguments[: len(INPUTS)], *output)
+
+
+@once_differentiable
+def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    if grad_y is None:
+        return gradients(Call)
+    inputs, saved = ctx.saved_tensors[: len(INPUTS)], ctx.saved_tensors[len(INPUTS) :]
+    call = GradientCall(grad_y, *inputs, *ctx.settings, *saved, ctx.backend)
+    found = torch.ops.aimclr_fast.stgcn_block_backward(*call)
+    needed = zip(Gradients._fields, found, ctx.needs_input_grad, strict=False)
+    return gradients(Call, **{name: gradient for name, gradient, needs in needed if needs})
+
+
+_OP = Op("stgcn_block", BACKENDS)
+_OP.define(Call, Outputs, _prepare, _compute)
+_OP.define(GradientCall, Gradients, _prepare_backward, _compute_backward, "_backward")
+_OP.differentiate(_save, _gradient)
 
 
 # --- The function --------------------------------------------------------------------------------
@@ -559,15 +502,26 @@ def stgcn_block(
     if not 0.0 < keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie in (0, 1], got {keep_prob}")
     beside_weight, beside_bias = (None, None) if isinstance(residual, str) else residual
-    inputs = Inputs(
-        *(x, adjacency, *spatial, *temporal, norms, beside_weight, beside_bias, running, keep)
-    )
-    for name, tensor in inputs._asdict().items():
+    given = (x, adjacency, *spatial, *temporal, norms, beside_weight, beside_bias, running, keep)
+    tensors: dict[str, Any] = dict(zip(INPUTS, given, strict=True))
+    for name, tensor in tensors.items():
         if name == "x" or tensor is not None:
             check_dense(name, tensor)
     if running is not None:  # a constant for every backend
-        inputs = inputs._replace(running=running.detach())
-    stride, eps = check_integer("stride", stride), check_number("eps", eps)
-    settings = Settings(residual == "identity", 1.0 / keep_prob, stride, eps, False)
-    y, statistics = choose("stgcn_block", BACKENDS, backend, x)(inputs, settings)
+        tensors["running"] = running.detach()
+    call = Call(
+        **tensors,
+        identity=residual == "identity",
+        scale=1.0 / keep_prob,
+        stride=check_integer("stride", stride),
+        eps=check_number("eps", eps),
+        save=torch.is_grad_enabled()
+        and any(tensor is not None and tensor.requires_grad for tensor in tensors.values()),
+        backend=backend,
+    )
+    chosen = _OP.route(backend, x)
+    if chosen.run is not None:
+        y, statistics = chosen.run(call)
+    else:
+        y, statistics, *_ = torch.ops.aimclr_fast.stgcn_block(*call[:-1], chosen.name)
     return y, statistics

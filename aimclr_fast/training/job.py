@@ -14,8 +14,14 @@ from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.nn import Method, get_method, method_names
 from aimclr_fast.nn.momentum import INITS
-from aimclr_fast.ops import eadm_pool, queue_contrast, skeleton_augment, stgcn_block
-from aimclr_fast.ops._dispatch import BackendError, pick
+from aimclr_fast.ops import (
+    BackendError,
+    eadm_pool,
+    pick,
+    queue_contrast,
+    skeleton_augment,
+    stgcn_block,
+)
 
 from .distributed import Ranks
 from .placement import PLACEMENTS

@@ -82,25 +82,25 @@ class Block(NamedTuple):
         return weight.to(OPERANDS[self.precision][1]).contiguous()
 
 
-def _block(inputs: Any, settings: Any, precision: str) -> Block:
-    batch, c_in, frames, joints = inputs.x.shape
-    c_out = len(inputs.temporal_bias)
+def _block(call: Any, precision: str) -> Block:
+    batch, c_in, frames, joints = call.x.shape
+    c_out = len(call.temporal_bias)
     if joints > shapes.MAX_JOINTS:
         raise ValueError(f"the triton kernels take up to {shapes.MAX_JOINTS} joints, got {joints}")
     if batch * frames * joints * max(c_in, c_out) >= 2**31:
-        raise ValueError(f"a map must have fewer than 2^31 values, got x {list(inputs.x.shape)}")
-    if inputs.residual_weight is not None:
+        raise ValueError(f"a map must have fewer than 2^31 values, got x {list(call.x.shape)}")
+    if call.residual_weight is not None:
         residual = norm.CONVOLUTION
     else:
-        residual = norm.IDENTITY if settings.identity else norm.NO_RESIDUAL
+        residual = norm.IDENTITY if call.identity else norm.NO_RESIDUAL
     processors = 4
-    if inputs.x.device.type == "cuda":
-        processors = torch.cuda.get_device_properties(inputs.x.device).multi_processor_count
-    elif inputs.x.device.type == "meta":  # compiled ahead of time: as on an H100
+    if call.x.device.type == "cuda":
+        processors = torch.cuda.get_device_properties(call.x.device).multi_processor_count
+    elif call.x.device.type == "meta":  # compiled ahead of time: as on an H100
         processors = 132
     return Block(
-        batch, c_in, c_out, frames, -(-frames // settings.stride), joints, len(inputs.adjacency),
-        inputs.temporal_weight.shape[2], settings.stride, settings.eps, inputs.running is None,
+        batch, c_in, c_out, frames, -(-frames // call.stride), joints, len(call.adjacency),
+        call.temporal_weight.shape[2], call.stride, call.eps, call.running is None,
         residual, precision, processors,
     )  # fmt: skip
 
@@ -124,14 +124,14 @@ def _merge_statistics(counts: Tensor, partials: Tensor, statistics: Tensor) -> N
     )
 
 
-def _graph_convolution(inputs: Any, b: Block, out: Tensor, statistics: Tensor) -> None:
+def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> None:
     shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.precision)
     frames = b.batch * b.frames
     programs = triton.cdiv(frames, shape.block_f)
     counts = _floats(out, programs if b.training else 0)
     partials = _floats(out, programs if b.training else 0, 2, b.c_out)
     spatial.spatial_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
-        inputs.x, inputs.adjacency, b.operand(inputs.spatial_weight), inputs.spatial_bias,
+        call.x, call.adjacency, b.operand(call.spatial_weight), call.spatial_bias,
         out, counts, partials, frames,
         V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts, STATISTICS=b.training,
         BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
@@ -167,33 +167,33 @@ def _convolution(
         _merge_statistics(counts, partials, statistics)
 
 
-def forward(inputs: Any, settings: Any, out: Any, precision: str) -> None:
-    """Fill `out`; the three arguments are the op's tuples of these names."""
-    b = _block(inputs, settings, precision)
+def forward(call: Any, out: Any, precision: str) -> None:
+    """Fill `out` (the op's Outputs) for the op's Call."""
+    b = _block(call, precision)
     statistics = out.statistics
     if not b.training:
-        statistics.copy_(inputs.running)
-    before_spatial = _scratch(out.spatial, inputs.x, b, b.frames)
-    before_temporal = _scratch(out.temporal, inputs.x, b, b.frames_out)
+        statistics.copy_(call.running)
+    before_spatial = _scratch(out.spatial, call.x, b, b.frames)
+    before_temporal = _scratch(out.temporal, call.x, b, b.frames_out)
 
-    _graph_convolution(inputs, b, before_spatial, statistics[0])
-    beside, residual_norm = inputs.x, (None, None)
+    _graph_convolution(call, b, before_spatial, statistics[0])
+    beside, residual_norm = call.x, (None, None)
     if b.residual == norm.CONVOLUTION:
-        beside = _scratch(out.shortcut, inputs.x, b, b.frames_out)
-        residual_norm = (statistics[2], inputs.norms[2])
-        weight = b.operand(inputs.residual_weight.view(1, b.c_out, b.c_in))
-        _convolution(b, inputs.x, None, weight, inputs.residual_bias, beside, statistics[2])
+        beside = _scratch(out.shortcut, call.x, b, b.frames_out)
+        residual_norm = (statistics[2], call.norms[2])
+        weight = b.operand(call.residual_weight.view(1, b.c_out, b.c_in))
+        _convolution(b, call.x, None, weight, call.residual_bias, beside, statistics[2])
     _convolution(
-        b, before_spatial, (statistics[0], inputs.norms[0]),
-        b.operand(inputs.temporal_weight.squeeze(3).permute(2, 0, 1)), inputs.temporal_bias,
+        b, before_spatial, (statistics[0], call.norms[0]),
+        b.operand(call.temporal_weight.squeeze(3).permute(2, 0, 1)), call.temporal_bias,
         before_temporal, statistics[1],
     )  # fmt: skip
     rows = b.batch * b.frames_out * b.joints
     shape = shapes.rows(rows, b.c_out, b.processors)
     grid = triton.cdiv(rows, shape.block_r), triton.cdiv(b.c_out, shape.block_c)
     norm.output_kernel[grid](
-        before_temporal, statistics[1], inputs.norms[1], beside, *residual_norm, inputs.keep,
-        out.y, rows, settings.scale, b.eps,
+        before_temporal, statistics[1], call.norms[1], beside, *residual_norm, call.keep,
+        out.y, rows, call.scale, b.eps,
         RESIDUAL=b.residual, C=b.c_out, BLOCK_R=shape.block_r, BLOCK_C=shape.block_c,
     )  # fmt: skip
 
@@ -234,37 +234,35 @@ def _merge_gradient(
     return coefficients
 
 
-def _output_gradients(
-    grad_y: Tensor, inputs: Any, settings: Any, saved: Any, b: Block, out: Any
-) -> tuple[Tensor, Tensor | None]:
+def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | None]:
     """Gradients of what goes into the temporal and (or None) the residual norm."""
     rows = b.batch * b.frames_out * b.joints
     shape = shapes.rows(rows, b.c_out, b.processors)
     columns = triton.cdiv(b.c_out, shape.block_c)
     block = {"C": b.c_out, "BLOCK_R": shape.block_r, "BLOCK_C": shape.block_c}
     convolved = b.residual == norm.CONVOLUTION
-    partials = _floats(grad_y, shape.programs, 4 if convolved else 2, b.c_out)
-    beside = (saved.shortcut, saved.statistics[2]) if convolved else (None, None)
+    partials = _floats(call.grad_y, shape.programs, 4 if convolved else 2, b.c_out)
+    beside = (call.shortcut, call.statistics[2]) if convolved else (None, None)
     norm.output_sums_kernel[shape.programs, columns](
-        grad_y, saved.y, inputs.keep, saved.temporal, saved.statistics[1], *beside, partials,
-        rows, shape.steps, settings.scale, b.eps, **block,
+        call.grad_y, call.y, call.keep, call.temporal, call.statistics[1], *beside, partials,
+        rows, shape.steps, call.scale, b.eps, **block,
     )  # fmt: skip
     coefficients = _merge_gradient(
-        b, partials, 0, saved.statistics[1], inputs.norms[1], rows, out.norms[1], out.temporal_bias
+        b, partials, 0, call.statistics[1], call.norms[1], rows, out.norms[1], out.temporal_bias
     )
-    grad_temporal, grad_residual = torch.empty_like(saved.temporal), None
+    grad_temporal, grad_residual = torch.empty_like(call.temporal), None
     residual: tuple[Tensor | None, ...] = (None,) * 4
     if convolved:
         of = _merge_gradient(
-            b, partials, 2, saved.statistics[2], inputs.norms[2], rows, out.norms[2],
+            b, partials, 2, call.statistics[2], call.norms[2], rows, out.norms[2],
             out.residual_bias,
         )  # fmt: skip
-        residual = (*beside, inputs.norms[2], of)
-        grad_residual = torch.empty_like(saved.shortcut)
+        residual = (*beside, call.norms[2], of)
+        grad_residual = torch.empty_like(call.shortcut)
     norm.output_gradient_kernel[triton.cdiv(rows, shape.block_r), columns](
-        grad_y, saved.y, inputs.keep,
-        saved.temporal, saved.statistics[1], inputs.norms[1], coefficients, *residual,
-        grad_temporal, grad_residual, rows, settings.scale, b.eps, TRAINING=b.training, **block,
+        call.grad_y, call.y, call.keep,
+        call.temporal, call.statistics[1], call.norms[1], coefficients, *residual,
+        grad_temporal, grad_residual, rows, call.scale, b.eps, TRAINING=b.training, **block,
     )  # fmt: skip
     return grad_temporal, grad_residual
 
@@ -299,18 +297,18 @@ def _convolution_weight(
 
 
 def _convolution_input(
-    inputs: Any, saved: Any, b: Block, grad_temporal: Tensor, out: Any
+    call: Any, b: Block, grad_temporal: Tensor, out: Any
 ) -> tuple[Tensor, Tensor]:
     """Gradient after the spatial norm, before its ReLU; and that norm's coefficients."""
     shape = shapes.temporal(b.c_out, b.c_out, -(-b.taps // b.stride), b.precision, gradient=True)
     rows = b.batch * -(-b.frames // b.stride) * b.joints
     programs = triton.cdiv(rows, shape.block_m)
-    grad_spatial = torch.empty_like(saved.spatial)
+    grad_spatial = torch.empty_like(call.spatial)
     partials = _floats(grad_temporal, programs * b.stride, 2, b.c_out)
     grid = programs, triton.cdiv(b.c_out, shape.block_n), b.stride
     temporal.convolution_gradient_kernel[grid](
-        grad_temporal, b.operand(inputs.temporal_weight.squeeze(3).permute(2, 1, 0)),
-        saved.spatial, saved.statistics[0], inputs.norms[0], grad_spatial, partials,
+        grad_temporal, b.operand(call.temporal_weight.squeeze(3).permute(2, 1, 0)),
+        call.spatial, call.statistics[0], call.norms[0], grad_spatial, partials,
         b.batch, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=b.c_out, C_OUT=b.c_out,
         K=b.taps, STRIDE=b.stride,
@@ -318,35 +316,30 @@ def _convolution_input(
         **b.product(), num_warps=shape.warps, num_stages=3,
     )  # fmt: skip
     coefficients = _merge_gradient(
-        b, partials, 0, saved.statistics[0], inputs.norms[0], b.batch * b.frames * b.joints,
+        b, partials, 0, call.statistics[0], call.norms[0], b.batch * b.frames * b.joints,
         out.norms[0], None,
     )  # fmt: skip
     return grad_spatial, coefficients
 
 
 def _graph_convolution_gradients(
-    inputs: Any,
-    saved: Any,
-    b: Block,
-    grads: tuple[Tensor, Tensor, Tensor | None],
-    grad_y: Tensor,
-    out: Any,
+    call: Any, b: Block, grads: tuple[Tensor, Tensor, Tensor | None], out: Any
 ) -> None:
     """Of the input, weights, bias and edges, from the spatial norm's and the residual's."""
     grad_spatial, coefficients, grad_residual = grads
-    of_norm = (saved.spatial, saved.statistics[0], inputs.norms[0], coefficients)
-    weight = b.operand(inputs.spatial_weight.view(b.parts, b.c_out, b.c_in).transpose(1, 2))
+    of_norm = (call.spatial, call.statistics[0], call.norms[0], coefficients)
+    weight = b.operand(call.spatial_weight.view(b.parts, b.c_out, b.c_in).transpose(1, 2))
     frames = b.batch * b.frames
     sizes = {"V": b.joints, "C_IN": b.c_in, "C_OUT": b.c_out, "P": b.parts, "TRAINING": b.training}
     residual_weight = None
     if b.residual == norm.CONVOLUTION:
-        residual_weight = b.operand(inputs.residual_weight.view(b.c_out, b.c_in).t())
-    beside = (grad_y, saved.y) if b.residual == norm.IDENTITY else (None, None)
+        residual_weight = b.operand(call.residual_weight.view(b.c_out, b.c_in).t())
+    beside = (call.grad_y, call.y) if b.residual == norm.IDENTITY else (None, None)
 
     shape = shapes.spatial(b.joints, b.c_out, b.c_in, b.precision)
     grid = triton.cdiv(frames, shape.block_f), triton.cdiv(b.c_in, shape.block_n)
     spatial.spatial_gradient_kernel[grid](
-        grad_spatial, *of_norm, inputs.adjacency, weight, *beside, grad_residual, residual_weight,
+        grad_spatial, *of_norm, call.adjacency, weight, *beside, grad_residual, residual_weight,
         out.x, frames, b.eps, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
         T_OUT=b.frames_out, **sizes,
         BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
@@ -361,38 +354,36 @@ def _graph_convolution_gradients(
     }  # fmt: skip
     blocks = triton.cdiv(b.c_in, shape.block_c)
     edge_splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
-    edges = _floats(grad_y, edge_splits, blocks, b.parts * b.joints * b.joints)
+    edges = _floats(call.grad_y, edge_splits, blocks, b.parts * b.joints * b.joints)
     spatial.edge_kernel[edge_splits * b.parts * blocks,](
-        inputs.x, grad_spatial, *of_norm, weight, edges, frames, b.eps, **sizes, **block
+        call.x, grad_spatial, *of_norm, weight, edges, frames, b.eps, **sizes, **block
     )
     blocks *= triton.cdiv(b.c_out, shape.block_n)
     splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
-    weights = _floats(grad_y, splits, b.parts * b.c_out * b.c_in)
-    joints = _floats(grad_y, splits, b.joints * b.c_out)
+    weights = _floats(call.grad_y, splits, b.parts * b.c_out * b.c_in)
+    joints = _floats(call.grad_y, splits, b.joints * b.c_out)
     spatial.spatial_weight_kernel[splits * b.parts * blocks,](
-        inputs.x, grad_spatial, *of_norm, inputs.adjacency, weights, joints, frames, b.eps,
+        call.x, grad_spatial, *of_norm, call.adjacency, weights, joints, frames, b.eps,
         **sizes, **(block | ALL_REGISTERS),
     )  # fmt: skip
     out.spatial_weight.copy_(_sum_parts(weights, weights.shape[-1]).view_as(out.spatial_weight))
     spatial.edge_gradient_kernel[b.parts,](
         _sum_parts(edges, edges.shape[-1]), _sum_parts(joints, joints.shape[-1]),
-        inputs.adjacency, inputs.spatial_bias, out.adjacency, out.spatial_bias,
+        call.adjacency, call.spatial_bias, out.adjacency, out.spatial_bias,
         V=b.joints, C_OUT=b.c_out, BLOCK_V=shape.block_v, BLOCK_C=32,
     )  # fmt: skip
 
 
-def backward(
-    grad_y: Tensor, inputs: Any, settings: Any, saved: Any, out: Any, precision: str
-) -> None:
-    """Fill `out` (the op's Gradients) from the gradient of y and what `forward` filled."""
-    b = _block(inputs, settings, precision)
-    grad_temporal, grad_residual = _output_gradients(grad_y, inputs, settings, saved, b, out)
-    spatial_norm = saved.statistics[0], inputs.norms[0]
+def backward(call: Any, out: Any, precision: str) -> None:
+    """Fill `out` (the op's Gradients) for the op's GradientCall."""
+    b = _block(call, precision)
+    grad_temporal, grad_residual = _output_gradients(call, b, out)
+    spatial_norm = call.statistics[0], call.norms[0]
     _convolution_weight(
-        b, saved.spatial, spatial_norm, grad_temporal, b.taps, out.temporal_weight
+        b, call.spatial, spatial_norm, grad_temporal, b.taps, out.temporal_weight
     )  # fmt: skip
     if grad_residual is not None:
-        _convolution_weight(b, inputs.x, None, grad_residual, 1, out.residual_weight)
-    grad_spatial, coefficients = _convolution_input(inputs, saved, b, grad_temporal, out)
+        _convolution_weight(b, call.x, None, grad_residual, 1, out.residual_weight)
+    grad_spatial, coefficients = _convolution_input(call, b, grad_temporal, out)
     grads = grad_spatial, coefficients, grad_residual
-    _graph_convolution_gradients(inputs, saved, b, grads, grad_y, out)
+    _graph_convolution_gradients(call, b, grads, out)

@@ -38,24 +38,6 @@ inline void raise_if_error(const Status& status) {
     }
 }
 
-template <auto Function, typename... Parameters, typename... Extra>
-void define_as(pybind11::module_& module, const char* name, Status (*)(Parameters...),
-               const Extra&... extra) {
-    module.def(
-        name,
-        [](FromPython<Parameters>... values) {
-            raise_if_error(Function(to_native<Parameters>(values)...));
-        },
-        pybind11::call_guard<pybind11::gil_scoped_release>(), extra...);
-}
-
-// Binds `Status Function(...)` as `name`, without the GIL while it runs. `extra` is pybind11's
-// (py::arg and the like). Only for functions of numbers and pointers.
-template <auto Function, typename... Extra>
-void define(pybind11::module_& module, const char* name, const Extra&... extra) {
-    define_as<Function>(module, name, Function, extra...);
-}
-
 // A parameter that is neither a struct nor a reference to write to has a keyword of its own.
 template <typename T>
 inline constexpr bool kNamed = !std::is_class_v<std::decay_t<T>> && !std::is_lvalue_reference_v<T>;

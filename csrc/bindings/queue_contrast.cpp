@@ -2,16 +2,20 @@
 
 #include "bindings/binding.h"
 
+namespace {
+
+template <typename T>
+void define_for(pybind11::module_& module) {
+    using namespace aimclr::bindings;
+    define_call<&aimclr::cpu::queue_contrast<T>>(module, cpu_name<T>("queue_contrast"), "threads");
+}
+
+}  // namespace
+
 AIMCLR_BINDINGS(queue_contrast, module) {
     using namespace aimclr;
-    bindings::define<&cpu::queue_contrast_f32>(module, "queue_contrast_f32_cpu");
-    bindings::define<&cpu::queue_contrast_f64>(module, "queue_contrast_f64_cpu");
-    using Int = std::int64_t;
-    module.def("queue_contrast_workspace_cpu",
-               [](Int n, Int k, Int d, Int topk, int threads, Int element_bytes) {
-                   Int bytes = 0;
-                   bindings::raise_if_error(
-                       cpu::queue_contrast_workspace(n, k, d, topk, threads, element_bytes, bytes));
-                   return bytes;
-               });
+    define_for<float>(module);
+    define_for<double>(module);
+    bindings::define_call<&cpu::queue_contrast_workspace>(
+        module, "queue_contrast_workspace_cpu", "n", "k", "d", "topk", "threads", "element_bytes");
 }

@@ -18,7 +18,7 @@
 
 namespace aimclr {
 
-// Numbers shared with Python: aimclr_fast/ops/_native.py.
+// Numbers shared with Python: aimclr_fast/ops/_augment.py.
 enum class DataType : int { kFloat32, kFloat64, kFloat16, kBFloat16, kInt16 };
 
 struct Half {

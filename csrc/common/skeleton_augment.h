@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "common/fields.h"
 #include "common/macros.h"
 #include "common/philox.h"
 #include "common/status.h"
@@ -47,6 +48,9 @@ struct Settings {
     float blur_sigma_range;
     float axis_mask_prob;
     float temporal_flip_prob;
+    AIMCLR_FIELDS(shear_amplitude, spatial_flip_prob, rotation_main_deg, rotation_minor_deg,
+                  noise_prob, noise_std, blur_prob, blur_sigma_min, blur_sigma_range,
+                  axis_mask_prob, temporal_flip_prob)
 };
 
 // Sizes of one sequence [3, frames, joints, bodies].
@@ -62,6 +66,7 @@ struct Shape {
     AIMCLR_HD int elements() const {
         return 3 * plane();
     }
+    AIMCLR_FIELDS(frames, joints, bodies)
 };
 
 // What a call writes: for each stream wanted, the tensors [N, 3, frames, joints, bodies] of the
@@ -70,13 +75,15 @@ struct Outputs {
     int streams;
     Stream stream[3];
     void* view[3][kViews];
+    AIMCLR_FIELDS(streams, stream, view)
 };
 
-// Left-right partner and next joint towards the centre, for each place joint * bodies + body of a
+// Left-right partner and next joint towards the center, for each place joint * bodies + body of a
 // row: the place of the same body's other joint.
 struct JointTables {
     const std::int32_t* swap;
     const std::int32_t* parents;
+    AIMCLR_FIELDS(swap, parents)
 };
 
 // What an augmentation depends on besides its parameters.
@@ -86,6 +93,7 @@ struct Chain {
     int padding;  // mirrored frames on each side
     int blur_taps;
     bool blur_normalize;
+    AIMCLR_FIELDS(shape, joints, padding, blur_taps, blur_normalize)
 };
 
 // The parameters of one view of one sequence (AugmentParams).
@@ -105,6 +113,7 @@ struct Params {
 // Where the draws of one sample of one step start.
 struct Source {
     std::uint32_t key0, key1, step, position;
+    AIMCLR_FIELDS(key0, key1, step, position)
 };
 
 // The last word of a draw's counter.
@@ -219,17 +228,19 @@ struct GivenArrays {
     const std::int64_t* crop_start;
     const void* shear;
     const bool* spatial_flip;
-    const void* angles;
+    const void* rotation_angles;
     const void* blur_sigma;
     const std::int64_t* axis_mask;
     const bool* temporal_flip;
+    AIMCLR_FIELDS(crop_start, shear, spatial_flip, rotation_angles, blur_sigma, axis_mask,
+                  temporal_flip)
 
     template <typename Real>
     AIMCLR_HD GivenParams<Real> as() const {
         return {crop_start,
                 static_cast<const Real*>(shear),
                 spatial_flip,
-                static_cast<const Real*>(angles),
+                static_cast<const Real*>(rotation_angles),
                 static_cast<const Real*>(blur_sigma),
                 axis_mask,
                 temporal_flip};
@@ -341,6 +352,9 @@ inline Status check(const Chain& chain) {
     }
     if (chain.blur_taps < 1 || chain.blur_taps % 2 == 0 || chain.blur_taps > kMaxBlurTaps) {
         return invalid_argument("augment: blur_taps must be odd and at most 127");
+    }
+    if (shape.bodies > 0 && (chain.joints.swap == nullptr || chain.joints.parents == nullptr)) {
+        return invalid_argument("augment: null pointer to a table of joints");
     }
     return {};
 }

@@ -12,7 +12,7 @@ namespace aimclr::augment {
 struct DrawnCall {
     const void* data;  // [sequences, 3, frames, joints, bodies]
     DataType data_type;
-    float scale;  // turns stored units to metres
+    float scale;  // turns stored units to meters
     std::int64_t sequences;
     const void* index;  // [samples], integers of `index_bytes` 4 or 8
     int index_bytes;
@@ -23,6 +23,8 @@ struct DrawnCall {
     Settings settings;
     Source source;                    // of sample 0
     const std::int64_t* step_tensor;  // holds the step in place of source's, or null
+    AIMCLR_FIELDS(data, data_type, scale, sequences, index, index_bytes, samples, outputs, out_type,
+                  chain, settings, source, step_tensor)
 
     AIMCLR_HD std::int64_t sequence(std::int64_t sample) const {
         return index_bytes == 8 ? static_cast<const std::int64_t*>(index)[sample]
@@ -53,6 +55,71 @@ struct GivenCall {
     std::int64_t samples;
     GivenArrays params;
     Chain chain;
+    AIMCLR_FIELDS(backward, type, input, noise, output, noise_output, stream, samples, params,
+                  chain)
 };
+
+// The parameters that skeleton_augment draws, of one view of positions `source.position` on.
+struct DrawsCall {
+    Settings settings;
+    Source source;
+    View view;
+    int padding;
+    std::int64_t n;
+    std::int32_t* integers;  // [n, 4]: crop start, spatial flip, axis mask, temporal flip
+    float* floats;           // [n, 14]: the shear, the angles, the noise's std, the blur's sigma
+    AIMCLR_FIELDS(settings, source, view, padding, n, integers, floats)
+};
+
+inline bool is_stream(Stream stream) {
+    return stream == Stream::kJoint || stream == Stream::kMotion || stream == Stream::kBone;
+}
+
+inline Status check_samples(std::int64_t samples, const Chain& chain) {
+    AIMCLR_RETURN_IF_ERROR(check(chain));
+    if (samples < 0 || !countable(samples) || !countable(samples, chain.shape.elements())) {
+        return invalid_argument("augment: bad number of samples");
+    }
+    return {};
+}
+
+// What any device can take. It reads no memory, so values are left to the caller.
+inline Status check(const DrawnCall& call) {
+    AIMCLR_RETURN_IF_ERROR(check_samples(call.samples, call.chain));
+    if (call.sequences < 0 || (call.index_bytes != 4 && call.index_bytes != 8)) {
+        return invalid_argument("skeleton_augment: bad sizes");
+    }
+    if (call.outputs.streams < 1 || call.outputs.streams > 3) {
+        return invalid_argument("skeleton_augment: one to three streams");
+    }
+    const bool empty = call.samples == 0 || call.chain.shape.elements() == 0;
+    if (call.samples > 0 && (call.index == nullptr || (!empty && call.data == nullptr))) {
+        return invalid_argument("skeleton_augment: null pointer");
+    }
+    for (int i = 0; i < call.outputs.streams; ++i) {
+        if (!is_stream(call.outputs.stream[i])) {
+            return invalid_argument("skeleton_augment: a stream is joint, motion or bone");
+        }
+        for (const void* view : call.outputs.view[i]) {
+            if (!empty && view == nullptr) {
+                return invalid_argument("skeleton_augment: null pointer to a view");
+            }
+        }
+    }
+    return {};
+}
+
+inline Status check(const GivenCall& call) {
+    AIMCLR_RETURN_IF_ERROR(check_samples(call.samples, call.chain));
+    if (!is_stream(call.stream)) {
+        return invalid_argument("apply_augment: a stream is joint, motion or bone");
+    }
+    const bool no_output = call.output == nullptr && (!call.backward || !call.noise_output);
+    const bool empty = call.samples == 0 || call.chain.shape.elements() == 0;
+    if (!empty && (call.input == nullptr || no_output)) {
+        return invalid_argument("apply_augment: null pointer");
+    }
+    return {};
+}
 
 }  // namespace aimclr::augment

@@ -37,8 +37,7 @@ def function_of(op: str) -> str:
 def backends_of(op: str) -> list[str]:
     """The op's backends that can run on a CPU; Triton's runs there when it is interpreted."""
     module = importlib.import_module(f"aimclr_fast.ops.{function_of(op)}")
-    compiled = getattr(module, "COMPILED", module.BACKENDS)
-    return [b.name for b in compiled if b.name not in (REFERENCE, "cuda")]
+    return [b.name for b in module.BACKENDS if b.run is None and b.name != "cuda"]
 
 
 class Recorder(TorchDispatchMode):

@@ -303,9 +303,9 @@ def test_choice_of_a_backend(monkeypatch):
         eadm_pool(x.to("meta"), backend="cpp")
     called = []
     library = native.load()
-    original = library.eadm_pool_forward_float32_cpu
+    original = library.eadm_pool_forward_f32_cpu
     monkeypatch.setattr(
-        library, "eadm_pool_forward_float32_cpu", lambda *a: (called.append(a), original(*a))
+        library, "eadm_pool_forward_f32_cpu", lambda **a: (called.append(a), original(**a))
     )
     eadm_pool(x)
     assert len(called) == 1

@@ -86,12 +86,13 @@ def test_long_rows_keep_their_accuracy(memory_format):
 )
 def test_bad_arguments(changes, message):
     x = torch.zeros(4096)
-    sizes = {"batch": 1, "channels": 2, "frames": 3, "joints": 4}
-    call = {"x": x.data_ptr(), **sizes, "channels_last": False, "keep_prob": 0.7, "e_lambda": 1e-4}
-    call |= {name: x.data_ptr() for name in ("pooled", "drop", "bits", "kept", "scale", "scratch")}
-    call |= {"threads": 1, **changes}
+    shape = {"batch": 1, "channels": 2, "frames": 3, "joints": 4, "channels_last": False}
+    call = {"keep_prob": 0.7, "e_lambda": 1e-4, "threads": 1, "workspace": x.data_ptr()}
+    call |= dict.fromkeys(("x", "pooled", "pooled_drop", "bits", "kept_joints", "scale"), 64)
+    for name, value in changes.items():
+        (shape if name in shape else call)[name] = value
     with pytest.raises(ValueError, match=message):
-        native.load().eadm_pool_forward_float32_cpu(*call.values())
+        native.load().eadm_pool_forward_f32_cpu(shape=shape, **call)
 
 
 # --- Triton --------------------------------------------------------------------------------------

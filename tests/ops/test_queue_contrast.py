@@ -124,8 +124,8 @@ class Result(NamedTuple):
 def run(place: Place, inputs: Inputs, temperature: float, topk: int) -> Result:
     """Losses, neighbours, and the gradient of each loss by its own rows."""
     rows = [x.detach().requires_grad_() for x in inputs[:3]]
-    *losses, neighbors = op.queue_contrast(
-        *rows, *inputs[3:], temperature, topk, place.backend, place.argument
+    _, *losses, neighbors = op.queue_contrast(
+        *rows, *inputs[3:], temperature, topk, place.backend, precision=place.argument
     )
     gradients = [
         torch.autograd.grad(loss, row, retain_graph=True)[0]
@@ -324,9 +324,9 @@ def test_gradcheck():
     inputs = random_inputs(3, 140, 8)
     rows = [x.requires_grad_() for x in inputs[:3]]
     one_by_one = [
-        lambda q: op.queue_contrast(q, *inputs[1:], 0.3, 0, "cpp")[0],
-        lambda e: op.queue_contrast(inputs[0], e, *inputs[2:], 0.3, 2, "cpp")[1],
-        lambda d: op.queue_contrast(*inputs[:2], d, *inputs[3:], 0.3, 2, "cpp")[2],
+        lambda q: op.queue_contrast(q, *inputs[1:], 0.3, 0, "cpp")[1],
+        lambda e: op.queue_contrast(inputs[0], e, *inputs[2:], 0.3, 2, "cpp")[2],
+        lambda d: op.queue_contrast(*inputs[:2], d, *inputs[3:], 0.3, 2, "cpp")[3],
     ]
     for function, row in zip(one_by_one, rows, strict=True):
         assert torch.autograd.gradcheck(function, (row,))

@@ -89,7 +89,7 @@ def test_a_second_derivative_is_refused(place):
 def test_what_triton_refuses(error, message, width, dtype, precision):
     inputs = [x.to(dtype) for x in inputs_on("cpu", width)]
     with pytest.raises(error, match=message):
-        op.queue_contrast(*inputs, 0.07, 0, "triton", precision)
+        op.queue_contrast(*inputs, 0.07, 0, "triton", precision=precision)
 
 
 def test_cpp_can_run_here():

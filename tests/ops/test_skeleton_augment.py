@@ -21,6 +21,7 @@ from aimclr_fast.functional import (
 )
 from aimclr_fast.ops import skeleton_augment as op
 from aimclr_fast.ops._dispatch import BackendError
+from aimclr_fast.reference import philox as reference_philox
 from aimclr_fast.reference import skeleton_augment as reference
 from aimclr_fast.reference.skeleton_augment import View
 
@@ -147,12 +148,17 @@ def test_draws_agree_bit_for_bit():
             config, view, frames=50, seed=seed, step=7, positions=100 + torch.arange(n)
         )
         integers, floats = torch.empty(n, 4, dtype=torch.int32), torch.empty(n, 14)
-        amplitudes = {name: getattr(config, name) for name in op._AMPLITUDES}
-        native.load().skeleton_augment_draws(
-            native.load().AugmentSettings(**amplitudes),
-            seed & 0xFFFFFFFF, seed >> 32, 7, 100, int(view), 50 // config.crop_ratio, n,
-            integers.data_ptr(), floats.data_ptr(),
-        )  # fmt: skip
+        amplitudes = tuple(getattr(config, name) for name in op._AMPLITUDES)
+        key0, key1 = reference_philox.split_seed(seed)
+        native.load().skeleton_augment_draws_cpu(
+            settings=op._native_settings(amplitudes),
+            source={"key0": key0, "key1": key1, "step": 7, "position": 100},
+            view=int(view),
+            padding=50 // config.crop_ratio,
+            n=n,
+            integers=integers.data_ptr(),
+            floats=floats.data_ptr(),
+        )
         assert torch.equal(integers[:, 0].long(), expected.crop_start)
         assert torch.equal(floats[:, :9].view(n, 3, 3), expected.shear)
         if view is not View.EXTREME:
@@ -256,7 +262,9 @@ def test_auto_picks_the_compiled_kernel(monkeypatch):
     calls = []
     library = native.load()
     original = library.skeleton_augment_cpu
-    monkeypatch.setattr(library, "skeleton_augment_cpu", lambda *a: (calls.append(a), original(*a)))
+    monkeypatch.setattr(
+        library, "skeleton_augment_cpu", lambda **a: (calls.append(a), original(**a))
+    )
     augment(Runner("auto"), make_data(10, 22, 1), make_index(2))
     assert len(calls) == 1
 

@@ -260,12 +260,12 @@ def test_empty_batch():
 def test_opcheck(case):
     arguments = converted(make(case), torch.float32)
     residual = arguments["residual"]
-    inputs = op.Inputs(
+    inputs = (
         arguments["x"], arguments["adjacency"], *arguments["spatial"], *arguments["temporal"],
         arguments["norms"], *((None, None) if isinstance(residual, str) else residual),
         arguments["running"], arguments["keep"],
     )  # fmt: skip
-    settings = op.Settings(residual == "identity", 1 / 0.6, case.stride, 1e-5, True)
+    settings = (residual == "identity", 1 / 0.6, case.stride, 1e-5, True)
     forward = torch.ops.aimclr_fast.stgcn_block.default
     torch.library.opcheck(forward, (*inputs, *settings, "cpp"))
     inputs = [None if x is None else x.detach() for x in inputs]

@@ -119,15 +119,8 @@ const T* tensor_at(const void* tensor, std::int64_t element) {
 }  // namespace
 
 Status apply_augment(const GivenCall& call, int threads) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
-    if (call.samples < 0 || !countable(call.samples) ||
-        !countable(call.samples, call.chain.shape.elements())) {
-        return invalid_argument("apply_augment: bad number of samples");
-    }
-    const bool no_output = call.output == nullptr && (!call.backward || !call.noise_output);
-    if (call.samples > 0 && (call.input == nullptr || no_output)) {
-        return invalid_argument("apply_augment: null pointer");
-    }
+    AIMCLR_RETURN_IF_ERROR(augment::check(call));
+    AIMCLR_RETURN_IF_ERROR(check_tables(call.chain));
     const std::int64_t* const starts = call.params.crop_start;
     for (std::int64_t i = 0; starts != nullptr && i < call.samples; ++i) {
         if (starts[i] < 0 || starts[i] > 2 * std::int64_t{call.chain.padding}) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/fields.h"
 #include "common/status.h"
 #include "cpu/eadm_pool/eadm_pool_math.h"
 
@@ -14,26 +15,54 @@ namespace aimclr::cpu {
 // `channels_last`. `bits` holds eight frames a byte, the first in the lowest bit:
 // [batch, channels, octets, joints], or [batch, octets, joints, channels].
 
-// Bytes of scratch that one thread needs, a multiple of 64.
-std::int64_t eadm_pool_scratch_bytes(std::int64_t channels, std::int64_t frames,
-                                     std::int64_t joints, std::int64_t real_bytes);
+struct EadmPoolShape {
+    std::int64_t batch, channels, frames, joints;
+    bool channels_last;
+    AIMCLR_FIELDS(batch, channels, frames, joints, channels_last)
+};
 
-// pooled, pooled_drop [batch, channels]; bits as above, set where an element's attention is below
-// keep_prob; kept_joints [batch, joints], 1 where the joint's mean attention is; scale [1], the
-// product of both rescalings. Scratch is `threads` times eadm_pool_scratch_bytes, 64-byte aligned.
 template <typename T>
-Status eadm_pool_forward(const T* x, std::int64_t batch, std::int64_t channels, std::int64_t frames,
-                         std::int64_t joints, bool channels_last, double keep_prob, double e_lambda,
-                         Real<T>* pooled, Real<T>* pooled_drop, std::uint8_t* bits,
-                         std::uint8_t* kept_joints, Real<T>* scale, std::uint8_t* scratch,
-                         int threads);
+struct EadmPoolForward {
+    EadmPoolShape shape;
+    double keep_prob, e_lambda;
+    const T* x;
+    Real<T>* pooled;            // [batch, channels]
+    Real<T>* pooled_drop;       // [batch, channels]
+    std::uint8_t* bits;         // set where an element's attention is below keep_prob
+    std::uint8_t* kept_joints;  // [batch, joints], 1 where the joint's mean attention is
+    Real<T>* scale;             // [1], the product of both rescalings
+    void* workspace;            // eadm_pool_workspace() bytes, 64-byte aligned
+    AIMCLR_FIELDS(shape, keep_prob, e_lambda, x, pooled, pooled_drop, bits, kept_joints, scale,
+                  workspace)
+};
 
 // dx, the gradient of the map, from the gradients of pooled and pooled_drop.
 template <typename T>
-Status eadm_pool_backward(const Real<T>* grad_pooled, const Real<T>* grad_drop,
-                          const std::uint8_t* bits, const std::uint8_t* kept_joints,
-                          const Real<T>* scale, std::int64_t batch, std::int64_t channels,
-                          std::int64_t frames, std::int64_t joints, bool channels_last, T* dx,
-                          std::uint8_t* scratch, int threads);
+struct EadmPoolBackward {
+    EadmPoolShape shape;
+    const Real<T>* grad_pooled;
+    const Real<T>* grad_drop;
+    const std::uint8_t* bits;
+    const std::uint8_t* kept_joints;
+    const Real<T>* scale;
+    T* dx;
+    void* workspace;
+    AIMCLR_FIELDS(shape, grad_pooled, grad_drop, bits, kept_joints, scale, dx, workspace)
+};
+
+// Bytes of workspace for sums of `real_bytes`, 4 or 8.
+Status eadm_pool_workspace(const EadmPoolShape& shape, std::int64_t real_bytes, int threads,
+                           std::int64_t& bytes);
+
+template <typename T>
+Status eadm_pool_forward(const EadmPoolForward<T>& call, int threads);
+
+template <typename T>
+Status eadm_pool_backward(const EadmPoolBackward<T>& call, int threads);
+
+// What one thread needs of the workspace, a multiple of 64.
+std::int64_t eadm_pool_thread_bytes(const EadmPoolShape& shape, std::int64_t real_bytes);
+
+Status eadm_pool_check(const EadmPoolShape& shape, int threads);
 
 }  // namespace aimclr::cpu

@@ -62,14 +62,14 @@ AIMCLR_INLINE void forward_rows(const PoolForward<T>& call, std::int64_t sample,
         const R variance = squares / static_cast<R>(std::max<std::int64_t>(n - 1, 1));
         const auto a = attention_of(mean, variance, call.e_lambda, call.logit_limit);
         if (c % 2) {
-            attend<0, Attend::kSecond>(row, padded, &a.mean, &a.slope, &a.limit, attention,
+            attend<0, Attend::kSecond>(row, padded, {&a.mean, &a.slope, &a.limit}, attention,
                                        inverses, kept_values, kept);
         } else if (c + 1 < channels) {
-            attend<0, Attend::kFirst>(row, padded, &a.mean, &a.slope, &a.limit, attention, inverses,
-                                      kept_values, kept);
+            attend<0, Attend::kFirst>(row, padded, {&a.mean, &a.slope, &a.limit}, attention,
+                                      inverses, kept_values, kept);
         } else {
-            attend<0, Attend::kAlone>(row, padded, &a.mean, &a.slope, &a.limit, attention, inverses,
-                                      kept_values, kept);
+            attend<0, Attend::kAlone>(row, padded, {&a.mean, &a.slope, &a.limit}, attention,
+                                      inverses, kept_values, kept);
         }
         sum_over_frames(kept_values, frames, joints, joint_sums + c * joint_stride);
         pack_frames(kept, frames, joints, call.bits + map * map_bits, bits_end);
@@ -162,7 +162,7 @@ AIMCLR_INLINE void forward_columns(const PoolForward<T>& call, std::int64_t samp
             for (std::int64_t c = 0; c < channels; ++c) {
                 row[c] = widen(from[c]);
             }
-            attend<1, Attend::kAlone>(row, padded, mean, slope, limit, attention,
+            attend<1, Attend::kAlone>(row, padded, {mean, slope, limit}, attention,
                                       static_cast<R*>(nullptr), kept_values, kept);
             std::uint8_t* bits = sample_bits + (t / 8 * joints + v) * channels;
             const int place = static_cast<int>(t % 8);

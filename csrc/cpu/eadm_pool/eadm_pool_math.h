@@ -11,6 +11,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "common/dtypes.h"
+
 #define AIMCLR_INLINE [[gnu::always_inline]] inline
 
 namespace aimclr::cpu {
@@ -34,13 +36,7 @@ AIMCLR_INLINE To bit_cast(From from) {
 
 // --- Storage types: how a map lies in memory; sums are float, or double for a double map ---------
 
-struct BFloat16 {
-    std::uint16_t bits;
-};
-
-struct Float16 {
-    std::uint16_t bits;
-};
+using Float16 = Half;
 
 template <typename T>
 using Real = std::conditional_t<std::is_same_v<T, double>, double, float>;
@@ -179,13 +175,22 @@ AIMCLR_INLINE Attention<R> attention_of(R mean, R variance, R e_lambda, R logit_
 // it, or adds those and its own. Two rows so share a division, the slowest instruction by far.
 enum class Attend { kAlone, kFirst, kSecond };
 
+// Where the statistics of values lie, one for each or one for all.
+template <typename R>
+struct Statistics {
+    const R *mean, *slope, *limit;
+};
+
 // sums[i] += attention of value i, by way of inverses[i]; kept_values[i] (+)= the value if it is
 // kept; kept[i] = 1 if so. Statistics are one for the row (Stride 0) or one per lane (Stride 1).
 template <int Stride, Attend Part, typename R>
-AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n, const R* __restrict__ mean,
-                          const R* __restrict__ slope, const R* __restrict__ limit,
-                          R* __restrict__ sums, R* __restrict__ inverses,
-                          R* __restrict__ kept_values, std::uint8_t* __restrict__ kept) {
+AIMCLR_INLINE void attend(const R* __restrict__ values, std::int64_t n,
+                          const Statistics<R>& statistics, R* __restrict__ sums,
+                          R* __restrict__ inverses, R* __restrict__ kept_values,
+                          std::uint8_t* __restrict__ kept) {
+    const R* __restrict__ mean = statistics.mean;
+    const R* __restrict__ slope = statistics.slope;
+    const R* __restrict__ limit = statistics.limit;
     for (std::int64_t i = 0; i < n; ++i) {
         const R deviation = values[i] - mean[Stride * i];
         const R distance = deviation * deviation;

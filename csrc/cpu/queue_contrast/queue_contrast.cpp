@@ -59,54 +59,39 @@ Status check_sizes(Index n, Index k, Index d, Index topk, int threads) {
     return {};
 }
 
-template <typename T>
-Status checked(const T* query, const T* extreme, const T* dropped, const T* key, const T* queue,
-               Index n, Index k, Index d, double temperature, Index topk, void* workspace,
-               T* losses, T* gradients, Index* neighbors, int threads) {
-    AIMCLR_RETURN_IF_ERROR(check_sizes(n, k, d, topk, threads));
-    if (!(temperature > 0.0)) {
-        return invalid_argument("queue_contrast: temperature must be positive");
-    }
-    const bool no_rows = d > 0 && (query == nullptr || extreme == nullptr || dropped == nullptr ||
-                                   key == nullptr || gradients == nullptr);
-    if (no_rows || losses == nullptr || (k > 0 && d > 0 && queue == nullptr) ||
-        (topk > 0 && neighbors == nullptr)) {
-        return invalid_argument("queue_contrast: null pointer");
-    }
-    if (workspace == nullptr || reinterpret_cast<std::uintptr_t>(workspace) % 64 != 0) {
-        return invalid_argument("queue_contrast: the workspace must be aligned to 64 bytes");
-    }
-    const Plan plan(n, k, d, topk);
-    run<T>({{query, extreme, dropped},
-            key,
-            queue,
-            temperature,
-            gradients,
-            neighbors,
-            plan,
-            Workspace<T>(plan, threads, workspace)},
-           losses, threads);
-    return {};
-}
-
 }  // namespace
 }  // namespace contrast
 
-Status queue_contrast_f32(const float* query, const float* extreme, const float* dropped,
-                          const float* key, const float* queue, std::int64_t n, std::int64_t k,
-                          std::int64_t d, double temperature, std::int64_t topk, void* workspace,
-                          float* losses, float* gradients, std::int64_t* neighbors, int threads) {
-    return contrast::checked(query, extreme, dropped, key, queue, n, k, d, temperature, topk,
-                             workspace, losses, gradients, neighbors, threads);
+template <typename T>
+Status queue_contrast(const QueueContrast<T>& call, int threads) {
+    const auto n = call.n, k = call.k, d = call.d, topk = call.topk;
+    AIMCLR_RETURN_IF_ERROR(contrast::check_sizes(n, k, d, topk, threads));
+    if (!(call.temperature > 0.0)) {
+        return invalid_argument("queue_contrast: temperature must be positive");
+    }
+    const void* const rows[] = {call.query, call.extreme, call.dropped, call.key, call.gradients};
+    if ((d > 0 && has_null(rows)) || call.losses == nullptr ||
+        (k > 0 && d > 0 && call.queue == nullptr) || (topk > 0 && call.neighbors == nullptr)) {
+        return invalid_argument("queue_contrast: null pointer");
+    }
+    if (call.workspace == nullptr || reinterpret_cast<std::uintptr_t>(call.workspace) % 64 != 0) {
+        return invalid_argument("queue_contrast: the workspace must be aligned to 64 bytes");
+    }
+    const contrast::Plan plan(n, k, d, topk);
+    contrast::run<T>({{call.query, call.extreme, call.dropped},
+                      call.key,
+                      call.queue,
+                      call.temperature,
+                      call.gradients,
+                      call.neighbors,
+                      plan,
+                      contrast::Workspace<T>(plan, threads, call.workspace)},
+                     call.losses, threads);
+    return {};
 }
 
-Status queue_contrast_f64(const double* query, const double* extreme, const double* dropped,
-                          const double* key, const double* queue, std::int64_t n, std::int64_t k,
-                          std::int64_t d, double temperature, std::int64_t topk, void* workspace,
-                          double* losses, double* gradients, std::int64_t* neighbors, int threads) {
-    return contrast::checked(query, extreme, dropped, key, queue, n, k, d, temperature, topk,
-                             workspace, losses, gradients, neighbors, threads);
-}
+template Status queue_contrast(const QueueContrast<float>&, int);
+template Status queue_contrast(const QueueContrast<double>&, int);
 
 Status queue_contrast_workspace(std::int64_t n, std::int64_t k, std::int64_t d, std::int64_t topk,
                                 int threads, std::int64_t element_bytes, std::int64_t& bytes) {

@@ -61,15 +61,8 @@ void write_sample(const DrawnCall& call, std::int64_t sample, Workspace<float>& 
 }  // namespace
 
 Status skeleton_augment(const DrawnCall& call, int threads) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
-    if (call.samples < 0 || call.sequences < 0 || !countable(call.samples) ||
-        !countable(call.samples, call.chain.shape.elements()) ||
-        (call.index_bytes != 4 && call.index_bytes != 8)) {
-        return invalid_argument("skeleton_augment: bad sizes");
-    }
-    if (call.samples > 0 && (call.data == nullptr || call.index == nullptr)) {
-        return invalid_argument("skeleton_augment: null pointer");
-    }
+    AIMCLR_RETURN_IF_ERROR(augment::check(call));
+    AIMCLR_RETURN_IF_ERROR(check_tables(call.chain));
     for (std::int64_t sample = 0; sample < call.samples; ++sample) {
         if (!call.in_range(sample)) {
             return invalid_argument("skeleton_augment: index is out of the data's range");
@@ -93,23 +86,24 @@ Status skeleton_augment(const DrawnCall& call, int threads) {
     });
 }
 
-Status skeleton_augment_draws(const Settings& settings, std::uint32_t key0, std::uint32_t key1,
-                              std::uint32_t step, std::uint32_t offset, std::uint32_t view,
-                              int padding, std::int64_t n, std::int32_t* integers, float* floats) {
-    if (n < 0 || !countable(n) || view >= augment::kViews || padding < 0 || padding >= 1 << 30 ||
-        (n > 0 && (integers == nullptr || floats == nullptr))) {
+Status skeleton_augment_draws(const augment::DrawsCall& call) {
+    if (call.n < 0 || !countable(call.n) ||
+        static_cast<std::uint32_t>(call.view) >= augment::kViews || call.padding < 0 ||
+        call.padding >= 1 << 30 ||
+        (call.n > 0 && (call.integers == nullptr || call.floats == nullptr))) {
         return invalid_argument("skeleton_augment_draws: bad sizes or null pointer");
     }
-    for (std::int64_t i = 0; i < n; ++i) {
-        const Source source{key0, key1, step, offset + static_cast<std::uint32_t>(i)};
+    for (std::int64_t i = 0; i < call.n; ++i) {
+        Source source = call.source;
+        source.position += static_cast<std::uint32_t>(i);
         const augment::Params<float> params =
-            draw_params(settings, source, static_cast<View>(view), padding);
-        std::int32_t* const ints = integers + 4 * i;
+            draw_params(call.settings, source, call.view, call.padding);
+        std::int32_t* const ints = call.integers + 4 * i;
         ints[0] = params.crop_start;
         ints[1] = params.spatial_flip;
         ints[2] = params.axis_mask;
         ints[3] = params.temporal_flip;
-        float* const reals = floats + 14 * i;
+        float* const reals = call.floats + 14 * i;
         std::copy_n(params.shear, 9, reals);
         std::copy_n(params.angles, 3, reals + 9);
         reals[12] = params.noise_std;

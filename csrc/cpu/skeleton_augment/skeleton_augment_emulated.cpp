@@ -69,7 +69,7 @@ void run_given(const GivenCall& call, int threads) {
 }  // namespace
 
 Status skeleton_augment_emulated(const DrawnCall& call, bool shared, int threads) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
+    AIMCLR_RETURN_IF_ERROR(augment::check(call));
     return for_type<float, Half, BFloat16>(call.out_type, [&](auto tag) {
         using Out = typename decltype(tag)::Type;
         shared ? run_drawn<Out, true>(call, threads) : run_drawn<Out, false>(call, threads);
@@ -78,7 +78,7 @@ Status skeleton_augment_emulated(const DrawnCall& call, bool shared, int threads
 }
 
 Status apply_augment_emulated(const GivenCall& call, bool shared, int threads) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
+    AIMCLR_RETURN_IF_ERROR(augment::check(call));
     return for_type<float, double, Half, BFloat16>(call.type, [&](auto tag) {
         using T = typename decltype(tag)::Type;
         shared ? run_given<T, true>(call, threads) : run_given<T, false>(call, threads);

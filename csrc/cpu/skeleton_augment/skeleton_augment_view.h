@@ -73,6 +73,18 @@ class Workspace {
     std::unique_ptr<Real[]> memory_;
 };
 
+// Whether each place of a row has another one of the row: here the tables can be read.
+inline Status check_tables(const augment::Chain& chain) {
+    for (const std::int32_t* table : {chain.joints.swap, chain.joints.parents}) {
+        for (int i = 0; i < chain.shape.row(); ++i) {
+            if (table[i] < 0 || table[i] >= chain.shape.row()) {
+                return invalid_argument("augment: a table of joints leads outside the row");
+            }
+        }
+    }
+    return {};
+}
+
 // Calls body(sample, workspace) for `n` samples on up to `threads` threads.
 template <typename Real, typename Body>
 Status for_samples(std::int64_t n, const augment::Chain& chain, int threads, const Body& body) {

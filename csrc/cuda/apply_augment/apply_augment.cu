@@ -45,7 +45,7 @@ Status apply_augment_workspace(const augment::Chain& chain, std::int64_t n, int 
 
 Status apply_augment(const GivenCall& call, void* workspace, std::int64_t workspace_bytes,
                      void* stream) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(call.chain));
+    AIMCLR_RETURN_IF_ERROR(augment::check(call));
     if (call.samples == 0 || call.chain.shape.elements() == 0) {
         return {};
     }

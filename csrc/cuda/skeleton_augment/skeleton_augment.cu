@@ -50,7 +50,7 @@ Status skeleton_augment_workspace(const augment::Chain& chain, std::int64_t n,
 
 Status skeleton_augment(const DrawnCall& asked, bool data_on_host, void* workspace,
                         std::int64_t workspace_bytes, void* stream) {
-    AIMCLR_RETURN_IF_ERROR(augment::check(asked.chain));
+    AIMCLR_RETURN_IF_ERROR(augment::check(asked));
     if (asked.samples == 0 || asked.chain.shape.elements() == 0) {
         return {};
     }

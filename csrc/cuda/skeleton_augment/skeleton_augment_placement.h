@@ -118,7 +118,8 @@ struct BlockPhases {
 template <typename Call>
 Status launch_blocks(void (*kernel)(Call, augment::Launch, Buffers), const Placement& placement,
                      const Call& call, Workspace workspace, void* stream) {
-    if (workspace.bytes < placement.workspace_bytes()) {
+    if (workspace.bytes < placement.workspace_bytes() ||
+        (workspace.memory == nullptr && placement.workspace_bytes() > 0)) {
         return invalid_argument("augment: the workspace is too small");
     }
     const Grid grid{placement.blocks, placement.threads,
