@@ -132,6 +132,7 @@ def test_an_nvcc_that_does_not_work(tmp_path, mode):
     for folder in ("cpu", "bindings"):
         (sources / "csrc" / folder).mkdir()
         (sources / "csrc" / folder / "module.cpp").touch()
+    (sources / "csrc" / "cpu" / "loops_kernels.cpp").touch()
     nvcc = program(tmp_path / "nvcc", "echo 'error: no host compiler' >&2; exit 1")
     build = tmp_path / "build"
     done = subprocess.run(

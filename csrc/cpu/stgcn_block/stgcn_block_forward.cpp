@@ -88,13 +88,11 @@ struct Forward {
         }
     }
 
-    // One frame's product with the weights from `row` on, and the moments of what comes out.
-    void multiply(const T* columns, Index length, const T* packed, Index rows, Index row,
-                  const T* start, Index start_pitch, T* out, const T* pivot, double* sums) const {
-        kernels.product({columns, plan.pitch, plan.joints, length, packed, rows, row, plan.out,
-                         start, start_pitch, out, plan.out});
+    // One frame's product with weights, and the moments of what comes out.
+    void multiply(const Product<T>& product, const T* pivot, double* sums) const {
+        kernels.product(product);
         if (training()) {
-            kernels.moments({out, pivot, plan.joints, plan.out, sums});
+            kernels.moments({product.out, pivot, plan.joints, plan.out, sums});
         }
     }
 
@@ -115,8 +113,10 @@ struct Forward {
         for (Index t = 0; t < plan.frames; ++t) {
             kernels.gather(graph.edges(plan), {block.x + (sample * plan.frames + t) * frame,
                                                plan.in, scratch.columns, plan.pitch, nullptr, 0});
-            multiply(scratch.columns, plan.inputs, packed_spatial, plan.inputs, 0, joint_bias,
-                     plan.out, to + t * plan.joints * plan.out, to, scratch.sums);
+            multiply(
+                {scratch.columns, plan.pitch, plan.joints, plan.inputs, packed_spatial, plan.inputs,
+                 0, plan.out, joint_bias, plan.out, to + t * plan.joints * plan.out, plan.out},
+                to, scratch.sums);
         }
         keep_moments(sample, 0, scratch.sums, to, plan.frames * plan.joints);
     }
@@ -167,9 +167,10 @@ struct Forward {
         const Index out = plan.out;
         for (Index t = 0; t < plan.shorter; ++t) {
             const Plan::Reach reach = plan.reach(t);
-            multiply(scratch.activated + reach.frame * out * plan.pitch, reach.taps * out,
-                     packed_temporal, plan.taps * out, reach.tap * out, block.temporal_bias, 0,
-                     to + t * plan.joints * out, to, scratch.sums);
+            multiply({scratch.activated + reach.frame * out * plan.pitch, plan.pitch, plan.joints,
+                      reach.taps * out, packed_temporal, plan.taps * out, reach.tap * out, out,
+                      block.temporal_bias, 0, to + t * plan.joints * out, out},
+                     to, scratch.sums);
         }
     }
 
@@ -181,8 +182,9 @@ struct Forward {
                 block.x + (sample * plan.frames + t * plan.stride) * joints * plan.in;
             kernels.activation({frame, nullptr, nullptr, joints, plan.in, scratch.columns,
                                 plan.pitch, nullptr, 0});
-            multiply(scratch.columns, plan.in, packed_residual, plan.in, 0, block.residual_bias, 0,
-                     to + t * joints * plan.out, to, scratch.sums);
+            multiply({scratch.columns, plan.pitch, joints, plan.in, packed_residual, plan.in, 0,
+                      plan.out, block.residual_bias, 0, to + t * joints * plan.out, plan.out},
+                     to, scratch.sums);
         }
         keep_moments(sample, 2, scratch.sums, to, plan.shorter * joints);
     }
