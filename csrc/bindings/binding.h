@@ -60,7 +60,7 @@ void define_call_as(pybind11::module_& module, const std::string& name, Status (
         Values values{};
         Keywords keywords(name, std::move(given));
         const auto read = [&](auto&... value) {
-            const char* const* next = names.data();
+            [[maybe_unused]] const char* const* next = names.data();
             (read_parameter<Parameters>(keywords, next, value), ...);
         };
         std::apply(read, values);
