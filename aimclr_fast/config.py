@@ -152,7 +152,7 @@ class TrainConfig:
             enough.
         batch_statistics: with several processes, what batch norm and energy-based dropping take for
             the batch in training: rank (each process's share; the running statistics are the mean
-            over processes) or synchronised (the global batch, as one process would have it; with
+            over processes) or synchronized (the global batch, as one process would have it; with
             the reference's slower blocks).
         precision: what the encoder computes in: fp32, tf32, bf16 (statistics and losses stay in
             float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.

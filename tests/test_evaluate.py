@@ -295,7 +295,7 @@ def test_another_store_has_the_usual_split(trained, place, tmp_path, capsys):
 
 def test_figures_are_all_drawn(run, tmp_path):
     run("figures", "joint.pt")
-    for name in ("tsne", "confusion", "per_class", "label_efficiency", "neighbours"):
+    for name in ("tsne", "confusion", "per_class", "label_efficiency", "neighbors"):
         assert (tmp_path / "out" / f"{name}-joint.png").read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / "out" / f"{name}-joint.pdf").read_bytes().startswith(b"%PDF")
     assert not (tmp_path / "results.csv").exists()

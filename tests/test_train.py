@@ -170,7 +170,7 @@ def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tiny, monkeypatch, caps
 def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
     full = open_store(tiny / "store")
     write_store(
-        tiny / "unlabelled",
+        tiny / "unlabeled",
         np.array(full.positions),
         {"name": full.samples["name"]},
         layout=full.layout,
@@ -181,7 +181,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         citation="test",
     )
     monkeypatch.chdir(tiny)
-    arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--split", "all"]
+    arguments = ["--config", "tiny.yaml", "--data.store", "unlabeled", "--split", "all"]
     command_line([*arguments, "--optim.epochs", "1", "--output", "blind"])
     shown = capsys.readouterr().out
     assert "kNN" not in shown
@@ -292,7 +292,7 @@ def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):
     monkeypatch.chdir(tiny)
     command_line(["--config", "tiny.yaml", "--output", "profiled", "--profile", "2"])
     shown = capsys.readouterr().out
-    for section in ("augment", "forward, key view", "losses", "backward", "optimiser", "idle"):
+    for section in ("augment", "forward, key view", "losses", "backward", "optimizer", "idle"):
         assert section in shown
     events = json.loads((tiny / "profiled" / "trace.json").read_text())["traceEvents"]
     assert {"augment", "backward"} <= {event.get("name") for event in events}

@@ -381,7 +381,7 @@ def describe(recipe: Recipe) -> str:
         return "taken as preprocessed by others"
     parts = ["spurious bodies dropped"] if recipe.spurious else []
     parts.append(_GAPS[recipe.gaps])
-    parts.append(f"centered on {recipe.layout.joints[recipe.layout.centre]} in each frame")
+    parts.append(f"centered on {recipe.layout.joints[recipe.layout.center]} in each frame")
     parts.append(f"{recipe.frames} frames" if recipe.frames else "recorded frames kept")
     if recipe.rotate and recipe.layout.shoulders is not None:
         parts.append(f"shoulders turned onto x ({'exact' if recipe.exact else 'published'})")

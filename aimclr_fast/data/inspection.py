@@ -131,8 +131,8 @@ def _histograms(store: Store, file: Path) -> None:
     plt.close(figure)
 
 
-def bone_colours(layout: Layout) -> list[str]:
-    """Colour of each edge: left, right or middle, told from the left-right swap.
+def bone_colors(layout: Layout) -> list[str]:
+    """Color of each edge: left, right or middle, told from the left-right swap.
 
     Which side of a swapped pair is left is taken from the joints' names, if they say so.
     """
@@ -154,7 +154,7 @@ def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -
 
     bodies = [m for m in range(motion.shape[3]) if motion[..., m].any()] or [0]
     figure = plt.figure(figsize=(3.2 * len(bodies), 3.6))
-    colors = bone_colours(layout)
+    colors = bone_colors(layout)
     low, high = motion.min(axis=(1, 2, 3)), motion.max(axis=(1, 2, 3))
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-3)
     lines = []

@@ -1,4 +1,4 @@
-"""The data check: can what is in a store be people in motion, labelled and split soundly?
+"""The data check: can what is in a store be people in motion, labeled and split soundly?
 
 Each check is a function that looks at a :class:`Case` and yields :class:`Finding`: what was seen,
 and, where that is odd, the flag of ``prepare`` that would mend it. ``@check`` lists it; there is

@@ -26,7 +26,7 @@ _COPY = 256  # samples padded at a time
 
 
 class StoreWriter:
-    """Writes a store of float32 metres that appears under its name only when it is whole.
+    """Writes a store of float32 meters that appears under its name only when it is whole.
 
     Everything goes to a hidden folder beside the target, which a later run finds and clears if
     this one is killed. Use it as a context manager::
@@ -95,7 +95,7 @@ class StoreWriter:
         """Add samples.
 
         Args:
-            positions: ``[n, 3, T, V, M]`` in metres, finite; T is free where ``frames`` is None.
+            positions: ``[n, 3, T, V, M]`` in meters, finite; T is free where ``frames`` is None.
             rows: their cells of samples.csv, ``name`` among them, the same columns each time.
         """
         wanted = (

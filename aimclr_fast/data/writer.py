@@ -51,8 +51,8 @@ def write_store(
 
     Args:
         path: the folder to make; folders above it that are not there are made, too.
-        positions: ``[S, 3, T, V, M]``: float16, float32 or float64 (kept as float32) in metres, or
-            int16 in millimetres. May be memory-mapped.
+        positions: ``[S, 3, T, V, M]``: float16, float32 or float64 (kept as float32) in meters, or
+            int16 in millimeters. May be memory-mapped.
         samples: the columns of samples.csv, S cells each: ``name``, and any of ``label``,
             ``subject``, ``camera``, ``setup``, ...
         layout: the skeleton; one that is not built in is kept whole in meta.json.

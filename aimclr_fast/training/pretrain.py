@@ -181,7 +181,7 @@ def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> s
     layout, ranks = training.layout, training.ranks
     each = ""
     if ranks.size > 1:
-        shared = {"rank": "by each", "synchronised": "by all, with the reference's blocks"}
+        shared = {"rank": "by each", "synchronized": "by all, with the reference's blocks"}
         each = (
             f"\n{ranks.size} processes with {counted(job.batch, 'sequence')} of each batch; "
             f"batch statistics {shared[config.batch_statistics]}"

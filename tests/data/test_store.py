@@ -19,10 +19,10 @@ SAMPLES = {
     "place": ["hall", "hall, dark", "", "field"],
 }
 POSITIONS = np.arange(4 * 3 * 5 * 3 * 2).reshape(4, 3, 5, 3, 2)
-METRES = POSITIONS.astype(np.float32)
+METERS = POSITIONS.astype(np.float32)
 
 
-def make(path, positions=METRES, samples=SAMPLES, **options):
+def make(path, positions=METERS, samples=SAMPLES, **options):
     options = {"layout": LAYOUT, "classes": ["sit", "stand"], **options}
     return write_store(path, positions, samples, **options)
 
@@ -72,7 +72,7 @@ def test_float64_is_kept_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_millimetres(tmp_path, compress):
+def test_millimeters(tmp_path, compress):
     store = make(tmp_path / "set", POSITIONS.astype(np.int16), compress=compress)
     assert store.meta["unit"] == "mm"
     assert store.scale == 0.001
@@ -288,7 +288,7 @@ def edit_meta(folder, **changes):
         ({"layout": "worm"}, "layout: unknown layout 'worm'"),
         ({"layout": "rod.yaml"}, "layout: must be a built-in name or a whole layout"),
         ({"layout": None}, "layout: must be a built-in name or a whole layout"),
-        ({"layout": {**LAYOUT.to_dict(), "centre": 9}}, "layout: .*centre: 9"),
+        ({"layout": {**LAYOUT.to_dict(), "center": 9}}, "layout: .*center: 9"),
     ],
 )
 def test_invalid_meta(folder, changes, message):
@@ -311,11 +311,11 @@ def test_meta_that_is_not_an_object(folder):
 @pytest.mark.parametrize(
     ("positions", "message"),
     [
-        (METRES[0], r"shape must be \[S, 3, T, V, M\], got \[3, 5, 3, 2\]"),
-        (METRES[:, :2], "shape must be"),
-        (METRES[:0], "shape must be"),
-        (METRES[:, :, :4], "shape has 4 frames, but frames in meta.json is 5"),
-        (METRES[:, :, :, :2], "shape has 2 joints, but layout 'rod' has 3"),
+        (METERS[0], r"shape must be \[S, 3, T, V, M\], got \[3, 5, 3, 2\]"),
+        (METERS[:, :2], "shape must be"),
+        (METERS[:0], "shape must be"),
+        (METERS[:, :, :4], "shape has 4 frames, but frames in meta.json is 5"),
+        (METERS[:, :, :, :2], "shape has 2 joints, but layout 'rod' has 3"),
         (POSITIONS.astype(np.float64), "dtype float64 in m: must be one of float32 in m"),
         (POSITIONS.astype(">f4"), "dtype >f4"),
         (POSITIONS.astype(np.int16), "dtype int16 in m"),
@@ -326,7 +326,7 @@ def test_invalid_positions(folder, positions, message):
     refuse(folder, f"set/positions.npy: {message}")
 
 
-def test_float_millimetres_are_refused(folder):
+def test_float_millimeters_are_refused(folder):
     edit_meta(folder, unit="mm")
     refuse(folder, "positions.npy: dtype float32 in mm")
 

@@ -40,7 +40,7 @@ def write(file, annotations, lists=MappingProxyType({})):
     return file
 
 
-def labelled(body, labels, actions=None):
+def labeled(body, labels, actions=None):
     """Annotations of NTU RGB+D; `actions` of their names, or those that the labels mean."""
     actions = actions or [int(label) + 1 for label in labels]
     return [
@@ -109,7 +109,7 @@ def test_no_protocol_is_said(tmp_path, body, lists):
 
 
 def test_a_list_of_annotations_will_do(tmp_path, body):
-    plan, found = read_all("pyskl", write(tmp_path / "x.pkl", labelled(body, [6, 24]), lists=None))
+    plan, found = read_all("pyskl", write(tmp_path / "x.pkl", labeled(body, [6, 24]), lists=None))
     assert (plan.classes[6], plan.classes[24]) == ("throw", "reach into pocket")
     assert [r.columns["label"] for r in found] == [6, 24]
     assert not plan.protocols
@@ -117,7 +117,7 @@ def test_a_list_of_annotations_will_do(tmp_path, body):
 
 
 def test_classes_of_a_subset_numbered_anew(tmp_path, body, capsys):
-    file = write(tmp_path / "x.pkl", labelled(body, [0, 1, 2, 0], [7, 25, 42, 7]))
+    file = write(tmp_path / "x.pkl", labeled(body, [0, 1, 2, 0], [7, 25, 42, 7]))
     prepare("pyskl", file, tmp_path / "x")
     assert open_store(tmp_path / "x").class_names == ("A007", "A025", "A042")
     assert "labels are numbered anew" in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_classes_of_a_subset_numbered_anew(tmp_path, body, capsys):
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.array, float])
 def test_labels_of_any_integer_type(tmp_path, body, kind):
-    file = write(tmp_path / "x.pkl", labelled(body, [kind(n) for n in (0, 29, 60, 119)]))
+    file = write(tmp_path / "x.pkl", labeled(body, [kind(n) for n in (0, 29, 60, 119)]))
     prepare("pyskl", file, tmp_path / "x")
     store = open_store(tmp_path / "x")
     assert store.labels.tolist() == [0, 29, 60, 119]
@@ -160,7 +160,7 @@ def test_layouts_of_annotations(tmp_path, body):
     score = np.ones((1, *shuffled.shape[:2]))
     assert layout(shuffled[..., :2], keypoint_score=score) == "openpose-25"
     # Names of NTU RGB+D vouch for its layout.
-    plan, _ = read_all("pyskl", write(tmp_path / "x.pkl", labelled(shuffled, [0, 1])))
+    plan, _ = read_all("pyskl", write(tmp_path / "x.pkl", labeled(shuffled, [0, 1])))
     assert plan.layout.name == "ntu-rgb+d"
     assert not any("layout" in note for note in plan.notes)
 

@@ -148,7 +148,7 @@ def test_pyskl_in_two_dimensions(tmp_path):
     assert np.isnan(marked[:, 3:6, 5]).all()
     x = close(marked, "fill")[0][..., 0]
     assert not x[2].any()
-    assert np.abs(x).max() < 3  # metres, and the joint that was not seen is not at 9999
+    assert np.abs(x).max() < 3  # meters, and the joint that was not seen is not at 9999
     # It goes in a straight line from the frame before to the frame after.
     np.testing.assert_allclose(x[:, 4, 5], (x[:, 2, 5] + x[:, 6, 5]) / 2, atol=1e-9)
     up = x[1, 0] - x[1, 0].mean()
