@@ -142,7 +142,7 @@ class TrainConfig:
         model: encoder, queue, losses.
         optim: optimizer and schedule.
         monitor: what is measured.
-        output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
+        output: folder for the run; runs/STORE-SPLIT-STREAM-TIME when left out.
         resume: auto goes on with the run in output if there is one; a folder goes on with its run
             as configured there.
         seed: of weights, draws and shuffling.

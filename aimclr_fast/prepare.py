@@ -251,7 +251,7 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
 def train_command(store: Store, dataset: str) -> str:
     """The command that trains on a new store, with what a small one needs."""
     name, count = "all", len(store)
-    for rule in (*store.meta["protocols"], "odd-even"):
+    for rule in (*store.meta["splits"], "odd-even"):
         with contextlib.suppress(ValueError):  # lacks a column: the data check says so
             train, test = split(store, rule)
             if len(train) and len(test):

@@ -53,7 +53,7 @@ def prepare(folder: Path, epochs: int) -> None:
         {name: column[rows] for name, column in full.samples.items()},
         layout=full.layout,
         classes=full.class_names,
-        protocols={},
+        splits={},
         source="UI-PRMD",
         licence="ODC-PDDL 1.0",
         citation="",

@@ -77,7 +77,7 @@ def make_store(source: Path, output: Path, *, overwrite: bool) -> Store:
         {"name": names, "label": label, **columns},
         layout=layout,
         classes=[f"{name}, {how}" for name in MOVEMENTS for how in ("correct", "incorrect")],
-        protocols={"xsub": {"column": "subject", "train": [1, 3, 5, 7, 9]}},
+        splits={"xsub": {"column": "subject", "train": [1, 3, 5, 7, 9]}},
         source=SOURCE,
         licence=LICENCE,
         citation=CITATION,

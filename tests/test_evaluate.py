@@ -193,7 +193,7 @@ def test_searched_weights_and_rates_on_validation_samples(run):
         (
             "linear",
             "val",
-            "choose val: protocol odd-even has no validation samples (protocol three",
+            "choose val: split odd-even has no validation samples (split three",
         ),
         ("retrieval", "val", "choose val: retrieval chooses nothing"),
         ("cluster", "val", "choose val: cluster chooses nothing"),
@@ -330,7 +330,7 @@ def test_table_of_several_runs(run, tmp_path, capsys):
             "'a' is not ENCODER_JOINT",
         ),
         (["knn", "joint.pt", "--protocol=xview"], "--protocol is now --split"),
-        (["knn", "joint.pt", "--split", "xview"], "unknown protocol 'xview'"),
+        (["knn", "joint.pt", "--split", "xview"], "unknown split 'xview'"),
         (["knn", "joint.pt", "--data", "blind", "--split", "all"], "blind: has no labels"),
         (["knn", "joint.pt", "--data", "nowhere"], "'nowhere' is neither an embedded data set"),
         (["knn", "joint.pt", "--k", "[1,999]"], "k must lie in 1..24"),

@@ -337,7 +337,7 @@ def convert(
             writer.attach(LEFT_OUT, [("where", "reason"), *places])
         store = writer.finish(
             classes=plan.classes,
-            protocols=plan.protocols,
+            splits=plan.splits,
             source=f"{plan.source}; {describe(recipe)}",
             preprocessing=recipe.preprocessing,
             citation=plan.citation,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast.data.protocols import get_protocol
+from aimclr_fast.data.splits import get_split_rule
 from aimclr_fast.data.store import Store, StoreError
 from aimclr_fast.layouts import Layout
 
@@ -40,14 +40,14 @@ def card(store: Store) -> str:
             f"samples per class: min {present.min()}, median {int(np.median(present))}, "
             f"max {present.max()}; {len(present)} classes have samples"
         )
-    for name in meta["protocols"]:
+    for name in meta["splits"]:
         try:
-            rule = get_protocol(name, store)
+            rule = get_split_rule(name, store)
             (train, test), val = rule(samples), rule.validation(samples)
             held = "" if val is None else f", {len(val):,} val"
-            lines.append(f"protocol {name}: {len(train):,} train{held}, {len(test):,} test")
+            lines.append(f"split {name}: {len(train):,} train{held}, {len(test):,} test")
         except ValueError as error:
-            lines.append(f"protocol {name}: {error}")
+            lines.append(f"split {name}: {error}")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ class Table:
     """Rows of text under a heading.
 
     Attributes:
-        title: evaluation, data set and protocol.
+        title: evaluation, data set and split.
         header: column names.
         rows: cells as text.
     """
@@ -52,7 +52,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def make_tables(rows: Sequence[Row]) -> list[Table]:
-    """One table for each evaluation, data set and protocol, in the order of first appearance.
+    """One table for each evaluation, data set and split, in the order of first appearance.
 
     Rows that differ only in seed, checkpoint or draw are averaged; `n` says how many. Data of one
     name but other content make another table; other epochs or configurations another line.
@@ -63,9 +63,9 @@ def make_tables(rows: Sequence[Row]) -> list[Table]:
         blocks.setdefault(key, []).append(row)
     contents: dict[tuple[str, ...], int] = Counter(key[:3] for key in blocks)
     tables = []
-    for (evaluation, store, protocol, data), block in blocks.items():
-        title = f"{evaluation}, {store} {protocol} (%)"
-        if contents[evaluation, store, protocol] > 1:
+    for (evaluation, store, split, data), block in blocks.items():
+        title = f"{evaluation}, {store} {split} (%)"
+        if contents[evaluation, store, split] > 1:
             title += f", data {data[:8] or 'without checksums'}"
         tables.append(_table(title, block))
     return tables

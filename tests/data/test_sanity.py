@@ -48,7 +48,7 @@ def report(tmp_path):
             x.astype(np.int16 if x.dtype == np.int16 else np.float32),
             {name: cells for name, cells in samples.items() if cells is not None},
             layout=layout,
-            protocols={"xsub": {"column": "subject", "train": "odd"}},
+            splits={"xsub": {"column": "subject", "train": "odd"}},
             preprocessing=steps,
             overwrite=True,
         )
@@ -220,11 +220,11 @@ def test_labels(sound, report, tmp_path):
 def test_splits(tmp_path, sound):
     part = ["train"] * 30 + ["test"] * 20
 
-    def shown(protocol, **columns):
+    def shown(split, **columns):
         names = {"name": [f"s{i}" for i in range(50)], **columns}
         rule = {"column": "part", "train": ["train"], "test": ["test"]}
         store = write_store(tmp_path / "z", sound, {**names, "part": part}, layout=LAYOUT,
-                            protocols={protocol: rule}, overwrite=True)  # fmt: skip
+                            splits={split: rule}, overwrite=True)  # fmt: skip
         return str(check_store(store))
 
     mixed = np.arange(50) % 4

@@ -123,10 +123,10 @@ def test_labels_without_class_names(tmp_path):
 
 
 def test_summary(tmp_path):
-    protocols = {"xsub": {"column": "subject", "train": "odd"}}
-    store = make(tmp_path / "set", POSITIONS[..., :1].astype(np.float32), protocols=protocols)
+    splits = {"xsub": {"column": "subject", "train": "odd"}}
+    store = make(tmp_path / "set", POSITIONS[..., :1].astype(np.float32), splits=splits)
     assert store.summary() == (
-        "set: 4 sequences, 5 frames, 3 joints (rod), 1 body, 2 classes, 4 subjects, protocols xsub"
+        "set: 4 sequences, 5 frames, 3 joints (rod), 1 body, 2 classes, 4 subjects, splits xsub"
     )
 
 
@@ -187,7 +187,7 @@ def test_a_failed_rename_leaves_the_old_store(folder, monkeypatch):
         ({"samples": {**SAMPLES, "name": list("abca")}}, "samples.csv: name: row 5: 'a'"),
         ({"samples": {**SAMPLES, "label": [0, 1, 0, 2]}}, "label: row 5: 2 is not 0 to 1"),
         ({"classes": ["sit", "sit"]}, "meta.json: classes"),
-        ({"protocols": {"xsub": {1, 2}}}, "not JSON serializable"),
+        ({"splits": {"xsub": {1, 2}}}, "not JSON serializable"),
     ],
 )
 def test_nothing_is_left_behind(tmp_path, changes, message):
@@ -280,7 +280,8 @@ def edit_meta(folder, **changes):
         ({"classes": "sit"}, "classes: expected"),
         ({"classes": [1, 2]}, "classes: expected"),
         ({"classes": ["sit", "sit"]}, "classes: expected"),
-        ({"protocols": []}, "protocols: expected an object"),
+        ({"splits": []}, "splits: expected an object"),
+        ({"protocols": []}, "protocols and splits are the same field; keep splits"),
         ({"checksums": "none"}, "checksums: expected an object"),
         ({"source": 3}, "source: expected text"),
         ({"licence": []}, "licence: expected text"),

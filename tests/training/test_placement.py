@@ -28,7 +28,7 @@ def store(tmp_path_factory):
         {"name": np.array([f"s{i}" for i in range(23)])},
         layout=get_layout("coco"),
         classes=None,
-        protocols={},
+        splits={},
         source="test",
         licence="test",
         citation="test",

@@ -130,7 +130,7 @@ class Plan:
         units: what is read in one go, in the store's order; small, and can be pickled.
         read: makes recordings of one unit; can be pickled, too.
         classes: name of each label, or None.
-        protocols: rules of the splits (:mod:`aimclr_fast.data.protocols`).
+        splits: rules of the splits (:mod:`aimclr_fast.data.splits`).
         source: what the data are, for meta.json.
         citation: what to cite.
         left_out: what planning alone could tell.
@@ -152,7 +152,7 @@ class Plan:
     units: Sequence[Any]
     read: Callable[[Any], Readings]
     classes: tuple[str, ...] | None = None
-    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: str = ""
     citation: str = ""
     left_out: list[Problem] = field(default_factory=list)

@@ -52,7 +52,7 @@ def plan_ntu(
     *,
     setups: int,
     actions: int,
-    protocols: Mapping[str, Mapping[str, Any]],
+    splits: Mapping[str, Mapping[str, Any]],
     title: str,
     citation: str,
 ) -> Plan:
@@ -91,7 +91,7 @@ def plan_ntu(
             up=options.up,
         ),
         classes=NTU[:actions],
-        protocols=protocols,
+        splits=splits,
         source=f"{title}, skeletons of Kinect v2",
         citation=citation,
         left_out=left_out,

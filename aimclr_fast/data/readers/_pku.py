@@ -78,7 +78,7 @@ def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
         units=units,
         read=functools.partial(read_video, bodies=options.max_bodies or BODIES),
         classes=PKU,
-        protocols={s: {"column": s, "train": ["train"], "test": ["test"]} for s in sides},
+        splits={s: {"column": s, "train": ["train"], "test": ["test"]} for s in sides},
         source=f"{title}, skeletons of Kinect v2, cut at the labeled actions",
         citation=CITATION,
         left_out=left_out,
