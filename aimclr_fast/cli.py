@@ -25,7 +25,7 @@ MOST_VALUES = 10_000  # in a config
 
 
 class UserError(Error):
-    """Something the user can mend; shown as one line."""
+    """An error that the user can fix; shown as one line."""
 
 
 class Parser(jsonargparse.ArgumentParser):

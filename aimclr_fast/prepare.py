@@ -305,8 +305,8 @@ def check(arguments: list[str]) -> None:
 
     command = Parser(
         prog=f"{PROGRAM} check",
-        description="Data check: say whether what is in a store can be people in motion, soundly "
-        "labeled and split; each oddity with the flag that would mend it.",
+        description="Check whether a store can hold people in motion, with sound labels and "
+        "splits; each problem is shown with the flag that would fix it.",
     )
     command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
     print(check_store(resolve_store(command.parse_args(arguments).store)))

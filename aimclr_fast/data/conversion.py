@@ -56,7 +56,7 @@ class Recipe:
         exact: see :func:`aimclr_fast.data.preprocessing.rotate_about_y`.
         rotate: whether to turn it about y.
         gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
-        spurious: drop bodies that are nobody (:mod:`aimclr_fast.data.bodies`).
+        spurious: drop spurious bodies (:mod:`aimclr_fast.data.bodies`).
         ready: positions are preprocessed: resize them at most.
         unit: of lengths, where reading does not apply it.
         up: axis that points up, where reading does not turn it.

@@ -1,7 +1,7 @@
 """The published preprocessing: center, resize time, turn the body to face along z.
 
 Arrays are ``[..., 3, T, V, M]``: coordinates x, y (up), z; frames; joints; bodies. Coordinates are
-in one length unit throughout (meters, except that the functions of this module do not care).
+in one length unit throughout (meters, but most functions of this module work in any).
 Everything is computed in float64 and vectorized over the leading axes.
 """
 

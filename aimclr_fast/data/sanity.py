@@ -1,4 +1,4 @@
-"""The data check: can what is in a store be people in motion, labeled and split soundly?
+"""The data check: whether a store can hold people in motion, with sound labels and splits.
 
 Each check is a function that looks at a :class:`Case` and yields :class:`Finding`: what was seen,
 and, where that is odd, the flag of ``prepare`` that would mend it. ``@check`` lists it; there is
@@ -271,7 +271,7 @@ def motion(case: Case) -> Iterator[Finding]:
 
 @check
 def bodies(case: Case) -> Iterator[Finding]:
-    """Bodies that are somebody."""
+    """Bodies that are in some sequence."""
     seen = np.asarray(np.isfinite(case.measures.size).any(axis=0))
     if not seen.all() and seen.any():
         last = int(np.flatnonzero(seen)[-1]) + 1

@@ -282,7 +282,7 @@ def _read_positions(file: Path, shown: Path, mmap: bool) -> npt.NDArray[Any]:
         positions.flags.writeable = False
     except KeyError:
         raise StoreError(f"{shown}: has no array named positions") from None
-    except Exception as error:  # np.load and its archives let out whatever they stumble over
+    except Exception as error:  # np.load and its archives raise exceptions of many kinds
         reason = str(error) or type(error).__name__
         if "pickle" in reason:  # NumPy's advice to unpickle what it cannot read
             reason = "damaged, or not an array of numbers"

@@ -121,7 +121,7 @@ class StoreWriter:
         self._lengths += [positions.shape[2]] * len(rows)
 
     def attach(self, name: str, rows: Iterable[Sequence[str]]) -> None:
-        """Put a csv file of one's own into the store."""
+        """Add a CSV file to the store."""
         with (self._folder / name).open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
 

@@ -59,7 +59,7 @@ def write_store(
         classes: name of each label.
         splits: rules of the data set's splits by name (:mod:`aimclr_fast.data.splits`).
         source: where the data come from and what was done to them.
-        licence: on which terms.
+        licence: terms of use.
         citation: what to cite.
         preprocessing: what was done to every sequence, if it was this package's.
         compress: write ``positions.npz``, for small sets that are passed around.

@@ -43,7 +43,7 @@ class JointMap(NamedTuple):
     unused: tuple[str, ...]
 
     def describe(self) -> str:
-        """One line for a person."""
+        """One line for messages."""
         text = f"{len(self.named)} of {len(self.source)} joints matched by name"
         if self.filled:
             pairs = ", ".join(f"{missing} at {at}" for missing, at in self.filled)

@@ -192,7 +192,7 @@ def open_labeled_data(
 
 
 def _no_validation(store: Store, rule: SplitRule) -> str:
-    """What there is, where a split has no validation samples."""
+    """The refusal of a split without validation samples, with what there is instead."""
     others = [name for name in store.meta["splits"] if validation(store, name) is not None]
     if others:
         there = f"split {', '.join(others)} has"

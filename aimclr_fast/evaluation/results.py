@@ -1,4 +1,4 @@
-"""Results that can be published: every number with what it takes to get it again."""
+"""Results: every number with what is needed to reproduce it."""
 
 from __future__ import annotations
 

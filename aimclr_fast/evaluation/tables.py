@@ -36,7 +36,7 @@ class Table:
 
 
 def heading(metric: str) -> str:
-    """A metric's name for a person; "last" and "best" are epochs."""
+    """A metric's name in tables; "last" and "best" are epochs."""
     if metric.startswith("knn_"):
         return f"kNN-{metric.removeprefix('knn_')}"
     part, _, rest = metric.partition("_")
@@ -85,7 +85,7 @@ def _table(title: str, rows: list[Row]) -> Table:
         epochs.setdefault(_what(row), set()).add(row.epoch)
         configs.setdefault(_what(row), set()).add(row.config)
     lines, settings = [], []
-    for what, epoch, config in groups:  # say what tells apart lines that would look the same
+    for what, epoch, config in groups:  # tell apart lines that would look the same
         parts = [what[0]]
         parts += [f"epoch {'?' if epoch is None else epoch}"] if len(epochs[what]) > 1 else []
         parts += [f"config {config or '?'}"] if len(configs[what]) > 1 else []

@@ -206,7 +206,7 @@ def _streams(config: TrainConfig) -> str:
 
 
 def _method(job: Job) -> str:
-    """What is not AimCLR as published, for the opening lines."""
+    """How the method differs from published AimCLR, for the opening lines."""
     changed = job.method.changes(job.config)
     if job.config.method == TrainConfig.method and not changed:
         return ""

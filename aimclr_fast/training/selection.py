@@ -21,8 +21,8 @@ class Selection:
     Attributes:
         validation: samples that the training samples classify; None where there are none.
         folds: otherwise, (rows to classify by, rows held out) of the training samples.
-        k: neighbors asked.
-        where: what they are, for people.
+        k: number of nearest neighbors.
+        where: what the samples are, for messages.
     """
 
     validation: Tensor | None

@@ -1,4 +1,4 @@
-"""What a reader gives and what goes wrong: recordings, problems, and the plan of a data set."""
+"""What a reader returns: the plan of a data set, recordings, and problems."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Options:
     Attributes:
         bodies: "order" (as each frame lists them, which is the published way) or "follow" (each
             body id keeps its place over the frames).
-        drop_spurious: choose among all bodies those that are somebody, which implies "follow".
+        drop_spurious: drop spurious bodies before bodies are chosen, which implies "follow".
         max_bodies: bodies to keep; None is the data set's own number.
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.

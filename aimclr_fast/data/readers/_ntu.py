@@ -150,7 +150,7 @@ def read_ntu(
     if follow and len(found.frame):
         candidates = tracking.candidates(bodies, len(np.unique(found.ident)))
         slot = tracking.follow(found.frame, found.ident, bodies)
-        # In meters and upright, as the thresholds for bodies that are nobody are meant.
+        # In meters and upright, as the thresholds for spurious bodies expect.
         positions = in_meters(found.place(slot, candidates), unit, up)
         positions = tracking.keep_best(mark(positions), bodies, spurious=spurious, cut=cut)
     else:

@@ -1,4 +1,4 @@
-"""CTR-GCN's ``NTU60_CS.npz`` and its kin: ``x_train [N, T, 150]``, one-hot ``y_train``, and test.
+"""CTR-GCN's ``NTU60_CS.npz`` and the like: ``x_train [N, T, 150]``, one-hot ``y_train``, and test.
 
 The file is unpacked as it is read, a few hundred samples at a time: it is larger than memory on
 many machines.

@@ -1,4 +1,4 @@
-"""What AimCLR's authors hand out: ``train_position.npy`` and ``train_label.pkl``, ``val_...``.
+"""What AimCLR's scripts write: ``train_position.npy`` and ``train_label.pkl``, ``val_...``.
 
 A folder per benchmark (xsub, xview, ...), or one of them. A sample that two benchmarks share is
 kept once, with its side in each. Positions ``[N, 3, T, V, M]`` are preprocessed already. Arrays of

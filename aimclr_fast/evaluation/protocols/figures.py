@@ -1,4 +1,4 @@
-"""All figures of one checkpoint in one go."""
+"""All figures of one checkpoint."""
 
 from __future__ import annotations
 
