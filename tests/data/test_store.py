@@ -297,6 +297,20 @@ def test_invalid_meta(folder, changes, message):
     refuse(folder, f"set/meta.json: {message}")
 
 
+def test_the_keys_of_earlier_versions_are_read(folder):
+    written = json.loads((folder / "meta.json").read_text())
+    assert "splits" in written
+    assert "center" in written["layout"]
+    rules = {"xsub": {"column": "subject", "train": "odd"}}
+    layout = {{"center": "centre"}.get(key, key): x for key, x in written.pop("layout").items()}
+    del written["splits"]
+    (folder / "meta.json").write_text(json.dumps({**written, "layout": layout, "protocols": rules}))
+    store = open_store(folder)
+    assert store.meta["splits"] == rules
+    assert "protocols" not in store.meta
+    assert store.layout == LAYOUT
+
+
 def test_meta_that_is_not_an_object(folder):
     for text, message in (
         ("{", "not valid JSON"),
