@@ -92,7 +92,7 @@ def write_file(path: Path, content: object) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    # By way of memory: torch's own writer answers a full disk with an abort.
+    # From memory: torch's own writer aborts on a full disk.
     memory = io.BytesIO()
     torch.save(content, memory)
     with written_whole(path) as temporary:
@@ -106,7 +106,7 @@ def check_format(path: str | Path, state: Any) -> dict[str, Any]:
         CheckpointError: it is something else, or damaged.
     """
     form = state.get("format") if isinstance(state, dict) else None
-    # A tensor would have no truth.
+    # The truth value of a tensor is ambiguous.
     if not isinstance(state, dict) or type(form) is not int or form != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of aimclr_fast (format {FORMAT})")
     try:

@@ -1,4 +1,4 @@
-"""What the command lines print on."""
+"""The console of the command lines."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of `path` to write to; it takes the name only when all went well.
+    """A temporary neighbor of `path` to write to; it takes the name only when all went well.
 
     Folders above it that are not there are made. When it takes the name its content is on the disk:
     a crash of the machine leaves the old file or the new one.

@@ -75,7 +75,7 @@ class FileLock:
         self.close()
 
     def close(self) -> None:
-        """Let others have it; once is enough."""
+        """Release the lock; later calls do nothing."""
         if self._held is not None:
             # The folder of the lock may have been renamed, and another's stands in its place.
             with suppress(FileNotFoundError):

@@ -16,7 +16,7 @@ import yaml
 
 from ._errors import Error
 from ._files import printable
-from ._renamed import FIELDS, with_new_names
+from ._renamed import FIELDS, VALUES, with_new_names
 
 CONFIGS = Path(__file__).parent / "configs"
 # Names of earlier versions, which had a file for each split and stream.
@@ -25,7 +25,7 @@ MOST_VALUES = 10_000  # in a config
 
 
 class UserError(Error):
-    """Something the user can mend; shown as one line."""
+    """An error that the user can fix; shown as one line."""
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -115,6 +115,10 @@ def _renewed(file: str, text: str, content: dict[str, Any]) -> str:
         for key, _ in groups[name].value:
             if key.value == was:
                 key.value = now
+    for field, words in VALUES.items():
+        value = content.get(field)
+        if isinstance(value, str) and value in words and field in groups:
+            groups[field].value = words[value]
     return yaml.serialize(root)
 
 

@@ -25,7 +25,7 @@ class DataConfig:
             it.
         stream: joint, motion or bone, or several with commas between: an encoder is trained on
             each, side by side. --streams is short for it.
-        frame_step: take every so many frames; 1 takes all.
+        frame_step: step between the frames that are taken; 1 takes all.
     """
 
     store: str = machine("ui_prmd")
@@ -48,19 +48,20 @@ class ModelConfig:
         features: width of the representation.
         embedding: width of the projection head's output.
         dropout: dropout after each temporal convolution.
-        temporal_kernel: frames a temporal convolution sees, odd.
-        queue_size: keys in the queue.
-        momentum: share of itself the key encoder keeps each step.
+        temporal_kernel: number of frames that a temporal convolution covers; odd.
+        queue_size: number of keys in the queue.
+        momentum: fraction of its weights that the key encoder keeps in each step.
         temperature: softmax temperature of the losses.
-        keep_prob: attention at which energy-based dropping drops.
-        topk: neighbors mined per row once mining starts.
+        keep_prob: attention threshold; energy-based dropping drops what reaches it.
+        topk: number of neighbors mined for each row once mining starts.
         d3m_weight: weight of each of the two losses of the extreme view.
-        extreme: encode the extreme view; null here and below: as the method does.
+        extreme: encode the extreme view; null, here and below, means the method's default.
         eadm: energy-based dropping on the extreme view.
         d3m: match distributions; false takes the InfoNCE of the extreme view's rows instead.
         nnm: mine nearest neighbors, from optim.mining_epoch on.
-        init: copy (torch's weights, the key encoder a copy, as MoCo) or official (ST-GCN's weights,
-            drawn apart for the key encoder, as the authors' code).
+        init: copy (torch's initialization, the key encoder a copy, as in MoCo) or official
+            (ST-GCN's initialization, drawn separately for the key encoder, as in the authors'
+            code).
     """
 
     channels: int = learned(16)
@@ -86,17 +87,17 @@ class OptimConfig:
     """Stochastic gradient descent and its schedule; epochs count from 1.
 
     Attributes:
-        epochs: passes over the training samples.
-        batch_size: sequences per step, over all processes; the last, incomplete batch of an epoch
-            is dropped.
+        epochs: number of passes over the training samples.
+        batch_size: number of sequences per step, over all processes; the last, incomplete batch of
+            an epoch is dropped.
         lr: base learning rate.
-        momentum: of the optimizer.
-        weight_decay: of the optimizer.
-        clip_norm: largest norm of the gradient, longer ones are shortened; 0 leaves it as it is.
+        momentum: momentum of SGD.
+        weight_decay: weight decay of SGD.
+        clip_norm: maximum norm of the gradient; larger gradients are scaled down. 0 turns it off.
         schedule: step (times gamma at each milestone) or cosine (to zero).
-        milestones: last epochs at the rate before; the next epoch has it times gamma.
+        milestones: epochs after which the learning rate is multiplied by gamma.
         gamma: factor at each milestone.
-        warmup_epochs: the rate climbs linearly over these first epochs.
+        warmup_epochs: number of first epochs over which the learning rate rises linearly.
         mining_epoch: first epoch with nearest-neighbor mining; 0 never mines.
     """
 
@@ -119,10 +120,10 @@ class MonitorConfig:
     the best checkpoint is chosen, on validation samples or training folds.
 
     Attributes:
-        knn_every: epochs between two kNN measurements; 0 measures only before and after.
+        knn_every: number of epochs between kNN measurements; 0 measures only before and after.
         linear_probe: fit a logistic regression on the features at the end.
         raw_poses: also fit it on the raw poses, for comparison; slow on large data sets.
-        batch_size: sequences encoded at once.
+        batch_size: number of sequences encoded at once.
     """
 
     knn_every: int = machine(10)
@@ -136,38 +137,38 @@ class TrainConfig:
     """A pretraining run.
 
     Attributes:
-        method: how it learns, one of the methods listed at the end of --help.
-        data: which sequences.
+        method: pretraining method, one of those listed at the end of --help.
+        data: sequences to learn from.
         augment: amplitudes and probabilities of the augmentations.
         model: encoder, queue, losses.
         optim: optimizer and schedule.
         monitor: what is measured.
-        output: folder for the run; runs/STORE-PROTOCOL-STREAM-TIME when left out.
-        resume: auto goes on with the run in output if there is one; a folder goes on with its run
-            as configured there.
-        seed: of weights, draws and shuffling.
+        output: folder for the run; runs/STORE-SPLIT-STREAM-TIME when left out.
+        resume: auto resumes the run in output if there is one; a folder resumes its run, as
+            configured there.
+        seed: seed of weights, augmentation, dropout and shuffling.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         placement: where the sequences are kept: device, pinned (host memory that the GPU reads in
             place), mmap (in the file, read one batch ahead), or auto for the first that is large
             enough.
         batch_statistics: with several processes, what batch norm and energy-based dropping take for
             the batch in training: rank (each process's share; the running statistics are the mean
-            over processes) or synchronised (the global batch, as one process would have it; with
+            over processes) or synchronized (the global batch, as one process would have it; with
             the reference's slower blocks).
         precision: what the encoder computes in: fp32, tf32, bf16 (statistics and losses stay in
             float32), or auto for bf16 on GPUs that have it and fp32 elsewhere.
         cuda_graph: on a GPU, launch each step as one CUDA graph.
-        backend: of the ops; auto picks the fastest that can run.
-        encoder_backend: of the encoder's blocks, if another than backend.
-        threads: CPU threads; 0 leaves it to torch.
-        save_every: epochs between two checkpoints.
-        save_steps: steps between two checkpoints, in long epochs; 0 for none within an epoch.
-        save_seconds: seconds between two checkpoints, in long epochs; 0 for none within an epoch.
-        keep: checkpoints kept: checkpoint.pt, the newest, and those before it, previous-1.pt, ...;
-            the best by kNN on validation samples or training folds is kept in best.pt besides.
-        max_skipped: steps in a row whose loss or gradient is not finite, after which the run stops;
-            they are skipped.
-        profile: instead of training, take this many steps and say where their time goes.
+        backend: backend of the ops; auto picks the fastest that can run.
+        encoder_backend: backend of the encoder's blocks; left out, it is that of the ops.
+        threads: number of CPU threads; 0 leaves it to torch.
+        save_every: number of epochs between checkpoints.
+        save_steps: number of steps between checkpoints within an epoch; 0 for none.
+        save_seconds: seconds between checkpoints within an epoch; 0 for none.
+        keep: number of checkpoints kept: checkpoint.pt (the newest), then previous-1.pt, ...; the
+            best by kNN on validation samples or training folds is also kept, as best.pt.
+        max_skipped: number of consecutive steps with a loss or gradient that is not finite after
+            which the run stops; such steps are skipped.
+        profile: number of steps to time by section instead of training; 0 trains.
     """
 
     method: str = learned("aimclr")

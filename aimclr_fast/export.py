@@ -83,7 +83,7 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Exporters and runtimes raise whatever they stumble over."""
+    """Exporters and runtimes raise exceptions of many kinds."""
     try:
         yield
     except OSError:
@@ -131,7 +131,7 @@ def _torch(model: EmbeddingModel, file: Path) -> Run:
     example, dynamic = _example(model)
     with _sizes_free():
         program = torch.export.export(model, example, dynamic_shapes=dynamic)
-    memory = io.BytesIO()  # torch's own writer answers a full disk with an abort
+    memory = io.BytesIO()  # torch's own writer aborts on a full disk
     torch.export.save(program, memory, extra_files={"aimclr_fast.json": describe(model)})
     file.write_bytes(memory.getbuffer())
     again = torch.export.load(file).module()

@@ -1,4 +1,4 @@
-"""Skeleton layouts: joint names, the tree of edges, the centre and the left-right swap.
+"""Skeleton layouts: joint names, the tree of edges, the center and the left-right swap.
 
 A layout is all the package knows about a skeleton; nothing else assumes a number of joints. The
 ones in :data:`LAYOUTS` are built in, a file each in ``skeletons/``; :func:`get_layout` also reads
@@ -6,8 +6,8 @@ one from any other YAML file::
 
     name: hand-3
     joints: [wrist, left_tip, right_tip]      # or a count: 3
-    edges: [[left_tip, wrist], [right_tip, wrist]]   # joint -> next joint towards the centre
-    centre: wrist
+    edges: [[left_tip, wrist], [right_tip, wrist]]   # joint -> next joint towards the center
+    center: wrist
     swap: names   # left_tip and right_tip; or pairs: [[1, 2]], or the permutation: [0, 2, 1]
     shoulders: [left_tip, right_tip]   # optional: left, right; preprocessing turns them onto x
 """
@@ -27,36 +27,40 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from ._renamed import with_new_keys
+
 STRATEGIES = ("uniform", "distance", "spatial")
 _MAX_JOINTS = 1000  # a typo must not cost minutes
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 # libyaml's parser, where PyYAML has it: the layouts are read at import.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_FIELDS = ("name", "joints", "edges", "centre", "swap", "shoulders")
+#: Keys of files that 0.1.0 wrote, and what they are called today.
+_RENAMED = {"centre": "center"}
+_FIELDS = ("name", "joints", "edges", "center", "swap", "shoulders")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A skeleton: a tree of joints rooted at its centre.
+    """A skeleton: a tree of joints rooted at its center.
 
     Args:
         name: what a store or a recipe calls it.
         joints: one unique name per joint, ``V`` in all.
-        edges: ``V - 1`` pairs (joint, next joint towards the centre). They are the bones, too:
+        edges: ``V - 1`` pairs (joint, next joint towards the center). They are the bones, too:
             the bone of a joint is ``x[joint] - x[parent]``.
-        centre: index of the joint that preprocessing moves to the origin and distances start at.
+        center: index of the joint that preprocessing moves to the origin and distances start at.
         swap: permutation of the joints that exchanges left and right; its own inverse.
         shoulders: (left, right) joints that preprocessing rotates onto the x axis, or ``None``.
 
     Raises:
-        ValueError: the fields do not describe one tree rooted at ``centre``, a joint name is
+        ValueError: the fields do not describe one tree rooted at ``center``, a joint name is
             repeated, or ``swap`` is not an involution of the ``V`` joints.
     """
 
     name: str
     joints: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
-    centre: int
+    center: int
     swap: tuple[int, ...]
     shoulders: tuple[int, int] | None = None
 
@@ -78,18 +82,18 @@ class Layout:
 
     @cached_property
     def parents(self) -> tuple[int, ...]:
-        """The next joint towards the centre, for each joint; the centre's is itself."""
+        """The next joint towards the center, for each joint; the center's is itself."""
         towards = dict(self.edges)
         return tuple(towards.get(joint, joint) for joint in range(self.num_joints))
 
     def adjacency(self, strategy: str = "spatial") -> npt.NDArray[np.float32]:
-        """Normalised adjacency of self and one-hop neighbours, split into parts.
+        """Normalized adjacency of self and one-hop neighbors, split into parts.
 
         Each column of A + I is divided by its sum. ``uniform`` keeps one part; ``distance`` has
         hop 0 and hop 1; ``spatial`` (ST-GCN, Yan et al. 2018, section 3.3) has hop 0, hop 1 where
-        the row's joint is as far from the centre as the column's or farther, and hop 1 where it is
+        the row's joint is as far from the center as the column's or farther, and hop 1 where it is
         nearer. As in the published AimCLR graphs, distances are known up to one hop only: joints
-        farther from the centre than that all count as equally far.
+        farther from the center than that all count as equally far.
 
         Returns:
             float32 ``[parts, V, V]``; a graph convolution computes ``x[v] @ A[part, v, w]``.
@@ -109,8 +113,8 @@ class Layout:
             parts = [eye, hop1]
         elif strategy == "spatial":
             distance = np.full(self.num_joints, np.inf)
-            distance[hop1[self.centre] > 0] = 1.0
-            distance[self.centre] = 0.0
+            distance[hop1[self.center] > 0] = 1.0
+            distance[self.center] = 0.0
             nearer = distance[:, None] < distance[None, :]
             parts = [eye, np.where(nearer, 0.0, hop1), np.where(nearer, hop1, 0.0)]
         else:
@@ -123,7 +127,7 @@ class Layout:
             "name": self.name,
             "joints": list(self.joints),
             "edges": [list(edge) for edge in self.edges],
-            "centre": self.centre,
+            "center": self.center,
             "swap": list(self.swap),
         }
         if self.shoulders is not None:
@@ -145,8 +149,8 @@ def _problem(layout: Layout) -> str | None:
     if len(set(layout.joints)) != size:
         repeated = sorted({name for name in layout.joints if layout.joints.count(name) > 1})
         return f"joints: names must be unique, repeated: {', '.join(repeated)}"
-    if outside(layout.centre):
-        return f"centre: {layout.centre!r} is not a joint index (0 to {size - 1})"
+    if outside(layout.center):
+        return f"center: {layout.center!r} is not a joint index (0 to {size - 1})"
     for edge in layout.edges:
         if len(edge) != 2 or outside(*edge):
             return f"edges: {list(edge)} is not a pair of joint indices (0 to {size - 1})"
@@ -167,17 +171,32 @@ def _problem_of_tree(layout: Layout) -> str | None:
     towards: dict[int, int] = {}
     for joint, neighbor in layout.edges:
         if joint in towards:
-            return f"edges: joint {joint} has two edges towards the centre"
+            return f"edges: joint {joint} has two edges towards the center"
         towards[joint] = neighbor
-    if layout.centre in towards:
-        return f"edges: the centre, joint {layout.centre}, must not have an edge of its own"
+    if layout.center in towards:
+        return f"edges: the center, joint {layout.center}, must not have an edge of its own"
     for start in range(len(layout.joints)):
         joint = start
         for _ in layout.joints:
             joint = towards.get(joint, joint)
-        if joint != layout.centre:
-            return f"edges: not one tree, joint {start} does not lead to the centre {layout.centre}"
+        if joint != layout.center:
+            return f"edges: not one tree, joint {start} does not lead to the center {layout.center}"
     return None
+
+
+def _known_fields(data: Any, source: str) -> dict[str, Any]:
+    """The fields of a layout under today's names; refuses missing and unknown ones."""
+    try:
+        fields = with_new_keys(data if isinstance(data, Mapping) else {}, _RENAMED)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    missing = [field for field in _FIELDS[:-1] if field not in fields]
+    unknown = [str(field) for field in fields if field not in _FIELDS]
+    if missing or unknown:
+        kind, wrong = ("missing", missing) if missing else ("unknown", unknown)
+        known = ", ".join(_FIELDS)
+        raise ValueError(f"{source}: {kind} {', '.join(wrong)}; a layout has the fields {known}")
+    return fields
 
 
 def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
@@ -190,14 +209,7 @@ def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
     Raises:
         ValueError: a field is missing, unknown or invalid; names the source and the field.
     """
-    data = dict(data) if isinstance(data, Mapping) else {}
-    missing = [field for field in _FIELDS[:-1] if field not in data]
-    unknown = [str(field) for field in data if field not in _FIELDS]
-    if missing or unknown:
-        kind, fields = ("missing", missing) if missing else ("unknown", unknown)
-        known = ", ".join(_FIELDS)
-        raise ValueError(f"{source}: {kind} {', '.join(fields)}; a layout has the fields {known}")
-
+    data = _known_fields(data, source)
     joints = data["joints"]
     if type(joints) is int and 0 < joints <= _MAX_JOINTS:
         joints = [f"joint_{index}" for index in range(joints)]
@@ -231,10 +243,10 @@ def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
         swap = [joint(item, "swap") for item in data["swap"]]
     shoulders = data.get("shoulders")
     edges = tuple(pair(item, "edges") for item in data["edges"])
-    centre = joint(data["centre"], "centre")
+    center = joint(data["center"], "center")
     across = None if shoulders is None else pair(shoulders, "shoulders")
     try:
-        return Layout(data["name"], tuple(joints), edges, centre, tuple(swap), across)
+        return Layout(data["name"], tuple(joints), edges, center, tuple(swap), across)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
 

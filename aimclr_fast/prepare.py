@@ -251,7 +251,7 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
 def train_command(store: Store, dataset: str) -> str:
     """The command that trains on a new store, with what a small one needs."""
     name, count = "all", len(store)
-    for rule in (*store.meta["protocols"], "odd-even"):
+    for rule in (*store.meta["splits"], "odd-even"):
         with contextlib.suppress(ValueError):  # lacks a column: the data check says so
             train, test = split(store, rule)
             if len(train) and len(test):
@@ -305,8 +305,8 @@ def check(arguments: list[str]) -> None:
 
     command = Parser(
         prog=f"{PROGRAM} check",
-        description="Data check: say whether what is in a store can be people in motion, soundly "
-        "labeled and split; each oddity with the flag that would mend it.",
+        description="Check whether a store can hold people in motion, with sound labels and "
+        "splits; each problem is shown with the flag that would fix it.",
     )
     command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
     print(check_store(resolve_store(command.parse_args(arguments).store)))
@@ -337,7 +337,7 @@ class _Bar:
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
-                TextColumn("reading"),
+                TextColumn("reading", markup=False),
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

@@ -24,7 +24,7 @@ from measure import (
     large,
     rounds_within,
     stopwatch,
-    synchronised,
+    synchronized,
 )
 from results import Row
 
@@ -151,7 +151,7 @@ def timed(
     keep(config, replace(row, status=results.BEGUN))
     run = warmed_up(step, case.device)
     partner = baseline_of(bench, case, provider, inputs)
-    beside = synchronised(partner, case.device) if partner else None
+    beside = synchronized(partner, case.device) if partner else None
     seconds = stopwatch(run)
     if beside:
         try:
@@ -204,7 +204,7 @@ def timed(
 
 
 def warmed_up(step: Step, device: str) -> Callable[[], None]:
-    run = synchronised(step, device)
+    run = synchronized(step, device)
     for _ in range(step.warmup):
         run()
     return run

@@ -63,7 +63,7 @@ class Timing:
         return Timing(median / calls, low / calls, high / calls, len(seconds), how)
 
 
-def synchronised(step: Step, device: str) -> Callable[[], None]:
+def synchronized(step: Step, device: str) -> Callable[[], None]:
     def run() -> None:
         step.run()
         if device == "cuda":
@@ -99,7 +99,7 @@ def gpu_timings(steps: Sequence[Step], budget: float) -> list[Timing]:
     runs = [replay or step.run for replay, step in zip(replays, steps, strict=True)]
     flush = torch.empty(FLUSH_BYTES // 4, device="cuda")
     torch.cuda.synchronize()
-    seconds = sum(stopwatch(synchronised(Step(run), "cuda")) for run in runs)
+    seconds = sum(stopwatch(synchronized(Step(run), "cuda")) for run in runs)
     rounds = rounds_within(budget, seconds)
     times: list[list[float]] = [[] for _ in steps]
     for _ in range(rounds):

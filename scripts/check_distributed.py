@@ -3,7 +3,7 @@
     python scripts/check_distributed.py --processes 2 4 --steps 100
 
 For each number of processes: in float64, weights, losses and queue after so many steps against
-those of one process with the same global batch, with synchronised batch statistics and with frozen
+those of one process with the same global batch, with synchronized batch statistics and with frozen
 ones (the fast backends); the queue of every rank after every step; with statistics of each rank,
 which are another computation, that all ranks end equal. Then, by the training command, a
 rank is killed: the others must say so and end, and the run must go on with another number of
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch._dynamo  # optimisers import it; here once for all processes
+import torch._dynamo  # optimizers import it; here once for all processes
 from torch import Tensor
 
 from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
@@ -65,7 +65,7 @@ def prepare(folder: Path, epochs: int) -> None:
         {name: column[rows] for name, column in full.samples.items()},
         layout=full.layout,
         classes=full.class_names,
-        protocols={},
+        splits={},
         source="UI-PRMD",
         licence="ODC-PDDL 1.0",
         citation="",
@@ -115,7 +115,7 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
             epochs=-(-steps // per_epoch), batch_size=BATCH, lr=0.01, mining_epoch=2,
             clip_norm=1.0,
         ),
-        batch_statistics="rank" if statistics == "rank" else "synchronised",
+        batch_statistics="rank" if statistics == "rank" else "synchronized",
     )  # fmt: skip
     placed = place(store.positions, CPU, "device")
     frozen = statistics == "frozen"
@@ -284,11 +284,11 @@ def main() -> None:
         prepare(folder, options.epochs)
         start = folder / "start.pt"
         exit_codes(
-            [fork(lambda: train(Ranks(), folder, "synchronised", 1, start), folder / "start.txt")]
+            [fork(lambda: train(Ranks(), folder, "synchronized", 1, start), folder / "start.txt")]
         )
         torch.save(torch.load(start, weights_only=True)["state"], start)
         for processes in options.processes:
-            for statistics in ("synchronised", "frozen", "rank"):
+            for statistics in ("synchronized", "frozen", "rank"):
                 failures += equality(folder, processes, options.steps, statistics)
         failures += mistake(folder)
         most = options.processes[-1]

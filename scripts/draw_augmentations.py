@@ -3,7 +3,7 @@
     python scripts/draw_augmentations.py [docs/figures/augmentations.png]
 
 Each row is one sequence of the embedded UI-PRMD set in eight of its frames, seen a little from the
-side. The left limbs keep their colour, so that a left-right flip shows.
+side. The left limbs keep their color, so that a left-right flip shows.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aimclr_fast.reference.skeleton_augment import AugmentParams, View, draw_par
 SAMPLE, SEED = "m03_s03_e04_correct", 0
 #: Steps whose draws of the extreme view are shown: between them, everything is on.
 EXTREME_STEPS = (2, 12)
-POSES, ROW_HEIGHT, SPACING = 8, 2.0, 1.35  # height and spacing in metres
+POSES, ROW_HEIGHT, SPACING = 8, 2.0, 1.35  # height and spacing in meters
 TURN, TILT = math.radians(28), math.radians(8)
 LEFT, MIDDLE, RIGHT = "#d1603d", "#4a4e57", "#2f6f9f"
 
@@ -66,11 +66,11 @@ def project(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def draw_row(axes: Axes, x: npt.NDArray[np.float32], layout: Layout, title: str, note: str) -> None:
     """Draw one sequence [3, T, V] as skeletons from left to right."""
     sides = [name.partition("_")[0] for name in layout.joints]
-    colours = [{"left": LEFT, "right": RIGHT}.get(side, MIDDLE) for side in sides]
+    colors = [{"left": LEFT, "right": RIGHT}.get(side, MIDDLE) for side in sides]
     frames = np.linspace(0, x.shape[1] - 1, POSES).round().astype(int)
     points = project(x[:, frames])
     low, high = points[1].min(), points[1].max()
-    # The published blur is not normalised and enlarges the body: such a row is shrunk, and says so.
+    # The published blur is not normalized and enlarges the body: such a row is shrunk, and says so.
     shrink = min(1.0, ROW_HEIGHT / (high - low), 1.7 * SPACING / np.ptp(points[0], axis=1).max())
     if shrink < 0.95:
         note += f"   (drawn at {shrink:.0%} of its size)"
@@ -79,12 +79,12 @@ def draw_row(axes: Axes, x: npt.NDArray[np.float32], layout: Layout, title: str,
     for place in range(POSES):
         pose = points[:, place].T + np.array([place * SPACING, 0])
         bones = [(pose[joint], pose[parent]) for joint, parent in layout.edges]
-        bone_colours = [colours[joint] for joint, _ in layout.edges]
+        bone_colors = [colors[joint] for joint, _ in layout.edges]
         axes.add_collection(
-            LineCollection(bones, colors=bone_colours, linewidths=2.4, capstyle="round", zorder=2)
+            LineCollection(bones, colors=bone_colors, linewidths=2.4, capstyle="round", zorder=2)
         )
         axes.scatter(
-            pose[:, 0], pose[:, 1], s=9, c=colours, edgecolors="white", linewidths=0.4, zorder=3
+            pose[:, 0], pose[:, 1], s=9, c=colors, edgecolors="white", linewidths=0.4, zorder=3
         )
     axes.set_xlim(-SPACING * 0.7, (POSES - 0.3) * SPACING)
     axes.set_ylim(-ROW_HEIGHT * 0.56, ROW_HEIGHT * 0.56)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch._dynamo  # optimisers import it; here once for all processes
+import torch._dynamo  # optimizers import it; here once for all processes
 
 from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.train import command_line
@@ -53,7 +53,7 @@ def prepare(folder: Path, epochs: int) -> None:
         {name: column[rows] for name, column in full.samples.items()},
         layout=full.layout,
         classes=full.class_names,
-        protocols={},
+        splits={},
         source="UI-PRMD",
         licence="ODC-PDDL 1.0",
         citation="",
@@ -95,7 +95,7 @@ def running(child: int) -> bool:
 
 
 def outcome(folder: Path, run: str) -> tuple[str, list[dict[str, float]]]:
-    """Checksum of all that was learnt, and the metrics but for times and memory."""
+    """Checksum of all that was learned, and the metrics but for times and memory."""
     state = load_checkpoint(folder / run / "checkpoint.pt")
     weights = digest([state["models"], state["optimizers"], state["epoch"], state["step"]])
     machine = {"steps_per_second", "memory_mb"}

@@ -2,7 +2,7 @@
 
     python scripts/make_ui_prmd_store.py ui_prmd.npz aimclr_fast/data/embedded/ui_prmd
 
-The source holds absolute positions in millimetres, y up (`xyz_mm int16 [frames, 22, 3]`), the
+The source holds absolute positions in millimeters, y up (`xyz_mm int16 [frames, 22, 3]`), the
 sequences' `offsets [S + 1]` into its frames, and `movement`, `subject`, `episode` (1 to 10) and
 `incorrect` (0 or 1) of each. The positions follow from the published joint angles and
 parent-relative positions by forward kinematics.
@@ -34,7 +34,7 @@ MOVEMENTS = (
 FRAMES = 50
 SOURCE = (
     "UI-PRMD (University of Idaho Physical Rehabilitation Movement Data), Kinect recordings: "
-    "joint positions in millimetres, centred on the chest in each frame, time resized to 50 "
+    "joint positions in millimeters, centered on the chest in each frame, time resized to 50 "
     "frames, each frame turned about y so that the shoulders lie along x."
 )
 LICENCE = "ODC-PDDL-1.0"
@@ -58,10 +58,10 @@ def make_store(source: Path, output: Path, *, overwrite: bool) -> Store:
     offsets = data["offsets"]
     positions = np.empty((len(offsets) - 1, 3, FRAMES, layout.num_joints, 1), dtype=np.int16)
     for index, (start, stop) in enumerate(pairwise(offsets)):
-        metres = data["xyz_mm"][start:stop].transpose(2, 0, 1)[..., None] / 1000
+        meters = data["xyz_mm"][start:stop].transpose(2, 0, 1)[..., None] / 1000
         # The subjects face the camera, so their shoulders cross the x axis: only the exact angle
         # puts them there.
-        ready = preprocess(metres, layout, frames=FRAMES, exact=True)
+        ready = preprocess(meters, layout, frames=FRAMES, exact=True)
         positions[index] = np.rint(ready * 1000)
     columns = {
         key: data[key].astype(int) for key in ("movement", "incorrect", "subject", "episode")
@@ -77,7 +77,7 @@ def make_store(source: Path, output: Path, *, overwrite: bool) -> Store:
         {"name": names, "label": label, **columns},
         layout=layout,
         classes=[f"{name}, {how}" for name in MOVEMENTS for how in ("correct", "incorrect")],
-        protocols={"xsub": {"column": "subject", "train": [1, 3, 5, 7, 9]}},
+        splits={"xsub": {"column": "subject", "train": [1, 3, 5, 7, 9]}},
         source=SOURCE,
         licence=LICENCE,
         citation=CITATION,

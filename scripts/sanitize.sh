@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The CPU library under the address and undefined-behaviour sanitizers: builds it with them in
+# The CPU library under the address and undefined-behavior sanitizers: builds it with them in
 # build/sanitize and runs tests and the property tests of tests/hostile against it. torch allocates
 # through the sanitizer, too, so a kernel that leaves its tensors is found wherever it reads.
 #

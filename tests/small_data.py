@@ -33,7 +33,7 @@ def write_tiny(folder: Path, spoil: bool = False) -> None:
         {name: column[rows] for name, column in full.samples.items()},
         layout=full.layout,
         classes=full.class_names,
-        protocols={},
+        splits={},
         source="test",
         licence="test",
         citation="test",
@@ -87,7 +87,7 @@ def write_evaluated(folder: Path) -> None:
     three = {"column": "subject", "train": [1, 2], "val": [3], "test": [4]}
     write_store(
         folder / "store", positions, samples, layout=full.layout, classes=classes,
-        protocols={"three": three},
+        splits={"three": three},
     )  # fmt: skip
     write_store(folder / "blind", positions, {"name": samples["name"]}, layout=full.layout)
     kinect = np.random.default_rng(0).normal(size=(48, 3, 10, 20, 1))

@@ -15,7 +15,7 @@ from aimclr_fast.training.checkpoint import load_checkpoint
 pytestmark = [pytest.mark.cuda, pytest.mark.commands]
 
 RUN = {
-    "data": {"store": "store", "protocol": "odd-even"},
+    "data": {"store": "store", "split": "odd-even"},
     "model": {"channels": 2, "features": 8, "embedding": 8, "queue_size": 32},
     "optim": {"epochs": 2, "batch_size": 8, "mining_epoch": 2},
     "monitor": {"knn_every": 0, "linear_probe": False},

@@ -57,7 +57,7 @@ def test_features_are_those_of_evaluation(tmp_path, store, rows, stream, frame_s
     x = rows.permute(0, 4, 2, 3, 1)[:, :, ::frame_step]
     expected = encode(encoder.model.encoder, x.contiguous(), stream=stream)
     assert_near(encoder(rows, preprocessed=True), expected)
-    # What the store did to its sequences (centre, resize, turn exactly) leaves them as they are.
+    # What the store did to its sequences (center, resize, turn exactly) leaves them as they are.
     torch.testing.assert_close(encoder(rows), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -193,7 +193,7 @@ def test_searched_weights_and_rates_on_validation_samples(run):
         (
             "linear",
             "val",
-            "choose val: protocol odd-even has no validation samples (protocol three",
+            "choose val: split odd-even has no validation samples (split three",
         ),
         ("retrieval", "val", "choose val: retrieval chooses nothing"),
         ("cluster", "val", "choose val: cluster chooses nothing"),
@@ -295,7 +295,7 @@ def test_another_store_has_the_usual_split(trained, place, tmp_path, capsys):
 
 def test_figures_are_all_drawn(run, tmp_path):
     run("figures", "joint.pt")
-    for name in ("tsne", "confusion", "per_class", "label_efficiency", "neighbours"):
+    for name in ("tsne", "confusion", "per_class", "label_efficiency", "neighbors"):
         assert (tmp_path / "out" / f"{name}-joint.png").read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / "out" / f"{name}-joint.pdf").read_bytes().startswith(b"%PDF")
     assert not (tmp_path / "results.csv").exists()
@@ -330,7 +330,7 @@ def test_table_of_several_runs(run, tmp_path, capsys):
             "'a' is not ENCODER_JOINT",
         ),
         (["knn", "joint.pt", "--protocol=xview"], "--protocol is now --split"),
-        (["knn", "joint.pt", "--split", "xview"], "unknown protocol 'xview'"),
+        (["knn", "joint.pt", "--split", "xview"], "unknown split 'xview'"),
         (["knn", "joint.pt", "--data", "blind", "--split", "all"], "blind: has no labels"),
         (["knn", "joint.pt", "--data", "nowhere"], "'nowhere' is neither an embedded data set"),
         (["knn", "joint.pt", "--k", "[1,999]"], "k must lie in 1..24"),

@@ -14,7 +14,7 @@ HAND = {
     "name": "hand-3",
     "joints": ["wrist", "left_tip", "right_tip"],
     "edges": [["left_tip", "wrist"], ["right_tip", "wrist"]],
-    "centre": "wrist",
+    "center": "wrist",
     "swap": [["left_tip", "right_tip"]],
     "shoulders": ["left_tip", "right_tip"],
 }
@@ -50,7 +50,7 @@ JOINTS = {
     "nw-ucla": 20, "openni": 15, "openpose": 18, "openpose-25": 25, "smpl-22": 22, "smpl-24": 24,
     "ui-prmd": 22,
 }  # fmt: skip
-CENTRES = {
+CENTERS = {
     "coco": "nose", "h36m": "thorax", "hand-21": "wrist", "kinect-v1": "shoulder_centre",
     "mediapipe": "nose", "ntu-rgb+d": "spine_shoulder", "nw-ucla": "shoulder_centre",
     "openni": "neck", "openpose": "neck", "openpose-25": "neck", "smpl-22": "spine3",
@@ -61,7 +61,7 @@ MIRROR = {"left": "right", "right": "left"}
 
 def test_the_built_in_layouts_are_those_of_these_tests():
     assert {name: layout.num_joints for name, layout in LAYOUTS.items()} == JOINTS
-    assert {name: layout.joints[layout.centre] for name, layout in LAYOUTS.items()} == CENTRES
+    assert {name: layout.joints[layout.center] for name, layout in LAYOUTS.items()} == CENTERS
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -75,12 +75,12 @@ def test_built_in_layouts(name):
     # Left-right symmetric: swapped bones are bones, and the shoulders are each other's mirror.
     edges = set(layout.edges)
     assert {(layout.swap[a], layout.swap[b]) for a, b in edges} == edges
-    assert layout.swap[layout.centre] == layout.centre
-    # Each joint reaches the centre along its parents.
+    assert layout.swap[layout.center] == layout.center
+    # Each joint reaches the center along its parents.
     for joint in range(layout.num_joints):
         for _ in range(layout.num_joints):
             joint = layout.parents[joint]
-        assert joint == layout.centre
+        assert joint == layout.center
     if name == "hand-21":
         assert layout.shoulders is None
         assert layout.swap == tuple(range(21))
@@ -215,7 +215,7 @@ def test_yaml_by_name_and_by_index_give_the_same(tmp_path):
         write(
             tmp_path / "b.yml",
             edges=[[1, 0], [2, 0]],
-            centre=0,
+            center=0,
             swap=[0, 2, 1],
             shoulders=[1, 2],
         )
@@ -241,7 +241,7 @@ def test_yaml_with_a_count_of_joints(tmp_path):
             tmp_path / "a.yaml",
             joints=3,
             edges=[[1, 0], ["joint_2", 0]],
-            centre=0,
+            center=0,
             swap=[],
             shoulders="gone",
         )
@@ -251,11 +251,18 @@ def test_yaml_with_a_count_of_joints(tmp_path):
     assert layout.shoulders is None
 
 
+def test_the_key_of_earlier_versions_is_read(tmp_path):
+    old = write(tmp_path / "old.yaml", center="gone", centre="left_tip", edges=[[0, 1], [2, 0]])
+    assert layout_from_yaml(old).center == 1
+    assert "centre" not in layout_from_yaml(old).to_dict()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"centre": "gone"}, "missing centre"),
-        ({"center": 0}, "unknown center"),
+        ({"center": "gone"}, "missing center"),
+        ({"centre": 0}, "centre and center are the same field; keep center"),
+        ({"middle": 0}, "unknown middle"),
         ({"name": ""}, "name must be"),
         ({"name": 3}, "name must be"),
         ({"joints": 0}, "joints: expected names"),
@@ -266,7 +273,7 @@ def test_yaml_with_a_count_of_joints(tmp_path):
             {
                 "joints": [0, 1, 2],
                 "edges": [[1, 0], [2, 0]],
-                "centre": 0,
+                "center": 0,
                 "swap": [],
                 "shoulders": None,
             },
@@ -279,10 +286,10 @@ def test_yaml_with_a_count_of_joints(tmp_path):
         ({"edges": [["left_tip", "wrist"], ["right_tip", True]]}, "edges: True is neither"),
         ({"edges": [["left_tip", "wrist"]]}, "edges: not one tree, joint 2"),
         ({"edges": [[1, 0], [2, 0], [1, 2]]}, "edges: joint 1 has two"),
-        ({"edges": [[1, 0], [2, 0], [0, 1]]}, "edges: the centre, joint 0"),
+        ({"edges": [[1, 0], [2, 0], [0, 1]]}, "edges: the center, joint 0"),
         ({"edges": [[1, 2], [2, 1]]}, "edges: not one tree"),
-        ({"centre": "elbow"}, "centre: 'elbow' is neither"),
-        ({"centre": -1}, "centre: -1 is neither"),
+        ({"center": "elbow"}, "center: 'elbow' is neither"),
+        ({"center": -1}, "center: -1 is neither"),
         ({"swap": 3}, "swap: expected a list"),
         ({"swap": "sides"}, "swap: expected a list"),
         ({"edges": "names"}, "edges: expected a list"),
@@ -318,7 +325,7 @@ def test_unreadable_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"centre": 5}, "centre: 5"),
+        ({"center": 5}, "center: 5"),
         ({"edges": ((1, 0), (2, 9))}, r"edges: \[2, 9\]"),
         ({"edges": ((1, 0, 2), (2, 0))}, r"edges: \[1, 0, 2\]"),
         ({"swap": (0, 1, 3)}, "swap: must list"),
@@ -331,7 +338,7 @@ def test_a_layout_checks_itself(fields, message):
         "name": "x",
         "joints": ("a", "b", "c"),
         "edges": ((1, 0), (2, 0)),
-        "centre": 0,
+        "center": 0,
         "swap": (0, 2, 1),
     }
     Layout(**good)

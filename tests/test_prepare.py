@@ -165,7 +165,7 @@ def test_inspect(tmp_path, capsys):
     capsys.readouterr()
     command_line(["inspect", str(tmp_path / "x"), "--out", str(tmp_path / "figures")])
     shown = capsys.readouterr().out
-    assert "protocol xsub: 3 train, 3 test" in shown
+    assert "split xsub: 3 train, 3 test" in shown
     with Image.open(tmp_path / "figures" / "x.gif") as film:
         assert film.n_frames > 10
     with Image.open(tmp_path / "figures" / "x.png") as picture:
@@ -226,9 +226,9 @@ def test_the_printed_command_takes_the_data_sets_own_config(tmp_path, capsys):
     ]  # fmt: skip
 
 
-def trains(store: Path, protocol: str, tmp_path: Path, monkeypatch) -> None:
+def trains(store: Path, split: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train([f"--data.store={store}", f"--split={protocol}", *SMALL])
+    train([f"--data.store={store}", f"--split={split}", *SMALL])
 
 
 def test_train_on_the_golden_ntu_files(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def fails(capsys, *arguments) -> str:
 
 @functools.cache
 def walk(index: int = 0) -> np.ndarray:
-    """``[60, 22, 3]`` metres, even motion: a real pose that goes along x and turns its arm up."""
+    """``[60, 22, 3]`` meters, even motion: a real pose that goes along x and turns its arm up."""
     x = np.repeat(motion(index, frames=1), FRAMES, axis=0)
     x[..., 0] += 0.01 * np.arange(FRAMES)[:, None]
     x[:, 7:10, 1] += 0.01 * np.arange(FRAMES)[:, None]
@@ -60,11 +60,11 @@ def late(x):
     return np.concatenate([0 * x[:9], x, 0 * x[:13]])
 
 
-def root_centred(x):
+def root_centered(x):
     return x - x[:, :1]
 
 
-KINDS = [hip_lost, away, late, root_centred]
+KINDS = [hip_lost, away, late, root_centered]
 
 
 def as_folder(tmp_path, sequences) -> list:
@@ -112,7 +112,7 @@ def test_2d_poses_about_a_joint_keep_it(tmp_path):
     flat = walk()[..., :2] * (300, -300)
     corner = flat + 900  # as in an image: (0, 0) is far from the body
     corner[:, 9] = 0
-    prepare(*as_folder(tmp_path, {"a": flat, "b": root_centred(flat), "corner": corner}))
+    prepare(*as_folder(tmp_path, {"a": flat, "b": root_centered(flat), "corner": corner}))
     store = open_store(tmp_path / "x")
     np.testing.assert_allclose(store.positions[1], store.positions[0], atol=1e-4)
     ends = store.positions[2, :2, :, 9, 0]  # in the middle of the body
@@ -177,11 +177,11 @@ def test_an_encoder_has_the_rule_of_its_data(tmp_path, kind, steps):
     np.testing.assert_allclose(odd, whole, atol=1e-5)
 
 
-def test_an_encoder_with_the_published_rule_takes_a_centred_body(tmp_path):
+def test_an_encoder_with_the_published_rule_takes_a_centered_body(tmp_path):
     store = open_embedded()
     data = store.traits() | {"preprocessing": Preprocessing().to_dict()}
     encoder = load_encoder(save(checkpoint(store) | {"data": data}, tmp_path / "x.pt"))
-    whole, odd = (encoder.prepare(x) for x in (walk(), root_centred(walk())))
+    whole, odd = (encoder.prepare(x) for x in (walk(), root_centered(walk())))
     np.testing.assert_allclose(odd, whole, atol=1e-5)
     assert encoder.prepare(hip_lost(walk())).any(axis=(0, 2, 3)).all()
 

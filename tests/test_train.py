@@ -52,7 +52,7 @@ def tiny(tmp_path_factory):
         {name: column[rows] for name, column in full.samples.items()},
         layout=full.layout,
         classes=full.class_names,
-        protocols={},
+        splits={},
         source="test",
         licence="test",
         citation="test",
@@ -170,18 +170,18 @@ def test_a_diverged_run_says_so_and_keeps_its_checkpoint(tiny, monkeypatch, caps
 def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
     full = open_store(tiny / "store")
     write_store(
-        tiny / "unlabelled",
+        tiny / "unlabeled",
         np.array(full.positions),
         {"name": full.samples["name"]},
         layout=full.layout,
         classes=None,
-        protocols={},
+        splits={},
         source="test",
         licence="test",
         citation="test",
     )
     monkeypatch.chdir(tiny)
-    arguments = ["--config", "tiny.yaml", "--data.store", "unlabelled", "--split", "all"]
+    arguments = ["--config", "tiny.yaml", "--data.store", "unlabeled", "--split", "all"]
     command_line([*arguments, "--optim.epochs", "1", "--output", "blind"])
     shown = capsys.readouterr().out
     assert "kNN" not in shown
@@ -198,7 +198,7 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
         (["--optim.lr", "fast"], "optim.lr"),
         (["--augment.noise_prob", "2"], "noise_prob must lie in [0, 1], got 2.0"),
         (["--data", "nowhere"], "'nowhere' is neither an embedded data set"),
-        (["--split", "xview"], "store: unknown protocol 'xview'"),
+        (["--split", "xview"], "store: unknown split 'xview'"),
         (["--optim.batch_size", "101", "--model.queue_size", "200"], "optim.batch_size is 101"),
         (["--device", "toaster"], "device is 'toaster'"),
         (["--output", "tiny.yaml/run"], "tiny.yaml/run"),
@@ -292,7 +292,7 @@ def test_profile_says_where_the_time_of_a_step_goes(tiny, monkeypatch, capsys):
     monkeypatch.chdir(tiny)
     command_line(["--config", "tiny.yaml", "--output", "profiled", "--profile", "2"])
     shown = capsys.readouterr().out
-    for section in ("augment", "forward, key view", "losses", "backward", "optimiser", "idle"):
+    for section in ("augment", "forward, key view", "losses", "backward", "optimizer", "idle"):
         assert section in shown
     events = json.loads((tiny / "profiled" / "trace.json").read_text())["traceEvents"]
     assert {"augment", "backward"} <= {event.get("name") for event in events}

@@ -1,7 +1,7 @@
-"""Which body is which: follow the tracker's ids over the frames, and drop what is nobody.
+"""Body tracks: follow the tracker's ids over the frames, and drop spurious bodies.
 
 Published preprocessing does neither: it takes the first two bodies of each frame as listed. Both
-are offered because trackers reorder people and see them in furniture.
+are offered because trackers swap people and detect them in furniture.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Recipe:
         exact: see :func:`aimclr_fast.data.preprocessing.rotate_about_y`.
         rotate: whether to turn it about y.
         gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
-        spurious: drop bodies that are nobody (:mod:`aimclr_fast.data.bodies`).
+        spurious: drop spurious bodies (:mod:`aimclr_fast.data.bodies`).
         ready: positions are preprocessed: resize them at most.
         unit: of lengths, where reading does not apply it.
         up: axis that points up, where reading does not turn it.
@@ -337,7 +337,7 @@ def convert(
             writer.attach(LEFT_OUT, [("where", "reason"), *places])
         store = writer.finish(
             classes=plan.classes,
-            protocols=plan.protocols,
+            splits=plan.splits,
             source=f"{plan.source}; {describe(recipe)}",
             preprocessing=recipe.preprocessing,
             citation=plan.citation,
@@ -381,7 +381,7 @@ def describe(recipe: Recipe) -> str:
         return "taken as preprocessed by others"
     parts = ["spurious bodies dropped"] if recipe.spurious else []
     parts.append(_GAPS[recipe.gaps])
-    parts.append(f"centered on {recipe.layout.joints[recipe.layout.centre]} in each frame")
+    parts.append(f"centered on {recipe.layout.joints[recipe.layout.center]} in each frame")
     parts.append(f"{recipe.frames} frames" if recipe.frames else "recorded frames kept")
     if recipe.rotate and recipe.layout.shoulders is not None:
         parts.append(f"shoulders turned onto x ({'exact' if recipe.exact else 'published'})")

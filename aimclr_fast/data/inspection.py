@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast.data.protocols import get_protocol
+from aimclr_fast.data.splits import get_split_rule
 from aimclr_fast.data.store import Store, StoreError
 from aimclr_fast.layouts import Layout
 
@@ -40,14 +40,14 @@ def card(store: Store) -> str:
             f"samples per class: min {present.min()}, median {int(np.median(present))}, "
             f"max {present.max()}; {len(present)} classes have samples"
         )
-    for name in meta["protocols"]:
+    for name in meta["splits"]:
         try:
-            rule = get_protocol(name, store)
+            rule = get_split_rule(name, store)
             (train, test), val = rule(samples), rule.validation(samples)
             held = "" if val is None else f", {len(val):,} val"
-            lines.append(f"protocol {name}: {len(train):,} train{held}, {len(test):,} test")
+            lines.append(f"split {name}: {len(train):,} train{held}, {len(test):,} test")
         except ValueError as error:
-            lines.append(f"protocol {name}: {error}")
+            lines.append(f"split {name}: {error}")
     return "\n".join(lines)
 
 
@@ -131,8 +131,8 @@ def _histograms(store: Store, file: Path) -> None:
     plt.close(figure)
 
 
-def bone_colours(layout: Layout) -> list[str]:
-    """Colour of each edge: left, right or middle, told from the left-right swap.
+def bone_colors(layout: Layout) -> list[str]:
+    """Color of each edge: left, right or middle, told from the left-right swap.
 
     Which side of a swapped pair is left is taken from the joints' names, if they say so.
     """
@@ -154,7 +154,7 @@ def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -
 
     bodies = [m for m in range(motion.shape[3]) if motion[..., m].any()] or [0]
     figure = plt.figure(figsize=(3.2 * len(bodies), 3.6))
-    colors = bone_colours(layout)
+    colors = bone_colors(layout)
     low, high = motion.min(axis=(1, 2, 3)), motion.max(axis=(1, 2, 3))
     middle, half = (low + high) / 2, max(float((high - low).max()) / 2, 1e-3)
     lines = []

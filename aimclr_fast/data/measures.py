@@ -40,12 +40,12 @@ class Measures:
         finite: whether all coordinates are, ``[n]``.
         repeated: share of frames that equal the one before, ``[n]``.
         content: a hash of the coordinates, ``[n]``.
-        size: longest side of the box around a body in metres, mean over frames, ``[n, M]``.
+        size: longest side of the box around a body in meters, mean over frames, ``[n, M]``.
         moved: root mean square distance from the mean pose as a share of the size, ``[n, M]``.
         depth: extent in z as a share of the size, ``[n, M]``; 0 for 2D poses.
         up: unit vector from hips and feet to head and shoulders, ``[n, M, 3]``; NaN where the
             layout names none.
-        bones: length of each edge in metres, mean over frames, ``[n, M, E]``.
+        bones: length of each edge in meters, mean over frames, ``[n, M, E]``.
         change: standard deviation of that over frames, ``[n, M, E]``.
     """
 

@@ -1,8 +1,8 @@
-"""The published preprocessing: centre, resize time, turn the body to face along z.
+"""The published preprocessing: center, resize time, turn the body to face along z.
 
 Arrays are ``[..., 3, T, V, M]``: coordinates x, y (up), z; frames; joints; bodies. Coordinates are
-in one length unit throughout (metres, except that the functions of this module do not care).
-Everything is computed in float64 and vectorised over the leading axes.
+in one length unit throughout (meters, but most functions of this module work in any).
+Everything is computed in float64 and vectorized over the leading axes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
 
 __all__ = [
-    "ROTATIONS", "Preprocessing", "centre", "count_frames", "preprocess", "resize_time",
+    "ROTATIONS", "Preprocessing", "center", "count_frames", "preprocess", "resize_time",
     "rotate_about_y",
 ]  # fmt: skip
 
@@ -82,11 +82,11 @@ class Preprocessing:
         if np.isinf(x).any():
             raise ValueError("positions must be finite, or NaN where a joint is missing")
         x, gaps = close(x, self.gaps, layout.joints)
-        nowhere = np.isnan(x[0, :, layout.centre]).all(axis=0)  # [M]
+        nowhere = np.isnan(x[0, :, layout.center]).all(axis=0)  # [M]
         if nowhere.any():
-            name, body = layout.joints[layout.centre], int(np.flatnonzero(nowhere)[0])
+            name, body = layout.joints[layout.center], int(np.flatnonzero(nowhere)[0])
             raise ValueError(f"{name} is in no frame (body {body}), and bodies are centered on it")
-        x = centre(x, layout.centre)
+        x = center(x, layout.center)
         if self.frames is not None:
             x = resize_time(x, self.frames)
         if self.rotate != "none" and layout.shoulders is not None:
@@ -99,12 +99,12 @@ def without_nan(x: Array) -> Array:
     return np.where(np.isnan(x), 0.0, x) if lacks(x) else x
 
 
-def centre(x: Array, joint: int) -> Array:
+def center(x: Array, joint: int) -> Array:
     """Move ``joint`` to the origin in each frame, for each body on its own.
 
     Args:
         x: ``[..., 3, T, V, M]``.
-        joint: index of the joint, usually ``layout.centre``.
+        joint: index of the joint, usually ``layout.center``.
 
     Returns:
         float64, shaped as ``x``. A body that is absent (all zero) stays zero, and a joint that is
@@ -155,13 +155,13 @@ def resize_time(x: Array, frames: int) -> Array:
 def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False) -> Array:
     """Turn each frame of each body about the y axis so that the shoulders lie along x.
 
-    The published code takes the angle from ``arccos(dx / (length + 1e-4))``, in metres, and one
+    The published code takes the angle from ``arccos(dx / (length + 1e-4))``, in meters, and one
     direction of turning for a whole sequence, the one that suits its shoulders' mean z. That is
     kept as the default, because published numbers depend on it. It is off by a degree or two near
     0 and 180 degrees, and turns a frame the wrong way where the shoulders cross the x axis.
 
     Args:
-        x: ``[..., 3, T, V, M]``, in metres unless ``exact``.
+        x: ``[..., 3, T, V, M]``, in meters unless ``exact``.
         shoulders: (left, right); right minus left ends up along +x.
         exact: use each frame's true angle instead.
 
@@ -215,7 +215,7 @@ def preprocess(
 ) -> npt.NDArray[np.float32]:
     """Apply the published preprocessing to one recorded sequence.
 
-    Cut and fill as ``gaps`` says; centre on ``layout.centre``; resize to ``frames``; rotate about y
+    Cut and fill as ``gaps`` says; center on ``layout.center``; resize to ``frames``; rotate about y
     (skipped where the layout names no shoulders).
 
     Args:

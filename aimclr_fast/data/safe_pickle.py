@@ -1,9 +1,9 @@
-"""Read pickles of plain data from strangers: containers, strings, numbers and numpy arrays.
+"""Read untrusted pickles of plain data: containers, strings, numbers and numpy arrays.
 
 A pickle is a program. This one runs on the interpreter of the standard library (the one written in
-Python, whose memo is a dict, so that a forged index cannot claim gigabytes), with everything taken
-out that could call something, but for the few functions numpy's arrays are made of; those are
-replaced by functions of ours that check what they are given.
+Python, whose memo is a dict, so that a forged index cannot claim gigabytes), without the
+instructions that could call something, except for the few functions that build numpy's arrays;
+those are replaced by functions of ours that check their arguments.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def loads(data: bytes) -> Any:
     except RecursionError:
         raise PickleError("nested too deeply") from None
     except Exception as error:
-        # A forged pickle makes the interpreter trip in any way there is.
+        # A forged pickle can make the interpreter fail in any way.
         kind = type(error).__name__
         raise PickleError(f"not a readable pickle ({kind}: {str(error)[:200]})") from error
 

@@ -1,4 +1,4 @@
-"""The data check: can what is in a store be people in motion, labelled and split soundly?
+"""The data check: whether a store can hold people in motion, with sound labels and splits.
 
 Each check is a function that looks at a :class:`Case` and yields :class:`Finding`: what was seen,
 and, where that is odd, the flag of ``prepare`` that would mend it. ``@check`` lists it; there is
@@ -22,8 +22,8 @@ import numpy.typing as npt
 from aimclr_fast._files import written_whole
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
 from aimclr_fast.data.measures import Array, body_size, measure, names_a_body
-from aimclr_fast.data.protocols import get_protocol, validation
 from aimclr_fast.data.readers import UNITS
+from aimclr_fast.data.splits import get_split_rule, validation
 from aimclr_fast.data.store import Store
 from aimclr_fast.layouts import Layout
 
@@ -271,7 +271,7 @@ def motion(case: Case) -> Iterator[Finding]:
 
 @check
 def bodies(case: Case) -> Iterator[Finding]:
-    """Bodies that are somebody."""
+    """Bodies that are in some sequence."""
     seen = np.asarray(np.isfinite(case.measures.size).any(axis=0))
     if not seen.all() and seen.any():
         last = int(np.flatnonzero(seen)[-1]) + 1
@@ -315,11 +315,11 @@ def splits(case: Case) -> Iterator[Finding]:
     if copies.any():
         text = f"{case.some(copies)} are equal to others, number for number"
         yield Finding("splits", text, True, "leave the copies out")
-    for name in store.meta["protocols"]:
+    for name in store.meta["splits"]:
         try:
-            parts: tuple[npt.NDArray[np.int64], ...] = get_protocol(name, store)(samples)
+            parts: tuple[npt.NDArray[np.int64], ...] = get_split_rule(name, store)(samples)
         except ValueError as error:
-            yield Finding("splits", f"protocol {name}: {error}", True)
+            yield Finding("splits", f"split {name}: {error}", True)
             continue
         sizes = f"{len(parts[0]):,} train and {len(parts[1]):,} test"
         val = validation(store, name)
@@ -331,31 +331,29 @@ def splits(case: Case) -> Iterator[Finding]:
         sides = [set(same[copies & np.isin(case.measures.rows, part)]) for part in parts]
         for first, second in combinations(sides, 2):
             if first & second:
-                text = (
-                    f"protocol {name}: {len(first & second):,} sequences have a copy on each side"
-                )
+                text = f"split {name}: {len(first & second):,} sequences have a copy on each side"
                 yield Finding("splits", text, True, "leave the copies out")
 
 
-#: Protocols with one of these in their name or column test other things than other people.
+#: Splits with one of these in their name or column test other things than other people.
 _BY_DESIGN = ("view", "cam", "set", "fold", "session")
 
 
 def _shared(store: Store, name: str, parts: tuple[npt.NDArray[Any], ...]) -> Iterator[Finding]:
-    """Subjects and classes of a protocol's sides."""
-    samples, column = store.samples, get_protocol(name, store).column
+    """Subjects and classes of a split's sides."""
+    samples, column = store.samples, get_split_rule(name, store).column
     words = f"{name} {column}".lower()
     if "subject" in samples and not any(word in words for word in _BY_DESIGN):
         for first, second in combinations([set(samples["subject"][part]) for part in parts], 2):
             if first & second:
                 some = ", ".join(map(str, sorted(first & second)[:5]))
-                text = f"protocol {name}: {len(first & second):,} subjects are on both sides"
-                mend = "another protocol, such as odd-even, to know about new people"
+                text = f"split {name}: {len(first & second):,} subjects are on both sides"
+                mend = "another split, such as odd-even, to know about new people"
                 yield Finding("splits", f"{text} ({some})", True, mend)
     if store.labels is not None:
         unseen = set(store.labels[parts[-1]].tolist()) - set(store.labels[parts[0]].tolist())
         if unseen:
             label = min(unseen)
             called = store.class_names[label] if store.class_names else str(label)
-            text = f"protocol {name}: of the tested classes, {len(unseen):,} are never trained"
+            text = f"split {name}: of the tested classes, {len(unseen):,} are never trained"
             yield Finding("splits", f"{text} (the first: {called})", True, "look at the split")

@@ -6,12 +6,12 @@ positions.npy  ``[S, 3, T, V, M]``: float32 or float16 in meters, or int16 in mi
 samples.csv    one row per sample, in the same order; a header; unique ``name``; optionally
                ``label`` (0, 1, ...) and any other columns (subject, camera, setup, ...).
 meta.json      version, layout (a built-in name, or the whole layout), frames, unit, classes,
-               protocols, source, licence, citation, preprocessing (null where it is not known),
+               splits, source, licence, citation, preprocessing (null where it is not known),
                checksums (sha256 of the other two files).
 ============== ====================================================================================
 
-One store serves every protocol of a data set: a protocol turns the columns of samples.csv into
-training and test indices (:mod:`aimclr_fast.data.protocols`).
+One store serves every split of a data set: a split turns the columns of samples.csv into
+training and test indices (:mod:`aimclr_fast.data.splits`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ import numpy.typing as npt
 import torch
 
 from aimclr_fast._errors import Error
+from aimclr_fast._renamed import with_new_keys
 from aimclr_fast.data.classes import dense_classes
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
@@ -40,6 +41,8 @@ VERSION = 1
 POSITIONS, COMPRESSED, SAMPLES, META = "positions.npy", "positions.npz", "samples.csv", "meta.json"
 #: Unit of length by dtype of the positions.
 UNITS = {"float32": "m", "float16": "m", "int16": "mm"}
+#: Keys of meta.json that 0.1.0 wrote, and what they are called today.
+_RENAMED = {"protocols": "splits"}
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -57,7 +60,7 @@ class Store:
             is in meters.
         samples: the columns of samples.csv, each an array of S: int64 where every cell is an
             integer, strings otherwise (always for ``name``).
-        meta: meta.json as it stands.
+        meta: the content of meta.json, under today's keys.
         layout: the skeleton, with V joints.
     """
 
@@ -156,8 +159,8 @@ class Store:
             parts.append(f"{len(self.class_names) or int(self.labels.max()) + 1} classes")
         if "subject" in self.samples:
             parts.append(f"{len(np.unique(self.samples['subject']))} subjects")
-        if self.meta.get("protocols"):
-            parts.append(f"protocols {', '.join(self.meta['protocols'])}")
+        if self.meta.get("splits"):
+            parts.append(f"splits {', '.join(self.meta['splits'])}")
         return f"{self.path.name}: {', '.join(parts)}"
 
 
@@ -213,15 +216,25 @@ def _inside(folder: Path, name: str, shown: Path) -> Path:
     return file
 
 
-def _read_meta(file: Path, shown: Path) -> tuple[dict[str, Any], Layout]:
-    def fail(field: str, problem: str) -> NoReturn:
-        raise StoreError(f"{shown}: {field}: {problem}")
-
+def _meta_fields(file: Path, shown: Path) -> dict[str, Any]:
+    """The content of meta.json under today's keys."""
     try:
         meta = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{shown}: not valid JSON: {error}") from error
-    meta = meta if isinstance(meta, dict) else fail("top level", "must be an object")
+    if not isinstance(meta, dict):
+        raise StoreError(f"{shown}: top level: must be an object")
+    try:
+        return with_new_keys(meta, _RENAMED)
+    except ValueError as error:
+        raise StoreError(f"{shown}: {error}") from None
+
+
+def _read_meta(file: Path, shown: Path) -> tuple[dict[str, Any], Layout]:
+    def fail(field: str, problem: str) -> NoReturn:
+        raise StoreError(f"{shown}: {field}: {problem}")
+
+    meta = _meta_fields(file, shown)
     if meta.get("version") != VERSION:
         fail("version", f"expected {VERSION}, got {meta.get('version')!r}")
     if type(meta.get("frames")) is not int or meta["frames"] < 1:
@@ -235,7 +248,7 @@ def _read_meta(file: Path, shown: Path) -> tuple[dict[str, Any], Layout]:
         or len(set(classes)) != len(classes)
     ):
         fail("classes", "expected a list of different names")
-    for field in ("protocols", "checksums"):
+    for field in ("splits", "checksums"):
         meta.setdefault(field, {})
         if not isinstance(meta[field], dict):
             fail(field, "expected an object")
@@ -269,7 +282,7 @@ def _read_positions(file: Path, shown: Path, mmap: bool) -> npt.NDArray[Any]:
         positions.flags.writeable = False
     except KeyError:
         raise StoreError(f"{shown}: has no array named positions") from None
-    except Exception as error:  # np.load and its archives let out whatever they stumble over
+    except Exception as error:  # np.load and its archives raise exceptions of many kinds
         reason = str(error) or type(error).__name__
         if "pickle" in reason:  # NumPy's advice to unpickle what it cannot read
             reason = "damaged, or not an array of numbers"

@@ -26,7 +26,7 @@ _COPY = 256  # samples padded at a time
 
 
 class StoreWriter:
-    """Writes a store of float32 metres that appears under its name only when it is whole.
+    """Writes a store of float32 meters that appears under its name only when it is whole.
 
     Everything goes to a hidden folder beside the target, which a later run finds and clears if
     this one is killed. Use it as a context manager::
@@ -95,7 +95,7 @@ class StoreWriter:
         """Add samples.
 
         Args:
-            positions: ``[n, 3, T, V, M]`` in metres, finite; T is free where ``frames`` is None.
+            positions: ``[n, 3, T, V, M]`` in meters, finite; T is free where ``frames`` is None.
             rows: their cells of samples.csv, ``name`` among them, the same columns each time.
         """
         wanted = (
@@ -121,7 +121,7 @@ class StoreWriter:
         self._lengths += [positions.shape[2]] * len(rows)
 
     def attach(self, name: str, rows: Iterable[Sequence[str]]) -> None:
-        """Put a csv file of one's own into the store."""
+        """Add a CSV file to the store."""
         with (self._folder / name).open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
 
@@ -129,7 +129,7 @@ class StoreWriter:
         self,
         *,
         classes: Sequence[str] | None = None,
-        protocols: Mapping[str, Mapping[str, Any]] | None = None,
+        splits: Mapping[str, Mapping[str, Any]] | None = None,
         source: str = "",
         licence: str = "",
         citation: str = "",
@@ -156,7 +156,7 @@ class StoreWriter:
             self.layout,
             frames=frames,
             classes=classes,
-            protocols=protocols,
+            splits=splits,
             source=source,
             licence=licence,
             citation=citation,

@@ -39,7 +39,7 @@ def write_store(
     *,
     layout: str | Layout,
     classes: Sequence[str] | None = None,
-    protocols: Mapping[str, Mapping[str, Any]] | None = None,
+    splits: Mapping[str, Mapping[str, Any]] | None = None,
     source: str = "",
     licence: str = "",
     citation: str = "",
@@ -51,15 +51,15 @@ def write_store(
 
     Args:
         path: the folder to make; folders above it that are not there are made, too.
-        positions: ``[S, 3, T, V, M]``: float16, float32 or float64 (kept as float32) in metres, or
-            int16 in millimetres. May be memory-mapped.
+        positions: ``[S, 3, T, V, M]``: float16, float32 or float64 (kept as float32) in meters, or
+            int16 in millimeters. May be memory-mapped.
         samples: the columns of samples.csv, S cells each: ``name``, and any of ``label``,
             ``subject``, ``camera``, ``setup``, ...
         layout: the skeleton; one that is not built in is kept whole in meta.json.
         classes: name of each label.
-        protocols: rules of the data set's splits by name (:mod:`aimclr_fast.data.protocols`).
+        splits: rules of the data set's splits by name (:mod:`aimclr_fast.data.splits`).
         source: where the data come from and what was done to them.
-        licence: on which terms.
+        licence: terms of use.
         citation: what to cite.
         preprocessing: what was done to every sequence, if it was this package's.
         compress: write ``positions.npz``, for small sets that are passed around.
@@ -79,7 +79,7 @@ def write_store(
         frames=positions.shape[2] if positions.ndim == 5 else 0,
         unit=UNITS.get(str(positions.dtype), "m"),
         classes=classes,
-        protocols=protocols,
+        splits=splits,
         source=source,
         licence=licence,
         citation=citation,
@@ -128,7 +128,7 @@ def make_meta(
     frames: int,
     unit: str = "m",
     classes: Sequence[str] | None = None,
-    protocols: Mapping[str, Mapping[str, Any]] | None = None,
+    splits: Mapping[str, Mapping[str, Any]] | None = None,
     source: str = "",
     licence: str = "",
     citation: str = "",
@@ -141,7 +141,7 @@ def make_meta(
         "frames": frames,
         "unit": unit,
         "classes": None if classes is None else list(classes),
-        "protocols": dict(protocols or {}),
+        "splits": dict(splits or {}),
         "source": source,
         "licence": licence,
         "citation": citation,

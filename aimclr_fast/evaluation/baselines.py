@@ -1,4 +1,4 @@
-"""What a pretrained encoder has to beat; it gives the encoder's numbers a meaning."""
+"""Baselines that a pretrained encoder is compared with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def baselines(
     seen: set[tuple[Any, ...]],
     say: Callable[[str], None],
 ) -> Iterator[Representation]:
-    """What a pretrained encoder has to beat, on the same data and stream.
+    """Baselines of a pretrained encoder, on the same data and stream.
 
     The same encoder untrained, with the weights that the run's seed gives; the same encoder trained
     from scratch with all training labels; the raw poses.
@@ -31,8 +31,8 @@ def baselines(
         pretrained: the encoder, and the data.
         kinds: those of `BASELINES` that are wanted.
         scratch: recipe of training from scratch; None leaves the encoder to be trained as it is.
-        seen: what there was for other checkpoints; it is not made again, and new ones are added.
-        say: told what takes a while.
+        seen: baselines of other checkpoints, which are reused; new ones are added.
+        say: called with a message before long work.
     """
     loaded, data, seed = pretrained.file.loaded, pretrained.data, pretrained.run_seed
     model, stream = loaded.config["model"], loaded.stream

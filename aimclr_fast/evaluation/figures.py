@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from aimclr_fast._files import written_whole
-from aimclr_fast.data.inspection import bone_colours
+from aimclr_fast.data.inspection import bone_colors
 from aimclr_fast.layouts import Layout
 
 Array = npt.NDArray[Any]
@@ -171,7 +171,7 @@ def _skeleton(axes: Any, sequence: Array, layout: Layout, moments: int = 5) -> N
     last = int(shown[-1]) if len(shown) else 0
     bodies = [m for m in range(sequence.shape[3]) if sequence[..., m].any()] or [0]
     span = sequence[0, : last + 1].max() - sequence[0, : last + 1].min()
-    colors = bone_colours(layout)
+    colors = bone_colors(layout)
     for moment, frame in enumerate(np.linspace(0, last, moments).round().astype(int)):
         for body in bodies:
             x, y = sequence[0, frame, :, body] + 0.7 * moment * span, sequence[1, frame, :, body]

@@ -133,7 +133,7 @@ def finetune(
                     best, best_logits = worth, logits
             if progress is not None:
                 progress(epoch + 1, float(total) / len(train))
-    details = {"labelled": len(train)}
+    details = {"labeled": len(train)}
     outcome = classified(logits, best_logits, test_labels, accuracy, choice, details=details)
     return outcome, model.eval()
 

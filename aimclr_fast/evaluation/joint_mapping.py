@@ -14,10 +14,11 @@ LEAST = 0.5  # of the encoder's joints that must be there
 
 # What layouts call the same place. Names of segments (an upper arm) mean the joint they start at.
 _TRUNK = {
-    "waist": "spine_base", "hip_centre": "spine_base", "pelvis": "spine_base",
-    "mid_hip": "spine_base",
+    "waist": "spine_base", "hip_centre": "spine_base", "hip_center": "spine_base",
+    "pelvis": "spine_base", "mid_hip": "spine_base",
     "spine": "spine_mid", "torso": "spine_mid",
-    "chest": "spine_shoulder", "shoulder_centre": "spine_shoulder", "thorax": "spine_shoulder",
+    "chest": "spine_shoulder", "shoulder_centre": "spine_shoulder",
+    "shoulder_center": "spine_shoulder", "thorax": "spine_shoulder",
 }  # fmt: skip
 _SEGMENTS = {
     "upper_arm": "shoulder", "forearm": "elbow", "hand": "wrist",
@@ -42,7 +43,7 @@ class JointMap(NamedTuple):
     unused: tuple[str, ...]
 
     def describe(self) -> str:
-        """One line for a person."""
+        """One line for messages."""
         text = f"{len(self.named)} of {len(self.source)} joints matched by name"
         if self.filled:
             pairs = ", ".join(f"{missing} at {at}" for missing, at in self.filled)
@@ -123,7 +124,7 @@ def _nearest(layout: Layout, joint: int, found: Mapping[int, int]) -> int:
 def mapped(data: LabeledData, layout: Layout, joints: JointMap) -> LabeledData:
     """The data in an encoder's skeleton, centered in each frame on that skeleton's center."""
     positions = data.sequences[:, :, :, list(joints.source)]
-    positions = positions - positions[:, :, :, layout.centre : layout.centre + 1]
+    positions = positions - positions[:, :, :, layout.center : layout.center + 1]
     return replace(data, sequences=positions, layout=layout)
 
 

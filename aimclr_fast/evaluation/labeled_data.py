@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from aimclr_fast._errors import Error
-from aimclr_fast.data import Protocol, Store, get_protocol, validation
+from aimclr_fast.data import SplitRule, Store, get_split_rule, validation
 from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
@@ -164,7 +164,7 @@ def open_labeled_data(
     if store.labels is None:
         raise EvaluationError(f"{store.path}: has no labels to evaluate with")
     try:
-        rule = get_protocol(split, store)
+        rule = get_split_rule(split, store)
         train, test = map(torch.from_numpy, rule(store.samples))
         val = rule.validation(store.samples) if choose == "val" else None
     except ValueError as error:
@@ -191,15 +191,15 @@ def open_labeled_data(
     )
 
 
-def _no_validation(store: Store, rule: Protocol) -> str:
-    """What there is, where a split has no validation samples."""
-    others = [name for name in store.meta["protocols"] if validation(store, name) is not None]
+def _no_validation(store: Store, rule: SplitRule) -> str:
+    """The refusal of a split without validation samples, with what there is instead."""
+    others = [name for name in store.meta["splits"] if validation(store, name) is not None]
     if others:
-        there = f"protocol {', '.join(others)} has"
+        there = f"split {', '.join(others)} has"
     else:
         cells = ", ".join(map(str, np.unique(store.samples[rule.column])[:10].tolist()))
-        there = f"no protocol of the store has; column {rule.column} holds {cells}"
-    return f"--choose val: protocol {rule.name} has no validation samples ({there})"
+        there = f"no split of the store has; column {rule.column} holds {cells}"
+    return f"--choose val: split {rule.name} has no validation samples ({there})"
 
 
 def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:

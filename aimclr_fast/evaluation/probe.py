@@ -1,4 +1,4 @@
-"""Linear probe: how well a linear classifier reads the classes off frozen features."""
+"""Linear probe: a logistic regression on frozen features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def linear_probe(
     """Test accuracy of a logistic regression on standardized features [S, F]."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
     with warnings.catch_warnings():
-        # Separable training features never converge in the likelihood; the accuracy has long.
+        # With separable features the likelihood never converges; the accuracy does, much earlier.
         warnings.simplefilter("ignore", ConvergenceWarning)
         probe.fit(train, train_labels)
     return float(probe.score(test, test_labels))

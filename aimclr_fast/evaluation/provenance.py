@@ -38,6 +38,8 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
             group.pop(field, None)  # a column of its own
         if "split" in own["data"]:  # called so by 0.1.0, whose rows keep their checksums
             own["data"]["protocol"] = own["data"].pop("split")
+        if own.get("batch_statistics") == "synchronized":  # likewise
+            own["batch_statistics"] = "synchronised"
         if "max_skipped" in run:  # counted by 0.1.0, too
             own["max_skipped"] = 5
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]

@@ -103,7 +103,7 @@ class Report:
             self.say(text)
 
     def make_folder(self) -> Path:
-        """Make the folder for results; a name by time may be another evaluation's by now."""
+        """Make the folder for results; another evaluation may have taken a default name by now."""
         if not self._made:
             try:
                 self.folder.mkdir(parents=True, exist_ok=self.options.output is not None)

@@ -82,7 +82,7 @@ def resolve(
     config: Any,
     console: Console,
 ) -> Request[Any]:
-    """Check what was asked for and open it, so that all complaints come before any work.
+    """Check what was asked for and open it, so that errors come before any work.
 
     Raises:
         CheckpointError: a file is no checkpoint.

@@ -1,4 +1,4 @@
-"""Results that can be published: every number with what it takes to get it again."""
+"""Results: every number with what is needed to reproduce it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Row:
     Attributes:
         evaluation: knn, linear, ...
         store: name of the data set.
-        protocol: which samples train and which test.
+        protocol: the split, which says what trains and what tests; 0.1.0 called it so, and files
+            keep the name.
         features: pretrained (or the name given to it), untrained, supervised or raw poses.
         stream: joint, motion, bone, or several with + between; empty for raw poses.
         setting: what differs from the defaults, and amounts of labels.

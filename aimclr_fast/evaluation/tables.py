@@ -25,7 +25,7 @@ class Table:
     """Rows of text under a heading.
 
     Attributes:
-        title: evaluation, data set and protocol.
+        title: evaluation, data set and split.
         header: column names.
         rows: cells as text.
     """
@@ -36,7 +36,7 @@ class Table:
 
 
 def heading(metric: str) -> str:
-    """A metric's name for a person; "last" and "best" are epochs."""
+    """A metric's name in tables; "last" and "best" are epochs."""
     if metric.startswith("knn_"):
         return f"kNN-{metric.removeprefix('knn_')}"
     part, _, rest = metric.partition("_")
@@ -52,7 +52,7 @@ def mean_and_spread(values: Sequence[float]) -> str:
 
 
 def make_tables(rows: Sequence[Row]) -> list[Table]:
-    """One table for each evaluation, data set and protocol, in the order of first appearance.
+    """One table for each evaluation, data set and split, in the order of first appearance.
 
     Rows that differ only in seed, checkpoint or draw are averaged; `n` says how many. Data of one
     name but other content make another table; other epochs or configurations another line.
@@ -63,9 +63,9 @@ def make_tables(rows: Sequence[Row]) -> list[Table]:
         blocks.setdefault(key, []).append(row)
     contents: dict[tuple[str, ...], int] = Counter(key[:3] for key in blocks)
     tables = []
-    for (evaluation, store, protocol, data), block in blocks.items():
-        title = f"{evaluation}, {store} {protocol} (%)"
-        if contents[evaluation, store, protocol] > 1:
+    for (evaluation, store, split, data), block in blocks.items():
+        title = f"{evaluation}, {store} {split} (%)"
+        if contents[evaluation, store, split] > 1:
             title += f", data {data[:8] or 'without checksums'}"
         tables.append(_table(title, block))
     return tables
@@ -85,7 +85,7 @@ def _table(title: str, rows: list[Row]) -> Table:
         epochs.setdefault(_what(row), set()).add(row.epoch)
         configs.setdefault(_what(row), set()).add(row.config)
     lines, settings = [], []
-    for what, epoch, config in groups:  # say what tells apart lines that would look the same
+    for what, epoch, config in groups:  # tell apart lines that would look the same
         parts = [what[0]]
         parts += [f"epoch {'?' if epoch is None else epoch}"] if len(epochs[what]) > 1 else []
         parts += [f"config {config or '?'}"] if len(configs[what]) > 1 else []

@@ -49,7 +49,7 @@ class AimCLR(MomentumContrast):
 
     Args:
         encoder: query encoder; the key encoder is made from it.
-        keep_prob: attention at which energy-based dropping (EADM) drops.
+        keep_prob: attention threshold; energy-based dropping (EADM) drops what reaches it.
         d3m_weight: weight of each of the two losses of the extreme view.
         parts: which parts of the method are on.
         options: as `MomentumContrast` takes them: embedding, queue_size, momentum, temperature,

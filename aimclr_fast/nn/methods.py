@@ -1,4 +1,4 @@
-"""What training asks of a method, and the methods there are.
+"""The interface of a pretraining method, and the methods by name.
 
 A method is a module of this package that holds ``METHOD``, a :class:`Method`; its name is the
 module's, and what the user types after ``--method``. There is no list to edit.
@@ -19,7 +19,7 @@ from aimclr_fast.layouts import Layout
 from .momentum import MomentumContrast
 from .stgcn import STGCN, SkeletonEncoder
 
-# Parts that cannot be without the extreme view, and why.
+# Parts that need the extreme view, and why.
 _NEED_EXTREME = {
     "eadm": "energy-based dropping drops from the extreme view",
     "d3m": "distributions are matched to those of the extreme view",
@@ -69,7 +69,7 @@ class Method(ABC):
     Attributes:
         summary: one line for people.
         losses: the parts of the loss that are logged: the name of an attribute of the forward
-            pass's output, and how figures call it. The first is that of the query rows, named
+            pass's output, and its name in figures. The first is that of the query rows, named
             "info_nce" where it is one.
         parts: which of AimCLR's parts are on by default; None where the method has none of them.
     """

@@ -25,11 +25,11 @@ class MomentumContrast(nn.Module):
         encoder: query encoder; the key encoder is made from it.
         embedding: width D of the encoder's output.
         queue_size: keys K in the queue, stored as rows [K, D] of unit length.
-        momentum: the key encoder keeps this share of itself in each step.
+        momentum: fraction of its weights that the key encoder keeps in each step.
         temperature: softmax temperature of the losses.
         init: "copy" keeps the query encoder's weights and starts the key encoder as its copy
-            (MoCo); "official" initializes convolutions and norms of both as ST-GCN does, each
-            apart, as the authors' code comes to do.
+            (MoCo); "official" initializes convolutions and norms of both as ST-GCN does,
+            separately, as in the authors' code.
         backend: backend of the ops.
     """
 

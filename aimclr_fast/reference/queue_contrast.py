@@ -1,6 +1,6 @@
 """The three losses over a queue of keys: InfoNCE with mined positives, and D3M twice.
 
-Paper sections 3.4 (distribution divergence, equations 8 and 9) and 3.5 (nearest-neighbour mining,
+Paper sections 3.4 (distribution divergence, equations 8 and 9) and 3.5 (nearest-neighbor mining,
 equations 10 and 11).
 """
 
@@ -18,7 +18,7 @@ def nearest_neighbors(rows: Tensor, queue: Tensor, topk: int) -> Tensor:
 
 
 def positive_mask(neighbors: Tensor, num_keys: int) -> Tensor:
-    """Positives [N, 1+K] as 0/1: the key itself in column 0, and the union of the neighbours."""
+    """Positives [N, 1+K] as 0/1: the key itself in column 0, and the union of the neighbors."""
     mask = torch.zeros((len(neighbors), 1 + num_keys), device=neighbors.device)
     mask[:, 0] = 1.0
     return mask.scatter_(1, 1 + neighbors.flatten(1), 1.0)
@@ -33,11 +33,11 @@ def queue_contrast(
     temperature: float = 0.07,
     topk: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Losses (InfoNCE, D3M of the extreme view, D3M of the dropped view) and neighbours.
+    """Losses (InfoNCE, D3M of the extreme view, D3M of the dropped view) and neighbors.
 
     Rows [N, D] and queue [K, D] are taken as given (unit rows in training). The query's
     distribution teaches the other two and gets no gradient from them, nor do the keys from any.
-    Neighbours are [N, 3, topk] indices into the queue, mined by query, extreme and dropped rows.
+    Neighbors are [N, 3, topk] indices into the queue, mined by query, extreme and dropped rows.
     """
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     query, extreme, dropped = query.to(dtype), extreme.to(dtype), dropped.to(dtype)

@@ -49,7 +49,7 @@ class AugmentConfig:
         rotation_main_deg: the main axis turns by U(0, main) degrees.
         rotation_minor_deg: the two other axes turn by U(0, minor) degrees.
         noise_prob: probability of additive Gaussian noise.
-        noise_std: standard deviation of the noise, in metres.
+        noise_std: standard deviation of the noise, in meters.
         blur_prob: probability of the Gaussian blur over time.
         blur_taps: length of the blur kernel, odd, below 10,000.
         blur_sigma_min: lower end of the blur's sigma, in frames.
@@ -103,7 +103,7 @@ class AugmentParams:
         shear: [N, 3, 3], applied as x -> shear @ x.
         spatial_flip: [N] bool, swap left and right joints.
         rotation_angles: [N, 3] radians about x, then y, then z.
-        noise_std: [N] metres; scales the standard normal draws, 0 is off.
+        noise_std: [N] meters; scales the standard normal draws, 0 is off.
         blur_sigma: [N] frames, 0 is off.
         axis_mask: [N] integers, the coordinate to zero, -1 is off.
         temporal_flip: [N] bool, reverse time.
@@ -244,7 +244,7 @@ def blur_time(x: Tensor, sigma: Tensor, taps: int, normalize: bool) -> Tensor:
 def to_stream(x: Tensor, stream: str, parents: Tensor) -> Tensor:
     """Turn positions [N, C, T, V, M] into a stream.
 
-    joint: as they are. motion: x[t+1] - x[t], last frame 0. bone: x[v] - x[parent(v)], the centre
+    joint: as they are. motion: x[t+1] - x[t], last frame 0. bone: x[v] - x[parent(v)], the center
     joint (its own parent) 0.
     """
     if stream == "joint":
@@ -308,7 +308,7 @@ def apply_augment(
 ) -> Tensor:
     """As `augment_positions`, then turned into a stream.
 
-    `parents` [V] is each joint's neighbour towards the centre.
+    `parents` [V] is each joint's neighbor towards the center.
     """
     x = augment_positions(
         x,
@@ -338,7 +338,7 @@ def skeleton_augment_streams(
     """For each stream, the extreme, query and key view of the sequences `data[index]`.
 
     Views are [N, 3, T, V, M] float32 on the index's device. `offset` is the place of `index[0]` in
-    the global batch; `scale` turns stored units to metres.
+    the global batch; `scale` turns stored units to meters.
     """
     x = data[index.to(data.device)].to(index.device, torch.float32) * scale
     positions = offset + torch.arange(len(index), device=x.device)

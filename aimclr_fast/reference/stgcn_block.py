@@ -19,7 +19,7 @@ class SumOverRanks(Protocol):
 
 
 def spatial_convolution(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A 1x1 convolution per part of the graph, summed over neighbours and parts.
+    """A 1x1 convolution per part of the graph, summed over neighbors and parts.
 
     [B, C_in, T, V] with adjacency [P, V, V] and weight [P * C_out, C_in, 1, 1] ->
     [B, C_out, T, V]. Zeros of the adjacency are no edges, so they get no gradient.
@@ -38,7 +38,7 @@ def normalise(
 ) -> tuple[Tensor, Tensor]:
     """Batch norm of [B, C, T, V] with norm [2, C] (weight, bias).
 
-    Returns the normalised map and the statistics used, [2, C] (mean, biased variance): those of the
+    Returns the normalized map and the statistics used, [2, C] (mean, biased variance): those of the
     batch, with `over_ranks` that of all processes, or `running` where it is given.
     """
     if running is not None:
@@ -50,10 +50,10 @@ def normalise(
         count = x.numel() // x.shape[1] * over_ranks.size
         wide = x.to(dtype)
         mean = over_ranks(wide.sum((0, 2, 3))) / count
-        centred = wide - mean[:, None, None]
-        variance = over_ranks(centred.square().sum((0, 2, 3))) / count
+        centered = wide - mean[:, None, None]
+        variance = over_ranks(centered.square().sum((0, 2, 3))) / count
         factor = norm[0] * torch.rsqrt(variance + eps)
-        y = centred * factor[:, None, None] + norm[1][:, None, None]
+        y = centered * factor[:, None, None] + norm[1][:, None, None]
         return y.to(x.dtype), torch.stack((mean, variance)).detach()
     mean, unbiased = torch.zeros(2, x.shape[1], dtype=dtype, device=x.device).unbind()
     scale, shift = norm.to(dtype)
@@ -96,7 +96,7 @@ def stgcn_block(
 
     Norms, in this order, are the spatial, the temporal and, with a residual convolution, the
     residual one: `norms` [2 or 3, 2, C_out] holds (weight, bias), `running` and the statistics
-    (mean, biased variance). With `over_ranks` they normalise by the statistics of all processes'
+    (mean, biased variance). With `over_ranks` they normalize by the statistics of all processes'
     batches, equally large. For the other arguments see `aimclr_fast.functional.stgcn_block`.
     """
     used: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Several processes that train as one: what they say to each other, and when one of them is gone.
+"""Several processes that train as one: their messages, and what happens when one is lost.
 
 Each process (rank) takes its share of the global batch. A step exchanges two messages: the mean of
 gradients, running statistics and losses, as one tensor, and the keys. The gradient of an encoder
@@ -31,7 +31,7 @@ class RankLostError(Error, RuntimeError):
 
 
 class OtherRankError(Error, RuntimeError):
-    """Another process has met an error, and says so itself."""
+    """Another process has failed, and reports its error itself."""
 
 
 class Ranks:
@@ -54,7 +54,7 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process writes the files and prints."""
         return self.rank == 0
 
     def __enter__(self) -> Ranks:
@@ -92,7 +92,7 @@ class Ranks:
         return tensor
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Everyone's [N, ...], the same N on each, as [size * N, ...]."""
+        """The [N, ...] of all ranks, the same N on each, as [size * N, ...]."""
         if self.size == 1:
             return rows
         parts = rows.new_empty(self.size * len(rows), *rows.shape[1:])
@@ -117,7 +117,7 @@ class Ranks:
         return tuple(map(bool, tensor.tolist()))
 
     def collect(self, value: Any) -> list[Any]:
-        """Everyone's value, in the order of the ranks."""
+        """Every rank's value, in the order of the ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -136,7 +136,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All leave the block, or none does: an error in one of them ends all.
+        """An error in the block on one rank is raised on all ranks.
 
         Nothing is exchanged inside. The first rank to have met an error raises it, with its rank
         if it is not 0; all others raise `OtherRankError`.

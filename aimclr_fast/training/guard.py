@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite are not taken, without asking the device each time."""
+"""Skips steps whose loss or gradient is not finite, without waiting for the device."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def report_names(losses: Iterable[str]) -> tuple[str, ...]:
 
 
 class StepGuard:
-    """Tells on the device whether a step may be taken, and undoes what it has changed if not.
+    """Decides on the device whether a step is taken, and undoes its changes if not.
 
     A skipped step leaves the weights, the optimizer's momentum, the queue and the running
     statistics of both encoders' batch norms as they were. The key encoder's weights do move, by
@@ -31,7 +31,7 @@ class StepGuard:
         skipped: steps that were skipped, in all and in a row.
 
     Args:
-        model: whose running statistics are kept.
+        model: the model whose running statistics are kept.
         device: of the model.
         losses: names of the parts of the loss, after their sum.
     """

@@ -1,4 +1,4 @@
-"""What tells a run that learns from one that has collapsed, measured when an epoch ends."""
+"""Signs of collapsed features, measured at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .streams import StreamState
 ROWS = 64  # sequences it is measured on
 FLAT_FEATURES = 0.01  # of the standard deviation that rows in all directions have
 FLAT_LOSS = 0.99  # of ln(K + 1), the loss of a softmax that tells no key from another
-PATIENCE = 3  # epochs in a row before it is said
+PATIENCE = 3  # consecutive epochs before a warning
 
 
 @torch.no_grad()
@@ -87,7 +87,7 @@ def memory_in_use(device: torch.device) -> int:
 
 
 class CollapseWatch:
-    """Notices features that have become the same for all sequences.
+    """Detects features that are the same for all sequences.
 
     Args:
         queue_size: keys K in the queue.
@@ -98,7 +98,7 @@ class CollapseWatch:
         self._epochs = 0
 
     def add(self, numbers: dict[str, float]) -> str | None:
-        """Take an epoch's numbers; a warning once it has lasted, again only after a recovery."""
+        """Take an epoch's numbers; returns a warning, once until the features recover."""
         signs = []
         if numbers["feature_std"] < FLAT_FEATURES:
             signs.append(f"feature_std is {numbers['feature_std']:.4f}, near 0")

@@ -27,7 +27,7 @@ from .distributed import Ranks
 from .placement import PLACEMENTS
 from .precision import PRECISIONS, resolve_precision
 
-BATCH_STATISTICS = ("rank", "synchronised")
+BATCH_STATISTICS = ("rank", "synchronized")
 # Typing errors beyond these would fill the memory before any message.
 MOST_CHANNELS, MOST_TAPS = 8192, 999
 

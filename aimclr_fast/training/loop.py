@@ -111,7 +111,7 @@ class Pretraining:
                     message = (gradients, stream.guard.statistics, [losses, positives])
                     average_(self.ranks, message)
                     keys = self.ranks.gather(keys)
-            with section("optimiser"):
+            with section("optimizer"):
                 norm = self._gradient_norm(stream.parameters)
                 fine = stream.guard.judge(losses, norm, step)
                 if self.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Where a run's numbers go: metrics.jsonl, one object a line, and TensorBoard."""
+"""Logs of a run: metrics.jsonl, one object a line, and TensorBoard."""
 
 from __future__ import annotations
 

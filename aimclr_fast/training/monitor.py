@@ -1,5 +1,5 @@
-"""Measuring the representation while it is learned: on the test samples, for people, and on others,
-to choose the best checkpoint by.
+"""Measures the representation during training: on the test samples, to show it, and on other
+samples, to choose the best checkpoint.
 """
 
 from __future__ import annotations

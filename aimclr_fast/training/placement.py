@@ -31,7 +31,7 @@ class Placed(NamedTuple):
     Attributes:
         data: on the training device, in pinned host memory, or mapped from the file.
         where: "device", "pinned" or "mmap".
-        reason: why there, for a person.
+        reason: why, for messages.
     """
 
     data: Tensor

@@ -181,7 +181,7 @@ def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> s
     layout, ranks = training.layout, training.ranks
     each = ""
     if ranks.size > 1:
-        shared = {"rank": "by each", "synchronised": "by all, with the reference's blocks"}
+        shared = {"rank": "by each", "synchronized": "by all, with the reference's blocks"}
         each = (
             f"\n{ranks.size} processes with {counted(job.batch, 'sequence')} of each batch; "
             f"batch statistics {shared[config.batch_statistics]}"
@@ -206,7 +206,7 @@ def _streams(config: TrainConfig) -> str:
 
 
 def _method(job: Job) -> str:
-    """What is not AimCLR as published, for the opening lines."""
+    """How the method differs from published AimCLR, for the opening lines."""
     changed = job.method.changes(job.config)
     if job.config.method == TrainConfig.method and not changed:
         return ""

@@ -24,8 +24,8 @@ WARMUP = 5
 def profile_steps(training: Pretraining, steps: int) -> Table:
     """Take steps and time their sections.
 
-    Two passes over as many steps: as training runs them, and section by section, since looking
-    closer makes a step slower. On a GPU the first is the captured graph and the other launches
+    Two passes over as many steps: as training runs them, and section by section, since timing
+    sections makes a step slower. On a GPU the first is the captured graph and the other launches
     kernel by kernel, so that its idle time is what the graph saves.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a person watches while a run goes on: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class TrainProgress:
         return max(self._before + time.perf_counter() - self._began, 1e-9)
 
     def step(self, done: int, numbers: dict[str, float] | None, lr: float) -> None:
-        """`done` steps are behind us; `numbers` are the latest losses read back, if any."""
+        """`done` steps are finished; `numbers` are the latest losses read back, if any."""
         if self._bar is None:
             return
         fields = {"epoch": f"epoch {self._epoch(done)}/{self._epochs}"}

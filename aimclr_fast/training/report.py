@@ -1,4 +1,4 @@
-"""How a run ends: a table of what was learned, results.json and a figure of the curves."""
+"""The closing report of a run: a table, results.json and a figure of the curves."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Run:
         data: identity of the data set, for checkpoints.
         monitors: score encoders, by stream; none without labels.
         log: takes each epoch's numbers; None where `folder` is.
-        progress: what a person sees.
+        progress: the display of progress.
 
     Attributes:
         rows: scores by what was scored, for the closing table.
@@ -89,7 +89,7 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def measure_start(self) -> None:
-        """Score what training is compared with."""
+        """Score the baselines."""
         if not self.monitors:
             return
         self._progress.say("measuring raw poses and the untrained encoder ...")
@@ -135,7 +135,7 @@ class Run:
             self._progress.epoch(training.step, by_stream(numbers), self._lr())
         self._say_graph()
         last = training.epoch == config.optim.epochs
-        # Before scoring, so that nothing that goes wrong there can cost the weights.
+        # Before scoring: an error there must not lose the weights.
         due = _due(config.save_every, training.epoch) or _due(config.save_steps, training.step)
         if last or due:
             self._save(must=last)
@@ -166,7 +166,7 @@ class Run:
         return learning_rate(self.config.optim, training.step - 1, training.steps_per_epoch)
 
     def _add_health(self, numbers: dict[str, dict[str, float]]) -> None:
-        """Add what tells whether it learns to each stream's numbers, and warn if it does not."""
+        """Add the signs of a collapse to each stream's numbers, and warn of one."""
         for stream, health in measure_health(self.training).items():
             skipped = float(self.training.streams[stream].guard.skipped[0])
             numbers[stream] |= {"skipped": skipped, **health}
@@ -218,7 +218,7 @@ class Run:
             self._save()
 
     def _on_first(self, write: Callable[[RunFolder, dict[str, Any]], None]) -> str | None:
-        """Have the first rank write to its folder what all of them are at; returns what failed."""
+        """Write the state of all ranks to the first rank's folder; returns what failed."""
         place, failed = self.training.place_state(), None
         try:
             if self.folder is not None:
@@ -254,7 +254,7 @@ class Run:
             return
         streams = self.training.streams.values()
         if not must and any(int(stream.guard.skipped[1]) for stream in streams):
-            return  # what has led to such a step may be no state to go back to
+            return  # the state that led to such a step may be bad as well
         keep = self.config.keep
         failed = self._on_first(
             lambda folder, place: folder.save(lambda path: self._write(path, place), keep)
@@ -268,7 +268,7 @@ class Run:
             self._saved_step = self.training.step
         self._saved_at = time.perf_counter()
 
-    # --- What is said ----------------------------------------------------------------------------
+    # --- Messages --------------------------------------------------------------------------------
 
     def _check_skipped(self) -> None:
         for stream, latest in (self._reader.latest or {}).items():

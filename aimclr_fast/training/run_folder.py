@@ -1,4 +1,4 @@
-"""The folder of a run: one process at a time, checkpoints in turn, never more than said."""
+"""The folder of a run: its lock, its checkpoints and run.json."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
     """Make the folder of a new run, or open that of a run to be continued.
 
     Raises:
-        ConfigError: it holds something else, another run, or a run that another process is at.
+        ConfigError: it holds something else, another run, or one that another process is training.
         CheckpointError: it has checkpoints, and all are damaged.
     """
     if config.resume is None:

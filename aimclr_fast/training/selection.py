@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aimclr_fast.data import Store, protocols
+from aimclr_fast.data import Store, splits
 from aimclr_fast.evaluation.labeled_data import training_folds
 
 _SUBJECT = "subject"  # a column of samples.csv
@@ -21,8 +21,8 @@ class Selection:
     Attributes:
         validation: samples that the training samples classify; None where there are none.
         folds: otherwise, (rows to classify by, rows held out) of the training samples.
-        k: neighbors asked.
-        where: what they are, for people.
+        k: number of nearest neighbors.
+        where: what the samples are, for messages.
     """
 
     validation: Tensor | None
@@ -31,17 +31,17 @@ class Selection:
     where: str
 
 
-def open_selection(store: Store, protocol: str, train_index: Tensor) -> Selection | None:
-    """The validation samples of a protocol, or else folds of its training samples that part the
+def open_selection(store: Store, split: str, train_index: Tensor) -> Selection | None:
+    """The validation samples of a split, or else folds of its training samples that part the
     subjects (or, without subjects, the samples); None for a store without labels, or with too few
     samples to part.
 
     Raises:
-        ValueError: the protocol is not valid.
+        ValueError: the split is not valid.
     """
     if store.labels is None:
         return None
-    validation = protocols.validation(store, protocol)
+    validation = splits.validation(store, split)
     if validation is not None:
         return Selection(
             torch.from_numpy(validation),

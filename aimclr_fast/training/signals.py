@@ -30,8 +30,8 @@ class _NowError(Exception):
 class StopSignals:
     """Takes SIGINT and SIGTERM while it is active, as a context manager.
 
-    A second signal has its usual effect: who cannot wait for the step to end presses Ctrl-C again.
-    Not so among several processes, where the launcher passes on what each has got already.
+    A second signal has its usual effect, for users who cannot wait for the step to end. Among
+    several processes it has none: the launcher forwards signals that each has already received.
 
     Args:
         alone: whether this is the only process.

@@ -24,7 +24,7 @@ def build_model(job: Job, layout: Layout) -> MomentumContrast:
     if config.encoder_backend is not None:
         for encoder in encoders:
             encoder.backend = config.encoder_backend
-    if job.ranks.size > 1 and config.batch_statistics == "synchronised":
+    if job.ranks.size > 1 and config.batch_statistics == "synchronized":
         for encoder in encoders:
             encoder.backbone.over_ranks = job.ranks
     return model.to(job.device)

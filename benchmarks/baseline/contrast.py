@@ -27,7 +27,7 @@ def logits_of(rows: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
     return logits
 
 
-def neighbour_mask(logits: Tensor, topk: int) -> Tensor:
+def neighbor_mask(logits: Tensor, topk: int) -> Tensor:
     """1 at the `topk` keys of the queue nearest to each row, [N, 1+K]; column 0 stays 0."""
     _, nearest = torch.topk(logits[:, 1:], topk, dim=1)
     return torch.zeros_like(logits).scatter_(1, nearest + 1, 1.0)
@@ -55,7 +55,7 @@ def losses(
     positives[:, 0] = 1.0
     if topk > 0:
         for each in (logits, logits_extreme, logits_dropped):
-            positives += neighbour_mask(each.detach(), topk)
+            positives += neighbor_mask(each.detach(), topk)
         positives.clamp_(max=1.0)  # a union
 
     teacher = probability.detach()

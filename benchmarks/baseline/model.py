@@ -11,7 +11,7 @@ from .encoder import Encoder
 
 
 class AimCLR(nn.Module):
-    """AimCLR before (`topk` 0) and after nearest-neighbour mining starts.
+    """AimCLR before (`topk` 0) and after nearest-neighbor mining starts.
 
     `encoder` holds arguments of `Encoder`.
     """
@@ -71,7 +71,7 @@ class AimCLR(nn.Module):
 
 
 class Training:
-    """The model with its optimiser; `step` takes one batch as a data loader yields it.
+    """The model with its optimizer; `step` takes one batch as a data loader yields it.
 
     Args:
         model: what to train.

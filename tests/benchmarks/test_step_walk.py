@@ -56,7 +56,7 @@ def test_launches_and_bytes_stay_within_the_budget(steps, encoder):
     for what, mine, budget in zip(Row._fields[3:], totals(now), totals(committed), strict=True):
         assert mine <= SLACK * budget, f"{what}: {mine}, {budget} committed"
     phases = {row.phase for row in now}
-    assert {"augment", "losses", "backward", "optimiser"} <= phases
+    assert {"augment", "losses", "backward", "optimizer"} <= phases
 
 
 def test_the_blocks_of_a_gpu_move_less_than_before(steps):

@@ -34,7 +34,7 @@ def test_contents(store):
 def test_positions_are_preprocessed_humans_in_meters(store):
     x = store.as_tensor().numpy()
     layout = store.layout
-    assert not x[:, :, :, layout.centre].any()
+    assert not x[:, :, :, layout.center].any()
     left, right = layout.shoulders
     across = x[:, :, :, right, 0] - x[:, :, :, left, 0]
     assert not across[:, 2].any()

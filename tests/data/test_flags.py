@@ -165,7 +165,7 @@ def test_turning_needs_shoulders(tmp_path):
     (tmp_path / "stick.yaml").write_text(
         "name: stick\njoints: [" + ", ".join(f"j{i}" for i in range(22)) + "]\n"
         "edges: [" + ", ".join(f"[{i + 1}, {i}]" for i in range(21)) + "]\n"
-        "centre: 0\nswap: [" + ", ".join(map(str, range(22))) + "]\n"
+        "center: 0\nswap: [" + ", ".join(map(str, range(22))) + "]\n"
     )
     plan = get_reader("folder").plan(tmp_path, Options(layout=str(tmp_path / "stick.yaml")))
     assert plan.layout.shoulders is None

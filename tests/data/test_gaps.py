@@ -87,7 +87,7 @@ def test_a_frame_with_nobody_does_not_bring_back_a_body_that_left():
     assert gaps == Gaps(FRAMES, frames=1, longest=1, filled=1)
 
 
-def test_a_joint_at_the_origin_in_every_frame_is_a_centre():
+def test_a_joint_at_the_origin_in_every_frame_is_a_center():
     x = walk() - walk()[:, :, :1]
     found, gaps = close(x, "fill")
     np.testing.assert_array_equal(found, x)
@@ -120,8 +120,8 @@ def test_published_counts_the_frames_with_body_0():
     found, gaps = close(x, "published")
     np.testing.assert_array_equal(found, x[:, :40])
     assert gaps == Gaps(40)
-    centred = walk() - walk()[:, :, :1]
-    assert count_frames(centred) == FRAMES
+    centered = walk() - walk()[:, :, :1]
+    assert count_frames(centered) == FRAMES
     x[..., 0] = 0
     with pytest.raises(ValueError, match="body 0 is in no frame"):
         close(x, "published")

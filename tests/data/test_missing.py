@@ -14,14 +14,14 @@ from aimclr_fast.data import open_store
 from aimclr_fast.data.bodies import is_spurious, keep_best
 from aimclr_fast.data.bodies import motion as moved
 from aimclr_fast.data.gaps import close, mark
-from aimclr_fast.data.preprocessing import Preprocessing, centre, resize_time, rotate_about_y
+from aimclr_fast.data.preprocessing import Preprocessing, center, resize_time, rotate_about_y
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.prepare import command_line
 
 FRAMES = 40
 UCLA, NTU = get_layout("nw-ucla"), get_layout("ntu-rgb+d")
 #: Joints that are missing, each in some frames: the center, a shoulder, a hand.
-LOST = {UCLA.centre: slice(8, 12), UCLA.shoulders[0]: slice(20, 23), 7: slice(30, 34)}
+LOST = {UCLA.center: slice(8, 12), UCLA.shoulders[0]: slice(20, 23), 7: slice(30, 34)}
 
 
 def body(joints=20, index=0):
@@ -126,10 +126,10 @@ def test_stretched_time_has_a_joint_or_has_it_not(source, frames):
     x = source(lost(body()), *options).positions[0, ..., 0]
     nearest = np.rint((np.arange(frames) + 0.5) * FRAMES / frames - 0.5).clip(0, FRAMES - 1)
     missing = ~x.any(axis=0)
-    missing[:, UCLA.centre] = False
+    missing[:, UCLA.center] = False
     for joint in LOST:
         near = np.isin(nearest, np.arange(FRAMES)[LOST[joint]])
-        if joint != UCLA.centre:
+        if joint != UCLA.center:
             assert np.abs(missing[:, joint].astype(int) - near).sum() <= 2  # ties
     np.testing.assert_allclose(
         x[:, ~missing], np.where(missing, 0, whole)[:, ~missing], atol=0.012
@@ -164,10 +164,10 @@ def test_a_joint_in_no_frame_is_refused_unless_gaps_are_kept(tmp_path, capsys, s
     assert f"{UCLA.joints[9]} is in no frame (body 0): --gaps keep" in error
     prepare(reader, place, tmp_path / "out", *layout, "--gaps=keep")
     assert not open_store(tmp_path / "out").positions[0, :, :, 9].any()
-    x[:, UCLA.centre] = np.nan
+    x[:, UCLA.center] = np.nan
     source(tmp_path, x)
     error = fails(capsys, reader, place, tmp_path / "out", *layout, "--gaps=keep")
-    assert f"{UCLA.joints[UCLA.centre]} is in no frame (body 0), and bodies are" in error
+    assert f"{UCLA.joints[UCLA.center]} is in no frame (body 0), and bodies are" in error
 
 
 def test_a_row_of_nan_is_a_frame_without_anybody(source):
@@ -194,7 +194,7 @@ def official(folder, x):
 
 @pytest.mark.parametrize("options", [[], ["--frames=20"], ["--gaps=keep"]])
 def test_nan_in_preprocessed_arrays(tmp_path, capsys, options):
-    x = (body(25) - body(25)[:, [NTU.centre]]).transpose(2, 0, 1).astype(np.float32)
+    x = (body(25) - body(25)[:, [NTU.center]]).transpose(2, 0, 1).astype(np.float32)
     holes = x.copy()
     holes[:, 10:14, 5] = np.nan
     stores = []
@@ -327,7 +327,7 @@ def test_steps_take_stacks_of_sequences():
     stack = np.stack([marked(), body(index=3).transpose(2, 0, 1)[..., None]])
     shoulders = UCLA.shoulders
     for step in (
-        lambda x: centre(x, UCLA.centre),
+        lambda x: center(x, UCLA.center),
         lambda x: resize_time(x, 50),
         lambda x: rotate_about_y(x, shoulders, exact=True),
         lambda x: rotate_about_y(x, shoulders),

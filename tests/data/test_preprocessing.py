@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aimclr_fast.data.preprocessing import (
-    centre,
+    center,
     count_frames,
     preprocess,
     resize_time,
@@ -46,10 +46,10 @@ def sequence(*leading, frames=7, joints=25, bodies=2):
     return rng.normal(size=(*leading, 3, frames, joints, bodies))
 
 
-def test_centre_moves_the_joint_to_the_origin_and_leaves_absent_bodies():
+def test_center_moves_the_joint_to_the_origin_and_leaves_absent_bodies():
     x = sequence(4)
     x[..., 1] = 0
-    result = centre(x, 20)
+    result = center(x, 20)
     assert not result[..., 20, :].any()
     assert not result[..., 1].any()
     np.testing.assert_allclose(result[..., 3, 0], x[..., 3, 0] - x[..., 20, 0])
@@ -112,7 +112,7 @@ def test_rotation_leaves_absent_bodies():
 def test_batched_steps_equal_single_ones():
     x = sequence(5)
     for step in (
-        lambda y: centre(y, 20),
+        lambda y: center(y, 20),
         lambda y: resize_time(y, 11),
         lambda y: rotate_about_y(y, (4, 8)),
     ):
@@ -122,7 +122,7 @@ def test_batched_steps_equal_single_ones():
 def test_preprocess_without_shoulders_and_with_any_skeleton():
     layout = Layout("rod", ("a", "b", "c"), ((1, 0), (2, 1)), 0, (0, 1, 2))
     x = sequence(joints=3, bodies=1)
-    expected = resize_time(centre(x, 0), 9).astype(np.float32)
+    expected = resize_time(center(x, 0), 9).astype(np.float32)
     np.testing.assert_array_equal(preprocess(x, layout, frames=9), expected)
 
 

@@ -28,13 +28,13 @@ def embedded():
 
 @pytest.fixture(scope="module")
 def sound(embedded):
-    """``[50, 3, 50, 22, 1]`` in metres."""
+    """``[50, 3, 50, 22, 1]`` in meters."""
     return embedded.as_tensor(ROWS).numpy()
 
 
 @pytest.fixture
 def report(tmp_path):
-    """Checks a store of 50 positions, labelled and split as those of `sound` are."""
+    """Checks a store of 50 positions, labeled and split as those of `sound` are."""
 
     def made(x, *, layout=LAYOUT, steps=STEPS, **columns):
         samples = {
@@ -48,7 +48,7 @@ def report(tmp_path):
             x.astype(np.int16 if x.dtype == np.int16 else np.float32),
             {name: cells for name, cells in samples.items() if cells is not None},
             layout=layout,
-            protocols={"xsub": {"column": "subject", "train": "odd"}},
+            splits={"xsub": {"column": "subject", "train": "odd"}},
             preprocessing=steps,
             overwrite=True,
         )
@@ -134,7 +134,7 @@ def test_damage_is_found(sound, report, damage, check, text, mend):
 
 
 def test_what_is_sound_stays_so(sound, report):
-    """Not centred, not turned, in millimetres, two bodies, lengths of their own, no labels."""
+    """Not centered, not turned, in millimeters, two bodies, lengths of their own, no labels."""
     assert not report(sound).odd
     away = sound + np.array([0.5, 1.0, 3.0], dtype=np.float32)[:, None, None, None]
     assert not report(away, steps=NOT_TURNED).odd
@@ -220,11 +220,11 @@ def test_labels(sound, report, tmp_path):
 def test_splits(tmp_path, sound):
     part = ["train"] * 30 + ["test"] * 20
 
-    def shown(protocol, **columns):
+    def shown(split, **columns):
         names = {"name": [f"s{i}" for i in range(50)], **columns}
         rule = {"column": "part", "train": ["train"], "test": ["test"]}
         store = write_store(tmp_path / "z", sound, {**names, "part": part}, layout=LAYOUT,
-                            protocols={protocol: rule}, overwrite=True)  # fmt: skip
+                            splits={split: rule}, overwrite=True)  # fmt: skip
         return str(check_store(store))
 
     mixed = np.arange(50) % 4

@@ -19,10 +19,10 @@ SAMPLES = {
     "place": ["hall", "hall, dark", "", "field"],
 }
 POSITIONS = np.arange(4 * 3 * 5 * 3 * 2).reshape(4, 3, 5, 3, 2)
-METRES = POSITIONS.astype(np.float32)
+METERS = POSITIONS.astype(np.float32)
 
 
-def make(path, positions=METRES, samples=SAMPLES, **options):
+def make(path, positions=METERS, samples=SAMPLES, **options):
     options = {"layout": LAYOUT, "classes": ["sit", "stand"], **options}
     return write_store(path, positions, samples, **options)
 
@@ -72,7 +72,7 @@ def test_float64_is_kept_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_millimetres(tmp_path, compress):
+def test_millimeters(tmp_path, compress):
     store = make(tmp_path / "set", POSITIONS.astype(np.int16), compress=compress)
     assert store.meta["unit"] == "mm"
     assert store.scale == 0.001
@@ -123,10 +123,10 @@ def test_labels_without_class_names(tmp_path):
 
 
 def test_summary(tmp_path):
-    protocols = {"xsub": {"column": "subject", "train": "odd"}}
-    store = make(tmp_path / "set", POSITIONS[..., :1].astype(np.float32), protocols=protocols)
+    splits = {"xsub": {"column": "subject", "train": "odd"}}
+    store = make(tmp_path / "set", POSITIONS[..., :1].astype(np.float32), splits=splits)
     assert store.summary() == (
-        "set: 4 sequences, 5 frames, 3 joints (rod), 1 body, 2 classes, 4 subjects, protocols xsub"
+        "set: 4 sequences, 5 frames, 3 joints (rod), 1 body, 2 classes, 4 subjects, splits xsub"
     )
 
 
@@ -187,7 +187,7 @@ def test_a_failed_rename_leaves_the_old_store(folder, monkeypatch):
         ({"samples": {**SAMPLES, "name": list("abca")}}, "samples.csv: name: row 5: 'a'"),
         ({"samples": {**SAMPLES, "label": [0, 1, 0, 2]}}, "label: row 5: 2 is not 0 to 1"),
         ({"classes": ["sit", "sit"]}, "meta.json: classes"),
-        ({"protocols": {"xsub": {1, 2}}}, "not JSON serializable"),
+        ({"splits": {"xsub": {1, 2}}}, "not JSON serializable"),
     ],
 )
 def test_nothing_is_left_behind(tmp_path, changes, message):
@@ -280,7 +280,8 @@ def edit_meta(folder, **changes):
         ({"classes": "sit"}, "classes: expected"),
         ({"classes": [1, 2]}, "classes: expected"),
         ({"classes": ["sit", "sit"]}, "classes: expected"),
-        ({"protocols": []}, "protocols: expected an object"),
+        ({"splits": []}, "splits: expected an object"),
+        ({"protocols": []}, "protocols and splits are the same field; keep splits"),
         ({"checksums": "none"}, "checksums: expected an object"),
         ({"source": 3}, "source: expected text"),
         ({"licence": []}, "licence: expected text"),
@@ -288,12 +289,26 @@ def edit_meta(folder, **changes):
         ({"layout": "worm"}, "layout: unknown layout 'worm'"),
         ({"layout": "rod.yaml"}, "layout: must be a built-in name or a whole layout"),
         ({"layout": None}, "layout: must be a built-in name or a whole layout"),
-        ({"layout": {**LAYOUT.to_dict(), "centre": 9}}, "layout: .*centre: 9"),
+        ({"layout": {**LAYOUT.to_dict(), "center": 9}}, "layout: .*center: 9"),
     ],
 )
 def test_invalid_meta(folder, changes, message):
     edit_meta(folder, **changes)
     refuse(folder, f"set/meta.json: {message}")
+
+
+def test_the_keys_of_earlier_versions_are_read(folder):
+    written = json.loads((folder / "meta.json").read_text())
+    assert "splits" in written
+    assert "center" in written["layout"]
+    rules = {"xsub": {"column": "subject", "train": "odd"}}
+    layout = {{"center": "centre"}.get(key, key): x for key, x in written.pop("layout").items()}
+    del written["splits"]
+    (folder / "meta.json").write_text(json.dumps({**written, "layout": layout, "protocols": rules}))
+    store = open_store(folder)
+    assert store.meta["splits"] == rules
+    assert "protocols" not in store.meta
+    assert store.layout == LAYOUT
 
 
 def test_meta_that_is_not_an_object(folder):
@@ -311,11 +326,11 @@ def test_meta_that_is_not_an_object(folder):
 @pytest.mark.parametrize(
     ("positions", "message"),
     [
-        (METRES[0], r"shape must be \[S, 3, T, V, M\], got \[3, 5, 3, 2\]"),
-        (METRES[:, :2], "shape must be"),
-        (METRES[:0], "shape must be"),
-        (METRES[:, :, :4], "shape has 4 frames, but frames in meta.json is 5"),
-        (METRES[:, :, :, :2], "shape has 2 joints, but layout 'rod' has 3"),
+        (METERS[0], r"shape must be \[S, 3, T, V, M\], got \[3, 5, 3, 2\]"),
+        (METERS[:, :2], "shape must be"),
+        (METERS[:0], "shape must be"),
+        (METERS[:, :, :4], "shape has 4 frames, but frames in meta.json is 5"),
+        (METERS[:, :, :, :2], "shape has 2 joints, but layout 'rod' has 3"),
         (POSITIONS.astype(np.float64), "dtype float64 in m: must be one of float32 in m"),
         (POSITIONS.astype(">f4"), "dtype >f4"),
         (POSITIONS.astype(np.int16), "dtype int16 in m"),
@@ -326,7 +341,7 @@ def test_invalid_positions(folder, positions, message):
     refuse(folder, f"set/positions.npy: {message}")
 
 
-def test_float_millimetres_are_refused(folder):
+def test_float_millimeters_are_refused(folder):
     edit_meta(folder, unit="mm")
     refuse(folder, "positions.npy: dtype float32 in mm")
 

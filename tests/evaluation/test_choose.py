@@ -112,7 +112,7 @@ def store(tmp_path_factory):
     rule = {"column": "part", "train": ["train"]}
     write_store(
         path, positions, samples, layout="coco",
-        protocols={"three": {**rule, "test": ["test"], "val": ["val"]}, "two": rule},
+        splits={"three": {**rule, "test": ["test"], "val": ["val"]}, "two": rule},
     )  # fmt: skip
     return open_store(path)
 
@@ -132,10 +132,10 @@ def test_data_with_validation_samples(store):
         assert torch.equal(found.val_labels, data.labels[data.val])
 
 
-def test_a_protocol_without_validation_samples_is_refused_with_what_there_is(store):
+def test_a_split_without_validation_samples_is_refused_with_what_there_is(store):
     with pytest.raises(
         EvaluationError,
-        match=r"--choose val: protocol two has no validation samples \(protocol three has\)",
+        match=r"--choose val: split two has no validation samples \(split three has\)",
     ):
         open_labeled_data(store, "two", choose="val")
 
@@ -143,9 +143,9 @@ def test_a_protocol_without_validation_samples_is_refused_with_what_there_is(sto
 def test_a_store_without_validation_samples_says_what_its_column_holds(tmp_path):
     samples = {"name": list("abcd"), "label": [0, 1, 0, 1], "part": ["fit", "fit", "try", "try"]}
     rules = {"mine": {"column": "part", "train": ["fit"]}}
-    write_store(tmp_path / "x", np.ones((4, 3, 8, 17, 1)), samples, layout="coco", protocols=rules)
+    write_store(tmp_path / "x", np.ones((4, 3, 8, 17, 1)), samples, layout="coco", splits=rules)
     with pytest.raises(
-        EvaluationError, match="no protocol of the store has; column part holds fit, try"
+        EvaluationError, match="no split of the store has; column part holds fit, try"
     ):
         open_labeled_data(open_store(tmp_path / "x"), "mine", choose="val")
 

@@ -74,7 +74,7 @@ def searched(features, own=None):
 
 
 def test_weights_are_searched_on_the_classifiers_that_are_fused():
-    weights = searched("untrained")["weights"]  # which `linear` standardises, at its best rate
+    weights = searched("untrained")["weights"]  # which `linear` standardizes, at its best rate
     assert weights["joint"] > weights["bone"]
 
 

@@ -70,11 +70,11 @@ def test_seeds_and_rates(data, encoder):
     assert all(torch.equal(frozen[name], found) for name, found in weights(tuned).items())
 
 
-def test_only_the_labeled_rows_are_learnt_from(data, encoder):
+def test_only_the_labeled_rows_are_learned_from(data, encoder):
     poisoned = replace(data, sequences=data.sequences.clone())
     poisoned.sequences[12:24] = torch.nan
     outcome, tuned = finetune(poisoned, encoder, "joint", QUICK, seed=0, rows=torch.arange(12))
-    assert outcome.details["labelled"] == 12
+    assert outcome.details["labeled"] == 12
     assert torch.isfinite(tuned.head.weight).all()
     plain = replace(QUICK, augment=False, test_every=3)
     outcome, _ = finetune(poisoned, encoder, "joint", plain, seed=0, rows=torch.arange(12))

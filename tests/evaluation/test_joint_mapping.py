@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -33,6 +35,14 @@ def test_kinect_v1_as_ntu():
     assert not found.unused
 
 
+def test_either_spelling_of_a_center_joint_is_understood():
+    kinect = get_layout("kinect-v1")
+    american = replace(kinect, joints=tuple(n.replace("centre", "center") for n in kinect.joints))
+    found = map_joints(kinect, american)
+    assert found.source == tuple(range(kinect.num_joints))
+    assert not found.filled
+
+
 def test_segments_are_the_joints_they_start_at():
     ours, theirs = get_layout("ntu-rgb+d"), get_layout("ui-prmd")
     named = dict(map_joints(ours, theirs).named)
@@ -56,7 +66,7 @@ def test_too_few_joints_and_given_ones():
             parse_pairs([odd])
 
 
-def test_mapped_sequences_are_centred_on_the_encoders_centre():
+def test_mapped_sequences_are_centered_on_the_encoders_center():
     ui, kinect = get_layout("ui-prmd"), get_layout("kinect-v1")
     sequences = torch.randn(2, 3, 4, kinect.num_joints, 1)
     data = LabeledData(
@@ -67,7 +77,7 @@ def test_mapped_sequences_are_centred_on_the_encoders_centre():
         check_layout(data, ui)
     found = mapped(data, ui, map_joints(ui, kinect))
     assert found.sequences.shape == (2, 3, 4, 22, 1)
-    assert not found.sequences[:, :, :, ui.centre].any()
+    assert not found.sequences[:, :, :, ui.center].any()
     elbow, knee = kinect.joints.index("left_elbow"), kinect.joints.index("left_knee")
     ours = found.sequences[:, :, :, ui.joints.index("left_forearm")]
     ours = ours - found.sequences[:, :, :, ui.joints.index("left_lower_leg")]

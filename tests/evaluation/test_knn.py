@@ -13,9 +13,9 @@ from aimclr_fast.evaluation.knn import knn_accuracy, knn_predict
 @pytest.fixture
 def problem():
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(5, 12, generator=generator)
+    centers = torch.randn(5, 12, generator=generator)
     labels = torch.randint(5, (300,), generator=generator)
-    features = centres[labels] + 0.9 * torch.randn(300, 12, generator=generator)
+    features = centers[labels] + 0.9 * torch.randn(300, 12, generator=generator)
     return features[:200], labels[:200], features[200:], labels[200:]
 
 

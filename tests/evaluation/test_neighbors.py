@@ -18,9 +18,9 @@ from aimclr_fast.evaluation.protocols.retrieval import average_precision, retrie
 @pytest.fixture
 def features():
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(4, 6, generator=generator)
+    centers = torch.randn(4, 6, generator=generator)
     labels = torch.arange(60) % 4
-    x = centres[labels] + 0.7 * torch.randn(60, 6, generator=generator)
+    x = centers[labels] + 0.7 * torch.randn(60, 6, generator=generator)
     return Features(x[:40], labels[:40], x[40:], labels[40:], 4)
 
 

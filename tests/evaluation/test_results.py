@@ -236,6 +236,8 @@ def test_fields_that_change_nothing_learned_do_not_tell_encoders_apart():
     assert checksums == {expected}
     other = run | {"precision": "bf16"}
     assert config_checksum(other, "pretrained", FinetuneConfig()) != expected
+    over_ranks = run | {"batch_statistics": "synchronized"}  # a value that 0.1.0 spelled otherwise
+    assert config_checksum(over_ranks, "pretrained", FinetuneConfig()) == "b67ef612"
 
 
 def test_a_stores_checksum_covers_its_files():

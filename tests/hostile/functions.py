@@ -76,7 +76,7 @@ def call(name: str, backend: str, arguments: dict[str, Any]) -> list[torch.Tenso
     return [one.detach() for one in found]
 
 
-#: The outputs that rounding cannot move far: no neighbours, no masks.
+#: The outputs that rounding cannot move far: no neighbors, no masks.
 COMPARED = {"eadm_pool": slice(0, 1), "queue_contrast": slice(0, 4)}
 
 

@@ -98,7 +98,7 @@ def folder(tmp_path, embedded):
         {name: column[rows] for name, column in embedded.samples.items()},
         layout=embedded.layout,
         classes=embedded.class_names,
-        protocols=embedded.meta["protocols"],
+        splits=embedded.meta["splits"],
         preprocessing=embedded.preprocessing,
     )
     return tmp_path / "store"
@@ -179,7 +179,7 @@ def test_claims_of_positions(folder, compressed, content):
         open_store(folder)
 
 
-def test_training_on_a_store_without_labels_or_protocol(folder, capsys, tmp_path):
+def test_training_on_a_store_without_labels_or_split(folder, capsys, tmp_path):
     lines = (folder / "samples.csv").read_text().splitlines()
     column = lines[0].split(",").index("subject")
     cut = [",".join(c for i, c in enumerate(line.split(",")) if i != column) for line in lines]

@@ -16,7 +16,7 @@ def test_draws_are_as_frequent_as_asked_for_and_independent(dropped):
     spread = (dropped * (1 - dropped) / DRAWS) ** 0.5
     values = keep.double()
     assert abs(values.mean() - (1 - dropped)) <= 5 * spread + 2**-16
-    # Neighbours, the bits of a byte, the bytes of a word, and the words that bits are spread over.
+    # Neighbors, the bits of a byte, the bytes of a word, and the words that bits are spread over.
     for apart in (1, 2, 8, 16, 64, DRAWS // 8, DRAWS // 4):
         together = (values[apart:] * values[:-apart]).mean()
         error = (1 - (1 - dropped) ** 4) ** 0.5 / (DRAWS - apart) ** 0.5

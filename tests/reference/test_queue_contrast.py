@@ -93,7 +93,7 @@ def test_ties_go_to_the_lower_index():
     assert out.neighbors.tolist() == [[[1, 2]] * 3] * 2
 
 
-def test_union_counts_a_shared_neighbour_once():
+def test_union_counts_a_shared_neighbor_once():
     row = unit_rows(1, 4)
     queue = torch.cat([row, -row, unit_rows(3, 4)])
     out = queue_contrast(row, row, row, row, queue, 1.0, 1)

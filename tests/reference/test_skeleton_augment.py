@@ -51,7 +51,7 @@ def test_streams_are_differences(numbers):
     assert torch.equal(motion[:, :, :-1], x[:, :, 1:] - x[:, :, :-1])
     assert (motion[:, :, -1] == 0).all()
     bone = apply_augment(x, AugmentParams(), stream="bone")
-    assert (bone[:, :, :, layout.centre] == 0).all()
+    assert (bone[:, :, :, layout.center] == 0).all()
     for joint, parent in layout.edges:
         assert torch.equal(bone[:, :, :, joint], x[:, :, :, joint] - x[:, :, :, parent])
 
@@ -74,7 +74,7 @@ def test_crop_without_shift_is_the_sequence():
             assert ends[1, -1] == frames - padding
 
 
-def test_normalised_blur_keeps_a_constant_inside():
+def test_normalized_blur_keeps_a_constant_inside():
     x = torch.ones(1, 3, 40, 25, 1)
     params = AugmentParams(blur_sigma=torch.tensor([1.5]))
     blurred = apply_augment(x, params, blur_normalize=True)
@@ -183,7 +183,7 @@ def test_query_and_key_views_differ_and_have_no_extreme_augmentation():
 
 
 def test_stored_dtypes_agree():
-    metres = (torch.randn(5, 3, 20, 20, 1) * 1000).round() / 1000
+    meters = (torch.randn(5, 3, 20, 20, 1) * 1000).round() / 1000
     arguments = {
         "index": torch.tensor([4, 0, 2]),
         "layout": "nw-ucla",
@@ -191,11 +191,11 @@ def test_stored_dtypes_agree():
         "seed": 3,
         "step": 1,
     }
-    wanted = skeleton_augment(metres, **arguments)
-    millimetres = (metres * 1000).round().to(torch.int16)
-    for view, expected in zip(skeleton_augment(millimetres, **arguments), wanted, strict=True):
+    wanted = skeleton_augment(meters, **arguments)
+    millimeters = (meters * 1000).round().to(torch.int16)
+    for view, expected in zip(skeleton_augment(millimeters, **arguments), wanted, strict=True):
         assert_near(view, expected)
-    for view in skeleton_augment(metres.half(), **arguments, dtype=torch.bfloat16):
+    for view in skeleton_augment(meters.half(), **arguments, dtype=torch.bfloat16):
         assert view.dtype == torch.bfloat16
 
 

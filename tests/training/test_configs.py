@@ -131,6 +131,7 @@ def test_the_files_of_earlier_versions_resolve_alike(data, split, stream, tmp_pa
         (["--data.protocol", "xsub"], "--data.protocol is now --split"),
         (["--data.protocol=xsub"], "--data.protocol is now --split"),
         (["--protocol", "xsub"], "--protocol is now --split"),
+        (["--batch_statistics", "synchronised"], "must be one of rank, synchronized"),
     ],
 )
 def test_names_of_earlier_versions_are_told_the_new_one(arguments, message, capsys):
@@ -145,9 +146,11 @@ def test_names_of_earlier_versions_are_told_the_new_one(arguments, message, caps
 def test_a_file_with_old_names_keeps_its_values_as_written(tmp_path, monkeypatch):
     file = tmp_path / "old.yaml"
     text = 'data: {store: "1e5", protocol: "no"}\noptim: {lr: 1e-3}\nresume: null\n'
+    text += "batch_statistics: synchronised\n"
     file.write_text(text)
     config = resolved("--config", file, monkeypatch=monkeypatch)
     assert (config.data.store, config.data.split, config.optim.lr) == ("1e5", "no", 1e-3)
+    assert config.batch_statistics == "synchronized"
     file.write_text(text.replace("protocol:", "split: xsub, protocol:"))
     with pytest.raises(UserError, match=r"holds data\.protocol and data\.split"):
         main(["--config", str(file)])

@@ -26,7 +26,7 @@ def test_two_processes_are_one():
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    for statistics in ("synchronised", "frozen"):
+    for statistics in ("synchronized", "frozen"):
         assert f"2 processes, {statistics} statistics, 3 steps" in result.stdout
     assert "resumed with 1: exit codes [0]" in result.stdout
 

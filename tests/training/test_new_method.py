@@ -76,7 +76,7 @@ class NearMethod(Method):
 METHOD = NearMethod()
 '''
 TINY = {
-    "data": {"store": "store", "protocol": "odd-even"},
+    "data": {"store": "store", "split": "odd-even"},
     "model": {"channels": 2, "features": 4, "embedding": 4, "queue_size": 32},
     "optim": {"epochs": 2, "batch_size": 16, "lr": 0.01},
     "monitor": {"knn_every": 0, "linear_probe": False},

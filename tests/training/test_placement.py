@@ -28,7 +28,7 @@ def store(tmp_path_factory):
         {"name": np.array([f"s{i}" for i in range(23)])},
         layout=get_layout("coco"),
         classes=None,
-        protocols={},
+        splits={},
         source="test",
         licence="test",
         citation="test",
@@ -102,7 +102,7 @@ def test_memory_is_filled_piece_by_piece(store):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])
-def test_only_metres_are_kept_as_halves(store, monkeypatch, dtype):
+def test_only_meters_are_kept_as_halves(store, monkeypatch, dtype):
     positions = (1000 * store.positions).astype(dtype)
     size = positions.nbytes
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(1.5 * size), 10 * size))

@@ -8,7 +8,7 @@ import torch
 
 pytest.importorskip("sklearn", reason="not on every GPU machine")
 
-from aimclr_fast.data import open_embedded, protocols, split, write_store
+from aimclr_fast.data import open_embedded, split, splits, write_store
 from aimclr_fast.evaluation.knn import knn_accuracy
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import get_layout
@@ -28,13 +28,13 @@ def store_of(folder, labels, **columns):
         positions.astype(np.float32),
         {"name": names, "label": labels, "side": ["train", "test"] * (len(labels) // 2), **columns},
         layout="ui-prmd",
-        protocols={"side": {"column": "side", "train": ["train"], "test": ["test"]}},
+        splits={"side": {"column": "side", "train": ["train"], "test": ["test"]}},
     )
 
 
-def opened(store, protocol="side"):
-    train, _ = split(store, protocol)
-    return torch.from_numpy(train), open_selection(store, protocol, torch.from_numpy(train))
+def opened(store, name="side"):
+    train, _ = split(store, name)
+    return torch.from_numpy(train), open_selection(store, name, torch.from_numpy(train))
 
 
 def test_folds_part_the_training_subjects():
@@ -81,7 +81,7 @@ def test_no_test_sample_has_a_part_in_the_score(tmp_path, monkeypatch, validates
     labels = np.random.default_rng(1).integers(0, 3, 64)
     store = store_of(tmp_path / "x", labels, subject=[i // 4 % 4 for i in range(64)])
     if validates:  # odd rows test; some of them validate here instead
-        monkeypatch.setattr(protocols, "validation", lambda *_: np.array([1, 5, 9]))
+        monkeypatch.setattr(splits, "validation", lambda *_: np.array([1, 5, 9]))
     train, selection = opened(store)
     assert selection.where == ("3 validation samples" if validates else FOLDS)
     test = torch.arange(3, 64, 4)

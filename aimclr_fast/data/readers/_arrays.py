@@ -1,4 +1,4 @@
-"""NumPy files from strangers, checked before anything is allocated."""
+"""Untrusted NumPy files, checked before anything is allocated."""
 
 from __future__ import annotations
 

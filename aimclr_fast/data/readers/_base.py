@@ -1,4 +1,4 @@
-"""What a reader gives and what goes wrong: recordings, problems, and the plan of a data set."""
+"""What a reader returns: the plan of a data set, recordings, and problems."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Options:
     Attributes:
         bodies: "order" (as each frame lists them, which is the published way) or "follow" (each
             body id keeps its place over the frames).
-        drop_spurious: choose among all bodies those that are somebody, which implies "follow".
+        drop_spurious: drop spurious bodies before bodies are chosen, which implies "follow".
         max_bodies: bodies to keep; None is the data set's own number.
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.
@@ -130,7 +130,7 @@ class Plan:
         units: what is read in one go, in the store's order; small, and can be pickled.
         read: makes recordings of one unit; can be pickled, too.
         classes: name of each label, or None.
-        protocols: rules of the splits (:mod:`aimclr_fast.data.protocols`).
+        splits: rules of the splits (:mod:`aimclr_fast.data.splits`).
         source: what the data are, for meta.json.
         citation: what to cite.
         left_out: what planning alone could tell.
@@ -152,7 +152,7 @@ class Plan:
     units: Sequence[Any]
     read: Callable[[Any], Readings]
     classes: tuple[str, ...] | None = None
-    protocols: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    splits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: str = ""
     citation: str = ""
     left_out: list[Problem] = field(default_factory=list)

@@ -238,7 +238,7 @@ def _set(labels: Labels, found: Mapping[str, int], texts: Mapping[str, str]) -> 
 
 
 def split_of(labels: Labels | None) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The protocol of a column ``split``, if there is one, and what the user should know."""
+    """The split of a column ``split``, if there is one, and what the user should know."""
     if labels is None or "split" not in labels.columns:
         return {}, []
     rule, notes = column_rule("split", (str(row["split"]) for row in labels.rows.values()))

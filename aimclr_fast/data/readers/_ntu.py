@@ -52,7 +52,7 @@ def plan_ntu(
     *,
     setups: int,
     actions: int,
-    protocols: Mapping[str, Mapping[str, Any]],
+    splits: Mapping[str, Mapping[str, Any]],
     title: str,
     citation: str,
 ) -> Plan:
@@ -91,7 +91,7 @@ def plan_ntu(
             up=options.up,
         ),
         classes=NTU[:actions],
-        protocols=protocols,
+        splits=splits,
         source=f"{title}, skeletons of Kinect v2",
         citation=citation,
         left_out=left_out,
@@ -150,7 +150,7 @@ def read_ntu(
     if follow and len(found.frame):
         candidates = tracking.candidates(bodies, len(np.unique(found.ident)))
         slot = tracking.follow(found.frame, found.ident, bodies)
-        # In meters and upright, as the thresholds for bodies that are nobody are meant.
+        # In meters and upright, as the thresholds for spurious bodies expect.
         positions = in_meters(found.place(slot, candidates), unit, up)
         positions = tracking.keep_best(mark(positions), bodies, spurious=spurious, cut=cut)
     else:

@@ -78,8 +78,8 @@ def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
         units=units,
         read=functools.partial(read_video, bodies=options.max_bodies or BODIES),
         classes=PKU,
-        protocols={s: {"column": s, "train": ["train"], "test": ["test"]} for s in sides},
-        source=f"{title}, skeletons of Kinect v2, cut at the labelled actions",
+        splits={s: {"column": s, "train": ["train"], "test": ["test"]} for s in sides},
+        source=f"{title}, skeletons of Kinect v2, cut at the labeled actions",
         citation=CITATION,
         left_out=left_out,
         notes=listing.notes + notes,
@@ -123,7 +123,7 @@ def parse_split(entry: Entry) -> dict[str, str]:
 
 
 def read_video(video: Video, *, bodies: int) -> Readings:
-    """Read one video and cut its labelled actions."""
+    """Read one video and cut its labeled actions."""
     match = _VIDEO.fullmatch(video.skeleton.stem)
     assert match is not None  # plan_pku lets no other name through
     file, view = match["file"], "LMR".index(match["view"]) + 1

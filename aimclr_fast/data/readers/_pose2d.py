@@ -77,7 +77,7 @@ def lift(
     # About the middle of all, so that turning y up does not lift the body over its own height.
     middle = (low[:, present].min(axis=1) + high[:, present].max(axis=1)) / 2
     flat = (xy - middle[:, None, None, None]) * np.reshape([scale, -scale], (2, 1, 1, 1))
-    # Zero means "not seen" to all that follows, so a body's own zeros are moved by a hair.
+    # Zero means "not seen" to all that follows, so a body's own zeros are moved slightly.
     flat[flat == 0] = 1e-9
     out[:2] = np.where(seen, flat, np.nan)
     return np.where(present[:, None], out, 0.0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from aimclr_fast.data.readers._base import ReadError
 
-#: The side, "train", "val" or "test", of each sample that a protocol names.
+#: The side, "train", "val" or "test", of each sample that a split names.
 Sides: TypeAlias = dict[str, str]
 
 _WORDS = {
@@ -23,7 +23,7 @@ _SIDE = re.compile(rf"(?<![a-z])({'|'.join(sorted(_WORDS, key=len, reverse=True)
 
 
 def parse_side(text: str) -> tuple[str, str] | None:
-    """Protocol and side that a name stands for, or None where it names no side.
+    """Split and side that a name stands for, or None where it names no side.
 
     ``xsub_train``, ``train_xsub`` and ``xsubTrain`` are the training side of ``xsub``, ``test1`` is
     the test side of ``split1``, ``Validation`` the validation side of ``split``.
@@ -38,9 +38,9 @@ def parse_side(text: str) -> tuple[str, str] | None:
 
 
 def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides], list[str]]:
-    """Protocols from named lists of samples, such as ``xsub_train`` and ``xsub_val``.
+    """Splits from named lists of samples, such as ``xsub_train`` and ``xsub_val``.
 
-    A protocol trains on one list and tests on another. Validation samples are kept apart where
+    A split trains on one list and tests on another. Validation samples are kept apart where
     there is a test list as well; where there is none, they are what the data set tests on.
 
     Args:
@@ -48,12 +48,12 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
         where: what errors name.
 
     Returns:
-        ``{protocol: {sample: side}}``, and notes on the lists that make no protocol.
+        ``{split: {sample: side}}``, and notes on the lists that make no split.
 
     Raises:
-        ReadError: a list is none, or a sample is on two sides of a protocol.
+        ReadError: a list is none, or a sample is on two sides of a split.
     """
-    found: dict[str, dict[str, dict[str, str]]] = {}  # {protocol: {side: {sample: key}}}
+    found: dict[str, dict[str, dict[str, str]]] = {}  # {split: {side: {sample: key}}}
     unused: list[str] = []
     for key, names in lists.items():
         parsed = parse_side(key) if isinstance(key, str) else None
@@ -62,10 +62,10 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
             continue
         if not isinstance(names, list | tuple | set | frozenset | np.ndarray):
             raise ReadError(where, f"split {key}: expected a list of names")
-        protocol, side = parsed
-        found.setdefault(protocol, {}).setdefault(side, {}).update((str(n), key) for n in names)
-    protocols: dict[str, Sides] = {}
-    for protocol, sides in found.items():
+        split, side = parsed
+        found.setdefault(split, {}).setdefault(side, {}).update((str(n), key) for n in names)
+    splits: dict[str, Sides] = {}
+    for split, sides in found.items():
         if "train" not in sides or len(sides) < 2 or not all(sides.values()):
             unused += [key for side in sides.values() for key in dict.fromkeys(side.values())]
             continue
@@ -73,51 +73,51 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
         for side, samples in sides.items():
             for name in samples:
                 if name in into:
-                    raise ReadError(where, f"split {protocol}: {name} is on two of its sides")
+                    raise ReadError(where, f"split {split}: {name} is on two of its sides")
                 into[name] = side if side != "val" or "test" in sides else "test"
-        protocols[protocol] = into
+        splits[split] = into
     notes = []
     if unused:
         notes.append(
-            f"split: {', '.join(unused[:20])}: nothing to pair with (a protocol takes two lists "
+            f"split: {', '.join(unused[:20])}: nothing to pair with (a split takes two lists "
             "such as NAME_train and NAME_test)"
         )
-    return protocols, notes
+    return splits, notes
 
 
-def check_sides(protocols: dict[str, Sides], have: set[str]) -> tuple[dict[str, Sides], list[str]]:
-    """Leave out the protocols that samples do not fit, and say what the others miss.
+def check_sides(splits: dict[str, Sides], have: set[str]) -> tuple[dict[str, Sides], list[str]]:
+    """Leave out the splits that samples do not fit, and say what the others miss.
 
     Args:
-        protocols: from :func:`pair_splits`.
+        splits: from :func:`pair_splits`.
         have: the names of all samples.
     """
     kept, notes = {}, []
-    for protocol, sides in protocols.items():
+    for split, sides in splits.items():
         present = {side for name, side in sides.items() if name in have}
         absent = [name for name in sides if name not in have]
         if absent:
             notes.append(
-                f"split {protocol}: {len(absent):,} of its {len(sides):,} names are of no sample "
+                f"split {split}: {len(absent):,} of its {len(sides):,} names are of no sample "
                 f"(first: {absent[0]!r:.60})"
             )
         if {"train", "test"} <= present:
-            kept[protocol] = sides
+            kept[split] = sides
         else:
-            notes.append(f"split {protocol}: left out, no sample is left to train or to test")
+            notes.append(f"split {split}: left out, no sample is left to train or to test")
     return kept, notes
 
 
 def sides_rule(column: str, sides: Iterable[str]) -> dict[str, Any]:
-    """The rule (:mod:`aimclr_fast.data.protocols`) of a column that holds sides."""
+    """The rule (:mod:`aimclr_fast.data.splits`) of a column that holds sides."""
     rule: dict[str, Any] = {"column": column, "train": ["train"], "test": ["test"]}
     return rule | ({"val": ["val"]} if "val" in sides else {})
 
 
 def say_validation(rules: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A note on each protocol that has validation samples."""
+    """A note on each split that has validation samples."""
     return [
-        f"protocol {name}: validation samples are kept apart from test (evaluate --choose val)"
+        f"split {name}: validation samples are kept apart from test (evaluate --choose val)"
         for name, rule in rules.items()
         if "val" in rule
     ]
@@ -141,9 +141,7 @@ def column_rule(column: str, cells: Iterable[str]) -> tuple[dict[str, Any] | Non
         values[parsed[1] if parsed else ""].append(cell)
     if not values["train"] or not (values["val"] or values["test"] or values[""]):
         seen = ", ".join(sorted(cell for part in values.values() for cell in part))
-        return None, [
-            f"column {column} makes no protocol: it holds {seen:.200}, not train and test"
-        ]
+        return None, [f"column {column} names no split: it holds {seen:.200}, not train and test"]
     rule: dict[str, Any] = {"column": column, "train": values["train"]}
     if sum(map(bool, values.values())) > 2:
         rule["test"] = values["test"] or values["val"]

@@ -1,4 +1,4 @@
-"""CTR-GCN's ``NTU60_CS.npz`` and its kin: ``x_train [N, T, 150]``, one-hot ``y_train``, and test.
+"""CTR-GCN's ``NTU60_CS.npz`` and the like: ``x_train [N, T, 150]``, one-hot ``y_train``, and test.
 
 The file is unpacked as it is read, a few hundred samples at a time: it is larger than memory on
 many machines.
@@ -35,11 +35,11 @@ LAYOUT = "ntu-rgb+d"
 BODIES, JOINTS = 2, 25
 SIDES = ("train", "test")
 _ROWS = 128
-_PROTOCOLS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
+_SPLITS = {"cs": "xsub", "csub": "xsub", "cv": "xview", "cset": "xset"}
 
 
 def plan(source: Path, options: Options) -> Plan:
-    """Both sides of the one protocol that such a file holds; labels become integers."""
+    """Both sides of the one split that such a file holds; labels become integers."""
     where = str(source)
     if not source.is_file():
         raise ReadError(where, "expected one .npz file")
@@ -53,7 +53,7 @@ def plan(source: Path, options: Options) -> Plan:
             labels[side] = _labels(rows, f"{where} y_{side}")
     width = labels["train"][1]
     match = re.search(r"_(cs|csub|cv|cset)\b", source.stem.lower())
-    protocol = _PROTOCOLS[match[1]] if match else "split"
+    split = _SPLITS[match[1]] if match else "split"
     bodies = options.max_bodies or BODIES
     return Plan(
         layout=get_layout(LAYOUT),
@@ -61,7 +61,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=SIDES,
         read=functools.partial(read, source=source, labels=labels, bodies=bodies),
         classes=NTU[:width] if width in (60, 120) else None,
-        protocols={protocol: {"column": "split", "train": ["train"], "test": ["test"]}},
+        splits={split: {"column": "split", "train": ["train"], "test": ["test"]}},
         source="CTR-GCN's processed arrays",
         citation="Y. Chen et al. Channel-wise Topology Refinement Graph Convolution. ICCV 2021.",
         one_process=True,

@@ -222,7 +222,7 @@ def _plan(
     notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
     notes += flat_notes
     notes += labels.notes if labels else [NO_LABELS]
-    protocols, split_notes = split_of(labels)
+    splits, split_notes = split_of(labels)
     notes += split_notes
     return Plan(
         layout=layout,
@@ -232,7 +232,7 @@ def _plan(
             read, layout=layout, bodies=bodies, labels=labels, options=options, flat=flat
         ),
         classes=labels.classes if labels else None,
-        protocols=protocols,
+        splits=splits,
         source="own recordings",
         left_out=listing.left_out,
         notes=notes,

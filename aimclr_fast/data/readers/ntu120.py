@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aimclr_fast.data.protocols import NTU120_PROTOCOLS
 from aimclr_fast.data.readers._base import Options, Plan
 from aimclr_fast.data.readers._ntu import plan_ntu
+from aimclr_fast.data.splits import NTU120_SPLITS
 
 SUMMARY = "NTU RGB+D 120: .skeleton files in a folder, or both zip files as distributed"
 OPTIONS = ("bodies", "max_bodies", "missing")
@@ -23,7 +23,7 @@ def plan(source: Path, options: Options) -> Plan:
         options,
         setups=32,
         actions=120,
-        protocols=NTU120_PROTOCOLS,
+        splits=NTU120_SPLITS,
         title="NTU RGB+D 120",
         citation=CITATION,
     )

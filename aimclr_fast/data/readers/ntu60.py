@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aimclr_fast.data.protocols import NTU60_PROTOCOLS
 from aimclr_fast.data.readers._base import Options, Plan
 from aimclr_fast.data.readers._ntu import plan_ntu
+from aimclr_fast.data.splits import NTU60_SPLITS
 
 SUMMARY = "NTU RGB+D 60: .skeleton files in a folder, or the zip files as distributed"
 OPTIONS = ("bodies", "max_bodies", "missing")
@@ -23,7 +23,7 @@ def plan(source: Path, options: Options) -> Plan:
         options,
         setups=17,
         actions=60,
-        protocols=NTU60_PROTOCOLS,
+        splits=NTU60_SPLITS,
         title="NTU RGB+D 60",
         citation=CITATION,
     )

@@ -29,7 +29,7 @@ CITATION = (
     "J. Wang, X. Nie, Y. Xia, Y. Wu, S.-C. Zhu. Cross-view Action Modeling, Learning and "
     "Recognition. CVPR 2014."
 )
-PROTOCOLS = {"xview": {"column": "camera", "train": [1, 2], "test": [3]}}
+SPLITS = {"xview": {"column": "camera", "train": [1, 2], "test": [3]}}
 _NAME = re.compile(r"a(?P<action>\d+)_s(?P<subject>\d+)_e(?P<episode>\d+)_v(?P<camera>\d+)")
 _LAYOUT = "nw-ucla"
 _LIMIT = 64 << 20
@@ -46,7 +46,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=listing.entries,
         read=functools.partial(read, bodies=options.max_bodies or 1),
         classes=NW_UCLA,
-        protocols=PROTOCOLS,
+        splits=SPLITS,
         source="NW-UCLA, skeletons of Kinect v1",
         citation=CITATION,
         left_out=listing.left_out,

@@ -1,4 +1,4 @@
-"""What AimCLR's authors hand out: ``train_position.npy`` and ``train_label.pkl``, ``val_...``.
+"""What AimCLR's scripts write: ``train_position.npy`` and ``train_label.pkl``, ``val_...``.
 
 A folder per benchmark (xsub, xview, ...), or one of them. A sample that two benchmarks share is
 kept once, with its side in each. Positions ``[N, 3, T, V, M]`` are preprocessed already. Arrays of
@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from aimclr_fast.data import safe_pickle
 from aimclr_fast.data.gaps import last_frame
-from aimclr_fast.data.protocols import NTU60_PROTOCOLS, NTU120_PROTOCOLS
 from aimclr_fast.data.readers._arrays import open_mapped
 from aimclr_fast.data.readers._base import (
     Options,
@@ -37,6 +36,7 @@ from aimclr_fast.data.readers._names import PKU
 from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
 from aimclr_fast.data.readers._pose2d import lift
 from aimclr_fast.data.readers._splits import say_validation, sides_rule
+from aimclr_fast.data.splits import NTU60_SPLITS, NTU120_SPLITS
 
 SUMMARY = "processed by the authors' scripts: *_position.npy with *_label.pkl, per benchmark"
 OPTIONS = ()
@@ -96,20 +96,21 @@ def plan(source: Path, options: Options) -> Plan:
         usual=LAYOUT if joints == 25 else None,
     )
     benchmarks = list(dict.fromkeys(file.benchmark for file in files))
-    protocols: dict[str, Any] = {}
+    splits: dict[str, Any] = {}
     for name in benchmarks:
         sides = {file.side for file in files if file.benchmark == name}
         if {"train", "test"} <= sides:
-            protocols[name] = sides_rule(name, sides)
+            splits[name] = sides_rule(name, sides)
         else:
-            notes.append(f"{name} makes no protocol: it has nothing but {', '.join(sorted(sides))}")
+            held = ", ".join(sorted(sides))
+            notes.append(f"column {name} names no split: it holds nothing but {held}")
     numbering = number_classes([found.label for found in samples.values()])
     if ntu:
         columns = {name: columns_of(name) or {} for name in samples}
         actions = [(found.label, int(columns[n]["label"]) + 1) for n, found in samples.items()]
         numbering = name_ntu_classes(numbering, actions)
         large = any(int(row["setup"]) > 17 or int(row["label"]) >= 60 for row in columns.values())
-        protocols = {**(NTU120_PROTOCOLS if large else NTU60_PROTOCOLS), **protocols}
+        splits = {**(NTU120_SPLITS if large else NTU60_SPLITS), **splits}
     classes = numbering.names
     if pku and classes is None and max(numbering.classes) < len(PKU):
         classes = PKU
@@ -124,10 +125,10 @@ def plan(source: Path, options: Options) -> Plan:
         units=list(_units(samples, benchmarks, numbering.classes)),
         read=functools.partial(read, flat=skeleton.flat, min_confidence=options.min_confidence),
         classes=classes,
-        protocols=protocols,
+        splits=splits,
         source="arrays of 2D poses" if skeleton.flat else "the AimCLR authors' processed arrays",
         left_out=left_out,
-        notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(protocols)],
+        notes=[*skeleton.notes, *numbering.notes, *notes, *say_validation(splits)],
         rotate=not skeleton.flat,
         scores=skeleton.flat and coordinates == 3,
         ready=not skeleton.flat,

@@ -87,7 +87,7 @@ def plan(source: Path, options: Options) -> Plan:
     notes = [f"OpenPose: {len(clips):,} clips, layout {layout.name}", *listing.notes]
     notes.append(NOTE.format(confidence=options.min_confidence))
     notes += labels.notes if labels else ["no labels.csv: the store is for pretraining"]
-    protocols, split_notes = split_of(labels)
+    splits, split_notes = split_of(labels)
     notes += split_notes
     return Plan(
         layout=layout,
@@ -95,7 +95,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=clips,
         read=functools.partial(read, layout=layout, labels=labels, options=options),
         classes=labels.classes if labels else None,
-        protocols=protocols,
+        splits=splits,
         source="OpenPose key points",
         left_out=listing.left_out,
         notes=notes,

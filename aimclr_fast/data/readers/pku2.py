@@ -12,5 +12,5 @@ OPTIONS = ("max_bodies",)
 
 
 def plan(source: Path, options: Options) -> Plan:
-    """Every labelled action is one sample; both splits, where their lists are there."""
+    """Every labeled action is one sample; both splits, where their lists are there."""
     return plan_pku(source, options, title="PKU-MMD II")

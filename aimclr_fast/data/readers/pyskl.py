@@ -52,7 +52,7 @@ class Annotations:
     Attributes:
         where: the file.
         entries: the annotations.
-        protocols: side of each sample by protocol.
+        splits: side of each sample by split.
         classes: the class of each label.
         numbers: the number of each label that is text.
         joints: joints of each pose.
@@ -63,7 +63,7 @@ class Annotations:
 
     where: str
     entries: list[Any]
-    protocols: dict[str, Sides]
+    splits: dict[str, Sides]
     classes: Mapping[int, int]
     numbers: Mapping[str, int]
     joints: int
@@ -73,7 +73,7 @@ class Annotations:
 
 
 def plan(source: Path, options: Options) -> Plan:
-    """One sample per annotation; protocols from the splits."""
+    """One sample per annotation; splits from the lists of their names."""
     where = str(source)
     if not source.is_file():
         raise ReadError(where, "expected one .pkl file")
@@ -88,7 +88,7 @@ def plan(source: Path, options: Options) -> Plan:
     ntu = all(isinstance(name, str) and columns_of(name) for name in names)
     numbers, classes = _number_names(named, where)
     numbering = _classes(named, ntu and classes is None, numbers)
-    protocols, notes = _protocols(split, {name for name in names if isinstance(name, str)}, where)
+    splits, notes = _splits(split, {name for name in names if isinstance(name, str)}, where)
     shape = poses[0].shape
     step = max(1, len(poses) // SEQUENCES)
     scored = any("keypoint_score" in entry for entry in named)
@@ -102,10 +102,10 @@ def plan(source: Path, options: Options) -> Plan:
     )
     bodies = options.max_bodies or min(max(len(pose) for pose in poses), BODIES)
     annotations = Annotations(
-        where, entries, protocols, numbering.classes, numbers, shape[2], skeleton.flat, ntu,
+        where, entries, splits, numbering.classes, numbers, shape[2], skeleton.flat, ntu,
         check_axes=options.max_bodies is None,
     )  # fmt: skip
-    rules = {n: sides_rule(f"split_{n}", sides.values()) for n, sides in protocols.items()}
+    rules = {n: sides_rule(f"split_{n}", sides.values()) for n, sides in splits.items()}
     return Plan(
         layout=skeleton.layout,
         bodies=bodies,
@@ -114,7 +114,7 @@ def plan(source: Path, options: Options) -> Plan:
             read, annotations=annotations, bodies=bodies, min_confidence=options.min_confidence
         ),
         classes=classes or numbering.names,
-        protocols=rules,
+        splits=rules,
         source="annotations in the format of pyskl and MMAction2",
         notes=[*skeleton.notes, *extra, *numbering.notes, *notes, *say_validation(rules)],
         rotate=not skeleton.flat,
@@ -213,13 +213,13 @@ def _classes(entries: list[dict[str, Any]], ntu: bool, numbers: Mapping[str, int
     return name_ntu_classes(numbering, [(label, actions[i]) for i, label in labels.items()])
 
 
-def _protocols(split: Any, names: set[str], where: str) -> tuple[dict[str, Sides], list[str]]:
-    """Sides of each protocol that the splits make, and what to say about them."""
-    protocols, notes = pair_splits(split or {}, where)
-    protocols, missing = check_sides(protocols, names)
-    if not protocols:
-        missing.append("no splits: the store has no protocol of the source's own")
-    return protocols, notes + missing
+def _splits(split: Any, names: set[str], where: str) -> tuple[dict[str, Sides], list[str]]:
+    """Sides of each split that the lists make, and what to say about them."""
+    splits, notes = pair_splits(split or {}, where)
+    splits, missing = check_sides(splits, names)
+    if not splits:
+        missing.append("no splits: the store has no split of the source's own")
+    return splits, notes + missing
 
 
 def read(index: int, *, annotations: Annotations, bodies: int, min_confidence: float) -> Readings:
@@ -273,5 +273,5 @@ def _recording(
     positions = fit_bodies(positions, bodies)
     columns: dict[str, int | str] = dict(columns_of(name) or {}) if annotations.ntu else {}
     columns["label"] = annotations.classes[label]
-    columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.protocols.items()}
+    columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.splits.items()}
     return Recording(name, check_positions(positions, where), columns, where)

@@ -65,7 +65,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=units,
         read=functools.partial(read, bodies=options.max_bodies or BODIES),
         classes=SBU,
-        protocols={
+        splits={
             f"fold{k}": {"column": "fold", "train": [j for j in folds if j != k], "test": [k]}
             for k in folds
         },

@@ -39,7 +39,7 @@ CITATION = (
     "A. Vakanski, H.-p. Jun, D. Paul, R. Baker. A Data Set of Human Body Movements for Physical "
     "Rehabilitation Exercises. Data 2018, 3(1), 2. https://doi.org/10.3390/data3010002"
 )
-PROTOCOLS = {"xsub": {"column": "subject", "train": [1, 3, 5, 7, 9]}}
+SPLITS = {"xsub": {"column": "subject", "train": [1, 3, 5, 7, 9]}}
 #: The chain of joints: parent of each, -1 for the waist.
 PARENTS = (-1, 0, 1, 2, 3, 4, 2, 6, 7, 8, 2, 10, 11, 12, 0, 14, 15, 16, 0, 18, 19, 20)
 _NAME = re.compile(
@@ -97,7 +97,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=units,
         read=functools.partial(read, bodies=options.max_bodies or 1),
         classes=tuple(f"{name}, {done}" for name in UI_PRMD for done in how),
-        protocols=PROTOCOLS,
+        splits=SPLITS,
         source="UI-PRMD, Kinect v2 recordings, positions by forward kinematics",
         citation=CITATION,
         left_out=left_out,

@@ -30,7 +30,7 @@ CITATION = (
     "C. Chen, R. Jafari, N. Kehtarnavaz. UTD-MHAD: A Multimodal Dataset for Human Action "
     "Recognition Utilizing a Depth Camera and a Wearable Inertial Sensor. ICIP 2015."
 )
-PROTOCOLS = {"xsub": {"column": "subject", "train": "odd"}}
+SPLITS = {"xsub": {"column": "subject", "train": "odd"}}
 _NAME = re.compile(r"a(?P<action>\d{1,2})_s(?P<subject>\d{1,2})_t(?P<trial>\d{1,2})_skeleton")
 _LAYOUT = "kinect-v1"
 _LIMIT = 16 << 20
@@ -48,7 +48,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=named,
         read=functools.partial(read, bodies=options.max_bodies or 1),
         classes=UTD_MHAD,
-        protocols=PROTOCOLS,
+        splits=SPLITS,
         source="UTD-MHAD, skeletons of Kinect v1",
         citation=CITATION,
         left_out=listing.left_out

@@ -1,4 +1,4 @@
-"""All figures of one checkpoint in one go."""
+"""All figures of one checkpoint."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _figures_of(request: Request[Config], encoder: Pretrained) -> Outcomes:
         "label_efficiency",
         draw_label_efficiency(curves, f"{title}: linear evaluation with few labels"),
     )
-    save("neighbours", _neighbors(data, own, config, seed=options.seed))
+    save("neighbors", _neighbors(data, own, config, seed=options.seed))
 
 
 def _predicted(outcome: Outcome) -> npt.NDArray[np.int64]:

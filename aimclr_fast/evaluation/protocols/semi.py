@@ -44,7 +44,7 @@ class Config:
     labels: list[int | str] = field(default_factory=lambda: ["1%", "5%", "10%"])
     draws: int = 5
     tune: str = "finetune"
-    # So many epochs because they are short: one is a few steps.
+    # Many epochs, because each is only a few steps.
     finetune: FinetuneConfig = field(
         default_factory=lambda: FinetuneConfig(
             epochs=100, batch_size=32, warmup_epochs=5, test_every=10

@@ -1,4 +1,4 @@
-"""Makes realistic files of every format from motion whose licence lets us: UI-PRMD, embedded."""
+"""Makes realistic files of every format from motion whose license lets us: UI-PRMD, embedded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ embedded = functools.cache(open_embedded)  # reading it takes a quarter of a sec
 
 
 def motion(index: int, joints: int = 22, frames: int | None = None) -> np.ndarray:
-    """Real motion ``[T, joints, 3]`` in metres, away from the origin, y up."""
+    """Real motion ``[T, joints, 3]`` in meters, away from the origin, y up."""
     x = embedded().as_tensor(index).numpy()[..., 0].transpose(1, 2, 0)
     x = x[:frames, np.minimum(np.arange(joints), 21)].astype(np.float64)
     x += 0.003 * np.arange(joints)[:, None]  # no two joints in one place
@@ -95,7 +95,7 @@ def write_ui_prmd(folder: Path, *, unit: float = 0.01) -> dict[str, np.ndarray]:
 
 
 def write_sbu(folder: Path) -> dict[str, np.ndarray]:
-    """Metres ``[T, 2, 15, 3]`` that the normalised files come from."""
+    """Meters ``[T, 2, 15, 3]`` that the normalized files come from."""
     made = {}
     for index, (pair, action) in enumerate([("s01s02", 1), ("s02s03", 4), ("s06s04", 8)]):
         x = np.stack([motion(index, 15, 10 + index), motion(index + 9, 15, 10 + index)], axis=1)

@@ -40,7 +40,7 @@ def write(file, annotations, lists=MappingProxyType({})):
     return file
 
 
-def labelled(body, labels, actions=None):
+def labeled(body, labels, actions=None):
     """Annotations of NTU RGB+D; `actions` of their names, or those that the labels mean."""
     actions = actions or [int(label) + 1 for label in labels]
     return [
@@ -73,9 +73,9 @@ def test_three_lists_stay_three_in_the_store(tmp_path, capsys):
     store = open_store(tmp_path / "x")
     assert [part.tolist() for part in split(store, "split")] == [[0, 1, 2, 3], [6, 7]]
     assert validation(store, "split").tolist() == [4, 5]
-    assert "protocol split: validation samples are kept apart from test" in capsys.readouterr().out
+    assert "split split: validation samples are kept apart from test" in capsys.readouterr().out
     command_line(["inspect", str(tmp_path / "x"), "--out", str(tmp_path)])
-    assert "protocol split: 4 train, 2 val, 2 test" in capsys.readouterr().out
+    assert "split split: 4 train, 2 val, 2 test" in capsys.readouterr().out
 
 
 def test_three_way_column_of_own_recordings(tmp_path):
@@ -91,33 +91,33 @@ def test_three_way_column_of_own_recordings(tmp_path):
     assert validation(store, "split").tolist() == [3]
 
 
-def test_numbered_splits_are_protocols_and_a_lone_list_is_said(tmp_path, body):
+def test_numbered_lists_are_splits_and_a_lone_list_is_said(tmp_path, body):
     lists = {"train1": ["a"], "test1": ["b"], "train2": ["b"], "test2": ["a"], "all_clips": ["a"]}
     file = write(tmp_path / "x.pkl", [annotation(n, 0, body[None]) for n in "ab"], lists)
     plan, found = read_all("pyskl", file)
-    assert list(plan.protocols) == ["split1", "split2"]
+    assert list(plan.splits) == ["split1", "split2"]
     assert [r.columns["split_split2"] for r in found] == ["test", "train"]
     assert any("all_clips: nothing to pair with" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("lists", [{}, {"train": ["a"]}, {"train": ["x"], "test": ["y"]}])
-def test_no_protocol_is_said(tmp_path, body, lists):
+def test_no_split_is_said(tmp_path, body, lists):
     file = write(tmp_path / "x.pkl", [annotation(n, 0, body[None]) for n in "ab"], lists)
     plan, _ = read_all("pyskl", file)
-    assert not plan.protocols
-    assert any("no splits: the store has no protocol" in note for note in plan.notes)
+    assert not plan.splits
+    assert any("no splits: the store has no split" in note for note in plan.notes)
 
 
 def test_a_list_of_annotations_will_do(tmp_path, body):
-    plan, found = read_all("pyskl", write(tmp_path / "x.pkl", labelled(body, [6, 24]), lists=None))
+    plan, found = read_all("pyskl", write(tmp_path / "x.pkl", labeled(body, [6, 24]), lists=None))
     assert (plan.classes[6], plan.classes[24]) == ("throw", "reach into pocket")
     assert [r.columns["label"] for r in found] == [6, 24]
-    assert not plan.protocols
+    assert not plan.splits
     assert any("no splits" in note for note in plan.notes)
 
 
 def test_classes_of_a_subset_numbered_anew(tmp_path, body, capsys):
-    file = write(tmp_path / "x.pkl", labelled(body, [0, 1, 2, 0], [7, 25, 42, 7]))
+    file = write(tmp_path / "x.pkl", labeled(body, [0, 1, 2, 0], [7, 25, 42, 7]))
     prepare("pyskl", file, tmp_path / "x")
     assert open_store(tmp_path / "x").class_names == ("A007", "A025", "A042")
     assert "labels are numbered anew" in capsys.readouterr().out
@@ -125,7 +125,7 @@ def test_classes_of_a_subset_numbered_anew(tmp_path, body, capsys):
 
 @pytest.mark.parametrize("kind", [int, np.int64, np.uint8, np.array, float])
 def test_labels_of_any_integer_type(tmp_path, body, kind):
-    file = write(tmp_path / "x.pkl", labelled(body, [kind(n) for n in (0, 29, 60, 119)]))
+    file = write(tmp_path / "x.pkl", labeled(body, [kind(n) for n in (0, 29, 60, 119)]))
     prepare("pyskl", file, tmp_path / "x")
     store = open_store(tmp_path / "x")
     assert store.labels.tolist() == [0, 29, 60, 119]
@@ -160,7 +160,7 @@ def test_layouts_of_annotations(tmp_path, body):
     score = np.ones((1, *shuffled.shape[:2]))
     assert layout(shuffled[..., :2], keypoint_score=score) == "openpose-25"
     # Names of NTU RGB+D vouch for its layout.
-    plan, _ = read_all("pyskl", write(tmp_path / "x.pkl", labelled(shuffled, [0, 1])))
+    plan, _ = read_all("pyskl", write(tmp_path / "x.pkl", labeled(shuffled, [0, 1])))
     assert plan.layout.name == "ntu-rgb+d"
     assert not any("layout" in note for note in plan.notes)
 
@@ -248,7 +248,7 @@ def test_three_sides_of_a_benchmark(tmp_path, body):
     x = [padded(body, 20, 20)]
     source = write_arrays(tmp_path, {"train": x, "val": x, "test": x})
     plan, found = read_all("official", source)
-    assert plan.protocols["split"] == {
+    assert plan.splits["split"] == {
         "column": "split", "train": ["train"], "test": ["test"], "val": ["val"],
     }  # fmt: skip
     assert sorted(r.columns["split"] for r in found) == ["test", "train", "val"]
@@ -297,7 +297,7 @@ def test_benchmarks_with_numbers_for_names_are_not_joined(tmp_path, body):
         write_arrays(tmp_path / name, {"train": [x, x], "val": [x]}, numbers)
     plan, found = read_all("official", tmp_path)
     assert len({r.name for r in found}) == 6
-    assert sorted(plan.protocols) == ["xsub", "xview"]
+    assert sorted(plan.splits) == ["xsub", "xview"]
     assert found[0].columns["xview"] == "none"
 
 
@@ -321,14 +321,14 @@ def test_the_files_own_sides_go_before_the_published_rule(tmp_path, body):
     store = open_store(tmp_path / "x")
     named = store.samples["name"][validation(store, "xsub")].tolist()
     assert named == names["val"]
-    assert store.meta["protocols"]["xview"]["column"] == "camera"
+    assert store.meta["splits"]["xview"]["column"] == "camera"
 
 
 def test_one_side_alone_and_one_side_twice(tmp_path, body):
     source = write_arrays(tmp_path, {"train": [padded(body, 20, 20)]})
     plan, _ = read_all("official", source)
-    assert not plan.protocols
-    assert any("split makes no protocol: it has nothing but train" in n for n in plan.notes)
+    assert not plan.splits
+    assert any("column split names no split: it holds nothing but train" in n for n in plan.notes)
     np.save(source / "train_data.npy", np.load(source / "train_position.npy"))
     with pytest.raises(ReadError, match=r"holds the train side as train_data\.npy does: keep one"):
         read_all("official", source)

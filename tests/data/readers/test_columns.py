@@ -49,7 +49,7 @@ HEADINGS = {
     "axis first": numbered(0, "{axis}{joint}"),
     "pandas repeats": [c.replace(".0", "") for c in numbered(0, "{axis}.{joint}")],
     "no joints": list("xyz") * len(JOINTS),
-    "metres": [f"{c} (m)" for c in COLUMNS],
+    "meters": [f"{c} (m)" for c in COLUMNS],
 }  # fmt: skip
 
 
@@ -360,7 +360,7 @@ def test_joints_with_numbers_in_their_names(read, tmp_path_factory, axes, column
     layout = tmp_path_factory.mktemp("layout") / "mine.yaml"
     layout.write_text(
         f"name: mine\njoints: [{', '.join(names)}]\nedges: {[[j, 0] for j in range(1, 20)]}\n"
-        "centre: 0\nswap: names\n"
+        "center: 0\nswap: names\n"
     )
     heading = [f"{name}{axis}" for name in names for axis in axes]
     positions = read(text(cells(), heading=heading), layout=str(layout), columns=columns)[0]

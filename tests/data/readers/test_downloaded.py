@@ -41,14 +41,14 @@ def test_official_joins_benchmarks(tmp_path):
     )  # fmt: skip
     assert plan.ready
     assert len(plan.classes) == 60
-    assert {"xsub", "xview"} <= set(plan.protocols)
+    assert {"xsub", "xview"} <= set(plan.splits)
 
 
 def test_official_one_benchmark_alone(tmp_path):
     write_official(tmp_path / "xsub", {"train": [0, 1], "val": [2]})
     plan, found = read_all("official", tmp_path / "xsub")
     assert {r.columns["split"] for r in found} == {"train", "test"}
-    assert plan.protocols["split"]["train"] == ["train"]
+    assert plan.splits["split"]["train"] == ["train"]
 
 
 class Evil:
@@ -123,7 +123,7 @@ def test_pyskl_in_three_dimensions(tmp_path):
     assert found[0].columns["split_xsub"] == "train"
     assert found[0].columns["split_xview"] == "test"
     assert found[0].columns["subject"] == 1
-    assert plan.protocols["xview"] == {
+    assert plan.splits["xview"] == {
         "column": "split_xview",
         "train": ["train"],
         "test": ["test"],
@@ -148,13 +148,13 @@ def test_pyskl_in_two_dimensions(tmp_path):
     assert np.isnan(marked[:, 3:6, 5]).all()
     x = close(marked, "fill")[0][..., 0]
     assert not x[2].any()
-    assert np.abs(x).max() < 3  # metres, and the joint that was not seen is not at 9999
+    assert np.abs(x).max() < 3  # meters, and the joint that was not seen is not at 9999
     # It goes in a straight line from the frame before to the frame after.
     np.testing.assert_allclose(x[:, 4, 5], (x[:, 2, 5] + x[:, 6, 5]) / 2, atol=1e-9)
     up = x[1, 0] - x[1, 0].mean()
     original = motion(0, 17, 12)[0, :, 1]
     assert np.corrcoef(up, original)[0, 1] > 0.99  # the image's y was turned up
-    assert plan.protocols["split"]["column"] == "split_split"
+    assert plan.splits["split"]["column"] == "split_split"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_ctrgcn(tmp_path, save):
         found[4].positions[:, :14, :, 0].transpose(1, 2, 0), motion(4, 25, 14).astype(np.float32)
     )
     assert not found[4].positions[:, 14:].any()
-    assert list(plan.protocols) == ["xview"]
+    assert list(plan.splits) == ["xview"]
     assert len(plan.classes) == 60
 
 

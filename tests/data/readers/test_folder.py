@@ -57,7 +57,7 @@ def test_numeric_labels_and_splits_and_a_file_of_labels_elsewhere(own, tmp_path_
     plan, found = read_all("folder", own, layout="ui-prmd", labels=file)
     assert [r.columns["label"] for r in found] == [7, 0]
     assert plan.classes is None
-    assert plan.protocols == {"split": {"column": "split", "train": ["train"]}}
+    assert plan.splits == {"split": {"column": "split", "train": ["train"]}}
     assert len(plan.left_out) == 2
     assert "has no row in" in plan.left_out[0].reason
 

@@ -1,4 +1,4 @@
-"""NTU RGB+D: folders, zip files, missing lists, protocols, body tracking."""
+"""NTU RGB+D: folders, zip files, missing lists, splits, body tracking."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_names_become_columns():
     expected = {"label": 119, "setup": 31, "camera": 3, "subject": 103, "replication": 2}
     assert last.columns == expected
     assert plan.classes[119] == "rock-paper-scissors"
-    assert set(plan.protocols) == {"xsub", "xset"}
+    assert set(plan.splits) == {"xsub", "xset"}
 
 
 def test_ntu60_leaves_the_others_out():

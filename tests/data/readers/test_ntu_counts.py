@@ -1,4 +1,4 @@
-"""NTU RGB+D 60's protocols by count.
+"""NTU RGB+D 60's splits by count.
 
 Facts: 56,880 recordings, of which the training subjects have 40,320 and the others 16,560, and each
 of the three cameras 18,960 (Shahroudy et al., CVPR 2016, section 3.2); and the 302 samples with
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aimclr_fast.data.protocols import NTU60_PROTOCOLS, NTU120_PROTOCOLS, Protocol
+from aimclr_fast.data.splits import NTU60_SPLITS, NTU120_SPLITS, SplitRule
 
 MISSING = {  # camera: "subject*samples"
     1: "1 2 7 8 15 16*2 17*3 18*3 19*4 25*4 27 28*4 40*2",
@@ -33,16 +33,16 @@ def missing_samples() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "recorded", "left"),
+    ("split", "recorded", "left"),
     [
         ("xsub", (40_320, 16_560), (40_091, 16_487)),
         ("xview", (2 * 18_960, 18_960), (37_646, 18_932)),
     ],
 )
-def test_counts(protocol, recorded, left):
-    rule = NTU60_PROTOCOLS[protocol]
+def test_counts(split, recorded, left):
+    rule = NTU60_SPLITS[split]
     test = tuple(rule["test"]) if "test" in rule else None
-    train, test_rows = Protocol(protocol, rule["column"], tuple(rule["train"]), test)(
+    train, test_rows = SplitRule(split, rule["column"], tuple(rule["train"]), test)(
         missing_samples()
     )
     assert len(train) + len(test_rows) == 302
@@ -51,7 +51,7 @@ def test_counts(protocol, recorded, left):
 
 
 def test_ntu120():
-    train = NTU120_PROTOCOLS["xsub"]["train"]
+    train = NTU120_SPLITS["xsub"]["train"]
     assert len(train) == len(set(train)) == 53
-    assert set(NTU60_PROTOCOLS["xsub"]["train"]) < set(train)
-    assert NTU120_PROTOCOLS["xset"] == {"column": "setup", "train": "even"}
+    assert set(NTU60_SPLITS["xsub"]["train"]) < set(train)
+    assert NTU120_SPLITS["xset"] == {"column": "setup", "train": "even"}

@@ -55,7 +55,7 @@ def test_labels_and_splits(tmp_path):
     (tmp_path / "labels.csv").write_text("name,label,split\na,wave,train\nb,jump,test\nc,x,test\n")
     plan, found = read_all("openpose", tmp_path)
     assert [(r.name, r.columns["label"]) for r in found] == [("a", 1), ("b", 0)]
-    assert plan.protocols["split"]["column"] == "split"
+    assert plan.splits["split"]["column"] == "split"
     assert "there is no sequence c" in plan.left_out[0].reason
 
 

@@ -26,7 +26,7 @@ def test_pku_matches_the_golden_arrays():
     first = next(r for r in found if r.name == "F002V001C010L001")
     expected = {"label": 9, "video": "0002-L", "camera": 1, "start": 1, "end": 40, "xsub": "train"}
     assert first.columns == expected
-    assert plan.protocols == {"xsub": {"column": "xsub", "train": ["train"], "test": ["test"]}}
+    assert plan.splits == {"xsub": {"column": "xsub", "train": ["train"], "test": ["test"]}}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_pku_zipped_and_with_second_parts_names(pku, tmp_path):
     assert {"A01N02V003C010L001", "F014V002C001L003"} <= {r.name for r in found}
     assert {r.columns["xview"] for r in found} == {"train", "test"}
     assert {r.columns["xsub"] for r in found} == {"none", "test"}  # 0002-L is not there any more
-    assert set(plan.protocols) == {"xsub", "xview"}
+    assert set(plan.splits) == {"xsub", "xview"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_nw_ucla(tmp_path):
         )
     assert [r.columns["label"] for r in found] == [0, 1, 9, 9]
     assert found[0].columns["camera"] == 1
-    assert plan.protocols["xview"] == {"column": "camera", "train": [1, 2], "test": [3]}
+    assert plan.splits["xview"] == {"column": "camera", "train": [1, 2], "test": [3]}
 
 
 GOOD = {"file_name": "a01_s01_e01_v01", "skeletons": [[[0.1, 0.2, 0.3]] * 20] * 3, "label": 1}
@@ -212,7 +212,7 @@ def test_sbu(tmp_path):
         expected = made[recording.name].transpose(3, 0, 2, 1)
         np.testing.assert_allclose(recording.positions, expected, atol=1e-5)
     assert [r.columns["fold"] for r in found] == [1, 2, 1]
-    assert len(plan.protocols) == 5
+    assert len(plan.splits) == 5
     pairs = [
         pair
         for fold in __import__("aimclr_fast.data.readers.sbu", fromlist=["x"]).FOLDS

@@ -49,35 +49,35 @@ def test_names_of_sides(text, expected):
 
 
 def test_train_and_val_alone_train_and_test():
-    protocols, notes = pair_splits({"xsub_train": ["a"], "xsub_val": np.array(["b"])}, "here")
-    assert protocols == {"xsub": {"a": "train", "b": "test"}}
+    splits, notes = pair_splits({"xsub_train": ["a"], "xsub_val": np.array(["b"])}, "here")
+    assert splits == {"xsub": {"a": "train", "b": "test"}}
     assert notes == []
 
 
 def test_three_lists_stay_three():
     lists = {"train": ["a"], "val": ["b"], "test": ("c",)}
-    protocols, notes = pair_splits(lists, "here")
-    assert protocols == {"split": {"a": "train", "b": "val", "c": "test"}}
+    splits, notes = pair_splits(lists, "here")
+    assert splits == {"split": {"a": "train", "b": "val", "c": "test"}}
     assert notes == []
-    rule = sides_rule("split_split", protocols["split"].values())
+    rule = sides_rule("split_split", splits["split"].values())
     assert rule == {"column": "split_split", "train": ["train"], "test": ["test"], "val": ["val"]}
 
 
 def test_numbered_lists_pair_by_their_number():
     lists = {f"{side}{n}": [f"{side}{n}"] for n in (1, 2, 3) for side in ("train", "test")}
-    protocols, notes = pair_splits(lists, "here")
-    assert list(protocols) == ["split1", "split2", "split3"]
-    assert protocols["split2"] == {"train2": "train", "test2": "test"}
+    splits, notes = pair_splits(lists, "here")
+    assert list(splits) == ["split1", "split2", "split3"]
+    assert splits["split2"] == {"train2": "train", "test2": "test"}
     assert notes == []
 
 
 def test_what_pairs_with_nothing_is_named():
     lists = {"xsub_train": ["a"], "xview_val": ["b"], "everyone": ["a", "b"], 7: ["c"]}
-    protocols, notes = pair_splits(lists, "here")
-    assert protocols == {}
+    splits, notes = pair_splits(lists, "here")
+    assert splits == {}
     assert notes[0].startswith("split: everyone, 7, xsub_train, xview_val: nothing to pair with")
-    protocols, notes = pair_splits({"train": ["a"], "test": []}, "here")
-    assert protocols == {}
+    splits, notes = pair_splits({"train": ["a"], "test": []}, "here")
+    assert splits == {}
     assert "train" in notes[0]
 
 
@@ -89,8 +89,8 @@ def test_lists_that_are_none_or_share_a_sample():
 
 
 def test_sides_that_samples_do_not_fit():
-    protocols = {"one": {"a": "train", "b": "test"}, "two": {"a": "train", "x": "test"}}
-    kept, notes = check_sides(protocols, {"a", "b"})
+    splits = {"one": {"a": "train", "b": "test"}, "two": {"a": "train", "x": "test"}}
+    kept, notes = check_sides(splits, {"a", "b"})
     assert list(kept) == ["one"]
     assert "split two: 1 of its 2 names are of no sample (first: 'x')" in notes[0]
     assert "left out, no sample is left" in notes[1]
@@ -129,4 +129,4 @@ def test_cells_that_are_no_side_are_named():
 def test_a_column_that_is_no_split_is_said(cells):
     found, notes = column_rule("split", cells)
     assert found is None
-    assert notes[0].startswith("column split makes no protocol: it holds ")
+    assert notes[0].startswith("column split names no split: it holds ")

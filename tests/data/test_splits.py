@@ -1,4 +1,4 @@
-"""Protocols: the rules of NTU RGB+D, declared rules, and what is refused."""
+"""Splits: the rules of NTU RGB+D, declared rules, and what is refused."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from aimclr_fast.data.protocols import (
-    NTU60_PROTOCOLS,
-    NTU120_PROTOCOLS,
-    get_protocol,
+from aimclr_fast.data.splits import (
+    NTU60_SPLITS,
+    NTU120_SPLITS,
+    get_split_rule,
     split,
     validation,
 )
@@ -23,14 +23,14 @@ SAMPLES = {
 }
 
 
-def store(protocols, samples=SAMPLES):
-    meta = {"protocols": protocols}
+def store(splits, samples=SAMPLES):
+    meta = {"splits": splits}
     return SimpleNamespace(path=Path("somewhere"), meta=meta, samples=samples)
 
 
 def test_ntu_training_subjects():
-    ntu60 = NTU60_PROTOCOLS["xsub"]["train"]
-    ntu120 = NTU120_PROTOCOLS["xsub"]["train"]
+    ntu60 = NTU60_SPLITS["xsub"]["train"]
+    ntu120 = NTU120_SPLITS["xsub"]["train"]
     assert (len(set(ntu60)), min(ntu60), max(ntu60)) == (20, 1, 38)
     assert (len(set(ntu120)), min(ntu120), max(ntu120)) == (53, 1, 103)
     assert set(ntu60) == {subject for subject in ntu120 if subject <= 40}
@@ -39,9 +39,9 @@ def test_ntu_training_subjects():
 @pytest.mark.parametrize(
     ("rules", "name", "train", "test"),
     [
-        (NTU60_PROTOCOLS, "xsub", [0, 1, 3, 4, 7, 8], [2, 5, 6, 9, 10, 11]),
-        (NTU60_PROTOCOLS, "xview", [1, 2, 4, 5, 7, 8, 10, 11], [0, 3, 6, 9]),
-        (NTU120_PROTOCOLS, "xset", [2, 3, 6, 7, 10, 11], [0, 1, 4, 5, 8, 9]),
+        (NTU60_SPLITS, "xsub", [0, 1, 3, 4, 7, 8], [2, 5, 6, 9, 10, 11]),
+        (NTU60_SPLITS, "xview", [1, 2, 4, 5, 7, 8, 10, 11], [0, 3, 6, 9]),
+        (NTU120_SPLITS, "xset", [2, 3, 6, 7, 10, 11], [0, 1, 4, 5, 8, 9]),
         ({}, "odd-even", [0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]),
         ({}, "all", list(range(12)), list(range(12))),
         (
@@ -75,7 +75,7 @@ def test_validation_samples_neither_train_nor_test(test):
 def test_no_validation_samples_is_none():
     absent = {"column": "part", "train": ["train"], "val": ["dev"]}
     assert validation(store({"absent": absent}), "absent") is None
-    assert validation(store(NTU60_PROTOCOLS), "xsub") is None
+    assert validation(store(NTU60_SPLITS), "xsub") is None
 
 
 @pytest.mark.parametrize(("train", "part"), [("all", "train"), ("odd", "test")])
@@ -85,11 +85,11 @@ def test_a_sample_cannot_validate_and_train_or_test(train, part):
         validation(store({"mine": rule}), "mine")
 
 
-def test_unknown_protocol_lists_those_there_are():
-    with pytest.raises(ValueError, match=r"somewhere: unknown protocol 'xset'.*all.*xsub, xview"):
-        get_protocol("xset", store(NTU60_PROTOCOLS))
-    with pytest.raises(ValueError, match="unknown protocol 'xsub': choose from all, odd-even"):
-        get_protocol("xsub")
+def test_unknown_split_lists_those_there_are():
+    with pytest.raises(ValueError, match=r"somewhere: unknown split 'xset'.*all.*xsub, xview"):
+        get_split_rule("xset", store(NTU60_SPLITS))
+    with pytest.raises(ValueError, match="unknown split 'xsub': choose from all, odd-even"):
+        get_split_rule("xsub")
 
 
 @pytest.mark.parametrize(
@@ -122,5 +122,5 @@ def test_rules_that_do_not_fit_the_samples(rule, message):
     ],
 )
 def test_invalid_rules(rule, message):
-    with pytest.raises(ValueError, match=f"somewhere: protocol 'mine': {message}"):
-        get_protocol("mine", store({"mine": rule}))
+    with pytest.raises(ValueError, match=f"somewhere: split 'mine': {message}"):
+        get_split_rule("mine", store({"mine": rule}))

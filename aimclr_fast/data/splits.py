@@ -1,6 +1,6 @@
-"""Protocols: which samples of a data set train, which validate, and which test.
+"""Splits: which samples of a data set train, which validate, and which test.
 
-A protocol is a rule over one column of samples.csv, declared in meta.json under ``protocols``::
+A split is a rule over one column of samples.csv, declared in meta.json under ``splits``::
 
     "xsub":  {"column": "subject", "train": [1, 3, 5, 7, 9]}            the others test
     "xset":  {"column": "setup", "train": "even"}                       or "odd"
@@ -38,12 +38,12 @@ _NTU120_SUBJECTS = [
 ]
 
 #: Rules of NTU RGB+D (Shahroudy et al., CVPR 2016): cross-subject and cross-view.
-NTU60_PROTOCOLS: dict[str, dict[str, Any]] = {
+NTU60_SPLITS: dict[str, dict[str, Any]] = {
     "xsub": {"column": "subject", "train": _NTU60_SUBJECTS},
     "xview": {"column": "camera", "train": [2, 3], "test": [1]},
 }
 #: Rules of NTU RGB+D 120 (Liu et al., TPAMI 2019): cross-subject and cross-setup.
-NTU120_PROTOCOLS: dict[str, dict[str, Any]] = {
+NTU120_SPLITS: dict[str, dict[str, Any]] = {
     "xsub": {"column": "subject", "train": _NTU120_SUBJECTS},
     "xset": {"column": "setup", "train": "even"},
 }
@@ -55,7 +55,7 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Protocol:
+class SplitRule:
     """A function from the columns of samples.csv to (training, test) indices.
 
     Attributes:
@@ -92,9 +92,7 @@ class Protocol:
             test = ~train if self.val is None else ~(train | self._select(values, self.val))
         for side, chosen in (("training", train), ("test", test)):
             if not chosen.any():
-                raise ValueError(
-                    f"protocol {self.name!r}: no {side} samples (column {self.column!r})"
-                )
+                raise ValueError(f"split {self.name!r}: no {side} samples (column {self.column!r})")
         return np.flatnonzero(train), np.flatnonzero(test)
 
     def validation(self, samples: Samples) -> npt.NDArray[np.int64] | None:
@@ -108,14 +106,14 @@ class Protocol:
         found = np.flatnonzero(self._select(self._column(samples), self.val))
         for part, used in zip(("train", "test"), self(samples), strict=True):
             if np.isin(found, used).any():
-                raise ValueError(f"protocol {self.name!r}: some samples would {part} and validate")
+                raise ValueError(f"split {self.name!r}: some samples would {part} and validate")
         return found if len(found) else None
 
     def _column(self, samples: Samples) -> npt.NDArray[Any]:
         if self.column not in samples:
             have = ", ".join(samples)
             raise ValueError(
-                f"protocol {self.name!r} needs column {self.column!r}; samples.csv has {have}"
+                f"split {self.name!r} needs column {self.column!r}; samples.csv has {have}"
             )
         return samples[self.column]
 
@@ -126,51 +124,51 @@ class Protocol:
             wanted = set(which)
             return np.fromiter((value in wanted for value in values.tolist()), dtype=bool)
         if values.dtype.kind not in "iu":
-            raise ValueError(f"protocol {self.name!r}: column {self.column!r} must be integers")
+            raise ValueError(f"split {self.name!r}: column {self.column!r} must be integers")
         odd: npt.NDArray[np.bool_] = values % 2 == 1
         return odd if which == "odd" else ~odd
 
 
-def get_protocol(name: str, store: Store | None = None) -> Protocol:
-    """Return a protocol that the store declares, or a built-in one.
+def get_split_rule(name: str, store: Store | None = None) -> SplitRule:
+    """The rule of a split that the store declares, or of a built-in one.
 
     Args:
         name: for instance "xsub".
-        store: whose ``meta["protocols"]`` to look in first.
+        store: whose ``meta["splits"]`` to look in first.
 
     Raises:
-        ValueError: no such protocol (the message lists those there are), or its rule is invalid.
+        ValueError: no such split (the message lists those there are), or its rule is invalid.
     """
-    rules = {**BUILT_IN, **(store.meta["protocols"] if store is not None else {})}
+    rules = {**BUILT_IN, **(store.meta["splits"] if store is not None else {})}
     where = "" if store is None else f"{store.path}: "
     if name not in rules:
-        raise ValueError(f"{where}unknown protocol {name!r}: choose from {', '.join(rules)}")
-    return _parse(name, rules[name], f"{where}protocol {name!r}")
+        raise ValueError(f"{where}unknown split {name!r}: choose from {', '.join(rules)}")
+    return _parse(name, rules[name], f"{where}split {name!r}")
 
 
-def split(store: Store, protocol: str) -> Split:
-    """Training and test indices of a store under one of its protocols (see :class:`Protocol`)."""
-    return get_protocol(protocol, store)(store.samples)
+def split(store: Store, name: str) -> Split:
+    """Training and test indices of a store by one of its splits (see :class:`SplitRule`)."""
+    return get_split_rule(name, store)(store.samples)
 
 
-def validation(store: Store, protocol: str) -> npt.NDArray[np.int64] | None:
-    """Validation indices of a store under one of its protocols, for choosing (an epoch, a rate).
+def validation(store: Store, name: str) -> npt.NDArray[np.int64] | None:
+    """Validation indices of a store by one of its splits, for choosing (an epoch, a rate).
 
     Args:
         store: an open store.
-        protocol: a name, as for :func:`split`.
+        name: of the split, for instance "xsub".
 
     Returns:
         Increasing int64 indices, none of them in either part of :func:`split`, or None where the
-        protocol has no validation samples.
+        split has no validation samples.
 
     Raises:
-        ValueError: no such protocol, or its column is missing.
+        ValueError: no such split, or its column is missing.
     """
-    return get_protocol(protocol, store).validation(store.samples)
+    return get_split_rule(name, store).validation(store.samples)
 
 
-def _parse(name: str, rule: Any, where: str) -> Protocol:
+def _parse(name: str, rule: Any, where: str) -> SplitRule:
     rule = dict(rule) if isinstance(rule, Mapping) else {}
     if not {"column", "train"} <= rule.keys():
         raise ValueError(f"{where}: a rule is an object with column, train, perhaps test and val")
@@ -197,4 +195,4 @@ def _parse(name: str, rule: Any, where: str) -> Protocol:
         if isinstance(one, tuple) and isinstance(other, tuple) and set(one) & set(other):
             both = sorted(map(str, set(one) & set(other)))
             raise ValueError(f"{where}: {', '.join(both)} would both {a} and {b}")
-    return Protocol(name, str(rule["column"]), train, test, val)
+    return SplitRule(name, str(rule["column"]), train, test, val)
