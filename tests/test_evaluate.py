@@ -287,6 +287,15 @@ def test_the_split_is_the_checkpoints_on_its_own_store(trained, place, tmp_path,
     assert results(*others, *store, "--split", "three") == "three"
 
 
+def test_a_split_that_trains_on_all_is_not_taken(trained, place, tmp_path, capsys):
+    """Every query would find itself."""
+    path = trained("all")
+    with pytest.raises(SystemExit) as caught:
+        command_line(["knn", path, "--data", str(place / "store")])
+    assert caught.value.code == 2
+    assert "which trains on its test samples: say by which --split" in capsys.readouterr().err
+
+
 def test_another_store_has_the_usual_split(trained, place, tmp_path, capsys):
     with pytest.raises(SystemExit):
         command_line(["knn", trained("odd-even", "blind"), "--data", str(place / "store")])

@@ -126,7 +126,7 @@ def close(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]
         ValueError: nobody is in any frame, or a joint of 3D poses that is to be interpolated is in
             none.
     """
-    x = mark(x)
+    x = mark(x, zeros=rule != "published")  # the authors' code takes every zero for a place
     if rule == "published":
         length = count_frames(x)
         if not length:

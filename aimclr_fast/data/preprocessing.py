@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import lacks
-from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
+from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames, seen
 from aimclr_fast.layouts import Layout
 
 __all__ = [
@@ -82,7 +82,9 @@ class Preprocessing:
         if np.isinf(x).any():
             raise ValueError("positions must be finite, or NaN where a joint is missing")
         x, gaps = close(x, self.gaps, layout.joints)
-        nowhere = np.isnan(x[0, :, layout.center]).all(axis=0)  # [M]
+        there = seen(x)  # [T, M]
+        centered = there & ~np.isnan(x[0, :, layout.center])
+        nowhere = there.any(axis=0) & ~centered.any(axis=0)  # [M]
         if nowhere.any():
             name, body = layout.joints[layout.center], int(np.flatnonzero(nowhere)[0])
             raise ValueError(f"{name} is in no frame (body {body}), and bodies are centered on it")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 
-from aimclr_fast.data import Store
+from aimclr_fast.data import Store, split
 
 from .labeled_data import EvaluationError
 from .representation import EncoderFile
@@ -19,7 +20,8 @@ def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> s
     """The split that ``auto`` stands for, which is printed where it is that of a training run.
 
     Raises:
-        EvaluationError: encoders were trained on the store by different splits.
+        EvaluationError: encoders were trained on the store by different splits, or by one whose
+            test samples they have seen.
     """
     checksums = store.checksums()
     trained = {
@@ -31,6 +33,15 @@ def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> s
         seen = ", ".join(f"{path} by {name}" for name, path in trained.items())
         raise EvaluationError(f"trained by different splits ({seen}): say --split")
     for name, path in trained.items():
+        try:
+            train, test = split(store, name)
+        except ValueError as error:
+            raise EvaluationError(str(error)) from error
+        if np.isin(test, train).any():
+            raise EvaluationError(
+                f"{path} was trained by split {name}, which trains on its test samples: "
+                "say by which --split to evaluate"
+            )
         text = f"split {name}, by which {path} was trained (--split says otherwise)"
         console.print(text, highlight=False, soft_wrap=True)
     return next(iter(trained), _OTHERWISE)

@@ -105,8 +105,7 @@ def test_nan_is_filled_and_counted_whatever_the_source(source, capsys):
 
 @pytest.mark.parametrize(
     ("rule", "value", "rotate"),
-    [("keep", np.nan, "exact"), ("keep", 0.0, "published"), ("published", np.nan, "published"),
-     ("published", 0.0, "none")],
+    [("keep", np.nan, "exact"), ("keep", 0.0, "published"), ("published", np.nan, "published")],
 )  # fmt: skip
 def test_what_is_not_filled_is_zero_in_the_store(source, rule, value, rotate, capsys):
     options = [f"--gaps={rule}", f"--rotate={rotate}", "--frames=original"]
@@ -117,6 +116,26 @@ def test_what_is_not_filled_is_zero_in_the_store(source, rule, value, rotate, ca
     # All others are where they are in the whole recording, also where center or shoulder lack.
     np.testing.assert_allclose(x[:, ~gone()], whole[:, ~gone()], atol=2e-4)
     assert f"{gone().sum()} single joints are missing" in capsys.readouterr().out
+
+
+def test_the_published_rule_takes_a_zero_for_a_place(source):
+    """As the authors' code does: the joint ends opposite the center."""
+    options = ["--gaps=published", "--rotate=none", "--frames=original"]
+    x = body()
+    x[5:9, 7] = 0.0
+    stored = source(x, *options).positions[0, :, :, 7, 0]
+    np.testing.assert_allclose(stored[:, 5:9].T, -x[5:9, UCLA.center], atol=2e-4)
+
+
+@pytest.mark.parametrize("rule", ["keep", "published"])
+def test_a_body_without_its_center_is_refused_though_absent_in_some_frames(rule):
+    x = np.stack([body(), body() + 0.5]).transpose(3, 1, 2, 0)  # [3, T, V, M]
+    x[:, :, UCLA.center, 1] = np.nan
+    x[:, 10:20, :, 1] = 0.0
+    with pytest.raises(ValueError, match=r"is in no frame \(body 1\), and bodies are centered"):
+        Preprocessing(50, "none", rule)(x, UCLA)
+    x[:, :, :, 1] = 0.0  # nobody there: nothing to center
+    assert not Preprocessing(50, "none", rule)(x, UCLA)[..., 1].any()
 
 
 @pytest.mark.parametrize("frames", [25, 40, 50, 64])
