@@ -7,12 +7,12 @@ from torch import Tensor
 
 from aimclr_fast.functional import AugmentParams, apply_augment
 from aimclr_fast.nn import SkeletonEncoder
-from aimclr_fast.ops.skeleton_augment import MILLIMETRE
+from aimclr_fast.ops.skeleton_augment import MILLIMETER
 
 
 def in_meters(sequences: Tensor) -> Tensor:
     """Stored sequences as float32 meters; integers are millimeters."""
-    scale = 1.0 if sequences.is_floating_point() else MILLIMETRE
+    scale = 1.0 if sequences.is_floating_point() else MILLIMETER
     return sequences.float() * scale
 
 

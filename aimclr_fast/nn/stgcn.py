@@ -54,7 +54,7 @@ class STGCNBlock(nn.Module):
 
     Attributes:
         backend: backend of `functional.stgcn_block`.
-        over_ranks: where set, training normalises by the batches of all processes, with the
+        over_ranks: where set, training normalizes by the batches of all processes, with the
             reference's operations.
     """
 
@@ -186,7 +186,7 @@ class STGCN(nn.Module):
         features: channels of the last block, the width of the representation.
         dropout: dropout after each temporal convolution.
         temporal_kernel: frames a temporal convolution sees, odd.
-        strategy: how neighbours are parted, "uniform", "distance" or "spatial".
+        strategy: how neighbors are parted, "uniform", "distance" or "spatial".
 
     Shapes: [N, C, T, V, M] -> feature map [N*M, features, ceil(ceil(T/2)/2), V].
     """
@@ -243,7 +243,7 @@ class STGCN(nn.Module):
 
     @property
     def over_ranks(self) -> SumOverRanks | None:
-        """Where set, training normalises by the batches of all processes; setting it sets that of
+        """Where set, training normalizes by the batches of all processes; setting it sets that of
         each block.
         """
         return self.blocks[0].over_ranks  # type: ignore[return-value]
@@ -260,9 +260,9 @@ class STGCN(nn.Module):
                 f"layout {self.layout.name!r}, got {list(x.shape)}"
             )
         n, c, t, v, m = x.shape
-        # The input is normalised over (joint, coordinate) pairs, so each joint has its own scale.
+        # The input is normalized over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
-        x = self._normalise_input(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        x = self._normalize_input(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
         device = x.device.type
         if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
             x = x.to(torch.get_autocast_dtype(device))
@@ -272,13 +272,13 @@ class STGCN(nn.Module):
             x = block(x, self.adjacency * importance)
         return x
 
-    def _normalise_input(self, x: Tensor) -> Tensor:
+    def _normalize_input(self, x: Tensor) -> Tensor:
         norm: Any = self.input_norm
         over_ranks = self.over_ranks
         if over_ranks is None or not self.training:
             return norm(x)  # type: ignore[no-any-return]
         affine = torch.stack([norm.weight, norm.bias])
-        y, statistics = block_reference.normalise(x[..., None], affine, None, norm.eps, over_ranks)
+        y, statistics = block_reference.normalize(x[..., None], affine, None, norm.eps, over_ranks)
         count = x.shape[0] * x.shape[2] * over_ranks.size
         with torch.no_grad():
             norm.running_mean.lerp_(statistics[0], norm.momentum)
@@ -345,7 +345,7 @@ class SkeletonEncoder(nn.Module):
 
 
 def initialise_small(module: nn.Module) -> None:
-    """ST-GCN's initialisation, for `Module.apply`: Normal(0, 0.02) convolutions, Normal(1, 0.02)
+    """ST-GCN's initialization, for `Module.apply`: Normal(0, 0.02) convolutions, Normal(1, 0.02)
     batch norms, zero biases; linear layers stay as they are.
     """
     if isinstance(module, nn.Conv2d):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aimclr_fast.reference.stgcn_block import every, normalise
+from aimclr_fast.reference.stgcn_block import every, normalize
 
 
 def stgcn_block(
@@ -42,7 +42,7 @@ def stgcn_block(
         i = len(used)
         affine = norms[i] if factor == 1.0 else norms[i] * factor
         fixed = None if running is None else running[i]
-        y, statistics = normalise(y, affine, fixed, eps)
+        y, statistics = normalize(y, affine, fixed, eps)
         used.append(statistics)
         return y
 

@@ -239,7 +239,7 @@ def _run(
             **members,
             workspace=workspace.data_ptr(),
             workspace_bytes=size,
-            stream=current_stream(like),
+            cuda_stream=current_stream(like),
         )
 
 

@@ -32,7 +32,7 @@ def _cuda(counter: Tensor, key: tuple[int, int]) -> Tensor:
     out = torch.empty_like(counter)
     with torch.cuda.device(counter.device):
         call = _call(counter, key, out)
-        native.load().philox4x32_cuda(**call, stream=current_stream(counter))
+        native.load().philox4x32_cuda(**call, cuda_stream=current_stream(counter))
     return out
 
 

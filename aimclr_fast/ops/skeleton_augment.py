@@ -44,7 +44,7 @@ from ._dispatch import REFERENCE, Backend
 from ._native import cpp_why_not, cuda_why_not, current_stream
 from ._op import Op
 
-MILLIMETRE = 0.001  # integer data sets are stored in millimeters
+MILLIMETER = 0.001  # integer data sets are stored in millimeters
 VIEWS = 3
 # What the kernels write; other dtypes are converted from float32.
 WRITTEN = (torch.float32, torch.float16, torch.bfloat16)
@@ -62,7 +62,7 @@ class Views(NamedTuple):
 
 def scale_of(data: Tensor) -> float:
     """What turns stored units to meters."""
-    return 1.0 if data.dtype.is_floating_point else MILLIMETRE
+    return 1.0 if data.dtype.is_floating_point else MILLIMETER
 
 
 # --- What the op takes and gives -----------------------------------------------------------------
@@ -247,7 +247,7 @@ def _compiled(call: Call, views: list[Tensor]) -> None:
             data_on_host=data.is_cpu,
             workspace=workspace.data_ptr(),
             workspace_bytes=size,
-            stream=current_stream(index),
+            cuda_stream=current_stream(index),
         )
 
 

@@ -29,7 +29,7 @@ def spatial_convolution(x: Tensor, adjacency: Tensor, weight: Tensor, bias: Tens
     return torch.einsum("bpctv,pvw->bctw", y, edges)
 
 
-def normalise(
+def normalize(
     x: Tensor,
     norm: Tensor,
     running: Tensor | None,
@@ -104,7 +104,7 @@ def stgcn_block(
     def norm(y: Tensor) -> Tensor:
         i = len(used)
         fixed = None if running is None else running[i]
-        y, statistics = normalise(y, norms[i], fixed, eps, over_ranks)
+        y, statistics = normalize(y, norms[i], fixed, eps, over_ranks)
         used.append(statistics)
         return y
 

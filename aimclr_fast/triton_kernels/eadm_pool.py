@@ -127,7 +127,7 @@ def _attend(values, exists, mean, slope, limit, bits, bits_valid):
     root = tl.rsqrt(1.0 + tl.exp2(exponent))
     attention = _over_time(tl.where(exists, root * root, 0.0))
     kept_values = _over_time(tl.where(kept, values, 0.0))
-    # Bits set, by adding neighbouring fields: less work than a sum over the tile.
+    # Bits set, by adding neighboring fields: less work than a sum over the tile.
     count = octets - (octets >> 1 & 0x55)
     count = (count & 0x33) + (count >> 2 & 0x33)
     count = (count & 0x0F) + (count >> 4)

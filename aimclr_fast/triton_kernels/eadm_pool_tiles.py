@@ -47,7 +47,7 @@ def _part(whole: Tile, block_c: int, block_o: int, warps: int, limit: int) -> Ti
 def forward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
     """The forward pass's tile of a map of C, T, V: all frames, if they fit in registers.
 
-    A warp reads the joints of one channel or, channels-last, neighbouring channels of few joints:
+    A warp reads the joints of one channel or, channels-last, neighboring channels of few joints:
     fewer than eight of those would be less than what memory delivers at once.
     """
     block_c, fewest_c, warps = (16, 8, 8) if channels_last else (4, 1, 4)

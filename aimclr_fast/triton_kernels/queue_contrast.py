@@ -199,7 +199,7 @@ def _sum_positives(
     D: tl.constexpr, BLOCK_D: tl.constexpr, MINED: tl.constexpr, BLOCK_MINED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Sum of (key - own key) over a list of MINED neighbours, each once; how many they are."""
+    """Sum of (key - own key) over a list of MINED neighbors, each once; how many they are."""
     total = tl.zeros((BLOCK_D,), tl.float32)
     count = 0.0
     other = tl.arange(0, BLOCK_MINED)
@@ -312,7 +312,7 @@ def queue_contrast(
     processors: int,
     outputs: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """Fill `outputs`: row losses [3, N], neighbours [N, 3, topk] int64, gradients [3, N, D].
+    """Fill `outputs`: row losses [3, N], neighbors [N, 3, topk] int64, gradients [3, N, D].
 
     Rows [N, D] share a dtype, and all inputs are contiguous. `precision` is a key of OPERANDS;
     `processors` is how many programs run at a time.

@@ -159,7 +159,7 @@ def _convolution(
     temporal.convolution_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
         source, *(before or (None, None)), weight, bias, out, counts, partials, b.batch, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
-        K=taps, STRIDE=b.stride, NORMALISE=before is not None, STATISTICS=b.training,
+        K=taps, STRIDE=b.stride, NORMALIZE=before is not None, STATISTICS=b.training,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
         **b.product(), num_warps=shape.warps, num_stages=3,
     )  # fmt: skip
@@ -288,7 +288,7 @@ def _convolution_weight(
     temporal.convolution_weight_kernel[grid](
         source, *(before or (None, None)), gradient, partials, b.batch, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
-        K=taps, STRIDE=b.stride, NORMALISE=before is not None,
+        K=taps, STRIDE=b.stride, NORMALIZE=before is not None,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_R=shape.block_r,
         **b.product(), num_warps=shape.warps, num_stages=3,
     )  # fmt: skip

@@ -67,16 +67,16 @@ def merge_statistics_kernel(
         squares += tl.load(at + C, mask=valid, other=0.0) + delta * delta * (count * share)
         count = total
     rows = tl.sum(count, axis=0)
-    centre = tl.sum(mean * (count / rows), axis=0)
-    delta = mean - centre
+    center = tl.sum(mean * (count / rows), axis=0)
+    delta = mean - center
     variance = (tl.sum(squares, axis=0) + tl.sum(delta * delta * count, axis=0)) / rows
-    tl.store(statistics + channel, centre)
+    tl.store(statistics + channel, center)
     tl.store(statistics + C + channel, variance)
 
 
 @triton.jit(do_not_specialize=["parts", "rows"])
 def merge_gradient_kernel(
-    partials,  # [parts, STEP]: sums of g and of g * normalised value, from column 0 and C
+    partials,  # [parts, STEP]: sums of g and of g * normalized value, from column 0 and C
     statistics, affine,
     grad_affine,  # out [2, C]
     grad_bias,  # out [C], of the convolution before the norm; or None
@@ -202,7 +202,7 @@ def output_sums_kernel(
     grad_y, y, keep,
     temporal, temporal_statistics,
     residual, residual_statistics,  # of a residual convolution, or None
-    partials,  # out [programs, 2 or 4, C]: sums of g, g * normalised; the same of the residual
+    partials,  # out [programs, 2 or 4, C]: sums of g, g * normalized; the same of the residual
     rows, steps, keep_scale, eps,
     C: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip

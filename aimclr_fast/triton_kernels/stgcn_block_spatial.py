@@ -1,7 +1,7 @@
-"""The graph convolution of stgcn_block: neighbours first, then one product over parts and channels.
+"""The graph convolution of stgcn_block: neighbors first, then one product over parts and channels.
 
 A tile is whole frames, [joints, (frame, channel)], joints padded to a power of two. One product
-with the part's adjacency [joints, joints] mixes neighbours; its result, read as rows (joint, frame)
+with the part's adjacency [joints, joints] mixes neighbors; its result, read as rows (joint, frame)
 of channels, is the operand of the product with the part's weights: memory of the tile's shape only,
 and nothing the size of parts x channels is ever written. The bias is one per joint then. The
 gradient of the input is the same with adjacency and weights transposed.
@@ -225,7 +225,7 @@ def spatial_weight_kernel(
 ):  # fmt: skip
     """Gradient of one part's weights from one part of the frames.
 
-    Programs of the same frames are neighbours, so that all but one of them find these in the cache.
+    Programs of the same frames are neighbors, so that all but one of them find these in the cache.
     """
     BLOCKS_IN: tl.constexpr = (C_IN + BLOCK_C - 1) // BLOCK_C
     BLOCKS: tl.constexpr = P * BLOCKS_IN * ((C_OUT + BLOCK_N - 1) // BLOCK_N)

@@ -64,7 +64,7 @@ def convolution_kernel(
     batch, eps,
     T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr, STRIDE: tl.constexpr,
-    NORMALISE: tl.constexpr, STATISTICS: tl.constexpr,
+    NORMALIZE: tl.constexpr, STATISTICS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, TAPS: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -83,7 +83,7 @@ def convolution_kernel(
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for first_channel in range(0, C_IN, BLOCK_C):
         channel = first_channel + column % BLOCK_C
-        if NORMALISE:
+        if NORMALIZE:
             mean, _, scale, shift = load_norm(statistics, affine, eps, channel, C_IN)
         for first_tap in range(0, K, TAPS):
             if TAPS == 1:
@@ -95,9 +95,9 @@ def convolution_kernel(
             valid = _reads(in_rows, frame, tap, channel, T, C_IN, K, TAPS, BLOCK_C)
             gathered = channel + tap * (V * C_IN)
             values = tl.load(source + offset[:, None] + gathered[None, :], mask=valid, other=0.0)
-            if NORMALISE:
+            if NORMALIZE:
                 values = (values.to(tl.float32) - mean[None, :]) * scale[None, :] + shift[None, :]
-                # Beyond the ends of time there are zeros, not normalised ones. NaN stays NaN.
+                # Beyond the ends of time there are zeros, not normalized ones. NaN stays NaN.
                 values = tl.where(valid & ~(values < 0.0), values, 0.0)
             weights = _load_weights(weight, tap, to_channel, channel, C_OUT, C_IN, K, TAPS)
             acc = tl.dot(
@@ -124,7 +124,7 @@ def convolution_gradient_kernel(
     before,  # [B, T, V, C_IN]: what goes into the norm before the convolution
     statistics, affine,  # of that norm
     out,  # out [B, T, V, C_IN]: the gradient after that norm, before its ReLU
-    partials,  # out [programs, 2, C_IN]: sums of it, and of it times the normalised values
+    partials,  # out [programs, 2, C_IN]: sums of it, and of it times the normalized values
     batch, eps,
     T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr, STRIDE: tl.constexpr,
@@ -177,8 +177,8 @@ def convolution_gradient_kernel(
     at = to_row[:, None] * C_IN + to_channel[None, :]
     valid = in_rows[:, None] & (to_channel < C_IN)[None, :]
     mean, reciprocal, scale, shift = load_norm(statistics, affine, eps, to_channel, C_IN)
-    centred = tl.load(before + at, mask=valid, other=0.0).to(tl.float32) - mean[None, :]
-    positive = valid & (centred * scale[None, :] + shift[None, :] > 0.0)
+    centered = tl.load(before + at, mask=valid, other=0.0).to(tl.float32) - mean[None, :]
+    positive = valid & (centered * scale[None, :] + shift[None, :] > 0.0)
     rounded = tl.where(positive, acc, 0.0).to(out.dtype.element_ty)
     tl.store(out + at, rounded, mask=valid)
     masked = rounded.to(tl.float32)
@@ -186,7 +186,7 @@ def convolution_gradient_kernel(
     partials += part * (2 * C_IN) + to_channel
     inside = to_channel < C_IN
     tl.store(partials, tl.sum(masked, axis=0), mask=inside)
-    tl.store(partials + C_IN, tl.sum(masked * centred, axis=0) * reciprocal, mask=inside)
+    tl.store(partials + C_IN, tl.sum(masked * centered, axis=0) * reciprocal, mask=inside)
 
 
 @triton.jit(do_not_specialize=["batch"])
@@ -198,7 +198,7 @@ def convolution_weight_kernel(
     batch, eps,
     T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr, STRIDE: tl.constexpr,
-    NORMALISE: tl.constexpr,
+    NORMALIZE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -213,7 +213,7 @@ def convolution_weight_kernel(
     tap, channel = item // C_IN, item % C_IN
     gathered = channel + tap * (V * C_IN)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    if NORMALISE:
+    if NORMALIZE:
         mean, _, scale, shift = load_norm(statistics, affine, eps, channel, C_IN)
 
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
@@ -226,7 +226,7 @@ def convolution_weight_kernel(
         frame = first_frame[None, :] + tap[:, None]
         valid = in_items[:, None] & in_rows[None, :] & (frame >= 0) & (frame < T)
         values = tl.load(source + gathered[:, None] + offset[None, :], mask=valid, other=0.0)
-        if NORMALISE:
+        if NORMALIZE:
             values = (values.to(tl.float32) - mean[:, None]) * scale[:, None] + shift[:, None]
             values = tl.where(valid & ~(values < 0.0), values, 0.0)
         gradients = tl.load(

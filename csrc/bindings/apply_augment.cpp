@@ -12,7 +12,7 @@ AIMCLR_BINDINGS(apply_augment, module) {
                                               "threads");
 #ifdef AIMCLR_WITH_CUDA
     define_call<&cuda::apply_augment>(module, "apply_augment_cuda", "workspace", "workspace_bytes",
-                                      "stream");
+                                      "cuda_stream");
     define_call<&cuda::apply_augment_workspace>(module, "apply_augment_workspace_cuda", "samples",
                                                 "type");
 #endif

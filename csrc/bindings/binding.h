@@ -14,8 +14,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -51,11 +54,47 @@ void read_parameter(Keywords& keywords, const char* const*& names, Value& value)
     }
 }
 
+// The keywords of a call, to find those that two of its parameters share.
+class KeywordNames {
+  public:
+    explicit KeywordNames(std::string function) : function_(std::move(function)) {}
+
+    void add(std::string_view name) {
+        if (!seen_.emplace(name).second) {
+            throw std::logic_error(function_ + " has two arguments '" + std::string(name) + "'");
+        }
+    }
+
+    // For AIMCLR_FIELDS.
+    template <typename... Ts>
+    void operator()(std::string_view names, const Ts&...) {
+        for (std::size_t i = 0; i < sizeof...(Ts); ++i) {
+            add(next_name(names));
+        }
+    }
+
+  private:
+    std::string function_;
+    std::set<std::string, std::less<>> seen_;
+};
+
+template <typename Value>
+void add_members(KeywordNames& names, [[maybe_unused]] Value value) {
+    if constexpr (std::is_class_v<Value>) {
+        value.fields(names);
+    }
+}
+
 template <auto Function, typename... Parameters, std::size_t N>
 void define_call_as(pybind11::module_& module, const std::string& name, Status (*)(Parameters...),
                     const std::array<const char*, N>& names) {
     static_assert((std::size_t{kNamed<Parameters>} + ... + 0) == N, "one name a parameter");
     using Values = std::tuple<std::decay_t<Parameters>...>;
+    KeywordNames all(name);
+    for (const char* const one : names) {
+        all.add(one);
+    }
+    (add_members(all, std::decay_t<Parameters>{}), ...);
     const auto call = [name, names](pybind11::kwargs given) -> pybind11::object {
         Values values{};
         Keywords keywords(name, std::move(given));
@@ -80,7 +119,8 @@ void define_call_as(pybind11::module_& module, const std::string& name, Status (
 
 // Binds `Status Function(...)` as `name`; it runs without the GIL. `names` are the keywords of the
 // parameters in their order, without structs, whose members (AIMCLR_FIELDS) are keywords
-// themselves. A last parameter `std::int64_t&` is what the call returns.
+// themselves. A last parameter `std::int64_t&` is what the call returns. Two arguments of one name
+// keep the library from loading.
 template <auto Function, typename... Names>
 void define_call(pybind11::module_& module, const std::string& name, Names... names) {
     define_call_as<Function>(module, name, Function,

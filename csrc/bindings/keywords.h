@@ -8,6 +8,9 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
+
+#include "common/fields.h"
 
 namespace aimclr::bindings {
 
@@ -88,8 +91,7 @@ class Keywords {
     }
 
     static pybind11::str next(std::string_view& names) {
-        const std::string_view name = names.substr(0, names.find(','));
-        names.remove_prefix(name.size() < names.size() ? name.size() + 2 : name.size());
+        const std::string_view name = next_name(names);
         return pybind11::str(name.data(), name.size());
     }
 

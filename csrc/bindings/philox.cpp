@@ -11,10 +11,10 @@ AIMCLR_BINDINGS(philox, module) {
     define_call<&cpu::bounded>(module, "philox_bounded_cpu", "words", "bound", "out", "n");
     define_call<&cpu::normal>(module, "philox_normal_cpu", "words", "out", "n");
 #ifdef AIMCLR_WITH_CUDA
-    define_call<&cuda::philox4x32>(module, "philox4x32_cuda", "stream");
-    define_call<&cuda::uniform>(module, "philox_uniform_cuda", "words", "out", "n", "stream");
+    define_call<&cuda::philox4x32>(module, "philox4x32_cuda", "cuda_stream");
+    define_call<&cuda::uniform>(module, "philox_uniform_cuda", "words", "out", "n", "cuda_stream");
     define_call<&cuda::bounded>(module, "philox_bounded_cuda", "words", "bound", "out", "n",
-                                "stream");
-    define_call<&cuda::normal>(module, "philox_normal_cuda", "words", "out", "n", "stream");
+                                "cuda_stream");
+    define_call<&cuda::normal>(module, "philox_normal_cuda", "words", "out", "n", "cuda_stream");
 #endif
 }

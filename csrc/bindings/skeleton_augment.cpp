@@ -13,7 +13,7 @@ AIMCLR_BINDINGS(skeleton_augment, module) {
                                                  "threads");
 #ifdef AIMCLR_WITH_CUDA
     define_call<&cuda::skeleton_augment>(module, "skeleton_augment_cuda", "data_on_host",
-                                         "workspace", "workspace_bytes", "stream");
+                                         "workspace", "workspace_bytes", "cuda_stream");
     define_call<&cuda::skeleton_augment_workspace>(module, "skeleton_augment_workspace_cuda",
                                                    "samples");
 #endif

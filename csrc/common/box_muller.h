@@ -1,5 +1,5 @@
 // Logarithm, square root, sine and cosine for Box-Muller: no branches and no calls, so that CPU
-// loops vectorise, and the same arithmetic on a GPU, so that draws agree but for the rounding of
+// loops vectorize, and the same arithmetic on a GPU, so that draws agree but for the rounding of
 // fused multiply-adds. The polynomials are minimax fits on the ranges given.
 #pragma once
 
@@ -45,7 +45,7 @@ AIMCLR_HD float logarithm(float x) {
 }
 
 // Square root of a float that is not negative; relative error below 3e-7. sqrtf may set errno,
-// which keeps a loop from being vectorised.
+// which keeps a loop from being vectorized.
 AIMCLR_HD float square_root(float x) {
 #if defined(__CUDA_ARCH__)
     float root;

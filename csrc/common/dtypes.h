@@ -1,6 +1,6 @@
 // Element types of tensors, and their conversion to and from the type that kernels compute in.
 //
-// Host conversions have no branches, so that loops over them vectorise on any x86-64; the device
+// Host conversions have no branches, so that loops over them vectorize on any x86-64; the device
 // uses its own instructions. Both round to nearest even.
 #pragma once
 

@@ -62,7 +62,7 @@ AIMCLR_HD Words4 philox4x32(Words4 counter, std::uint32_t key0, std::uint32_t ke
     }
     return {{c0, c1, c2, c3}};
 #else
-    // Words stay in 64-bit lanes, as products need both halves: no packing when vectorised. The
+    // Words stay in 64-bit lanes, as products need both halves: no packing when vectorized. The
     // upper halves of c1 and c3 are rubbish that the masks drop.
     constexpr std::uint64_t kLow = 0xFFFFFFFFu;
     std::uint64_t c0 = counter.v[0], c1 = counter.v[1], c2 = counter.v[2], c3 = counter.v[3];

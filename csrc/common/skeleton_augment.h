@@ -1,4 +1,4 @@
-// Skeleton augmentation: its settings, draws and per-element maths, for host and device.
+// Skeleton augmentation: its settings, draws and per-element math, for host and device.
 //
 // Mirrors aimclr_fast/reference/skeleton_augment.py. Drawn parameters agree bit for bit: each is
 // computed from exact steps or from products alone, which fused multiply-adds cannot change.
@@ -14,7 +14,7 @@
 
 namespace aimclr::augment {
 
-// Longest blur kernel of the compiled backends. Shared with Python: ops/skeleton_augment.py.
+// Longest blur kernel of the compiled backends. Shared with Python: ops/_augment.py.
 constexpr int kMaxBlurTaps = 127;
 
 enum class Stream : int { kJoint, kMotion, kBone };

@@ -1,9 +1,9 @@
 // One source for several instruction sets.
 //
 // CMake compiles each csrc/cpu/*/*_kernels.cpp once a level: the baseline that every processor has,
-// and with GCC on x86-64 AVX2 and FMA (v3) and AVX-512 (v4), psABI's names for them. What such a
-// file offers lies in the namespace AIMCLR_LEVEL, is declared by AIMCLR_EACH_LEVEL and called
-// through AIMCLR_AT_LEVEL:
+// and with GCC 12 or newer on x86-64 AVX2 and FMA (v3) and AVX-512 (v4), psABI's names for them.
+// What such a file offers lies in the namespace AIMCLR_LEVEL, is declared by AIMCLR_EACH_LEVEL and
+// called through AIMCLR_AT_LEVEL:
 //
 //     // my_op_kernels.h
 //     AIMCLR_EACH_LEVEL(template <typename T> AIMCLR_LEVEL_ENTRY void my_op(const MyOp<T>& call);)
@@ -32,8 +32,8 @@ Level highest_level();
 // The level in use: the highest, or the one last set.
 Level level();
 
-// Uses a level from now on, in all threads; calls under way keep theirs. False if it is above the
-// highest.
+// Uses a level from now on, in all threads. False if it is above the highest. Calls under way keep
+// theirs, but for skeleton_augment and apply_augment, which may mix the two levels.
 bool set_level(Level level);
 
 // Bytes of a level's widest vectors.

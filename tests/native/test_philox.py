@@ -62,7 +62,7 @@ def test_the_result_does_not_depend_on_the_threads():
 def test_transforms(backend, device):
     words = torch.cat([draw(4096), torch.tensor([0, 0xFF, 0x100, 0xFFFFFFFF] * 2)]).to(device)
     suffix = "cpu" if backend == "cpp" else "cuda"
-    stream = {} if backend == "cpp" else {"stream": torch.cuda.current_stream().cuda_stream}
+    stream = {} if backend == "cpp" else {"cuda_stream": torch.cuda.current_stream().cuda_stream}
 
     def call(name, out, n, **options):
         function = getattr(native.load(), f"philox_{name}_{suffix}")

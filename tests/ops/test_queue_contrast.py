@@ -1,7 +1,7 @@
-"""Every backend of queue_contrast against the reference, in losses, gradients and neighbours.
+"""Every backend of queue_contrast against the reference, in losses, gradients and neighbors.
 
-Keys whose similarity lies within rounding of the last neighbour's may be mined or not; all others
-must be mined exactly, and losses are compared with those that the backend's own neighbours imply.
+Keys whose similarity lies within rounding of the last neighbor's may be mined or not; all others
+must be mined exactly, and losses are compared with those that the backend's own neighbors imply.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Result(NamedTuple):
 
 
 def run(place: Place, inputs: Inputs, temperature: float, topk: int) -> Result:
-    """Losses, neighbours, and the gradient of each loss by its own rows."""
+    """Losses, neighbors, and the gradient of each loss by its own rows."""
     rows = [x.detach().requires_grad_() for x in inputs[:3]]
     _, *losses, neighbors = op.queue_contrast(
         *rows, *inputs[3:], temperature, topk, place.backend, precision=place.argument
@@ -137,7 +137,7 @@ def run(place: Place, inputs: Inputs, temperature: float, topk: int) -> Result:
 
 
 def implied(inputs: Inputs, temperature: float, neighbors: Tensor) -> Result:
-    """The reference's answer in float64, given the neighbours."""
+    """The reference's answer in float64, given the neighbors."""
     rows = [x.double().detach().requires_grad_() for x in inputs[:3]]
     key, queue = inputs.key.double(), inputs.queue.double()
     info_nce, d3m_extreme, d3m_dropped, _ = reference.queue_contrast(*rows, key, queue, temperature)

@@ -242,7 +242,7 @@ def test_what_is_not_finite_is_not_hidden():
     with torch.no_grad():
         arguments["x"][1, 2, 3, 4] = torch.nan
         got, wanted = (stgcn_block(**arguments, backend=b)[0] for b in ("cpp", "reference"))
-    # The reference multiplies by the zeros between joints that are no neighbours, too.
+    # The reference multiplies by the zeros between joints that are no neighbors, too.
     assert got.isnan().any()
     assert wanted.isnan()[got.isnan()].all()
 

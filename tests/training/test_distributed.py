@@ -59,7 +59,7 @@ def test_statistics_over_ranks_are_those_of_all_rows():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 4, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
     norm = torch.randn(2, 4, generator=generator, dtype=torch.float64)
-    alone, over_ranks = (stgcn_block.normalise(x, norm, None, 1e-5, o) for o in (None, Twice()))
+    alone, over_ranks = (stgcn_block.normalize(x, norm, None, 1e-5, o) for o in (None, Twice()))
     for mine, theirs in zip(alone, over_ranks, strict=True):
         torch.testing.assert_close(mine, theirs)
     weight = torch.randn(alone[0].shape, generator=generator, dtype=torch.float64)

@@ -27,6 +27,7 @@ Status eadm_pool_backward(const EadmPoolBackward<T>& given, int threads) {
     advise_huge_pages(given.dx, batch * channels * n);
     const std::int64_t stride = eadm_pool_thread_bytes(given.shape, sizeof(Real<T>));
     const std::int64_t parts = std::clamp<std::int64_t>(batch, 1, threads);
+    const Level used = level();
 
     const auto part_of_batch = [&](std::int64_t part) {
         auto* dropped = reinterpret_cast<Word*>(scratch + part * stride);
@@ -51,7 +52,7 @@ Status eadm_pool_backward(const EadmPoolBackward<T>& given, int threads) {
                 frames,
                 joints,
                 reinterpret_cast<Word*>(given.dx) + sample * channels * n};
-            AIMCLR_AT_LEVEL(level(),
+            AIMCLR_AT_LEVEL(used,
                             backward_sample(call, given.shape.channels_last, octet, selected));
         }
     };

@@ -78,11 +78,12 @@ Status eadm_pool_forward(const EadmPoolForward<T>& given, int threads) {
     const auto count = [=](std::int64_t part) {
         return reinterpret_cast<PoolKept*>(scratch + part * stride);
     };
+    const Level used = level();
     parallel_for(parts, threads, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t part = begin; part < end; ++part) {
             const std::int64_t first = batch * part / parts, last = batch * (part + 1) / parts;
             *count(part) = AIMCLR_AT_LEVEL(
-                level(), forward_samples(call, first, last, scratch + part * stride + 64));
+                used, forward_samples(call, first, last, scratch + part * stride + 64));
         }
     });
 

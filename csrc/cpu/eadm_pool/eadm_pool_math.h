@@ -135,7 +135,7 @@ AIMCLR_INLINE R sum_of_powers(const R* row, std::int64_t padded, R origin) {
 AIMCLR_INLINE float inverse_sigmoid(float y) {
     // exp(-y) = 2^z. As z is negative, its bits grow as it falls: the larger of z and -126 is an
     // integer minimum, where a comparison of floats could be a branch, which only AVX-512
-    // vectorises.
+    // vectorizes.
     const auto bits = bit_cast<std::uint32_t>(-1.44269504f * y);
     const std::uint32_t least = 0xC2FC0000u;  // -126
     const float z = bit_cast<float>(bits < least ? bits : least);

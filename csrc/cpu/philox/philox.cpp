@@ -22,8 +22,9 @@ Status check(const void* in, const void* out, std::int64_t n) {
 
 Status philox4x32(const PhiloxCall& call, int threads) {
     AIMCLR_RETURN_IF_ERROR(check(call.counters, call.out, call.n));
+    const Level used = level();
     parallel_for(call.n, threads, kGrain, [&](std::int64_t begin, std::int64_t end) {
-        AIMCLR_AT_LEVEL(level(), philox4x32_range(call, begin, end));
+        AIMCLR_AT_LEVEL(used, philox4x32_range(call, begin, end));
     });
     return {};
 }

@@ -1,5 +1,5 @@
 // queue_contrast's second half: per row of the batch, what was found in the chunks of the queue
-// becomes losses, gradients and neighbours.
+// becomes losses, gradients and neighbors.
 #pragma once
 
 #include <algorithm>

@@ -35,13 +35,14 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
 
 template <typename T>
 Kernels<T> choose_kernels(Index channels) {
-    for (auto at = static_cast<int>(level()); at >= 0; --at) {
+    const Level highest = level();
+    for (auto at = static_cast<int>(highest); at >= 0; --at) {
         const auto found = static_cast<Level>(at);
         if (channels % (vector_bytes(found) / static_cast<Index>(sizeof(T))) == 0) {
             return AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
         }
     }
-    return AIMCLR_AT_LEVEL(level(), stgcn_scalar_kernels<T>());
+    return AIMCLR_AT_LEVEL(highest, stgcn_scalar_kernels<T>());
 }
 
 template Kernels<float> choose_kernels(Index);
