@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _NAME = "aimclr_fast._native"
+_LEVELS = ("baseline", "v3", "v4")  # csrc/bindings/levels.cpp
 _SOURCE_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 
 
@@ -134,6 +135,9 @@ def _attempt() -> ModuleType | ImportError:
 def _set_level(module: ModuleType) -> None:
     level = os.environ.get("AIMCLR_CPU_LEVEL")
     if level:
+        levels = module.cpu_levels()
+        if level in _LEVELS and level not in levels:  # a bound, which the highest keeps
+            level = levels[-1]
         try:
             module.set_cpu_level(level)
         except ValueError as error:

@@ -49,12 +49,18 @@ def register_backend(op: str, backend: Backend) -> None:
 
     Args:
         op: name of a module in `aimclr_fast.ops`, as "eadm_pool".
-        backend: its `forward` and `backward` get the named tuples that the module defines.
+        backend: its functions get the named tuples that the module defines. An op that is no torch
+            op (philox) takes a `run` alone.
 
     Raises:
-        ValueError: there is no such op, or the op has a backend of that name.
+        ValueError: there is no such op, the op has a backend of that name, or the backend has both
+            or neither of `run` and `forward`, or a `forward` that the op does not take.
     """
     table = _table(op)
+    if (backend.run is None) == (backend.forward is None):
+        raise ValueError(f"{op}: backend {backend.name!r} must have either run or forward")
+    if backend.forward is not None and not hasattr(torch.ops.aimclr_fast, op):
+        raise ValueError(f"{op} is no torch op: backend {backend.name!r} must have run")
     if backend.name in ("auto", *(one.name for one in table)):
         raise ValueError(f"{op} already has a backend {backend.name!r}")
     table.insert(0, backend)
@@ -62,6 +68,8 @@ def register_backend(op: str, backend: Backend) -> None:
 
 def unregister_backend(op: str, name: str) -> None:
     """Remove a backend from an op.
+
+    A gradient of what the backend computed needs it: take that before.
 
     Raises:
         ValueError: there is no such op, or the op has no backend of that name.

@@ -229,7 +229,7 @@ def _run(
         "params": {name: address(value) for name, value in given.items()},
         "chain": chain,
     }
-    if call.backend == "cpp":
+    if like.is_cpu:
         library.apply_augment_cpu(**members, threads=torch.get_num_threads())
         return
     with torch.cuda.device(like.device):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -13,33 +15,51 @@ from ._dispatch import REFERENCE, Backend, choose
 from ._native import cpp_why_not, cuda_why_not, current_stream
 
 
-def _call(counter: Tensor, key: tuple[int, int], out: Tensor) -> dict[str, int]:
+class Call(NamedTuple):
+    """What a backend gets; see `philox4x32`.
+
+    Attributes:
+        counter: [..., 4].
+        key: low and high word.
+    """
+
+    counter: Tensor
+    key: tuple[int, int]
+
+
+def _members(counter: Tensor, key: tuple[int, int], out: Tensor) -> dict[str, int]:
+    """Of struct PhiloxCall (csrc/common/philox.h)."""
     return {
         "counters": counter.data_ptr(), "key0": key[0], "key1": key[1],
         "out": out.data_ptr(), "n": counter.numel() // 4,
     }  # fmt: skip
 
 
-def _cpp(counter: Tensor, key: tuple[int, int]) -> Tensor:
-    counter = counter.contiguous()
+def _cpp(call: Call) -> Tensor:
+    counter = call.counter.contiguous()
     out = torch.empty_like(counter)
-    native.load().philox4x32_cpu(**_call(counter, key, out), threads=torch.get_num_threads())
+    members = _members(counter, call.key, out)
+    native.load().philox4x32_cpu(**members, threads=torch.get_num_threads())
     return out
 
 
-def _cuda(counter: Tensor, key: tuple[int, int]) -> Tensor:
-    counter = counter.contiguous()
+def _cuda(call: Call) -> Tensor:
+    counter = call.counter.contiguous()
     out = torch.empty_like(counter)
+    members = _members(counter, call.key, out)
     with torch.cuda.device(counter.device):
-        call = _call(counter, key, out)
-        native.load().philox4x32_cuda(**call, cuda_stream=current_stream(counter))
+        native.load().philox4x32_cuda(**members, cuda_stream=current_stream(counter))
     return out
+
+
+def _reference(call: Call) -> Tensor:
+    return reference.philox4x32(call.counter, call.key)
 
 
 BACKENDS = [
     Backend("cuda", _cuda, cuda_why_not),
     Backend("cpp", _cpp, cpp_why_not),
-    Backend(REFERENCE, reference.philox4x32),
+    Backend(REFERENCE, _reference),
 ]
 
 
@@ -64,7 +84,7 @@ def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "a
         raise ValueError(f"counter must have shape [..., 4], got {list(counter.shape)}")
     check_range("counter", counter, 0, 2**32 - 1)
     words = key_words(key)
-    out: Tensor = choose("philox4x32", BACKENDS, backend, counter)(counter, words)
+    out: Tensor = choose("philox4x32", BACKENDS, backend, counter)(Call(counter, words))
     return out
 
 

@@ -236,7 +236,7 @@ def _compiled(call: Call, views: list[Tensor]) -> None:
         "step_tensor": address(call.step_tensor),
     }
     library = native.load()
-    if call.backend == "cpp":
+    if index.is_cpu:
         library.skeleton_augment_cpu(**members, threads=torch.get_num_threads())
         return
     with torch.cuda.device(index.device):
@@ -251,7 +251,17 @@ def _compiled(call: Call, views: list[Tensor]) -> None:
         )
 
 
-def _reference(call: Call, config: AugmentConfig) -> list[Tensor]:
+def _config(call: Call) -> AugmentConfig:
+    given: dict[str, Any] = dict(zip(_AMPLITUDES, call.amplitudes, strict=True))
+    return AugmentConfig(
+        crop_ratio=call.crop_ratio,
+        blur_taps=call.blur_taps,
+        blur_normalize=call.blur_normalize,
+        **given,
+    )
+
+
+def _reference(call: Call) -> list[Tensor]:
     _check(call)
     _check_values(call)
     device = call.index.device
@@ -260,7 +270,7 @@ def _reference(call: Call, config: AugmentConfig) -> list[Tensor]:
         call.index,
         swap=joint_table(call.swap, device),
         parents=joint_table(call.parents, device),
-        config=config,
+        config=_config(call),
         seed=call.key[0] | call.key[1] << 32,
         step=call.step if call.step_tensor is None else call.step_tensor,
         offset=call.offset,
@@ -408,7 +418,7 @@ def skeleton_augment_streams(
         backend, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
     )
     if chosen.run is not None:
-        found = chosen.run(call, config)
+        found = chosen.run(call)
     else:
         found = torch.ops.aimclr_fast.skeleton_augment(*call._replace(backend=chosen.name))
     views = [view.to(dtype) for view in found]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from missing import require
 
 from aimclr_fast import native
+from aimclr_fast.ops import apply_augment, philox, skeleton_augment
 from aimclr_fast.ops._native import SUFFIXES
+from aimclr_fast.reference.skeleton_augment import AugmentConfig
 
 ODD = (-1, -(2**62), 2**41, 2**62, 2**63 - 1)
 MEMORY = torch.zeros(1 << 18, dtype=torch.uint8)  # of sound calls: read, written, scratch
@@ -53,6 +57,12 @@ def sound() -> dict[str, Members]:
             "neighbors": OUT, "threads": 1,
         }  # fmt: skip
     calls["queue_contrast_workspace_cpu"] = {**sizes, "threads": 1, "element_bytes": 4}
+    calls |= sound_stgcn_block()
+    calls["philox4x32_cpu"] = {
+        "counters": AT, "key0": 1, "key1": 2, "out": OUT, "n": 2, "threads": 1,
+    }  # fmt: skip
+    for draw, options in (("uniform", {}), ("bounded", {"bound": 9}), ("normal", {})):
+        calls[f"philox_{draw}_cpu"] = {"words": AT, "out": OUT, "n": 2, **options}
     calls["skeleton_augment_draws_cpu"] = {
         "settings": SETTINGS, "source": SOURCE, "view": 0, "padding": 3, "n": 2, "integers": OUT,
         "floats": OUT,
@@ -73,6 +83,33 @@ def sound() -> dict[str, Members]:
     for name, call in (("skeleton_augment", drawn), ("apply_augment", given)):
         calls[f"{name}_cpu"] = {**call, "threads": 1}
         calls[f"{name}_emulated"] = {**call, "shared": False, "threads": 32}
+    return calls
+
+
+def sound_stgcn_block() -> dict[str, Members]:
+    """Training with a residual convolution."""
+    shape = {
+        "batch": 1, "in": 2, "out": 4, "frames": 3, "joints": 2, "parts": 2, "taps": 3, "stride": 1,
+    }  # fmt: skip
+    weights = [f"{name}_{kind}" for name in ("spatial", "temporal", "residual")
+               for kind in ("weight", "bias")]  # fmt: skip
+    saved = ("y", "statistics", "spatial", "temporal", "shortcut")
+    block = {
+        "shape": shape, **dict.fromkeys(("x", "adjacency", "norms", *weights), AT), "running": 0,
+        "keep": 0, "identity": False, "scale": 1.0, "eps": 1e-5, "workspace": SCRATCH, "threads": 1,
+    }  # fmt: skip
+    gradients = (f"d_{name}" for name in ("x", "adjacency", "norms", *weights))
+    backward = {
+        **block, **dict.fromkeys(("grad_y", *saved), AT), **dict.fromkeys(gradients, OUT),
+        "temporal_bias": 0, "residual_bias": 0,  # not read
+    }  # fmt: skip
+    calls: dict[str, Members] = {}
+    for suffix in ("f32", "f64"):
+        calls[f"stgcn_block_forward_{suffix}_cpu"] = {**block, **dict.fromkeys(saved, OUT)}
+        calls[f"stgcn_block_backward_{suffix}_cpu"] = backward
+    calls["stgcn_block_workspace_cpu"] = {
+        **shape, "residual": True, "backward": True, "element_bytes": 8, "threads": 1,
+    }  # fmt: skip
     return calls
 
 
@@ -97,7 +134,7 @@ def paths(members: Any, wanted: Any, path: tuple[Any, ...] = ()) -> Iterator[tup
 
 SIZES = {
     "batch", "channels", "frames", "joints", "n", "k", "d", "topk", "real_bytes", "samples",
-    "bodies", "padding", "blur_taps",
+    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride",
 }  # fmt: skip
 CALLS = sound()
 
@@ -112,6 +149,11 @@ def test_sound_calls_work(name):
     getattr(native.load(), name)(**CALLS[name])
 
 
+def test_the_scratch_is_large_enough():
+    size = native.load().stgcn_block_workspace_cpu(**CALLS["stgcn_block_workspace_cpu"])
+    assert size <= MEMORY.data_ptr() + MEMORY.numel() - SCRATCH
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_null_pointers_are_refused(name):
     """Each of the addresses, those in tables and views among them."""
@@ -121,13 +163,15 @@ def test_null_pointers_are_refused(name):
     for path in found:
         if path[:1] == ("outputs",) and path[2:3] == (2,):
             continue  # the views of a third stream, of two
+        if path == ("residual_weight",):
+            continue  # null where there is no residual convolution
         with pytest.raises(ValueError, match=r"null pointer|must be aligned"):
             getattr(native.load(), name)(**changed(call, path, 0))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_sizes_that_cannot_be_are_refused(name):
-    found = list(paths(CALLS[name], lambda key, value: key in SIZES))
+    found = list(paths(CALLS[name], lambda key, value: key in SIZES and value < AT))
     assert found
     for path in found:
         for odd in ODD:
@@ -169,3 +213,107 @@ def test_tables_that_lead_outside_a_row_are_refused(name, table, place):
     call = changed(CALLS[name], ("chain", "joints", table), joints.data_ptr())
     with pytest.raises(ValueError, match="leads outside the row"):
         getattr(native.load(), name)(**call)
+
+
+# --- The CUDA functions, which return before they launch anything where there is nothing to do ----
+
+
+def empty() -> dict[str, Members]:
+    """By function: the members of a call of no samples."""
+    scratch = {"workspace": 0, "workspace_bytes": 0, "cuda_stream": 0}
+    none = {"samples": 0, **scratch}
+    calls: dict[str, Members] = {
+        "skeleton_augment_cuda": {**cpu_call("skeleton_augment"), **none, "data_on_host": False},
+        "skeleton_augment_workspace_cuda": {**CHAIN, "samples": 0},
+        "apply_augment_cuda": {**cpu_call("apply_augment"), **none},
+        "apply_augment_workspace_cuda": {**CHAIN, "samples": 0, "type": 0},
+        "philox4x32_cuda": {**cpu_call("philox4x32"), "n": 0, "cuda_stream": 0},
+    }
+    for draw in ("uniform", "bounded", "normal"):
+        calls[f"philox_{draw}_cuda"] = {**cpu_call(f"philox_{draw}"), "n": 0, "cuda_stream": 0}
+    return calls
+
+
+def cpu_call(op: str) -> Members:
+    return {name: value for name, value in CALLS[f"{op}_cpu"].items() if name != "threads"}
+
+
+EMPTY = empty()
+ASKS_THE_DEVICE = [name for name in EMPTY if "workspace" in name]
+
+
+def call_cuda(library: Any, name: str, members: Members) -> Any:
+    """What the function returns; 0 for the bytes of a workspace that only a device knows."""
+    try:
+        return getattr(library, name)(**members)
+    except RuntimeError:
+        if name not in ASKS_THE_DEVICE or torch.cuda.is_available():
+            raise
+        return 0
+
+
+def test_all_cuda_functions_are_called_here():
+    require(native.cuda_compiled(), "the library was built without CUDA kernels")
+    assert {name for name in dir(native.load()) if name.endswith("_cuda")} <= set(EMPTY)
+
+
+@pytest.mark.parametrize("name", [name for name in EMPTY if name.endswith("_cuda")])
+def test_cuda_functions_take_their_arguments(name):
+    require(native.cuda_compiled(), "the library was built without CUDA kernels")
+    library = native.load()
+    call_cuda(library, name, EMPTY[name])
+    for argument in EMPTY[name]:
+        rest = {key: value for key, value in EMPTY[name].items() if key != argument}
+        with pytest.raises(TypeError, match=f"{name} misses the argument '{argument}'"):
+            getattr(library, name)(**rest)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_apply_augment_calls_the_cuda_function_as_it_is(cuda_branch, backward):
+    x = torch.empty(0, 3, 6, 2, 1, device="meta")
+    rest = *[None] * 7, [1, 0], [0, 0], 2, 6, 15, False, "mine"
+    if backward:
+        call = apply_augment.GradientCall(x, [True, True], *rest)
+        apply_augment._compiled_backward(call, apply_augment.Gradients(x, x))
+    else:
+        apply_augment._compiled(apply_augment.Call(x, x, *rest), x)
+    assert cuda_branch == ["apply_augment_workspace_cuda", "apply_augment_cuda"]
+
+
+def test_skeleton_augment_calls_the_cuda_function_as_it_is(cuda_branch):
+    data = torch.empty(4, 3, 6, 2, 1, device="meta")
+    index = torch.empty(0, dtype=torch.int64, device="meta")
+    amplitudes = [getattr(AugmentConfig(), name) for name in skeleton_augment._AMPLITUDES]
+    call = skeleton_augment.Call(
+        data, index, [1, 0], [0, 0], [0, 1], torch.float32, (1, 2), 3, None, 4, 6, 15, False,
+        amplitudes, "mine",
+    )  # fmt: skip
+    skeleton_augment._compiled(call, [data] * 6)
+    assert cuda_branch == ["skeleton_augment_workspace_cuda", "skeleton_augment_cuda"]
+
+
+def test_philox_calls_the_cuda_function_as_it_is(cuda_branch):
+    philox._cuda(philox.Call(torch.empty(0, 4, dtype=torch.int64, device="meta"), (1, 2)))
+    assert cuda_branch == ["philox4x32_cuda"]
+
+
+@pytest.fixture
+def cuda_branch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The library as on a GPU, for calls of no samples; collects the functions that worked."""
+    require(native.cuda_compiled(), "the library was built without CUDA kernels")
+    library, called = native.load(), []
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            def call(**members: Any) -> Any:
+                found = call_cuda(library, name, members)
+                called.append(name)
+                return found
+
+            return call
+
+    monkeypatch.setattr(native, "load", Library)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    for op in (apply_augment, philox, skeleton_augment):
+        monkeypatch.setattr(op, "current_stream", lambda tensor: 0)
+    return called

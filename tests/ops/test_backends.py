@@ -12,7 +12,13 @@ from tolerances import assert_near
 from torch import Tensor
 
 from aimclr_fast import ops
-from aimclr_fast.functional import eadm_pool, queue_contrast
+from aimclr_fast.functional import (
+    apply_augment,
+    eadm_pool,
+    queue_contrast,
+    skeleton_augment,
+    stgcn_block,
+)
 from aimclr_fast.ops import (
     Backend,
     BackendError,
@@ -21,6 +27,9 @@ from aimclr_fast.ops import (
     unregister_backend,
 )
 from aimclr_fast.ops import eadm_pool as op
+from aimclr_fast.ops._dispatch import find
+from aimclr_fast.ops.philox import philox4x32
+from aimclr_fast.reference.skeleton_augment import AugmentConfig, AugmentParams
 
 MINE = '''
 """A backend of eadm_pool: what a file outside the package says to add one."""
@@ -111,6 +120,12 @@ def test_what_cannot_be_registered(mine):
     for name in ("mine", "auto", "reference"):
         with pytest.raises(ValueError, match=f"eadm_pool already has a backend '{name}'"):
             register_backend("eadm_pool", Backend(name, lambda call: None))
+    run = forward = lambda *_: None
+    for both_or_neither in (Backend("yours"), Backend("yours", run, forward=forward)):
+        with pytest.raises(ValueError, match="'yours' must have either run or forward"):
+            register_backend("eadm_pool", both_or_neither)
+    with pytest.raises(ValueError, match="philox is no torch op: backend 'yours' must have run"):
+        register_backend("philox", Backend("yours", forward=forward))
     for name in ("no_op", "_op", "eadm_pool.x"):
         with pytest.raises(ValueError, match=f"aimclr_fast.ops has no op '{name}'"):
             register_backend(name, Backend("mine", lambda call: None))
@@ -178,15 +193,53 @@ def test_the_sum_over_processes_goes_through_the_op():
         eadm_pool(x, 2.0, over_ranks=Twice())
 
 
+def block(backend: str) -> tuple[Tensor, ...]:
+    spatial = torch.randn(8, 3, 1, 1), torch.randn(8)
+    temporal = torch.randn(4, 4, 3, 1), torch.randn(4)
+    x, adjacency, norms = torch.randn(2, 3, 5, 6), torch.rand(2, 6, 6), torch.randn(2, 2, 4)
+    return stgcn_block(x, adjacency, spatial, temporal, norms, backend=backend)
+
+
+DATA = torch.arange(2 * 3 * 6 * 25.0).reshape(2, 3, 6, 25, 1)
+USES = {  # by op: a call
+    "apply_augment": lambda backend: [
+        apply_augment(DATA, AugmentParams(crop_start=torch.tensor([0, 2])), backend=backend)
+    ],
+    "eadm_pool": lambda backend: eadm_pool(torch.randn(2, 3, 4, 5), backend=backend),
+    "philox": lambda backend: [philox4x32(torch.arange(8).view(2, 4), (1, 2), backend)],
+    "queue_contrast": lambda backend: queue_contrast(
+        *torch.randn(4, 3, 8), torch.randn(9, 8), backend=backend
+    ),
+    "skeleton_augment": lambda backend: skeleton_augment(
+        DATA, torch.tensor([1, 0]), layout="ntu-rgb+d", config=AugmentConfig(crop_ratio=3), seed=1,
+        step=2, backend=backend,
+    ),
+    "stgcn_block": block,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "name", [m.name for m in pkgutil.iter_modules(ops.__path__) if m.name[0] != "_"]
 )
 def test_every_op_takes_another_backend(name):
     module = importlib.import_module(f"aimclr_fast.ops.{name}")
     names = [backend.name for backend in module.BACKENDS]
-    register_backend(name, Backend("mine", lambda *_: None))
+    calls = []
+
+    def run(call):
+        calls.append(call)
+        return find(name, module.BACKENDS, "reference").run(call)
+
+    torch.manual_seed(0)
+    wanted = USES[name]("reference")
+    torch.manual_seed(0)
+    register_backend(name, Backend("mine", run))
     try:
         assert [backend.name for backend in module.BACKENDS] == ["mine", *names]
+        found = USES[name]("mine")
+        assert [type(call) for call in calls] == [module.Call]
+        for got, expected in zip(found, wanted, strict=True):
+            assert torch.equal(got, expected)
     finally:
         unregister_backend(name, "mine")
     assert [backend.name for backend in module.BACKENDS] == names

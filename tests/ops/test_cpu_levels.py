@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,23 @@ def test_an_unknown_level_is_refused(name):
     with pytest.raises(ValueError, match=rf"must be one that this .*\(baseline.*got '{name}'"):
         library.set_cpu_level(name)
     assert library.cpu_level() == before
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "used"),
+    [
+        ("v4", ["baseline", "v3"], "v3"),
+        ("v4", ["baseline"], "baseline"),
+        ("v3", ["baseline", "v3", "v4"], "v3"),
+        ("v9", ["baseline"], "v9"),  # which the library refuses
+    ],
+)
+def test_a_level_above_the_highest_is_the_highest(monkeypatch, asked, there, used):
+    found = []
+    library = types.SimpleNamespace(cpu_levels=lambda: there, set_cpu_level=found.append)
+    monkeypatch.setenv("AIMCLR_CPU_LEVEL", asked)
+    native._set_level(library)
+    assert found == [used]
 
 
 def level_under(value: str) -> subprocess.CompletedProcess[str]:
