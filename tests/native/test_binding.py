@@ -1,8 +1,14 @@
 """How the compiled library reads the arguments of a call (csrc/bindings/keywords.h)."""
 
+import importlib.util
 import re
+import subprocess
+import sysconfig
 
+import pybind11
 import pytest
+from missing import compiler, require
+from native.conftest import ROOT
 
 from aimclr_fast import native
 
@@ -50,3 +56,35 @@ def test_arguments_by_position_are_refused():
 def test_a_value_of_another_type_is_refused(name, value, message):
     with pytest.raises(TypeError, match=re.escape(f"philox4x32_cpu needs {message}")):
         call(**{name: value})
+
+
+TWICE = """
+#include "bindings/binding.h"
+
+struct Call {
+    int stream;
+    AIMCLR_FIELDS(stream)
+};
+
+aimclr::Status run(const Call&, void*) {
+    return {};
+}
+
+PYBIND11_MODULE(twice, module) {
+    aimclr::bindings::define_call<&run>(module, "run_cuda", "stream");
+}
+"""
+
+
+def test_two_arguments_of_one_name_keep_the_library_from_loading(tmp_path):
+    require(compiler(), "no C++ compiler was found")
+    (tmp_path / "twice.cpp").write_text(TWICE)
+    include = [pybind11.get_include(), sysconfig.get_paths()["include"], str(ROOT / "csrc")]
+    subprocess.run(
+        [compiler(), "-std=c++17", "-O0", "-shared", "-fPIC", "-fvisibility=hidden",
+         *(f"-I{folder}" for folder in include), "twice.cpp", "-o", "twice.so"],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    spec = importlib.util.spec_from_file_location("twice", tmp_path / "twice.so")
+    with pytest.raises(ImportError, match="run_cuda has two arguments 'stream'"):
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
