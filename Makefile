@@ -18,7 +18,7 @@ test: ## everything that runs without a GPU
 quick: ## in two minutes: no training, compiling or child processes; each test with two parameters
 	$(PYTEST) -n auto -m "not slow and not cuda" --few 2 -r f tests
 
-lint: ## formats, rules and types, as CI checks them
+lint: spelling ## formats, rules, types and spelling, as CI checks them
 	ruff check .
 	ruff format --check .
 	mypy

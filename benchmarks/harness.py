@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ def cases(sizes: Iterable[Mapping[str, int]], device: str, *precisions: str) -> 
 
 
 def backends(
-    registered: tuple[Backend, ...],
+    registered: Sequence[Backend],
     tensor: Callable[[Any], torch.Tensor],
     forward: Callable[[Any, str], Any],
     backward: Callable[[Any, Any], Any] | None = None,
@@ -134,7 +134,7 @@ def backends(
     }
 
 
-def package_names(registered: tuple[Backend, ...]) -> tuple[str, ...]:
+def package_names(registered: Sequence[Backend]) -> tuple[str, ...]:
     """This package's fast providers."""
     return tuple(backend.name for backend in registered if backend.name != REFERENCE)
 

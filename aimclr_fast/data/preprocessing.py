@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast.data.bodies import lacks
-from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames, seen
+from aimclr_fast.data.bodies import lacks, seen
+from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
 
 __all__ = [

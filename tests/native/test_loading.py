@@ -36,7 +36,7 @@ def bare_package(tmp_path: Path) -> Path:
     """A folder whose aimclr_fast has the loader and no library."""
     package = tmp_path / "tree" / "aimclr_fast"
     package.mkdir(parents=True)
-    for name in ("__init__.py", "native.py"):
+    for name in ("__init__.py", "_errors.py", "native.py"):
         (package / name).write_bytes((PACKAGE / name).read_bytes())
     return package.parent
 
