@@ -112,43 +112,23 @@ class STGCNBlock(nn.Module):
         temporal: Any = self.temporal
         affine = torch.stack([p for norm in norms for p in (norm.weight, norm.bias)])
         keep, keep_prob = self._draw_keep(x), 1.0 - self.dropout.p if self.training else 1.0
-        eps, processes = self.spatial_norm.eps, 1
-        if self.training and self.over_ranks is not None:
-            processes = self.over_ranks.size
-            beside: Any = residual if isinstance(residual, tuple) else (None, None)
-            y, statistics = block_reference.stgcn_block(
-                x,
-                adjacency,
-                spatial.weight,
-                spatial.bias,
-                temporal.weight,
-                temporal.bias,
-                affine.unflatten(0, (-1, 2)),
-                beside[0],
-                beside[1],
-                None,
-                keep,
-                residual == "identity",
-                1.0 / keep_prob,
-                self.stride,
-                eps,
-                self.over_ranks,
-            )
-        else:
-            y, statistics = stgcn_block(
-                x,
-                adjacency,
-                (spatial.weight, spatial.bias),
-                (temporal.weight, temporal.bias),
-                affine.unflatten(0, (-1, 2)),
-                residual=residual,
-                running=running,
-                keep=keep,
-                keep_prob=keep_prob,
-                stride=self.stride,
-                eps=eps,
-                backend=self.backend,
-            )
+        over_ranks = self.over_ranks if self.training else None
+        y, statistics = stgcn_block(
+            x,
+            adjacency,
+            (spatial.weight, spatial.bias),
+            (temporal.weight, temporal.bias),
+            affine.unflatten(0, (-1, 2)),
+            residual=residual,
+            running=running,
+            keep=keep,
+            keep_prob=keep_prob,
+            stride=self.stride,
+            eps=self.spatial_norm.eps,
+            backend=self.backend if over_ranks is None else "reference",
+            over_ranks=over_ranks,
+        )
+        processes = 1 if over_ranks is None else over_ranks.size
         if self.training:
             counts = (x.numel() // x.shape[1], y.numel() // y.shape[1])
             self._track(norms, statistics, *(processes * count for count in counts))

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from aimclr_fast import native
 from aimclr_fast.reference import stgcn_block as reference
+from aimclr_fast.reference.stgcn_block import SumOverRanks
 
 from . import _stgcn_block_torch as plain
 from ._checks import (
@@ -376,7 +377,9 @@ def _triton_why_not(x: Tensor) -> str | None:
     return triton_why_not(x)
 
 
-def _plain(function: Callable[..., tuple[Tensor, Tensor]], call: Call) -> tuple[Tensor, Tensor]:
+def _plain(
+    function: Callable[..., tuple[Tensor, Tensor]], call: Call, *more: Any
+) -> tuple[Tensor, Tensor]:
     """A block of PyTorch's operations: what the op accepts, with parameters in the type of x."""
     _check(call)
     inputs: dict[str, Tensor | None] = {name: getattr(call, name) for name in INPUTS}
@@ -384,7 +387,8 @@ def _plain(function: Callable[..., tuple[Tensor, Tensor]], call: Call) -> tuple[
         for name, tensor in inputs.items():
             if tensor is not None and ("weight" in name or "bias" in name or name == "adjacency"):
                 inputs[name] = tensor.to(call.x.dtype)
-    y, statistics = function(*inputs.values(), call.identity, call.scale, call.stride, call.eps)
+    settings = (call.identity, call.scale, call.stride, call.eps)
+    y, statistics = function(*inputs.values(), *settings, *more)
     return y, statistics.detach()
 
 
@@ -392,8 +396,8 @@ def _torch(call: Call) -> tuple[Tensor, Tensor]:
     return _plain(plain.stgcn_block, call)
 
 
-def _reference(call: Call) -> tuple[Tensor, Tensor]:
-    return _plain(reference.stgcn_block, call)
+def _reference(call: Call, over_ranks: SumOverRanks | None = None) -> tuple[Tensor, Tensor]:
+    return _plain(reference.stgcn_block, call, over_ranks)
 
 
 BACKENDS = [
@@ -450,6 +454,7 @@ def stgcn_block(
     stride: int = 1,
     eps: float = 1e-5,
     backend: str = "auto",
+    over_ranks: SumOverRanks | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One block of ST-GCN (Yan et al., AAAI 2018, section 3), in training or in evaluation.
 
@@ -479,6 +484,8 @@ def stgcn_block(
         stride: of the temporal and the residual convolution in time, 1 or 2.
         eps: added to the variances.
         backend: "auto" for the fastest that can run, or a name.
+        over_ranks: sums a tensor over the processes of a job; the norms then use the statistics of
+            the batches of all processes, equally large. The reference alone does this.
 
     Returns:
         (y, statistics): the output [B, C_out, ceil(T / stride), V], and the mean and biased
@@ -519,7 +526,10 @@ def stgcn_block(
         and any(tensor is not None and tensor.requires_grad for tensor in tensors.values()),
         backend=backend,
     )
-    chosen = _OP.route(backend, x)
+    reason = None if over_ranks is None else "it takes statistics in one process alone"
+    chosen = _OP.route(backend, x, only_reference=reason)
+    if chosen.name == REFERENCE:
+        return _reference(call, over_ranks)
     if chosen.run is not None:
         y, statistics = chosen.run(call)
     else:

@@ -179,6 +179,8 @@ def test_a_backend_that_is_named_is_asked_once():
 class Twice:
     """As if another process had the same batch."""
 
+    size = 2
+
     def __call__(self, tensor: Tensor) -> Tensor:
         return 2 * tensor
 
@@ -193,11 +195,20 @@ def test_the_sum_over_processes_goes_through_the_op():
         eadm_pool(x, 2.0, over_ranks=Twice())
 
 
-def block(backend: str) -> tuple[Tensor, ...]:
+def block(backend: str, over_ranks: Twice | None = None) -> tuple[Tensor, ...]:
+    torch.manual_seed(0)
     spatial = torch.randn(8, 3, 1, 1), torch.randn(8)
     temporal = torch.randn(4, 4, 3, 1), torch.randn(4)
     x, adjacency, norms = torch.randn(2, 3, 5, 6), torch.rand(2, 6, 6), torch.randn(2, 2, 4)
-    return stgcn_block(x, adjacency, spatial, temporal, norms, backend=backend)
+    more = {"backend": backend, "over_ranks": over_ranks}
+    return stgcn_block(x, adjacency, spatial, temporal, norms, **more)
+
+
+def test_a_blocks_sum_over_processes_goes_through_the_op():
+    for got, wanted in zip(block("auto", Twice()), block("reference"), strict=True):
+        assert_near(got, wanted)
+    with pytest.raises(BackendError, match="'cpp' cannot run here: it takes statistics in one"):
+        block("cpp", Twice())
 
 
 DATA = torch.arange(2 * 3 * 6 * 25.0).reshape(2, 3, 6, 25, 1)
