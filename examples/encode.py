@@ -17,11 +17,18 @@ from aimclr_fast import Error, load_encoder
 def main(checkpoint, *files):
     encoder = load_encoder(checkpoint)  # a run's checkpoint, an exported file, or the authors'
     print(f"{encoder.num_features} features of {encoder.layout.name} ({encoder.device})")
-    features = encoder([np.load(file) for file in files])  # [N, F]
+    features = encoder([read(file) for file in files])  # [N, F]
     rows = normalize(features, dim=1)
     for file, similarities in zip(files, (rows @ rows.T).tolist(), strict=True):
         print(file, *(f"{similarity:6.3f}" for similarity in similarities))
     return features
+
+
+def read(file):
+    try:
+        return np.load(file)
+    except ValueError:
+        raise ValueError(f"{file}: not an array of numbers (.npy)") from None
 
 
 if __name__ == "__main__":

@@ -124,7 +124,11 @@ class SplitRule:
             wanted = set(which)
             return np.fromiter((value in wanted for value in values.tolist()), dtype=bool)
         if values.dtype.kind not in "iu":
-            raise ValueError(f"split {self.name!r}: column {self.column!r} must be integers")
+            some = ", ".join(map(repr, values[:3].tolist()))
+            raise ValueError(
+                f"split {self.name!r}: column {self.column!r} must be integers, and holds {some}: "
+                "number its values, or give labels.csv a column 'split'"
+            )
         odd: npt.NDArray[np.bool_] = values % 2 == 1
         return odd if which == "odd" else ~odd
 

@@ -102,6 +102,8 @@ def batches(placed: Placed, index: list[Tensor], device: torch.device) -> Iterat
         index: for each batch the samples [N] in it.
         device: where the batches are needed.
     """
+    if not index:  # a run resumed at the end of an epoch
+        return
     if placed.where != "mmap":
         for rows in index:
             yield Batch(placed.data, rows.to(device, non_blocking=True))

@@ -68,6 +68,12 @@ def test_batches_hold_the_rows_asked_for(store, where):
         assert torch.equal(batch.data[batch.index], expected)
 
 
+@pytest.mark.parametrize("where", ["device", "mmap"])
+def test_an_epoch_of_which_nothing_is_left_has_no_batches(store, where):
+    """A run resumed from a checkpoint at the end of an epoch."""
+    assert list(batches(place(store.positions, CPU, where), [], CPU)) == []
+
+
 def test_an_abandoned_epoch_leaves_no_thread_waiting(store):
     import threading
 

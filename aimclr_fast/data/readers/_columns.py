@@ -136,6 +136,21 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
             parsed[i] = column
     named = parsed is not None and {"x", "y"} <= {parsed[i].kind for i in left}
     line = found.first  # errors about headings are about the line before the numbers
+    said = [parsed[i] for i in left] if parsed else []
+    for column in said:
+        if column.unit in _headings.FOREIGN:
+            reason = (
+                f"lengths in {column.unit}, by {column.text!r:.40}: convert them to m, cm or mm"
+            )
+            raise _refusal(reason, where, line)
+    if not named and options.columns is None and any(column.kind == "other" for column in said):
+        text = next(column.text for column in said if column.kind == "other")
+        raise _refusal(
+            f"{text!r:.40} is no position, by its name, and no heading names x and y: say what the "
+            "columns of a joint are with --columns",
+            where,
+            line,
+        )
     if named and parsed is not None:
         given = {i: parsed[i] for i in left}
         made = _by_heading(given, layout, options, where, line)

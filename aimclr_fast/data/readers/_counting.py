@@ -8,6 +8,9 @@ import numpy.typing as npt
 from aimclr_fast.data.readers._base import ReadError
 from aimclr_fast.data.readers._columns import Columns
 
+#: So many times as many frames as there are lines are taken for an error.
+_MOST_SKIPPED = 20
+
 
 def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) -> None:
     """Refuse a column of frames or times that falls: lines are not one frame after the other.
@@ -42,6 +45,40 @@ def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) ->
                 "the column of frames or times falls or repeats: give one line per frame, and one "
                 "file per person",
             )
+
+
+def with_dropped_frames(
+    table: npt.NDArray[np.float64],
+    lines: npt.NDArray[np.int64] | None,
+    columns: Columns,
+    where: str,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
+    """Empty rows, of frames without anybody, where the column that counts frames skips some.
+
+    Raises:
+        ReadError: it skips far more frames than there are.
+    """
+    counts = [column for column in columns.index if column not in columns.times]
+    for values in (table[:, column] for column in counts):
+        steps = np.diff(values)
+        if not len(steps) or np.isnan(steps).any():
+            continue
+        rows = steps / np.median(steps)
+        if not np.array_equal(rows, np.rint(rows)) or (rows == 1).all():
+            continue
+        place = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
+        if place[-1] >= _MOST_SKIPPED * len(table):
+            raise ReadError(
+                where,
+                f"the column of frames counts {place[-1] + 1:,} frames, and there are "
+                f"{len(table):,} lines: renumber them, or take the column out",
+            )
+        filled = np.full((place[-1] + 1, table.shape[1]), np.nan)
+        filled[place] = table
+        if lines is not None:
+            lines = np.interp(np.arange(len(filled)), place, lines).astype(np.int64)
+        return filled, lines
+    return table, lines
 
 
 def _steady(steps: npt.NDArray[np.float64]) -> bool:

@@ -11,9 +11,16 @@ from dataclasses import dataclass, replace
 
 from aimclr_fast.layouts import Layout
 
-_UNIT = re.compile(r"[(\[]\s*(?P<unit>[a-z%°]+)\s*[)\]]|[_ .](?P<bare>mm|cm)$", re.IGNORECASE)
+_UNIT = re.compile(
+    r"[(\[]\s*(?P<unit>[a-zµ%°]+)\s*[)\]]|[_ .](?P<bare>mm|cm|dm|ft|inch)$", re.IGNORECASE
+)
 _LENGTHS = {
     "m": "m", "metre": "m", "metres": "m", "meter": "m", "meters": "m", "cm": "cm", "mm": "mm",
+}  # fmt: skip
+#: Lengths that are not read.
+FOREIGN = {
+    "ft", "feet", "foot", "in", "inch", "inches", "dm", "decimeter", "decimeters", "yd", "km", "um",
+    "µm",
 }  # fmt: skip
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+")
 # fmt: off
@@ -48,7 +55,7 @@ _CONFIDENCE = {
 }
 _OTHER_AXES = {
     "rx", "ry", "rz", "rw", "qx", "qy", "qz", "qw", "rotx", "roty", "rotz", "rotw", "quatx",
-    "quaty", "quatz", "quatw", "roll", "pitch", "yaw",
+    "quaty", "quatz", "quatw", "roll", "pitch", "yaw", "vx", "vy", "vz", "dx", "dy", "dz",
 }
 _BODY = {"body", "person", "skeleton", "subject", "actor", "individual", "human"}
 _JOINT = {
@@ -71,7 +78,7 @@ class Column:
             (rotations, velocities) or "".
         joint: the words for the joint; a single number is its place.
         body: the number of the body, or None.
-        unit: m, cm or mm, where it is said.
+        unit: m, cm or mm, or one of FOREIGN, where it is said.
     """
 
     text: str
@@ -87,7 +94,8 @@ def parse(text: str) -> Column:
     found = _UNIT.search(text)
     bare = text
     if found is not None:
-        unit = _LENGTHS.get((found["unit"] or found["bare"]).lower())
+        word = (found["unit"] or found["bare"]).lower()
+        unit = _LENGTHS.get(word, word if word in FOREIGN else None)
         bare = text[: found.start()] + " " + text[found.end() :]
     words = [word.lower() for word in _WORDS.findall(bare)]
     said = " ".join(words)

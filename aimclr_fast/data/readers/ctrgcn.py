@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
-from aimclr_fast.data.readers._arrays import members, stream_rows
+from aimclr_fast.data.readers._arrays import members, read_header, stream_rows
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -51,6 +51,11 @@ def plan(source: Path, options: Options) -> Plan:
                 raise ReadError(where, f"has no x_{side} and y_{side}")
             rows = stream_rows(archive, f"y_{side}.npy", f"{where} y_{side}", 4096)
             labels[side] = _labels(rows, f"{where} y_{side}")
+            with archive.open(f"x_{side}.npy") as stream:
+                count = (read_header(stream, f"{where} x_{side}")[0] or (0,))[0]
+            if count != len(labels[side][0]):
+                reason = f"x_{side} has {count} rows, and y_{side} {len(labels[side][0])}"
+                raise ReadError(where, reason)
     width = labels["train"][1]
     match = re.search(r"_(cs|csub|cv|cset)\b", source.stem.lower())
     split = _SPLITS[match[1]] if match else "split"
@@ -89,7 +94,7 @@ def read(
 ) -> Readings:
     """Stream one side."""
     where = f"{source} x_{side}"
-    known, width = labels[side]
+    known, _ = labels[side]
     index = 0
     with members(source, where) as archive:
         for rows in stream_rows(archive, f"x_{side}.npy", where, _ROWS):
@@ -102,11 +107,7 @@ def read(
                     )
                 except ReadError as error:
                     yield Problem.of(error)
-                except IndexError:
-                    raise ReadError(where, f"more rows than the {len(known)} of y_{side}") from None
                 index += 1
-    if index != len(known):
-        raise ReadError(where, f"{index} rows, but y_{side} has {len(known)} (of {width} classes)")
 
 
 def _recording(

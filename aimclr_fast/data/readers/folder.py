@@ -46,7 +46,7 @@ from aimclr_fast.data.readers._columns import (
     check_spec,
     understand,
 )
-from aimclr_fast.data.readers._counting import check_index
+from aimclr_fast.data.readers._counting import check_index, with_dropped_frames
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
@@ -249,10 +249,11 @@ def _is_flat(
 ) -> tuple[bool, list[str]]:
     """Whether the sequences are 2D poses, and what to say. Where x, y and z are named, not."""
     known = axes - {UNKNOWN}
-    if options.pose == "3d" or (options.pose == "2d" and known):
+    deep = any("z" in one for one in known)
+    if not units or options.pose == "3d":
         return options.pose == "2d", []
-    if known:
-        return not any("z" in one for one in known), []
+    if known and (UNKNOWN not in axes or (deep and options.pose == "auto")):
+        return options.pose == "2d" or not deep, []
     if options.up == "z" and options.pose == "auto":  # images have no such axis
         return False, []
     poses = []
@@ -350,9 +351,9 @@ def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
         table = unit.table or understand(data, layout, options, where, {})
         return _load_table(data, table, layout, where)
     array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
+    shape, joints = list(array.shape), layout.num_joints
     if array.ndim == 3:
         array = array[None]
-    joints = layout.num_joints
     axes = _array_axes(array.shape[-1], options) if array.ndim == 4 else None
     if axes is None or array.shape[2] != joints:
         given = options.columns
@@ -360,10 +361,10 @@ def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
         raise ReadError(
             where,
             f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
-            f"got shape {list(array.shape)}",
+            f"got shape {shape}",
         )
     if not array.size:
-        raise ReadError(where, f"is empty, shape {list(array.shape)}")
+        raise ReadError(where, f"is empty, shape {shape}")
     check_order(array.shape, options, where)
     if options.columns is not None:
         array = array[..., [options.columns.index(axis) for axis in axes]]
@@ -376,6 +377,7 @@ def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
     if not len(table):
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)
+    table, lines = with_dropped_frames(table, lines, columns, where)
     shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
     array = table[:, columns.take].reshape(shape)
     return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit, lines)

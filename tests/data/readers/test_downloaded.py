@@ -240,9 +240,11 @@ def test_damaged_ctrgcn(tmp_path):
     np.savez(file, **{**ctrgcn_arrays(), "x_test": np.zeros((3, 30, 75), np.float32)})
     assert "150" in read_all("ctrgcn", file)[1][-1].reason
     np.savez(file, **{**ctrgcn_arrays(), "y_test": np.eye(60)[:2]})
-    assert "more rows" in read_all("ctrgcn", file)[1][-1].reason
+    with pytest.raises(ReadError, match="x_test has 3 rows, and y_test 2"):
+        read_all("ctrgcn", file)
     np.savez(file, **{**ctrgcn_arrays(), "x_test": np.array([None])})
-    assert "not numbers" in read_all("ctrgcn", file)[1][-1].reason
+    with pytest.raises(ReadError, match="not numbers"):
+        read_all("ctrgcn", file)
     file.write_bytes(file.read_bytes()[:2000])
     with pytest.raises(ReadError, match="npz"):
         read_all("ctrgcn", file)

@@ -9,7 +9,16 @@ import zipfile
 import numpy as np
 import pytest
 from data.readers.recordings import motion
-from data.readers.saved_tables import COLUMNS, LAYOUT, MOTION, PLAIN, assert_is_motion, cells, text
+from data.readers.saved_tables import (
+    COLUMNS,
+    LAYOUT,
+    MOTION,
+    PLAIN,
+    assert_is_motion,
+    cells,
+    read_in,
+    text,
+)
 from data.readers.test_ntu import read_all
 
 from aimclr_fast.data.readers import ReadError, Recording
@@ -253,3 +262,71 @@ def test_one_rule_says_whether_the_third_coordinate_is_a_score(tmp_path, name):
             assert len(answers) == 1, (name, index, flag, answers)
             if flag == "3d":
                 assert answers == {True}
+
+
+# --- More of the kind ----------------------------------------------------------------------------
+
+
+def test_labels_that_name_no_sequence_are_told(tmp_path):
+    np.save(tmp_path / "a.npy", MOTION)
+    (tmp_path / "labels.csv").write_text("name,label\nzz,0\nyy,1\n")
+    said = refused("folder", tmp_path, layout=LAYOUT)
+    assert "a.npy: has no row in" in said
+    assert "there is no sequence zz" in said
+
+
+@pytest.mark.parametrize("pose", ["auto", "2d"])
+def test_one_2d_file_does_not_flatten_the_others(tmp_path, pose):
+    deep = MOTION + [0.0, 0.0, 2.5]  # in meters, before a camera
+    for name in "abc":
+        np.save(tmp_path / f"{name}.npy", deep)
+    np.save(tmp_path / "d.npy", deep[..., :2])
+    if pose == "2d":
+        assert "is no score" in refused("folder", tmp_path, layout=LAYOUT, pose=pose)
+        return
+    assert "2D, while other sequences are 3D" in refused("folder", tmp_path, layout=LAYOUT)
+    _, found = read_all("folder", tmp_path, layout=LAYOUT)
+    kept = [each for each in found if isinstance(each, Recording)]
+    assert [each.name for each in kept] == ["a", "b", "c"]
+    np.testing.assert_allclose(kept[0].positions[2, ..., 0], deep[..., 2], atol=1e-6)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("heading", [["frame", *COLUMNS], None], ids=["by name", "guessed"])
+def test_frames_that_a_counter_skips_are_frames_without_anybody(tmp_path, heading, step):
+    gone = [4, 5, 9] if heading else [4]  # what is guessed has to be steady
+    there = np.delete(np.arange(len(MOTION)), gone)
+    rows = [[str(100 + step * frame), *row] for frame, row in zip(there, cells(MOTION.reshape(
+        len(MOTION), -1)[there]), strict=True)]  # fmt: skip
+    positions, *_ = read_in(tmp_path, text(rows, heading=heading))
+    assert_is_motion(positions[:, there], MOTION[there])
+    assert np.isnan(positions[:, gone]).all()
+
+
+def test_a_counter_that_leaps_is_refused(tmp_path):
+    rows = [[str(frame), *row] for frame, row in enumerate(cells())]
+    rows[-1][0] = "100000"
+    with pytest.raises(ReadError, match="counts 100,001 frames, and there are 12 lines"):
+        read_in(tmp_path, text(rows, heading=["frame", *COLUMNS]))
+
+
+@pytest.mark.parametrize("unit", [" (ft)", " [in]", " (dm)", "_ft"])
+def test_other_units_of_length_are_refused(tmp_path, unit):
+    with pytest.raises(ReadError, match=r"lengths in (ft|in|dm), by .*convert them to m, cm or mm"):
+        read_in(tmp_path, text(cells(), heading=[f"{name}{unit}" for name in COLUMNS]))
+
+
+@pytest.mark.parametrize("form", ["v{axis}_{joint}", "{joint}_d{axis}", "{joint}_velocity_{axis}"])
+def test_columns_that_are_no_positions_are_not_read_as_such(tmp_path, form):
+    heading = [form.format(axis=name[-1], joint=name[:-2]) for name in COLUMNS]
+    with pytest.raises(ReadError, match="is no position, by its name"):
+        read_in(tmp_path, text(cells(), heading=heading))
+    positions, *_ = read_in(tmp_path, text(cells(), heading=heading), columns="xyz")
+    assert_is_motion(positions)
+
+
+def test_ctr_gcns_sequences_and_labels_are_as_many(tmp_path):
+    x, y = np.ones((3, 10, 150), np.float32), np.eye(2)[[0, 1]]
+    file = tmp_path / "NTU60_CS.npz"
+    np.savez(file, x_train=x, y_train=y, x_test=x[:2], y_test=y)
+    assert "x_train has 3 rows, and y_train 2" in refused("ctrgcn", file)
