@@ -277,7 +277,7 @@ def test_labels_that_name_no_sequence_are_told(tmp_path):
 
 @pytest.mark.parametrize("pose", ["auto", "2d"])
 def test_one_2d_file_does_not_flatten_the_others(tmp_path, pose):
-    deep = MOTION + [0.0, 0.0, 2.5]  # in meters, before a camera
+    deep = np.add(MOTION, [0.0, 0.0, 2.5])  # in meters, before a camera
     for name in "abc":
         np.save(tmp_path / f"{name}.npy", deep)
     np.save(tmp_path / "d.npy", deep[..., :2])
