@@ -175,19 +175,13 @@ def check_utf8(flag: str, path: str | Path) -> None:
         raise UserError(f"{flag} {path}: not UTF-8, as it must be; name another") from None
 
 
-def run(
-    program: str,
-    main: Callable[[list[str]], None],
-    arguments: list[str],
-    *errors: type[Exception],
-) -> None:
-    """Call `main(arguments)`; our exceptions and the given `errors` end the program as one line."""
-    known: tuple[type[Exception], ...] = (Error, *errors)
+def run(program: str, main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Call `main(arguments)`; our exceptions and those of files end the program as one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text that can be encoded
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
-    except known as error:
+    except (Error, OSError) as error:
         fail(program, str(error))
     except UnicodeEncodeError as error:  # of a library that cannot take such a path
         fail(program, f"not UTF-8: {printable(error.object)}; rename it")
