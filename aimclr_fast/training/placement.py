@@ -47,7 +47,7 @@ class Batch:
     index: Tensor
 
 
-def place(
+def place_sequences(
     positions: npt.NDArray[np.generic], device: torch.device, choice: str, processes: int = 1
 ) -> Placed:
     """Keep the sequences in the memory that is fastest and large enough, or where it is said.

@@ -150,7 +150,7 @@ def test_a_signal_saves_first(undisturbed, monkeypatch, capsys):
             train(output)
     assert ended.value.code == 128 + signum
     shown = capsys.readouterr().err
-    assert f"saved at step 5; go on with: python -m aimclr_fast.train --resume {output}" in shown
+    assert f"saved at step 5; resume with: python -m aimclr_fast.train --resume {output}" in shown
     assert shown.count("\n") == 1
     command_line(["--resume", output])
     assert outcome(output) == undisturbed
