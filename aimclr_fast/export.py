@@ -38,7 +38,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "torch": (),
 }
 
-Run = Callable[[Tensor], list[Tensor]]
+Forward = Callable[[Tensor], list[Tensor]]
 
 
 class ExportError(Error, RuntimeError):
@@ -77,8 +77,8 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
     model.backend = model.encoder.backend = "reference"
     with written_whole(file) as temporary:
         with quiet(), _told(f"torch {torch.__version__} cannot write it as {form}"):
-            run = _WRITERS[form](model, temporary)
-        return _difference(run, model)
+            forward = _WRITERS[form](model, temporary)
+        return _difference(forward, model)
 
 
 @contextmanager
@@ -94,7 +94,7 @@ def _told(what: str) -> Iterator[None]:
         raise ExportError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
-def _difference(run: Run, model: EmbeddingModel) -> float:
+def _difference(forward: Forward, model: EmbeddingModel) -> float:
     """Compare on other batches and lengths than the file was made with."""
     traits = model.traits
     joints = model.encoder.backbone.layout.num_joints
@@ -107,7 +107,7 @@ def _difference(run: Run, model: EmbeddingModel) -> float:
             expected = model(x)
         wanted = [expected] if isinstance(expected, Tensor) else list(expected)
         with _told(f"the file does not run for input {list(shape)}"):
-            found = run(x)
+            found = forward(x)
         if [list(f.shape) for f in found] != [list(w.shape) for w in wanted]:
             raise ExportError(f"outputs differ in shape for input {list(shape)}")
         for f, w in zip(found, wanted, strict=True):
@@ -121,13 +121,13 @@ def _difference(run: Run, model: EmbeddingModel) -> float:
 # --- Formats: each writes a file, and returns how to run it ---------------------------------------
 
 
-def _safetensors(model: EmbeddingModel, file: Path) -> Run:
+def _safetensors(model: EmbeddingModel, file: Path) -> Forward:
     write_safetensors(model, file)
     again = load_encoder(file, device="cpu").model
     return lambda x: _as_list(again(x))
 
 
-def _torch(model: EmbeddingModel, file: Path) -> Run:
+def _torch(model: EmbeddingModel, file: Path) -> Forward:
     example, dynamic = _example(model)
     with _sizes_free():
         program = torch.export.export(model, example, dynamic_shapes=dynamic)
@@ -138,7 +138,7 @@ def _torch(model: EmbeddingModel, file: Path) -> Run:
     return lambda x: _as_list(again(x))
 
 
-def _onnx(model: EmbeddingModel, file: Path) -> Run:
+def _onnx(model: EmbeddingModel, file: Path) -> Forward:
     import onnxruntime
 
     example, dynamic = _example(model)
@@ -157,10 +157,10 @@ def _onnx(model: EmbeddingModel, file: Path) -> Run:
     program.save(file, external_data=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-    def run(x: Tensor) -> list[Tensor]:
+    def forward(x: Tensor) -> list[Tensor]:
         return [torch.from_numpy(np.asarray(out)) for out in session.run(None, {INPUT: x.numpy()})]
 
-    return run
+    return forward
 
 
 _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
@@ -258,7 +258,7 @@ def main(arguments: list[str]) -> None:
 
 
 def command_line(arguments: list[str]) -> None:
-    run(PROGRAM, main, arguments, CheckpointError, ExportError, OSError)
+    run(PROGRAM, main, arguments)
 
 
 if __name__ == "__main__":

@@ -35,18 +35,18 @@ def nearest(
     for first in range(0, len(queries), block):
         rows = slice(first, first + block)
         here = queries[rows]
-        found = at = here.new_empty(len(here), 0)
+        best = best_index = here.new_empty(len(here), 0)
         for start in range(0, len(gallery), gallery_block):
             products = here @ gallery[start : start + gallery_block].T
             if exclude is not None:
                 own = exclude[rows] - start
                 inside = ((own >= 0) & (own < products.shape[1])).nonzero()[:, 0]
                 products[inside, own[inside]] = -torch.inf
-            values, places = products.topk(min(k, products.shape[1]), dim=1)
-            if start:  # the best of those so far and these
-                merged = torch.cat([found, values], 1)
+            values, columns = products.topk(min(k, products.shape[1]), dim=1)
+            if start:  # merge with the best of earlier blocks
+                merged = torch.cat([best, values], 1)
                 values, order = merged.topk(min(k, merged.shape[1]), dim=1)
-                places = torch.cat([at, places + start], 1).gather(1, order)
-            found, at = values, places
-        similarity[rows], index[rows] = found, at
+                columns = torch.cat([best_index, columns + start], 1).gather(1, order)
+            best, best_index = values, columns
+        similarity[rows], index[rows] = best, best_index
     return similarity, index

@@ -118,8 +118,8 @@ class EmbeddingModel(nn.Module):
     def forward(self, positions: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         step = self.traits.frame_step
         if step > 1:  # not a slice: what is traced holds for any length only if nothing is strided
-            places = torch.arange(0, positions.shape[2], step, device=positions.device)
-            positions = positions.index_select(2, places)
+            kept = torch.arange(0, positions.shape[2], step, device=positions.device)
+            positions = positions.index_select(2, kept)
         x = apply_augment(
             positions,
             AugmentParams(),
@@ -288,20 +288,20 @@ class Encoder:
     def _batches(
         self, sequences: Sequence[Positions], preprocessed: bool, size: int
     ) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
-        """Places and positions of at most `size` sequences of one length."""
+        """Indices and positions of at most `size` sequences of one length."""
         waiting: dict[int, list[tuple[int, npt.NDArray[Any]]]] = {}
         first: list[npt.NDArray[Any]] = []
-        for place, sequence in enumerate(sequences):
+        for index, sequence in enumerate(sequences):
             try:
                 x = self.prepare(sequence, preprocessed=preprocessed)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"sequence {place}: {error}") from None
-            if place < _LOOKED and not preprocessed:
+                raise type(error)(f"sequence {index}: {error}") from None
+            if index < _LOOKED and not preprocessed:
                 first.append(x)
-                if place == min(_LOOKED, len(sequences)) - 1:
+                if index == min(_LOOKED, len(sequences)) - 1:
                     _check_size(first, self.layout)
             batch = waiting.setdefault(x.shape[1], [])
-            batch.append((place, x))
+            batch.append((index, x))
             if len(batch) == size:
                 yield _stack(waiting.pop(x.shape[1]))
         for batch in waiting.values():

@@ -58,8 +58,8 @@ class StepGuard:
         fine = finite.all()
         self.skipped.add_(~fine)
         self.skipped[1].mul_(~fine)
-        place = torch.as_tensor(step, device=fine.device)
-        self._last_step.copy_(torch.where(fine, self._last_step, place))
+        this_step = torch.as_tensor(step, device=fine.device)
+        self._last_step.copy_(torch.where(fine, self._last_step, this_step))
         self._last_parts.copy_(torch.where(fine, self._last_parts, ~finite))
         return fine
 

@@ -151,7 +151,7 @@ def _neighbors(data: LabeledData, features: Features, config: Config, *, seed: i
     """Queries of different classes where there are so many, with their nearest neighbors."""
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
     labels = data.labels[data.test][order].tolist()
-    fresh = [row for place, row in enumerate(order.tolist()) if labels[place] not in labels[:place]]
+    fresh = [row for i, row in enumerate(order.tolist()) if labels[i] not in labels[:i]]
     queries = torch.tensor((fresh + order.tolist())[: config.queries])
     k = min(config.neighbors, len(features.train))
     _, found = nearest(features.test[queries.to(features.test.device)], features.train, k)
