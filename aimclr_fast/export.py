@@ -27,7 +27,7 @@ from .inference.loading import describe, load_encoder, write_safetensors
 
 PROGRAM = "python -m aimclr_fast.export"
 INPUT, OUTPUTS = "positions", ("features", "probabilities")
-TOLERANCE = 1e-3  # of the largest value: others add up in another order; an error is far larger
+TOLERANCE = 1e-3  # of the largest value: rounding is far smaller, a wrong graph is far larger
 MOST_FRAMES = 100_000  # of one sequence, in a graph
 FREE = hasattr(tracing, "backed_size_oblivious")  # torch 2.7 and later
 #: What each format's file is called, and what writing and checking it needs.
@@ -46,7 +46,7 @@ class ExportError(Error, RuntimeError):
 
 
 def export(encoder: Encoder, file: Path, form: str) -> float:
-    """Write an encoder and check the file against it; the file appears only if it holds.
+    """Write an encoder and check the file against it; the file appears only if they agree.
 
     Args:
         encoder: from `load_encoder`, on the CPU.
@@ -83,7 +83,7 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Exporters and runtimes raise exceptions of many kinds."""
+    """Raise ExportError for any of the many exceptions of exporters and runtimes."""
     try:
         yield
     except OSError:
@@ -168,7 +168,7 @@ _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 
 @contextmanager
 def _sizes_free() -> Iterator[None]:
-    """Let what is traced hold where a size is one: of a few frames, strides leave one."""
+    """Trace a graph that also holds for sizes of one: strides may leave a single frame."""
     patch: Any = getattr(tracing, "patch", None)
     with patch(backed_size_oblivious=True) if FREE else nullcontext():
         yield
@@ -177,8 +177,8 @@ def _sizes_free() -> Iterator[None]:
 def _example(model: EmbeddingModel) -> tuple[tuple[Tensor], dict[str, Any]]:
     """What tracing needs: an input, and the axes that may have any size.
 
-    The input may be longer than the store's sequences: it has to have two frames left after all
-    strides, so that nothing in it is a special case.
+    The input may be longer than the store's sequences: two frames must be left after all strides,
+    so that no size is a special case.
     """
     traits = model.traits
     long = 8 * traits.frame_step
@@ -198,7 +198,7 @@ def _as_list(outputs: Any) -> list[Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters tell of packages and functions that are not ours."""
+    """Silence what the exporters say about packages and functions that are not ours."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -285,7 +285,8 @@ def test_a_split_that_trains_on_all_is_not_taken(trained, evaluated, tmp_path, c
     with pytest.raises(SystemExit) as caught:
         command_line(["knn", path, "--data", str(evaluated / "store")])
     assert caught.value.code == 2
-    assert "which trains on its test samples: say by which --split" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "which trains on its test samples: choose another with --split" in shown
 
 
 def test_another_store_has_the_usual_split(trained, evaluated, tmp_path, capsys):

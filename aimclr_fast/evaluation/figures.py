@@ -66,7 +66,7 @@ def _colors(count: int) -> list[Any]:
 
 
 def draw_confusion(predicted: Array, labels: Array, classes: Sequence[str], title: str) -> Figure:
-    """Share of each class (row) that is taken for each class (column)."""
+    """Confusion matrix: the share of each class (row) that is predicted as each class (column)."""
     count = len(classes)
     table = np.zeros((count, count))
     np.add.at(table, (labels, predicted), 1)

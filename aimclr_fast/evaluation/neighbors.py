@@ -16,13 +16,13 @@ def nearest(
     block: int = 1024,
     gallery_block: int = 65536,
 ) -> tuple[Tensor, Tensor]:
-    """The `k` rows of `gallery` [S, F] most like each of `queries` [Q, F] under cosine.
+    """The `k` rows of `gallery` [S, F] most similar to each of `queries` [Q, F] under cosine.
 
     Args:
         queries: [Q, F].
         gallery: [S, F].
-        k: at most S, or S - 1 where something is excluded.
-        exclude: for each query a row of the gallery that does not count, [Q].
+        k: at most S, or S - 1 with `exclude`.
+        exclude: for each query a row of the gallery to ignore, [Q].
         block: queries at a time.
         gallery_block: rows of the gallery at a time; no [Q, S] matrix is kept.
 

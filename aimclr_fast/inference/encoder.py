@@ -25,14 +25,15 @@ _LOOKED = 8  # sequences of a call whose bodies' size is looked at
 
 @dataclass(frozen=True)
 class Traits:
-    """What an encoder must know of the sequences it was trained on, to be used on others.
+    """What must be known of an encoder's training sequences to use it on others.
 
     Attributes:
         stream: joint, motion or bone.
-        preprocessing: what was done to each sequence; None where that is not known.
-        frames: frames of each sequence after preprocessing.
-        bodies: bodies of each sequence; an absent one counts, as zeros, in the mean over bodies.
-        frame_step: only every so many frames are taken.
+        preprocessing: what was done to each sequence; None if unknown.
+        frames: number of frames of each sequence after preprocessing.
+        bodies: number of bodies of each sequence; an absent one counts, as zeros, in the mean over
+            bodies.
+        frame_step: step between the frames that are taken; 1 takes all.
         class_names: of the classifier, if there is one.
     """
 
@@ -203,7 +204,7 @@ class Encoder:
             ValueError: a sequence has the wrong shape, number of joints or bodies, a value that is
                 not finite, or nobody in it; the preprocessing is not known and `preprocessed` was
                 not set; or without it, the first sequences are not in meters, by the size of their
-                bodies (2D layouts are not asked).
+                bodies (not checked for 2D layouts).
             TypeError: a sequence is not an array of floating point numbers.
         """
         features, _, single = self._run(sequences, preprocessed, batch_size)

@@ -38,22 +38,22 @@ COMPILING = "first step: compiling the Triton kernels, half a minute unless they
 
 
 def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
-    """Pretrain as configured, from the start or from where a run was left; returns its folder.
+    """Pretrain as configured, or resume a run; returns the run's folder.
 
     Args:
-        config: what to do.
-        config_text: the resolved configuration, saved beside the results.
+        config: the configuration.
+        config_text: the same as YAML, saved as config.yaml.
         console: where progress and the closing table go.
 
     Raises:
         ConfigError: a field cannot work, or the folder holds another run.
-        CheckpointError: all checkpoints of the run to be continued are damaged, or the last one
-            cannot be written.
+        CheckpointError: all checkpoints of a resumed run are damaged, or the last one cannot be
+            written.
         StoreError: the data cannot be read.
         DivergedError: losses or gradients are no longer finite.
         StoppedError: Ctrl-C or SIGTERM, once the run is saved.
-        RankLostError: another of several processes has ended.
-        OtherRankError: another of several processes has met an error, and says so.
+        RankLostError: another process has ended.
+        OtherRankError: another process has failed, and reports its error.
     """
     with join(config.device) as ranks:
         if not ranks.first:
@@ -102,7 +102,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         with ranks.together():
             placed = _place(samples.store, job)
             training = Pretraining(job, samples.store.layout, placed, samples.train_index)
-            stack.callback(training.free_graphs)  # before the ranks part, and after any error
+            stack.callback(training.free_graphs)  # before the process group goes, also on errors
             if state is not None:
                 training.load_state(state)
             elif folder is not None:
@@ -245,7 +245,7 @@ def _streams(config: TrainConfig) -> str:
 
 
 def _method(job: Job) -> str:
-    """How the method differs from published AimCLR, for the opening lines."""
+    """The method, and its parts that differ from published AimCLR, for the opening lines."""
     changed = job.method.changes(job.config)
     if job.config.method == TrainConfig.method and not changed:
         return ""

@@ -252,7 +252,10 @@ def test_another_run_is_refused_and_nothing_is_lost(undisturbed, tiny, capsys):
         (["--resume", "auto"], "output, the run's folder, is not given"),
         (["--resume", "store"], "--resume store: holds no run"),
         (["--resume=nowhere"], "--resume nowhere: holds no run"),
-        (["--resume", "auto", "--output", "store"], "store holds something, but no run"),
+        (
+            ["--resume", "auto", "--output", "store"],
+            "store is not empty, but holds no run to resume",
+        ),
     ],
 )
 def test_where_there_is_nothing_to_go_on_with(arguments, message, capsys):
