@@ -323,9 +323,9 @@ def backward_kernel(
     byte = tl.load(bits[None] + octet * STRIDE, mask=(octet < OCTETS) & plane_valid[None], other=0)
     kept_joint = tl.load(kept_joints + sample * V + index_v, mask=plane_valid, other=0)
     byte = tl.where(kept_joint[None] != 0, byte.to(tl.int32), 0)
-    place = tl.arange(0, 8)[None, :, None]
-    values = tl.where((byte[:, None] >> place) & 1 != 0, where_kept, where_dropped)
-    time = octet[:, None] * 8 + place
+    bit = tl.arange(0, 8)[None, :, None]
+    values = tl.where((byte[:, None] >> bit) & 1 != 0, where_kept, where_dropped)
+    time = octet[:, None] * 8 + bit
     tl.store(dx[None, None] + time * STRIDE, values, mask=(time < T) & plane_valid[None, None])
 
 
