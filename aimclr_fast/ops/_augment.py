@@ -26,7 +26,7 @@ DTYPES = {
 }
 
 
-# The caches below forget nothing: tables are small and few, and a captured CUDA graph holds their
+# The caches below drop nothing: tables are small and few, and a captured CUDA graph holds their
 # addresses.
 
 

@@ -388,7 +388,7 @@ def backward(
     channels_last: bool,
     dx: Tensor,
 ) -> None:
-    """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` left."""
+    """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` saved."""
     batch, channels, frames, joints = dx.shape
     tile = tiles.backward_tile((channels, frames, joints), channels_last)
     programs = batch * triton.cdiv(channels, tile.block_c) * triton.cdiv(frames, 8 * tile.block_o)
