@@ -26,7 +26,7 @@ DTYPES = {
 }
 
 
-# The caches below forget nothing: tables are small and few, and a captured CUDA graph holds their
+# The caches below drop nothing: tables are small and few, and a captured CUDA graph holds their
 # addresses.
 
 
@@ -68,15 +68,15 @@ def native_chain(
     bodies = torch.arange(shape[2], dtype=torch.int32)
 
     def table(joints: tuple[int, ...]) -> Tensor:
-        """For each place joint * M + body of a row, the place of the other joint."""
-        places = torch.tensor(joints, dtype=torch.int32)[:, None] * shape[2] + bodies
-        return places.flatten().to(device)
+        """For each column (joint * M + body) of a row, the column of the other joint."""
+        columns = torch.tensor(joints, dtype=torch.int32)[:, None] * shape[2] + bodies
+        return columns.flatten().to(device)
 
     tables = (table(swap), table(parents))
-    swap_places, parent_places = (table.data_ptr() for table in tables)
+    swap_table, parent_table = (table.data_ptr() for table in tables)
     members = {
         "shape": dict(zip(("frames", "joints", "bodies"), shape, strict=True)),
-        "joints": {"swap": swap_places, "parents": parent_places},
+        "joints": {"swap": swap_table, "parents": parent_table},
         "padding": shape[0] // crop_ratio,
         "blur_taps": blur_taps,
         "blur_normalize": blur_normalize,

@@ -76,12 +76,12 @@ class Call(NamedTuple):
         index: [N], on whose device the views are made.
         swap: [V], each joint's mirror image.
         parents: [V], each joint's neighbor towards the center.
-        streams: places in STREAMS.
+        streams: indices into STREAMS.
         dtype: of the views, one of WRITTEN.
         key: low and high word of the seed.
         step: of the draws.
-        step_tensor: int64 of no dimensions, in place of `step`.
-        offset: place of index[0] in the global batch.
+        step_tensor: int64 of no dimensions, instead of `step`.
+        offset: position of index[0] in the global batch.
         crop_ratio: as in AugmentConfig, like the next two.
         blur_taps: see there.
         blur_normalize: see there.
@@ -307,7 +307,7 @@ def skeleton_augment(
 ) -> Views:
     """Draw the extreme, query and key view of each sequence in a batch (section 3.2).
 
-    All draws come from Philox4x32-10 keyed by `seed` and counted by (step, place in the global
+    All draws come from Philox4x32-10 keyed by `seed` and counted by (step, position in the global
     batch, view, augmentation): they do not depend on the backend, the device, the number of
     processes or how the batch is split.
 
@@ -321,7 +321,7 @@ def skeleton_augment(
         seed: 64-bit key of the draws.
         step: training step, below 2^32; as an int64 tensor of no dimensions on the index's device
             it is read there, so that a captured CUDA graph can count its own steps.
-        offset: place of index[0] in the global batch.
+        offset: position of index[0] in the global batch.
         stream: "joint", "motion" or "bone".
         dtype: of the views; float32 when None.
         backend: "auto" for the fastest that can run, or a name.
@@ -414,12 +414,8 @@ def skeleton_augment_streams(
         backend,
     )
     # The index says where the views go; the data may stay in pinned host memory.
-    chosen = _OP.route(
-        backend, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
+    found = _OP.dispatch(
+        call, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
     )
-    if chosen.run is not None:
-        found = chosen.run(call)
-    else:
-        found = torch.ops.aimclr_fast.skeleton_augment(*call._replace(backend=chosen.name))
     views = [view.to(dtype) for view in found]
     return tuple(Views(*views[i : i + VIEWS]) for i in range(0, len(views), VIEWS))

@@ -295,7 +295,8 @@ def test_skeleton_augment_calls_the_cuda_function_as_it_is(cuda_branch):
 
 
 def test_philox_calls_the_cuda_function_as_it_is(cuda_branch):
-    philox._cuda(philox.Call(torch.empty(0, 4, dtype=torch.int64, device="meta"), (1, 2)))
+    counter = torch.empty(0, 4, dtype=torch.int64, device="meta")
+    philox._cuda(philox.Call(counter, (1, 2), "cuda"))
     assert cuda_branch == ["philox4x32_cuda"]
 
 
