@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import shlex
 import sys
 import time
@@ -93,6 +94,13 @@ def parser() -> Parser:
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to pass over")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below are missing")
+    add(
+        "--aspect",
+        type=str,
+        default=None,
+        help="of the images, where 2D x and y were divided by width and height: 16:9, 1920x1080; "
+        "1 where both are in one unit",
+    )
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
     add(
         "--on-error",
@@ -156,6 +164,7 @@ def main(arguments: list[str]) -> None:
         up=up,
         pose=given.pose,
         min_confidence=given.min_confidence,
+        aspect=None if given.aspect is None else _aspect(given.aspect),
         gaps=given.gaps,
         columns=given.columns,
         csv_bodies=given.csv_bodies,
@@ -219,6 +228,15 @@ def _frames(text: str) -> int | None:
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 10_000:
         raise UserError(f"--frames {text}: a number from 1 to 10000, original or auto")
     return int(text)
+
+
+def _aspect(text: str) -> float:
+    """Width / height, as a number or of both sides."""
+    sides = re.fullmatch(r"(\d{1,5}(?:\.\d{1,9})?)(?:[:x](\d{1,5}(?:\.\d{1,9})?))?", text)
+    width, height = (float(sides[1]), float(sides[2] or 1)) if sides else (0.0, 0.0)
+    if not width or not height:
+        raise UserError(f"--aspect {text}: width and height, such as 16:9 or 1920x1080, or 1")
+    return width / height
 
 
 def summary(result: Result, plan: Plan, seconds: float) -> str:

@@ -83,9 +83,15 @@ def candidates(bodies: int, rows: int) -> int:
     return max(bodies, min(_CANDIDATES, rows))
 
 
+def real_first(x: Array) -> Array:
+    """``x [C, T, V, M]`` with the bodies that are in no frame behind the others."""
+    absent = ~seen(x).any(axis=0)
+    return x[..., np.argsort(absent, kind="stable")] if absent.any() else x
+
+
 def fit_bodies(x: Array, bodies: int) -> Array:
-    """The first ``bodies`` of ``[3, T, V, M]``; zeros stand for those it has too few of."""
-    x = x[..., :bodies]
+    """The first ``bodies`` of ``[3, T, V, M]`` that are in any frame; zeros for those it lacks."""
+    x = real_first(x)[..., :bodies]
     if x.shape[3] == bodies:
         return x
     return np.pad(x, [(0, 0)] * 3 + [(0, bodies - x.shape[3])])

@@ -21,7 +21,7 @@ from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, close_joints, last_frame, mark
-from aimclr_fast.data.preprocessing import Preprocessing, resize_time, without_nan
+from aimclr_fast.data.preprocessing import Preprocessing, resize_seen, without_nan
 from aimclr_fast.data.readers import UNITS, Plan, Problem, ReadError, Recording, in_meters
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
@@ -100,7 +100,7 @@ class Recipe:
         length = last_frame(x) or x.shape[1]
         x, gaps = close_joints(x, self.gaps, self.layout.joints)
         if self.frames is not None:
-            x = resize_time(x[:, :length], self.frames)
+            x = resize_seen(x[:, :length], self.frames)
         return without_nan(x).astype(np.float32), replace(gaps, length=length)
 
 

@@ -78,6 +78,10 @@ def _of_scores(given: Given) -> str:
     return "" if given.plan.scores else "the source holds 2D poses without scores"
 
 
+def _of_2d(given: Given) -> str:
+    return "the source holds 3D poses" if given.plan.rotate else ""
+
+
 def _as_found(given: Given) -> str:
     holds = "3D" if given.plan.rotate else "2D"
     return "" if given.value == holds.lower() else f"{given.dataset} holds {holds}"
@@ -108,6 +112,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("unit", _of_3d),
     ("up", _of_3d),
     ("min_confidence", _of_scores),
+    ("aspect", _of_2d),
     ("pose", _as_found),
     ("layout", _same_layout),
 )

@@ -21,6 +21,8 @@ Positions: TypeAlias = npt.NDArray[Any]
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 #: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
 MAX_FRAMES = 108_000
+#: Numbers that are in all coordinates of a joint and may stand for a missing one: those looked at.
+_MOST_VALUES = 8
 PARTIAL = "a joint has some of its coordinates only; leave out all or none"
 
 
@@ -97,6 +99,8 @@ class Options:
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
+        aspect: width / height of the image that 2D coordinates are shares of; 1 where x and y are
+            in one unit.
         gaps: the rule for frames without a body, or "auto" for the data set's own.
         columns: what the columns of a joint are in a table, such as "xyzc"; see
             :mod:`aimclr_fast.data.readers._columns`.
@@ -114,6 +118,7 @@ class Options:
     up: str = "y"
     pose: str = "auto"
     min_confidence: float = 0.05
+    aspect: float | None = None
     gaps: str = "auto"
     columns: str | None = None
     csv_bodies: int | None = None
@@ -181,7 +186,8 @@ def in_meters(x: Positions, unit: str, up: str) -> Positions:
 
 
 def check_positions(x: Positions, where: str) -> Positions:
-    """Refuse what no recording can be: no frames, far too many, or an infinite value.
+    """Refuse what no recording can be: no frames, far too many, an infinite value, or one that
+    stands for a missing value.
 
     NaN in all coordinates of a joint says that it is missing.
 
@@ -194,14 +200,59 @@ def check_positions(x: Positions, where: str) -> Positions:
         raise ReadError(where, f"{x.shape[1]} frames; at most {MAX_FRAMES} are read")
     # Summing is far cheaper than a mask; only a sum that is off asks which value did it.
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(x.sum(dtype=np.float32)):
-            return x
-        infinite = np.isinf(x.astype(np.float32))
+        finite = bool(np.isfinite(x.sum(dtype=np.float32)))
+        infinite = np.array(False) if finite else np.isinf(x.astype(np.float32))
     if infinite.any():
         _, frame, joint, _ = np.argwhere(infinite)[0]
         raise ReadError(where, f"a value is not finite (frame {frame}, joint {joint})")
-    missing_joints(x, where)
+    if not finite:
+        missing_joints(x, where)
+    check_no_placeholder(x, where)
     return x
+
+
+def check_no_placeholder(x: Positions, where: str) -> None:
+    """Refuse a number that stands for a missing joint, such as -9999.
+
+    Args:
+        x: ``[C, T, V, M]``, C = 3 or 2; zeros and NaN are no such numbers.
+        where: what errors name.
+
+    Raises:
+        ReadError: one number is in all coordinates of several joints and is no place, or it is in
+            several places and far beyond all others.
+    """
+    found = _placeholder(x)
+    if found is not None:
+        value, count = found
+        raise ReadError(
+            where,
+            f"{value:g} stands {count:,} times for a coordinate, as programs mark what is missing: "
+            "replace it with NaN, or in a table with an empty cell",
+        )
+
+
+def _placeholder(x: Positions) -> tuple[float, int] | None:
+    """A number that is no coordinate, and how often it is there."""
+    low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))
+    extreme = low if -low > high else high
+    alike: npt.NDArray[np.bool_] = np.asarray((x[1:] == x[0]).all(axis=0) & (x[0] != 0))
+    values = {extreme, *np.unique(x[0][alike])[:_MOST_VALUES].tolist()}
+    for value in values:
+        same: npt.NDArray[np.bool_] = np.asarray(x == value)
+        count, joints = int(same.sum()), int(same.all(axis=0).sum())
+        others = x[~same & (x != 0) & np.isfinite(x)] if count > 1 else x[:0]
+        if not np.isfinite(value) or not others.size:
+            continue
+        least, most = float(others.min()), float(others.max())
+        beyond = abs(value) / max(-least, most)
+        if beyond > 10 or (joints > 1 and beyond > 2):
+            return value, count
+        # -1 in pixels, or among meters with decimals.
+        apart = least >= 0 or (len(x) == 3 and bool((others != np.rint(others)).any()))
+        if joints > 1 and value < 0 and value == round(value) and apart:
+            return value, count
+    return None
 
 
 def missing_joints(x: Positions, where: str) -> npt.NDArray[np.bool_]:

@@ -313,21 +313,20 @@ def read(
     """Read one sequence."""
     where = unit.entry.shown
     poses = _load(unit, layout, options)
-    array = poses.array[:bodies]
+    array = poses.array
     scored = poses.axes in ("xyc", "xyzc", UNKNOWN)
     if poses.lines is not None:
         used = array[..., :2] if flat else array[..., :3]
         _check_whole(used, array[..., -1] if flat and scored else None, poses.lines, layout, where)
     if flat:
         score = array[..., -1] if scored else None
-        positions = lift(array[..., :2], score, options.min_confidence, where)
+        positions = lift(array[..., :2], score, bodies, options, where)
     elif poses.axes == "xy" or poses.axes == "xyc":
         other = "--pose 3d was given" if options.pose == "3d" else "other sequences are 3D"
         raise ReadError(where, f"2D, while {other}: prepare them apart")
     else:
-        xyz = array[..., :3].transpose(3, 1, 2, 0)
+        xyz = check_positions(fit_bodies(array[..., :3].transpose(3, 1, 2, 0), bodies), where)
         positions = in_meters(xyz, _unit(poses, options, where), options.up)
-    positions = fit_bodies(positions, bodies)
     columns = dict(labels.rows[unit.name]) if labels else {}
     yield Recording(unit.name, check_positions(positions, where), columns, where)
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data import safe_pickle
+from aimclr_fast.data.bodies import real_first
 from aimclr_fast.data.gaps import last_frame
 from aimclr_fast.data.readers._arrays import open_mapped
 from aimclr_fast.data.readers._base import (
@@ -123,7 +124,7 @@ def plan(source: Path, options: Options) -> Plan:
         layout=skeleton.layout,
         bodies=bodies,
         units=list(_units(samples, benchmarks, numbering.classes)),
-        read=functools.partial(read, flat=skeleton.flat, min_confidence=options.min_confidence),
+        read=functools.partial(read, flat=skeleton.flat, options=options),
         classes=classes,
         splits=splits,
         source="arrays of 2D poses" if skeleton.flat else "the AimCLR authors' processed arrays",
@@ -244,7 +245,7 @@ def _some_poses(files: Sequence[_File]) -> list[npt.NDArray[Any]]:
         for file in files
         for row in range(0, len(file.array), -(-len(file.array) // share))
     )
-    return [x[:, : last_frame(x), :, 0].transpose(1, 2, 0) for x in rows]
+    return [real_first(x)[:, : last_frame(x), :, 0].transpose(1, 2, 0) for x in rows]
 
 
 def _units(
@@ -292,21 +293,21 @@ def _labels(file: Path, count: int) -> tuple[list[str], list[int]]:
     return [str(name).removesuffix(".skeleton") for name in names], numbers
 
 
-def read(rows: Rows, *, flat: bool, min_confidence: float) -> Readings:
+def read(rows: Rows, *, flat: bool, options: Options) -> Readings:
     """Read some rows of a mapped file."""
     array = open_mapped(rows.file)
     for row, name, columns in zip(rows.rows, rows.names, rows.columns, strict=True):
         where = f"{rows.file} row {row}"
         try:
             x = np.array(array[row])
-            positions = _in_plane(x, min_confidence, where) if flat else x
+            positions = _in_plane(x, options, where) if flat else real_first(x)
             yield Recording(name, check_positions(positions, where), columns, where)
         except ReadError as error:
             yield Problem.of(error)
 
 
-def _in_plane(x: npt.NDArray[Any], min_confidence: float, where: str) -> Positions:
+def _in_plane(x: npt.NDArray[Any], options: Options, where: str) -> Positions:
     """2D poses ``[2 or 3, T, V, M]`` as positions; a third coordinate is a score."""
     pose = x.transpose(3, 1, 2, 0)
     score = pose[..., 2] if len(x) == 3 else None
-    return lift(pose[..., :2], score, min_confidence, where)
+    return lift(pose[..., :2], score, len(pose), options, where)

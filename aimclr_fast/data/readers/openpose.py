@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast._files import printable
-from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
     MAX_FRAMES,
     PARTIAL,
@@ -215,6 +214,6 @@ def read(clip: Clip, *, layout: Layout, labels: Labels | None, options: Options)
                     f"{layout.num_joints}",
                 )  # fmt: skip
             array[0, frame] = best
-    positions = lift(array[..., :2], array[..., 2], options.min_confidence, where)
+    positions = lift(array[..., :2], array[..., 2], 1, options, where)
     columns = dict(labels.rows[clip.name]) if labels else {}
-    yield Recording(clip.name, check_positions(fit_bodies(positions, 1), where), columns, where)
+    yield Recording(clip.name, check_positions(positions, where), columns, where)

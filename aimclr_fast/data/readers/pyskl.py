@@ -8,7 +8,7 @@ annotations alone will do, too.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from aimclr_fast.data.readers._base import (
 from aimclr_fast.data.readers._classes import Numbering, as_label, name_ntu_classes, number_classes
 from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
 from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
-from aimclr_fast.data.readers._pose2d import lift
+from aimclr_fast.data.readers._pose2d import are_shares, lift
 from aimclr_fast.data.readers._splits import (
     Sides,
     check_sides,
@@ -110,13 +110,18 @@ def plan(source: Path, options: Options) -> Plan:
         layout=skeleton.layout,
         bodies=bodies,
         units=range(len(entries)),
-        read=functools.partial(
-            read, annotations=annotations, bodies=bodies, min_confidence=options.min_confidence
-        ),
+        read=functools.partial(read, annotations=annotations, bodies=bodies, options=options),
         classes=classes or numbering.names,
         splits=rules,
         source="annotations in the format of pyskl and MMAction2",
-        notes=[*skeleton.notes, *extra, *numbering.notes, *notes, *say_validation(rules)],
+        notes=[
+            *skeleton.notes,
+            *(_say_shares(named[::step], options) if skeleton.flat else []),
+            *extra,
+            *numbering.notes,
+            *notes,
+            *say_validation(rules),
+        ],
         rotate=not skeleton.flat,
         scores=skeleton.flat and (scored or shape[3] == 3),
         one_process=True,
@@ -222,18 +227,18 @@ def _splits(split: Any, names: set[str], where: str) -> tuple[dict[str, Sides], 
     return splits, notes + missing
 
 
-def read(index: int, *, annotations: Annotations, bodies: int, min_confidence: float) -> Readings:
+def read(index: int, *, annotations: Annotations, bodies: int, options: Options) -> Readings:
     """Make a recording of one annotation."""
     entry = annotations.entries[index]
     where = f"{annotations.where} annotation {index}"
     try:
-        yield _recording(entry, where, annotations, bodies, min_confidence)
+        yield _recording(entry, where, annotations, bodies, options)
     except ReadError as error:
         yield Problem.of(error)
 
 
 def _recording(
-    entry: Any, where: str, annotations: Annotations, bodies: int, min_confidence: float
+    entry: Any, where: str, annotations: Annotations, bodies: int, options: Options
 ) -> Recording:
     if not _has_keypoints(entry):
         raise ReadError(where, "has no keypoint array [M, T, V, C]")
@@ -253,25 +258,71 @@ def _recording(
     if annotations.check_axes and _swapped(keypoint.shape):
         shape = list(keypoint.shape)
         raise ReadError(where, f"keypoint: expected [M, T, V, C], {shape} looks like [T, M, V, C]")
-    keypoint = keypoint[:bodies]
+    frames = _frames(entry, where)
     positions: Positions
     if annotations.flat:
-        score = entry.get("keypoint_score")
-        if score is None and keypoint.shape[3] == 3:
-            score = keypoint[..., 2]
-        elif score is not None:
-            score = score[:bodies] if isinstance(score, np.ndarray) else None
-            if score is None or score.shape != keypoint.shape[:3]:
-                raise ReadError(where, "keypoint_score: does not fit keypoint")
-            if score.dtype.kind not in "fiub":
-                raise ReadError(where, f"keypoint_score: holds {score.dtype}, not numbers")
-        positions = lift(keypoint[..., :2], score, min_confidence, where)
+        score = _scores(entry, where)
+        positions = lift(
+            keypoint[:, :frames, :, :2],
+            None if score is None else score[:, :frames],
+            bodies,
+            options,
+            where,
+            _aspect(entry),
+        )
     elif keypoint.shape[3] == 2:
         raise ReadError(where, "keypoint: 2D, while other annotations are 3D: prepare them apart")
     else:
-        positions = keypoint.transpose(3, 1, 2, 0).astype(np.float32)
-    positions = fit_bodies(positions, bodies)
+        positions = keypoint[:, :frames].transpose(3, 1, 2, 0).astype(np.float32)
+        positions = fit_bodies(positions, bodies)
     columns: dict[str, int | str] = dict(columns_of(name) or {}) if annotations.ntu else {}
     columns["label"] = annotations.classes[label]
     columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.splits.items()}
     return Recording(name, check_positions(positions, where), columns, where)
+
+
+def _frames(entry: Mapping[str, Any], where: str) -> int:
+    """Frames of an annotation; those beyond ``total_frames`` fill the array up."""
+    frames = int(entry["keypoint"].shape[1])
+    total = entry.get("total_frames")
+    if total is None:
+        return frames
+    own = as_label(total)
+    if not own:
+        raise ReadError(where, f"total_frames: {total!r:.60} is not 1 or more")
+    return min(own, frames)
+
+
+def _scores(entry: Mapping[str, Any], where: str) -> Any:
+    """``[M, T, V]``, or None where there are none: beside the keypoints, or their third number."""
+    keypoint, score = entry["keypoint"], entry.get("keypoint_score")
+    if score is None:
+        return keypoint[..., 2] if keypoint.shape[3] == 3 else None
+    if not isinstance(score, np.ndarray) or score.shape != keypoint.shape[:3]:
+        raise ReadError(where, "keypoint_score: does not fit keypoint")
+    if score.dtype.kind not in "fiub":
+        raise ReadError(where, f"keypoint_score: holds {score.dtype}, not numbers")
+    return score
+
+
+def _say_shares(entries: Sequence[Mapping[str, Any]], options: Options) -> list[str]:
+    """A note where coordinates are taken as shares of the image."""
+    for entry in entries if options.aspect is None else ():
+        if _aspect(entry) is not None and _has_keypoints(entry):
+            xy = entry["keypoint"][..., :2].reshape(-1, 2)
+            xy = xy[np.isfinite(xy).all(axis=1) & xy.any(axis=1)]
+            if len(xy) and are_shares(xy):
+                shape = "x".join(str(side) for side in reversed(entry["img_shape"]))
+                return [
+                    "x and y lie in 0 to 1: taken as shares of img_shape "
+                    f"({shape} in the first; --aspect 1: as they are)"
+                ]
+    return []
+
+
+def _aspect(entry: Mapping[str, Any]) -> float | None:
+    """Width / height of the image, if ``img_shape`` (height, width) says so."""
+    shape = entry.get("img_shape")
+    sides = [as_label(side) for side in shape] if isinstance(shape, list | tuple) else []
+    height, width = sides if len(sides) == 2 else (None, None)
+    return width / height if height and width else None
