@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -171,6 +172,11 @@ class Plan:
     tables: bool = False
     scores: bool = False
     one_process: bool = False
+
+
+def composed(text: str) -> str:
+    """The text in the one form (NFC) of letters with marks, which file systems write in two."""
+    return unicodedata.normalize("NFC", text)
 
 
 def in_meters(x: Positions, unit: str, up: str) -> Positions:

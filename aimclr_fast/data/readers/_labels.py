@@ -7,11 +7,12 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from aimclr_fast._files import printable
-from aimclr_fast.data.readers._base import Options, Problem, ReadError
-from aimclr_fast.data.readers._classes import number_classes
+from aimclr_fast.data.readers._base import Options, Problem, ReadError, composed
+from aimclr_fast.data.readers._classes import number_classes, number_names
 from aimclr_fast.data.readers._files import Entry, Listing, read_text, without_gz
 from aimclr_fast.data.readers._splits import column_rule
 
@@ -59,7 +60,7 @@ class Labels:
 def sequence_name(path: str) -> str:
     """What a sequence is called: its path without the endings of files that hold one."""
     path = without_gz(path)
-    return printable(path[:-4] if path.lower().endswith(ENDINGS) else path)
+    return composed(printable(path[:-4] if path.lower().endswith(ENDINGS) else path))
 
 
 def find_labels(listing: Listing, options: Options) -> Entry | None:
@@ -141,7 +142,7 @@ def read_labels(entry: Entry) -> Labels:
 
 def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
     """The delimiter, and cells by the line they begin in, lines without any left out."""
-    text = read_text(entry)
+    text = composed(read_text(entry))
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
     stream = io.StringIO(text, newline="")  # quoted cells may hold line breaks
@@ -182,9 +183,8 @@ def _number_classes(labels: Labels) -> None:
     numeric = [name for name, number in numbers.items() if number is not None]
     if not numeric:
         texts = {n: "" if t.casefold() in _NO_LABEL else t for n, t in texts.items()}
-        names = sorted({text for text in texts.values() if text})
-        place = {text: index for index, text in enumerate(names)}
-        labels.classes = tuple(names)
+        place, labels.classes, notes = number_names(text for text in texts.values() if text)
+        labels.notes += notes
         _set(labels, {name: place.get(text, -1) for name, text in texts.items()}, texts)
         return
     for name, number in numbers.items():
@@ -294,10 +294,17 @@ def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int],
 def _without_endings(labels: Labels, known: set[str]) -> None:
     """Call rows as sequences are called, but for those that name one as they stand."""
     for name in [name for name in labels.lines if name not in known]:
-        line, row, short = labels.lines.pop(name), labels.rows.pop(name), sequence_name(name)
+        line, row, short = labels.lines.pop(name), labels.rows.pop(name), _called(name, known)
         if short in labels.lines:
             reason = f"{short} is named in line {labels.lines[short]} too"
             labels.problems.append(Problem(f"{labels.shown}:{line}", reason))
         else:
             labels.lines[short], labels.rows[short] = line, row
-    labels.dropped |= {sequence_name(name) for name in labels.dropped - known}
+    labels.dropped |= {_called(name, known) for name in labels.dropped - known}
+
+
+def _called(name: str, known: set[str]) -> str:
+    r"""A row's name without an ending, and ``a\b`` or ``./a/b`` as ``a/b`` where that is known."""
+    short = sequence_name(name)
+    path = PurePosixPath(short.replace("\\", "/")).as_posix()
+    return path if short not in known and path in known else short

@@ -30,6 +30,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    composed,
 )
 from aimclr_fast.data.readers._classes import as_label, name_ntu_classes, number_classes
 from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
@@ -290,7 +291,7 @@ def _labels(file: Path, count: int) -> tuple[list[str], list[int]]:
         if number is None:
             raise ReadError(str(file), f"row {row}: label {label!r:.60} is not 0 or more")
         numbers.append(number)
-    return [str(name).removesuffix(".skeleton") for name in names], numbers
+    return [composed(str(name)).removesuffix(".skeleton") for name in names], numbers
 
 
 def read(rows: Rows, *, flat: bool, options: Options) -> Readings:

@@ -29,6 +29,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    composed,
 )
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
@@ -126,7 +127,7 @@ def _clips(listing: Listing, source: Path) -> list[Clip]:
         step = math.gcd(*(n - frames[0] for n in frames)) or 1
         clips.append(
             Clip(
-                printable("/".join(filter(None, parts)) or source.stem),
+                composed(printable("/".join(filter(None, parts)) or source.stem)),
                 tuple(files[n] for n in frames),
                 tuple((n - frames[0]) // step for n in frames),
             )

@@ -26,8 +26,15 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    composed,
 )
-from aimclr_fast.data.readers._classes import Numbering, as_label, name_ntu_classes, number_classes
+from aimclr_fast.data.readers._classes import (
+    Numbering,
+    as_label,
+    name_ntu_classes,
+    number_classes,
+    number_names,
+)
 from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
 from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
 from aimclr_fast.data.readers._pose2d import are_shares, lift
@@ -86,9 +93,10 @@ def plan(source: Path, options: Options) -> Plan:
     named = [entry for entry in entries if isinstance(entry, dict)]
     names = [entry.get("frame_dir") for entry in named]
     ntu = all(isinstance(name, str) and columns_of(name) for name in names)
-    numbers, classes = _number_names(named, where)
+    numbers, classes, named_notes = _number_names(named, where)
     numbering = _classes(named, ntu and classes is None, numbers)
-    splits, notes = _splits(split, {name for name in names if isinstance(name, str)}, where)
+    have = {composed(name) for name in names if isinstance(name, str)}
+    splits, notes = _splits(split, have, where)
     shape = poses[0].shape
     step = max(1, len(poses) // SEQUENCES)
     scored = any("keypoint_score" in entry for entry in named)
@@ -119,6 +127,7 @@ def plan(source: Path, options: Options) -> Plan:
             *(_say_shares(named[::step], options) if skeleton.flat else []),
             *extra,
             *numbering.notes,
+            *named_notes,
             *notes,
             *say_validation(rules),
         ],
@@ -190,18 +199,19 @@ def _check_bodies(poses: list[Any], options: Options, where: str) -> list[str]:
 
 def _number_names(
     entries: list[dict[str, Any]], where: str
-) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """The number of each label that is text, and the classes' names, where labels are names."""
+) -> tuple[dict[str, int], tuple[str, ...] | None, list[str]]:
+    """The number of each label that is text, the classes' names where labels are names, and notes
+    on those names.
+    """
     texts = {str(n) for e in entries if isinstance(n := e.get("label"), str) and n.strip()}
     if all(text.isdecimal() and len(text) <= 18 for text in texts):
-        return {text: int(text) for text in texts}, None
+        return {text: int(text) for text in texts}, None, []
     numbers = sum(as_label(entry.get("label")) is not None for entry in entries)
     if numbers:
         raise ReadError(
             where, f"label {max(texts)!r:.60} is a name, while {numbers} others are numbers"
         )
-    names = tuple(sorted(texts))
-    return {name: number for number, name in enumerate(names)}, names
+    return number_names(texts)
 
 
 def _label(entry: Mapping[str, Any], numbers: Mapping[str, int]) -> int | None:
@@ -246,6 +256,7 @@ def _recording(
     label = _label(entry, annotations.numbers)
     if not isinstance(name, str) or not name:
         raise ReadError(where, f"frame_dir: {name!r:.60} is not a name")
+    name = composed(name)
     if label is None:
         raise ReadError(where, f"label: {entry.get('label')!r:.60} is not 0 or more, nor a name")
     if keypoint.shape[2] != annotations.joints or keypoint.shape[3] not in (2, 3):
