@@ -348,7 +348,10 @@ def _shared(store: Store, name: str, parts: tuple[npt.NDArray[Any], ...]) -> Ite
             if first & second:
                 some = ", ".join(map(str, sorted(first & second)[:5]))
                 text = f"split {name}: {len(first & second):,} subjects are on both sides"
-                mend = "another split, such as odd-even, to know about new people"
+                mend = "another split"
+                if samples["subject"].dtype.kind == "i":  # odd-even needs numbers
+                    mend += ", such as odd-even,"
+                mend += " to know about new people"
                 yield Finding("splits", f"{text} ({some})", True, mend)
     if store.labels is not None:
         unseen = set(store.labels[parts[-1]].tolist()) - set(store.labels[parts[0]].tolist())

@@ -229,6 +229,10 @@ def test_splits(tmp_path, sound):
 
     mixed = np.arange(50) % 4
     assert "4 subjects are on both sides (0, 1, 2, 3)" in shown("split", subject=mixed)
+    assert "another split, such as odd-even, to know" in shown("split", subject=mixed)
+    words = shown("split", subject=[f"p{n}" for n in mixed])
+    assert "another split to know about new people" in words
+    assert "odd-even" not in words
     assert "nothing odd" in shown("xview", subject=mixed)  # other views of the same people
     assert "nothing odd" in shown("split", subject=[1] * 30 + [2] * 20)
     later = [0, 1] * 15 + [1, 2] * 10

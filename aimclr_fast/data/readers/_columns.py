@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aimclr_fast.data.readers import _headings
 from aimclr_fast.data.readers._base import Options, ReadError
 from aimclr_fast.data.readers._headings import Column
-from aimclr_fast.data.readers._tables import Outline, outline
+from aimclr_fast.data.readers._tables import LABEL, Outline, outline
 from aimclr_fast.layouts import Layout
 
 #: The third coordinate of "xy?" is z or a confidence.
@@ -155,7 +155,8 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
         given = {i: parsed[i] for i in left}
         made = _by_heading(given, layout, options, where, line)
     else:
-        made = _in_order(left, layout, options, where, may_guess=not index and not skip)
+        made = _in_order(left, layout, options, where, may_guess=not index and not skip,
+                         label=found.label)  # fmt: skip
         _check_joints(parsed, made, layout, where, line)
     if not (named and parsed and any(parsed[i].joint for i in left)):
         _check_passed_over(found.passed_over, layout, where)
@@ -216,7 +217,13 @@ def _check_passed_over(lines: tuple[str, ...], layout: Layout, where: str) -> No
 
 
 def _in_order(
-    left: list[int], layout: Layout, options: Options, where: str, *, may_guess: bool = False
+    left: list[int],
+    layout: Layout,
+    options: Options,
+    where: str,
+    *,
+    may_guess: bool = False,
+    label: bool = False,
 ) -> Columns:
     """Joint after joint, body after body."""
     joints, most = layout.num_joints, options.csv_bodies or 1
@@ -243,10 +250,10 @@ def _in_order(
                 note = "passed over: the first column, which is one too many and rises"
                 return Columns(axes, bodies, take, (left[0],), guessed=True, notes=(note,))
             return Columns(axes, bodies, take)
-    raise ReadError(where, _does_not_fit(len(left), layout, options))
+    raise ReadError(where, _does_not_fit(len(left), layout, options, label))
 
 
-def _does_not_fit(count: int, layout: Layout, options: Options) -> str:
+def _does_not_fit(count: int, layout: Layout, options: Options, label: bool) -> str:
     joints = layout.num_joints
     seen = f"{count} columns, and layout {layout.name} has {joints} joints"
     if options.columns is not None:
@@ -255,10 +262,13 @@ def _does_not_fit(count: int, layout: Layout, options: Options) -> str:
         return f"{seen}: --columns {options.columns} takes {each} for 1 {many}bodies"
     seen += f": {3 * joints} would be x y z, {2 * joints} x y"
     per_joint, rest = divmod(count, joints)
+    if label and rest in (1, 2, 3):  # one label, perhaps with columns of frames and times
+        return f"{seen}; {LABEL}"
     if rest or per_joint < 2:
         return (
-            f"{seen}; check --layout, pass over leading columns with --skip-columns N, or name "
-            "joints and coordinates in a heading (left_hand_x)"
+            f"{seen}; check --layout, pass over leading columns with --skip-columns N, take out "
+            "others (a label goes into labels.csv), or name joints and coordinates in a heading "
+            "(left_hand_x)"
         )
     examples = _EXAMPLES.get(per_joint, f"xyz{'_' * (per_joint - 3)}, or with --csv-bodies N")
     return f"{seen}; say what the {per_joint} of a joint are with --columns: {examples}"

@@ -27,12 +27,20 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
 _CLOCK = re.compile(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(?![0-9])([.,][0-9]{1,9})?")
 _ANY_DELIMITER = re.compile(r"[,;\t ]")
+_WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
 _DIGIT = re.compile(r"[0-9]")
 _COMMENT = re.compile(r"\s*[#%]|\s*\"?sep=.\"?\s*$")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+
+
+#: What to say of a column for which :func:`is_label` holds.
+LABEL = (
+    "the last column holds whole numbers, as a label does: take it out, and put the label into "
+    "labels.csv"
+)
 
 
 class NoTableError(ReadError):
@@ -49,6 +57,7 @@ class Outline:
         heading: what the columns are called, or None.
         first: lines before the numbers.
         passed_over: the text of those that are neither a heading nor a comment.
+        label: whether the last column looks like a label, as in :func:`is_label`.
     """
 
     dialect: Dialect
@@ -56,6 +65,7 @@ class Outline:
     heading: tuple[str, ...] | None
     first: int
     passed_over: tuple[str, ...] = ()
+    label: bool = False
 
 
 def decode(data: bytes, where: str, *, part: bool = False) -> bytes:
@@ -138,7 +148,10 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     while first in blank and len(dialect.split(blank[first])) >= columns:
         first -= 1
     named = tuple(heading) if heading is not None and len(heading) == columns else None
-    return Outline(dialect, columns, named, first, tuple(passed_over))
+    label = all(_WHOLE.fullmatch(row[columns - 1]) for row in rows) and not all(
+        _WHOLE.fullmatch(cell) for row in rows for cell in row[1 : columns - 1]
+    )
+    return Outline(dialect, columns, named, first, tuple(passed_over), label)
 
 
 def _heading(
@@ -254,6 +267,13 @@ def _check_thousands(fit: Fit, lines: list[tuple[int, str]], where: str) -> None
     if cells and all(re.fullmatch(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}", cell) for cell in cells):
         reason = f"{cells[0]} may have a decimal comma or a thousands separator: save with points"
         raise ReadError(where, reason, rows[0][0])
+
+
+def is_label(table: npt.NDArray[np.float64]) -> bool:
+    """Whether the last column is whole numbers beside coordinates that are not."""
+    last, others = table[:, -1], table[:, 1:-1]
+    last, others = last[~np.isnan(last)], others[~np.isnan(others)]
+    return bool((last == np.rint(last)).all() and (others != np.rint(others)).any())
 
 
 def read_numbers(

@@ -46,7 +46,7 @@ from aimclr_fast.data.readers._columns import (
     check_spec,
     understand,
 )
-from aimclr_fast.data.readers._counting import check_index, with_dropped_frames
+from aimclr_fast.data.readers._counting import check_index, check_last, with_dropped_frames
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
@@ -350,24 +350,30 @@ def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
         table = unit.table or understand(data, layout, options, where, {})
         return _load_table(data, table, layout, where)
     array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
-    shape, joints = list(array.shape), layout.num_joints
+    shape = array.shape
     if array.ndim == 3:
         array = array[None]
     axes = _array_axes(array.shape[-1], options) if array.ndim == 4 else None
-    if axes is None or array.shape[2] != joints:
-        given = options.columns
-        wanted = f"C = {len(given)}, --columns {given}" if given else "C = 2 or 3"
-        raise ReadError(
-            where,
-            f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
-            f"got shape {shape}",
-        )
+    if axes is None or array.shape[2] != layout.num_joints:
+        raise ReadError(where, _wrong_shape(shape, layout, options.columns))
     if not array.size:
-        raise ReadError(where, f"is empty, shape {shape}")
+        raise ReadError(where, f"is empty, shape {list(shape)}")
     check_order(array.shape, options, where)
     if options.columns is not None:
         array = array[..., [options.columns.index(axis) for axis in axes]]
     return Poses(array.astype(np.float64), axes)
+
+
+def _wrong_shape(shape: tuple[int, ...], layout: Layout, columns: str | None) -> str:
+    joints, ask = layout.num_joints, ""
+    wanted = f"C = {len(columns)}, --columns {columns}" if columns else "C = 2 or 3"
+    if columns is None and shape[-2:-1] == (joints,) and 3 < shape[-1] < 14:
+        ask = "; --columns says what C is, such as xyz" + "_" * (shape[-1] - 3)
+        ask += " or, with a confidence, xyzc" if shape[-1] == 4 else " (_ is passed over)"
+    return (
+        f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
+        f"got shape {list(shape)}{ask}"
+    )
 
 
 def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
@@ -376,6 +382,7 @@ def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
     if not len(table):
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)
+    check_last(table, columns, where)
     table, lines = with_dropped_frames(table, lines, columns, where)
     shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
     array = table[:, columns.take].reshape(shape)

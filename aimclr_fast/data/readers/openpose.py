@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ import numpy.typing as npt
 
 from aimclr_fast._files import printable
 from aimclr_fast.data.readers._base import (
-    MAX_FRAMES,
     PARTIAL,
     Options,
     Plan,
@@ -31,6 +29,7 @@ from aimclr_fast.data.readers._base import (
     check_positions,
     composed,
 )
+from aimclr_fast.data.readers._counting import check_places, frame_places
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     LABEL_FILES,
@@ -124,12 +123,12 @@ def _clips(listing: Listing, source: Path) -> list[Clip]:
         below = folder.removeprefix(listing.base).strip("/") or folder.rpartition("/")[2]
         parts = (below,) if below and clips_in[folder] == 1 else (below, clip)
         frames = sorted(files)
-        step = math.gcd(*(n - frames[0] for n in frames)) or 1
+        places = frame_places(np.array(frames, dtype=np.int64))
         clips.append(
             Clip(
                 composed(printable("/".join(filter(None, parts)) or source.stem)),
                 tuple(files[n] for n in frames),
-                tuple((n - frames[0]) // step for n in frames),
+                tuple(places.tolist()),
             )
         )
     return clips
@@ -196,8 +195,7 @@ def _people(entry: Entry) -> list[npt.NDArray[np.float64]]:
 def read(clip: Clip, *, layout: Layout, labels: Labels | None, options: Options) -> Readings:
     """Read one clip."""
     where = clip.entries[0].shown
-    if clip.frames[-1] >= MAX_FRAMES:
-        raise ReadError(where, f"{clip.frames[-1] + 1} frames; at most {MAX_FRAMES} are read")
+    check_places(np.array(clip.frames), where, "files: renumber them")
     array = np.zeros((1, clip.frames[-1] + 1, layout.num_joints, 3))
     for frame, entry in zip(clip.frames, clip.entries, strict=True):
         people = _people(entry)

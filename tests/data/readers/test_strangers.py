@@ -303,10 +303,15 @@ def test_frames_that_a_counter_skips_are_frames_without_anybody(tmp_path, headin
     assert np.isnan(positions[:, gone]).all()
 
 
+def test_a_clock_without_a_heading_is_no_counter(tmp_path):
+    rows = [[str(33 * i + i % 2), *row] for i, row in enumerate(cells())]
+    assert_is_motion(read_in(tmp_path, text(rows))[0])
+
+
 def test_a_counter_that_leaps_is_refused(tmp_path):
     rows = [[str(frame), *row] for frame, row in enumerate(cells())]
     rows[-1][0] = "100000"
-    with pytest.raises(ReadError, match="counts 100,001 frames, and there are 12 lines"):
+    with pytest.raises(ReadError, match="the numbers count 100,001 frames of 12 lines: renumber"):
         read_in(tmp_path, text(rows, heading=["frame", *COLUMNS]))
 
 
