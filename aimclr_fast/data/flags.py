@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aimclr_fast.data.readers import Plan, get_reader, reader_names
+from aimclr_fast.data.readers import LANDMARKS, Plan, get_reader, reader_names
 from aimclr_fast.layouts import get_layout
 
 
@@ -78,8 +78,9 @@ def _of_scores(given: Given) -> str:
     return "" if given.plan.scores else "the source holds 2D poses without scores"
 
 
-def _of_2d(given: Given) -> str:
-    return "the source holds 3D poses" if given.plan.rotate else ""
+def _of_images(given: Given) -> str:
+    may_be = not given.plan.rotate or given.plan.layout.name in LANDMARKS
+    return "" if may_be else "the source holds 3D poses"
 
 
 def _as_found(given: Given) -> str:
@@ -112,7 +113,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("unit", _of_3d),
     ("up", _of_3d),
     ("min_confidence", _of_scores),
-    ("aspect", _of_2d),
+    ("aspect", _of_images),
     ("pose", _as_found),
     ("layout", _same_layout),
 )

@@ -23,10 +23,11 @@ from aimclr_fast.data.readers._base import (
     in_meters,
 )
 from aimclr_fast.data.readers._names import NTU, PKU
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
 
 __all__ = [
     "FLAT_LAYOUTS",
+    "LANDMARKS",
     "NTU",
     "PKU",
     "UNITS",

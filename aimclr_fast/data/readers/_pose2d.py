@@ -25,6 +25,8 @@ from aimclr_fast.layouts import Layout
 DIAGONAL = 1.8
 #: Layouts of pose estimators on images: three coordinates of theirs are x, y and a score.
 FLAT_LAYOUTS = ("coco", "openpose", "openpose-25")
+#: Layouts whose 3D poses may be shares of an image.
+LANDMARKS = ("mediapipe", "hand-21")
 #: x or y beyond this beside a third coordinate within 0 to 1 are pixels.
 PIXELS = 10.0
 #: Scores lie in 0 to 1, but estimators overshoot a little.
@@ -140,6 +142,36 @@ def _in_image(xy: npt.NDArray[Any], beyond: float = 0.25) -> bool:
     """Whether ``xy [N, 2]`` lie in 0 to 1, or for the most part no farther ``beyond``."""
     low, high = np.percentile(xy, [5, 95])
     return bool(low >= -beyond and high <= 1 + beyond and high - low >= 0.05)
+
+
+def in_one_unit(
+    x: npt.NDArray[Any], layout: Layout, options: Options, where: str
+) -> npt.NDArray[Any]:
+    """3D poses ``[3, T, V, M]`` with x, y and z in one unit.
+
+    Of MediaPipe's two kinds of landmarks, those of the image have x and z as shares of its width
+    and y as a share of its height, all of them beyond 0.
+
+    Raises:
+        ReadError: they seem to be of that kind, and the image's aspect ratio is not known.
+    """
+    if layout.name not in LANDMARKS:
+        return x
+    points = x[:2, shown(x)]
+    of_image = points.size > 0 and bool(
+        (np.percentile(points, 25, axis=1) >= 0).all() and points.max() <= PIXELS
+    )
+    if options.aspect is None and of_image:
+        raise ReadError(
+            where,
+            "x and y are beyond 0, as in MediaPipe's landmarks of the image, which were divided by "
+            "its width and height: give its --aspect, such as 16:9, or, if all are in one unit, "
+            "--aspect 1 (world landmarks, in meters, need none)",
+        )
+    if not of_image and options.aspect not in (None, 1.0):
+        raise ReadError(where, "--aspect: x and y are no shares of an image: leave it out")
+    aspect = options.aspect or 1.0
+    return np.asarray(x * np.reshape([aspect, 1.0, aspect], (3, 1, 1, 1)))
 
 
 def _not_at_origin(xy: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

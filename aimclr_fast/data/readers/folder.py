@@ -58,7 +58,7 @@ from aimclr_fast.data.readers._labels import (
     split_of,
 )
 from aimclr_fast.data.readers._layouts import named_layout
-from aimclr_fast.data.readers._pose2d import NOTE, lift, third_is_score
+from aimclr_fast.data.readers._pose2d import NOTE, in_one_unit, lift, third_is_score
 from aimclr_fast.layouts import Layout
 
 SUMMARY = "your own: a folder of .npy, .npz, .csv or .txt sequences, and labels (needs --layout)"
@@ -326,6 +326,7 @@ def read(
         raise ReadError(where, f"2D, while {other}: prepare them apart")
     else:
         xyz = check_positions(fit_bodies(array[..., :3].transpose(3, 1, 2, 0), bodies), where)
+        xyz = in_one_unit(xyz, layout, options, where)
         positions = in_meters(xyz, _unit(poses, options, where), options.up)
     columns = dict(labels.rows[unit.name]) if labels else {}
     yield Recording(unit.name, check_positions(positions, where), columns, where)

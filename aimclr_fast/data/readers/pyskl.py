@@ -37,7 +37,7 @@ from aimclr_fast.data.readers._classes import (
 )
 from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
 from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
-from aimclr_fast.data.readers._pose2d import are_shares, lift
+from aimclr_fast.data.readers._pose2d import are_shares, in_one_unit, lift
 from aimclr_fast.data.readers._splits import (
     Sides,
     check_sides,
@@ -45,6 +45,7 @@ from aimclr_fast.data.readers._splits import (
     say_validation,
     sides_rule,
 )
+from aimclr_fast.layouts import Layout
 
 SUMMARY = "pyskl or MMAction2 annotations: one .pkl file, 3D or 2D"
 OPTIONS = ("max_bodies",)
@@ -62,7 +63,7 @@ class Annotations:
         splits: side of each sample by split.
         classes: the class of each label.
         numbers: the number of each label that is text.
-        joints: joints of each pose.
+        layout: of all poses.
         flat: whether the poses are 2D.
         ntu: whether all names are NTU RGB+D's.
         check_axes: whether to leave out poses whose bodies seem to be the second axis.
@@ -73,7 +74,7 @@ class Annotations:
     splits: dict[str, Sides]
     classes: Mapping[int, int]
     numbers: Mapping[str, int]
-    joints: int
+    layout: Layout
     flat: bool
     ntu: bool
     check_axes: bool
@@ -110,7 +111,7 @@ def plan(source: Path, options: Options) -> Plan:
     )
     bodies = options.max_bodies or min(max(len(pose) for pose in poses), BODIES)
     annotations = Annotations(
-        where, entries, splits, numbering.classes, numbers, shape[2], skeleton.flat, ntu,
+        where, entries, splits, numbering.classes, numbers, skeleton.layout, skeleton.flat, ntu,
         check_axes=options.max_bodies is None,
     )  # fmt: skip
     rules = {n: sides_rule(f"split_{n}", sides.values()) for n, sides in splits.items()}
@@ -259,11 +260,10 @@ def _recording(
     name = composed(name)
     if label is None:
         raise ReadError(where, f"label: {entry.get('label')!r:.60} is not 0 or more, nor a name")
-    if keypoint.shape[2] != annotations.joints or keypoint.shape[3] not in (2, 3):
+    joints = annotations.layout.num_joints
+    if keypoint.shape[2] != joints or keypoint.shape[3] not in (2, 3):
         shape = list(keypoint.shape)
-        raise ReadError(
-            where, f"keypoint: expected [M, T, {annotations.joints}, 3 or 2], got {shape}"
-        )
+        raise ReadError(where, f"keypoint: expected [M, T, {joints}, 3 or 2], got {shape}")
     if not min(keypoint.shape):
         raise ReadError(where, f"keypoint: empty, {list(keypoint.shape)}")
     if annotations.check_axes and _swapped(keypoint.shape):
@@ -285,7 +285,7 @@ def _recording(
         raise ReadError(where, "keypoint: 2D, while other annotations are 3D: prepare them apart")
     else:
         positions = keypoint[:, :frames].transpose(3, 1, 2, 0).astype(np.float32)
-        positions = fit_bodies(positions, bodies)
+        positions = in_one_unit(fit_bodies(positions, bodies), annotations.layout, options, where)
     columns: dict[str, int | str] = dict(columns_of(name) or {}) if annotations.ntu else {}
     columns["label"] = annotations.classes[label]
     columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.splits.items()}

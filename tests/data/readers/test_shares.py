@@ -134,3 +134,23 @@ def test_a_flag_that_is_no_ratio(tmp_path, capsys, aspect):
         command_line(["folder", str(tmp_path), str(tmp_path / "out"), f"--aspect={aspect}"])
     assert caught.value.code == 2
     assert f"--aspect {aspect}: width and height, such as 16:9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("source", [as_folder, as_pyskl])
+@pytest.mark.parametrize(("name", "joints"), [("mediapipe", 33), ("hand-21", 21)])
+def test_landmarks_of_the_image(tmp_path, source, name, joints):
+    """MediaPipe's: x and z as shares of the width, y of the height; legs may be out of sight."""
+    world = motion(0, joints, FRAMES) * [1, -1, 1]
+    world -= world.mean(axis=(0, 1))
+    shown = np.add(world, [1.0, 1.3, 0.0])
+    image = shown * [9 / 16, 1, 9 / 16]
+    place = source(tmp_path, image)
+    assert "--aspect, such as 16:9, or, if all" in refused(*place, layout=name, pose="3d")
+    (found,) = read_all(*place, layout=name, pose="3d", aspect=16 / 9)[1]
+    np.testing.assert_allclose(found.positions[..., 0], shown.transpose(2, 0, 1), atol=1e-5)
+    (found,) = read_all(*place, layout=name, pose="3d", aspect=1.0)[1]
+    np.testing.assert_allclose(found.positions[..., 0], image.transpose(2, 0, 1), atol=1e-5)
+    place = source(tmp_path, world)  # as landmarks of the world are
+    (found,) = read_all(*place, layout=name, pose="3d")[1]
+    np.testing.assert_allclose(found.positions[..., 0], world.transpose(2, 0, 1), atol=1e-5)
+    assert "no shares of an image" in refused(*place, layout=name, pose="3d", aspect=16 / 9)
