@@ -35,7 +35,7 @@ from .data.gaps import GAPS, LONGEST
 from .data.readers import UNITS, Options, Plan, ReadError, get_reader, reader_names
 
 PROGRAM = "python -m aimclr_fast.prepare"
-#: No packaged config has larger batches; what a store with fewer training samples gets at most.
+#: The largest batch of the packaged configs, and of the command for a store of fewer samples.
 _WHOLE_BATCH, _SMALL_BATCH = 128, 64
 
 
@@ -89,10 +89,10 @@ def parser() -> Parser:
         type=str,
         default=None,
         help="what the columns of a joint are in tables without a heading (folder): x, y, z, "
-        "c (confidence), _ (pass over); such as xyz, xyzc, xyz___",
+        "c (confidence), _ (ignored); such as xyz, xyzc, xyz___",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
-    add("--skip-columns", type=int, default=0, help="leading columns of tables to pass over")
+    add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below are missing")
     add(
         "--aspect",
@@ -175,7 +175,7 @@ def main(arguments: list[str]) -> None:
     plan = reader.plan(Path(given.source), options)
     check_flags(chosen, given.dataset, plan)
     if plan.ready and given.gaps != "auto":
-        plan.notes.append("--gaps: in sequences that others preprocessed, of NaN alone")
+        plan.notes.append("--gaps applies to NaN alone, since the sequences are preprocessed")
     recipe = make_recipe(
         plan,
         frames=frames or None,
@@ -213,7 +213,7 @@ def main(arguments: list[str]) -> None:
 
 
 def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
-    """Refuse a flag that would be passed over: by the format, or by what the source holds."""
+    """Refuse a flag that would be ignored: by the format, or by what the source holds."""
     reason = refusal(given, dataset, plan)
     if reason:
         raise UserError(reason)
@@ -267,7 +267,7 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
 
 
 def train_command(store: Store, dataset: str) -> str:
-    """The command that trains on a new store, with what a small one needs."""
+    """The command that trains on a new store, with the batch size that a small one needs."""
     name, count = "all", len(store)
     for rule in (*store.meta["splits"], "odd-even"):
         with contextlib.suppress(ValueError):  # lacks a column: the data check says so
@@ -285,7 +285,7 @@ def train_command(store: Store, dataset: str) -> str:
 
 
 def gaps_found(result: Result) -> list[str]:
-    """What was cut off and what was interpolated, a line each; nothing for whole recordings."""
+    """What was cut off and what was interpolated, a line each; empty for complete recordings."""
     gaps = result.gaps
     lines = []
     if cut := [gap.cut for gap in gaps if gap.cut]:

@@ -32,7 +32,7 @@ def lacks(x: Array) -> bool:
 def shown(x: Array) -> npt.NDArray[np.bool_]:
     """Joints ``[T, V, M]`` of ``x [C, T, V, M]`` that are neither zero nor NaN."""
     found = x[0] != 0
-    for axis in x[1:]:  # thrice as fast as any(axis=0)
+    for axis in x[1:]:  # three times as fast as any(axis=0)
         found = found | (axis != 0)
     return np.asarray(found & ~np.isnan(x).any(axis=0) if lacks(x) else found)
 

@@ -1,7 +1,7 @@
 """Which flags of ``prepare`` apply to which source: one that would change nothing is refused.
 
 :data:`RULES` is the one list: a flag's field, and a rule that gives the reason why it does not
-apply, or an empty text. A value that asks for what is done anyway is no fault.
+apply, or an empty text. A value that asks for what is done anyway is accepted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Given:
         field: its name with underscores.
         value: what it was given.
         dataset: the format, as the user said.
-        known: how the source is read, if it was looked at.
+        known: how the source is read, if it has been inspected.
     """
 
     field: str
@@ -33,7 +33,7 @@ class Given:
     @property
     def plan(self) -> Plan:
         """How the source is read."""
-        assert self.known is not None  # no rule but that of the format is asked before
+        assert self.known is not None  # before that, only the rule for the format runs
         return self.known
 
 
@@ -41,13 +41,13 @@ Rule = Callable[[Given], str]
 
 
 def _of_format(given: Given) -> str:
-    """For what some formats alone take; the only rule that needs no plan."""
+    """For options of some formats only; the one rule that needs no plan."""
     reader = given.known.reader if given.known else ""
     if given.field in get_reader(reader or given.dataset).OPTIONS:
         return ""
     takers = [name for name in reader_names() if given.field in get_reader(name).OPTIONS]
     found = f"the source is read as {reader}, which" if reader else given.dataset
-    return f"{found} has no use for it; {', '.join(takers)} has"
+    return f"{found} does not use it; {', '.join(takers)} does"
 
 
 def _of_tables(given: Given) -> str:
@@ -60,7 +60,8 @@ def _of_recordings(given: Given) -> str:
 
 
 def _of_3d(given: Given) -> str:
-    return "" if given.plan.rotate else "the source holds 2D poses, which have no such thing"
+    reason = "the source holds 2D poses, which have neither a unit nor an axis that points up"
+    return "" if given.plan.rotate else reason
 
 
 def _of_what_turns(given: Given) -> str:
@@ -120,7 +121,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 
 def refusal(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> str:
-    """Why one of the flags does not apply, in words; an empty text where all do.
+    """Why one of the flags does not apply, in words; an empty text if all do.
 
     Args:
         given: fields and values of the flags that differ from their defaults.

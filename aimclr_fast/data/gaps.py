@@ -123,7 +123,7 @@ def close(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]
         still, and what was done.
 
     Raises:
-        ValueError: nobody is in any frame, or a joint of 3D poses that is to be interpolated is in
+        ValueError: no body is in any frame, or a joint of 3D poses that is to be interpolated is in
             none.
     """
     x = mark(x, zeros=rule != "published")  # the authors' code takes every zero for a place
@@ -132,7 +132,7 @@ def close(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]
         if not length:
             raise ValueError("body 0 is in no frame")
         return _left(x[:, :length])
-    if x.all() and not lacks(x):  # far cheaper to see than what is missing
+    if x.all() and not lacks(x):  # much cheaper to check than what is missing
         return x, Gaps(x.shape[1])
     there = seen(x)
     if not there.any():

@@ -247,7 +247,7 @@ def preprocess(
 
     Raises:
         ValueError: wrong shape or number of joints, an infinite value, a joint that is in no frame
-            and has to be, or nobody is in any frame (for published gaps: body 0).
+            and has to be, or no body is in any frame (for published gaps: body 0).
     """
     how = "none" if not rotate else "exact" if exact else "published"
     return Preprocessing(frames, how, gaps)(x, layout)

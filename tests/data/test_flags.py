@@ -1,4 +1,4 @@
-"""Every flag of prepare against every kind of input: what would be passed over is refused."""
+"""Every flag of prepare against every kind of input: what would be ignored is refused."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_what_was_found_is_named(tmp_path):
     frames(tmp_path / "in")
     plan = get_reader("folder").plan(tmp_path / "in", Options())
     assert refusal({"columns": "xyc"}, "folder", plan) == (
-        "--columns: the source is read as openpose, which has no use for it; folder has"
+        "--columns: the source is read as openpose, which does not use it; folder does"
     )
     assert "2D poses" in refusal({"up": "-y"}, "folder", plan)
 

@@ -375,7 +375,7 @@ def test_2d_joints_that_were_not_seen_follow_the_rule_and_are_counted(tmp_path, 
         np.testing.assert_allclose(kept[:, there], filled[:, there], atol=1e-5)
 
 
-def test_an_empty_visibility_cell_of_a_3d_table_is_passed_over(tmp_path, capsys):
+def test_an_empty_visibility_cell_of_a_3d_table_is_ignored(tmp_path, capsys):
     heading = [f"{joint}_{axis}" for joint in UCLA.joints for axis in ("x", "y", "z", "visibility")]
     numbers = np.concatenate([body(), np.full((FRAMES, 20, 1), 0.5)], axis=2)
     rows = cells(numbers.reshape(FRAMES, -1))

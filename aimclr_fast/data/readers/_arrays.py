@@ -24,7 +24,7 @@ UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplemen
 
 #: NumPy takes no header of more bytes than this.
 _HEADER = 10_000
-#: More bodies than this in one recording are rather frames or recordings.
+#: More bodies than this in one recording are probably frames or recordings.
 MOST_BODIES = 6
 
 
@@ -32,7 +32,7 @@ def check_order(shape: tuple[int, ...], options: Options, where: str) -> None:
     """Refuse an array whose axes look like another order than ``[M, T, V, C]``.
 
     Raises:
-        ReadError: more bodies than frames, more than MOST_BODIES, or what may be channels in front.
+        ReadError: more bodies than frames, more than MOST_BODIES, or possibly channels first.
     """
     if len(shape) != 4:
         return
@@ -105,7 +105,7 @@ def parse_npy(data: bytes, where: str) -> npt.NDArray[Any]:
 
 
 def open_mapped(file: Path) -> npt.NDArray[Any]:
-    """Map a .npy file; fails before reading where the header promises more than there is."""
+    """Map a .npy file; fails before reading if the header declares more than the file holds."""
     where = str(file)
     try:
         with file.open("rb") as stream:

@@ -22,7 +22,7 @@ Positions: TypeAlias = npt.NDArray[Any]
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 #: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
 MAX_FRAMES = 108_000
-#: Numbers that are in all coordinates of a joint and may stand for a missing one: those looked at.
+#: Numbers that are in all coordinates of some joint: at most so many are looked at.
 _MOST_VALUES = 8
 PARTIAL = "a joint has some of its coordinates only; leave out all or none"
 
@@ -86,7 +86,7 @@ Readings: TypeAlias = Iterator[Recording | Problem]
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose about reading; a reader takes those that concern it.
+    """What a user may choose about reading; a reader uses those that apply to it.
 
     Attributes:
         bodies: "order" (as each frame lists them, which is the published way) or "follow" (each
@@ -100,13 +100,13 @@ class Options:
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
-        aspect: width / height of the image that 2D coordinates are shares of; 1 where x and y are
-            in one unit.
+        aspect: width / height of the image by whose sides coordinates were divided; 1 where x and
+            y are in one unit.
         gaps: the rule for frames without a body, or "auto" for the data set's own.
         columns: what the columns of a joint are in a table, such as "xyzc"; see
             :mod:`aimclr_fast.data.readers._columns`.
         csv_bodies: most bodies side by side in a table; None is one, or those its heading names.
-        skip_columns: columns at the beginning of a table to pass over.
+        skip_columns: columns at the beginning of a table to skip.
     """
 
     bodies: str = "order"
@@ -139,7 +139,7 @@ class Plan:
         splits: rules of the splits (:mod:`aimclr_fast.data.splits`).
         source: what the data are, for meta.json.
         citation: what to cite.
-        left_out: what planning alone could tell.
+        left_out: problems found while planning.
         notes: what the user should know about how the source was understood.
         exact: turn each frame by its own angle, which suits people who face the camera.
         rotate: whether turning makes sense at all (not for 2D poses).
@@ -192,7 +192,7 @@ def in_meters(x: Positions, unit: str, up: str) -> Positions:
 
 
 def check_positions(x: Positions, where: str) -> Positions:
-    """Refuse what no recording can be: no frames, far too many, an infinite value, or one that
+    """Refuse an impossible recording: no frames, far too many, an infinite value, or one that
     stands for a missing value.
 
     NaN in all coordinates of a joint says that it is missing.
@@ -204,7 +204,7 @@ def check_positions(x: Positions, where: str) -> Positions:
         raise ReadError(where, f"expected [3, T, V, M] positions, got shape {list(x.shape)}")
     if x.shape[1] > MAX_FRAMES:
         raise ReadError(where, f"{x.shape[1]} frames; at most {MAX_FRAMES} are read")
-    # Summing is far cheaper than a mask; only a sum that is off asks which value did it.
+    # A sum is much cheaper than a mask, which is made only if the sum is not finite.
     with np.errstate(over="ignore", invalid="ignore"):
         finite = bool(np.isfinite(x.sum(dtype=np.float32)))
         infinite = np.array(False) if finite else np.isinf(x.astype(np.float32))
@@ -225,21 +225,21 @@ def check_no_placeholder(x: Positions, where: str) -> None:
         where: what errors name.
 
     Raises:
-        ReadError: one number is in all coordinates of several joints and is no place, or it is in
-            several places and far beyond all others.
+        ReadError: a number occurs several times and is far beyond all others, or is in all
+            coordinates of several joints where no joint can be.
     """
     found = _placeholder(x)
     if found is not None:
         value, count = found
         raise ReadError(
             where,
-            f"{value:g} stands {count:,} times for a coordinate, as programs mark what is missing: "
-            "replace it with NaN, or in a table with an empty cell",
+            f"{value:g} occurs {count:,} times and is not a position: it seems to mark missing "
+            "values; replace it with NaN, or in a table with an empty cell",
         )
 
 
 def _placeholder(x: Positions) -> tuple[float, int] | None:
-    """A number that is no coordinate, and how often it is there."""
+    """A number that is not a coordinate, and how often it occurs."""
     low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))
     extreme = low if -low > high else high
     alike: npt.NDArray[np.bool_] = np.asarray((x[1:] == x[0]).all(axis=0) & (x[0] != 0))

@@ -1,4 +1,4 @@
-"""Classes of a source: numbers from ids, and names that its samples' names vouch for."""
+"""Classes of a source: numbers for ids and names, and names that its samples' names confirm."""
 
 from __future__ import annotations
 

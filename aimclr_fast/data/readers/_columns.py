@@ -1,9 +1,9 @@
 """Which column of a table is which body, joint and coordinate.
 
 By the headings where they name joints and coordinates, in any order; else by ``--columns``, a
-letter for each column of a joint: x, y, z, c for confidence, _ for one to pass over; else in order,
-where there are exactly three or two columns for each joint of the layout. Whatever else could be
-meant is refused, with the flag that settles it.
+letter for each column of a joint: x, y, z, c for confidence, _ for one to ignore; else in order,
+where there are exactly three or two columns for each joint of the layout. Anything else is
+refused, with the flag that settles it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from aimclr_fast.layouts import Layout
 UNKNOWN = "xy?"
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}
 _EXAMPLES = {
-    4: "xyzc (confidence), xyz_ (one to pass over), or xy with --csv-bodies 2",
-    6: "xyz___ (three to pass over, such as rotations), or xyz with --csv-bodies 2",
-    7: "xyz____ (four to pass over, such as a quaternion)",
+    4: "xyzc (confidence), xyz_ (one to ignore), or xy with --csv-bodies 2",
+    6: "xyz___ (three to ignore, such as rotations), or xyz with --csv-bodies 2",
+    7: "xyz____ (four to ignore, such as a quaternion)",
 }
 
 
@@ -63,7 +63,7 @@ class Table:
 
 
 def check_spec(columns: str | None) -> None:
-    """Refuse a --columns that cannot be meant.
+    """Refuse an invalid --columns.
 
     Raises:
         ReadError: it does not hold x and y, repeats a letter, or has another one.
@@ -75,7 +75,7 @@ def check_spec(columns: str | None) -> None:
         raise ReadError(
             f"--columns {columns}",
             "expected a letter for each column of a joint: x, y, z, c (confidence) once each, "
-            "_ for one to pass over; such as xyz, xyzc or xyz___",
+            "_ for one to ignore; such as xyz, xyzc or xyz___",
         )
 
 
@@ -159,17 +159,17 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
                          label=found.label)  # fmt: skip
         _check_joints(parsed, made, layout, where, line)
     if not (named and parsed and any(parsed[i].joint for i in left)):
-        _check_passed_over(found.passed_over, layout, where)
+        _check_ignored(found.ignored, layout, where)
     notes = list(made.notes)
     if parsed and not named and not all(parsed[i].text.isdecimal() for i in left):
         notes.append("headings do not name joints and coordinates: columns are read in order")
     if index and parsed:
-        notes.append("passed over: a column of frames or times, by its heading")
+        notes.append("ignored: a column of frames or times, by its heading")
     if "person" in kinds[skip:]:
-        notes.append("passed over: a column of persons, by its heading")
+        notes.append("ignored: a column of persons, by its heading")
     if found.dialect.decimal == ",":
         notes.append(f"decimal commas, with {_MARKS[found.dialect.delimiter]} between cells")
-    notes += [f"line passed over: {text!r:.60}" for text in found.passed_over]
+    notes += [f"line ignored: {text!r:.60}" for text in found.ignored]
     return Columns(
         made.axes, made.bodies, made.take, (*index, *made.index), made.guessed, made.unit,
         tuple(notes), tuple(i for i in index if kinds[i] == "time"),
@@ -199,7 +199,7 @@ def _check_joints(
             )
 
 
-def _check_passed_over(lines: tuple[str, ...], layout: Layout, where: str) -> None:
+def _check_ignored(lines: tuple[str, ...], layout: Layout, where: str) -> None:
     """Refuse a line that names the layout's joints in another order."""
     keys = _headings.layout_keys(layout)
     for text in lines:
@@ -247,7 +247,7 @@ def _in_order(
                 for axis in axes
             )
             if guessed:
-                note = "passed over: the first column, which is one too many and rises"
+                note = "ignored: the first column, which is one too many and rises"
                 return Columns(axes, bodies, take, (left[0],), guessed=True, notes=(note,))
             return Columns(axes, bodies, take)
     raise ReadError(where, _does_not_fit(len(left), layout, options, label))
@@ -266,7 +266,7 @@ def _does_not_fit(count: int, layout: Layout, options: Options, label: bool) -> 
         return f"{seen}; {LABEL}"
     if rest or per_joint < 2:
         return (
-            f"{seen}; check --layout, pass over leading columns with --skip-columns N, take out "
+            f"{seen}; check --layout, skip leading columns with --skip-columns N, take out "
             "others (a label goes into labels.csv), or name joints and coordinates in a heading "
             "(left_hand_x)"
         )
@@ -286,7 +286,7 @@ def _by_heading(
         made = _in_order(list(given), layout, options, where)
         _check_joints(given, made, layout, where, line)
         _check_kinds(given, options.columns, where, line)
-        note = "joints in the layout's order, since --columns is given: headings passed over"
+        note = "joints in the layout's order, since --columns is given: headings ignored"
         return Columns(made.axes, made.bodies, made.take, made.index, made.guessed, notes=(note,))
     if options.columns is not None and axes_of(options.columns) != made.axes:
         raise ReadError(
@@ -315,7 +315,7 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     unknown = [column.text for column in given.values() if not column.kind]
     if unknown:
         raise _refusal(
-            f"headings that name no coordinate: {_some(unknown)}; pass them over with "
+            f"headings that name no coordinate: {_some(unknown)}; skip them with "
             f"--skip-columns N where they come first, {_pattern(given, layout)}or take the "
             "columns out",
             where,
@@ -344,10 +344,10 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     take = tuple(place[body, joint, axis] for body, joint in order for axis in axes)
     notes = []
     if "z" in axes and "c" in axes:
-        notes.append("x, y, z by their headings; confidence or visibility is passed over in 3D")
+        notes.append("x, y, z by their headings; confidence or visibility is ignored in 3D")
     if len(used) < len(given):
         others = [column.text for column in given.values() if column.kind == "other"]
-        notes.append(f"passed over: rotations and the like ({_some(others, 2)})")
+        notes.append(f"ignored: rotations and the like ({_some(others, 2)})")
     units = {column.unit for column in used.values() if column.unit and column.kind != "c"}
     if len(units) > 1:
         raise _refusal(f"headings name different units: {', '.join(sorted(units))}", where, line)
@@ -358,7 +358,7 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
 
 
 def _pattern(given: dict[int, Column], layout: Layout) -> str:
-    """The --columns that would pass over what comes with each joint, if one does."""
+    """The --columns that would ignore what comes with each joint, if one does."""
     each, rest = divmod(len(given), layout.num_joints)
     letters = [column.kind if column.kind in tuple("xyzc") else "_" for column in given.values()]
     spec = "".join(letters[:each])

@@ -1,4 +1,4 @@
-"""Whether the lines of a table are one frame after the other, of one person."""
+"""Whether the lines of a table are consecutive frames of one person."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MOST_SKIPPED = 20
 
 
 def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) -> None:
-    """Refuse a column of frames or times that falls: lines are not one frame after the other.
+    """Refuse a column of frames or times that decreases: lines are not consecutive frames.
 
     Raises:
-        ReadError: it falls or stands still, or what was taken for such a column does not rise.
+        ReadError: it decreases or repeats, or what was taken for such a column does not increase.
     """
     again = False
     for column in columns.index:
@@ -33,14 +33,14 @@ def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) ->
         if columns.guessed:
             other = np.diff(table[:, -1])
             counts = len(steps) and (steps > 0).all() and _steady(steps)
-            label = is_label(table)
+            label = is_label(table[:, -1], table[:, 1:-1])
             if not counts or (other > 0).all() or not other.any() or label:
                 reason = f"{table.shape[1]} columns, one too many"
                 if label:
                     raise ReadError(where, f"{reason}, and {LABEL}")
                 raise ReadError(
                     where,
-                    f"{reason}, and the first does not count frames or time: pass it over with "
+                    f"{reason}, and the first does not count frames or time: skip it with "
                     "--skip-columns 1, or take the one out that is no coordinate (a label goes "
                     "into labels.csv)",
                 )
@@ -49,8 +49,8 @@ def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) ->
         if (steps < 0).any() or (steps == 0).sum() > most:
             raise ReadError(
                 where,
-                "the column of frames or times falls or repeats: give one line per frame, and one "
-                "file per person",
+                "the column of frames or times decreases or repeats: give one line per frame, and "
+                "one file per person",
             )
 
 
@@ -60,7 +60,7 @@ def with_dropped_frames(
     columns: Columns,
     where: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
-    """Empty rows, of frames without anybody, where the column that counts frames skips some.
+    """Empty rows, of frames without a body, where the column that counts frames skips some.
 
     Raises:
         ReadError: it skips far more frames than there are.
@@ -70,7 +70,7 @@ def with_dropped_frames(
         if len(values) < 2 or not (np.abs(values) < 2**53).all() or (values % 1).any():
             continue
         place = frame_places(values.astype(np.int64))
-        # A counter goes by its own step for the most part; any other is a clock.
+        # Most steps of a counter are one frame; anything else is a clock.
         if np.median(np.diff(place)) != 1 or place[-1] < len(table):
             continue
         check_places(place, where, "lines: renumber them, or take the column of frames out")
@@ -83,9 +83,9 @@ def with_dropped_frames(
 
 
 def frame_places(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Which frame each of rising ``numbers [n]`` is, from 0 in the largest step they all go by.
+    """The frame of each rising number ``[n]``, from 0; their greatest common step is one frame.
 
-    Frames that no number is of are frames without anybody.
+    Frames without a number are frames without a body.
     """
     past = numbers - numbers[0]
     return np.asarray(past // max(int(np.gcd.reduce(past)), 1))
@@ -106,7 +106,7 @@ def check_places(places: npt.NDArray[np.int64], where: str, what: str) -> None:
 
 
 def _steady(steps: npt.NDArray[np.float64]) -> bool:
-    """Whether frames or times rise by about the same, but for frames that were dropped."""
+    """Whether frames or times increase evenly, except for dropped frames."""
     middle = np.median(steps)
     return bool(np.mean((steps > 0.5 * middle) & (steps < 2.5 * middle)) >= 0.9)
 
@@ -115,16 +115,15 @@ def check_last(table: npt.NDArray[np.float64], columns: Columns, where: str) -> 
     """Refuse a label that would be read as the last coordinate of the last joint.
 
     Raises:
-        ReadError: it holds whole numbers beside coordinates that are not, and can be no score.
+        ReadError: it holds whole numbers beside coordinates that are not, and cannot be a score.
     """
-    each = len(columns.axes)
-    joints = table[:, columns.take].reshape(len(table), -1, each)
-    last, others = joints[:, -1, -1], joints[:, :-1, -1]
+    joints = table[:, columns.take].reshape(len(table), -1, len(columns.axes))
+    last = joints[:, -1, -1]
     maybe_score = columns.axes == UNKNOWN and not (last > MAX_SCORE).any()
-    if columns.axes.endswith("c") or maybe_score or not last.any() or others.shape[1] == 0:
+    if columns.axes.endswith("c") or maybe_score or not last.any():
         return
-    own = is_label(joints[:, -1])
-    if own and is_label(np.column_stack([others, last])):
+    # Neither this joint's other coordinates are whole, nor this one of the other joints.
+    if is_label(last, joints[:, -1, :-1]) and is_label(last, joints[:, :-1, -1]):
         raise ReadError(where, f"column {columns.take[-1] + 1} would be a coordinate: {LABEL}")
 
 

@@ -89,7 +89,7 @@ class Column:
 
 
 def parse(text: str) -> Column:
-    """Understand one heading, as far as that goes without the layout."""
+    """Parse one heading, as far as possible without the layout."""
     unit = None
     found = _UNIT.search(text)
     bare = text

@@ -193,8 +193,8 @@ def _number_classes(labels: Labels) -> None:
             what = what if texts[name] else "no label"
             raise ReadError(
                 labels.shown,
-                f"{what}, while {len(numeric)} others are numbers: mend it, or take the line out "
-                "and the sequence is left out",
+                f"{what}, while {len(numeric)} others are numbers: fix it, or remove the line, "
+                "which leaves the sequence out",
                 labels.lines[name],
             )
     odd = next((text for text in texts.values() if not _PLAIN_NUMBER.fullmatch(text)), None)
@@ -261,7 +261,7 @@ class Named:
 
 
 def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:
-    """Which sequences have a row, by index, and what is left out for want of the other.
+    """Which sequences have a row, by index, and what is left out for lack of the other.
 
     One way to name sequences serves the whole file first: the one that most rows follow, the
     store's own where others are as good. The others serve what is left. Afterwards ``labels`` holds
@@ -292,7 +292,7 @@ def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int],
 
 
 def _without_endings(labels: Labels, known: set[str]) -> None:
-    """Call rows as sequences are called, but for those that name one as they stand."""
+    """Name rows as sequences are named, except those that match one unchanged."""
     for name in [name for name in labels.lines if name not in known]:
         line, row, short = labels.lines.pop(name), labels.rows.pop(name), _called(name, known)
         if short in labels.lines:

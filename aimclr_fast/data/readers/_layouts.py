@@ -1,7 +1,7 @@
 """Which skeleton a source's poses are of, and whether they are 2D, where a file does not say.
 
 A number of joints is not enough: 25 joints are Kinect v2's or OpenPose's, and many formats have 17,
-20 or 22. A guess needs a second sign, from the poses themselves. Bones are *short*: they join
+20 or 22. A guess needs a second criterion, from the poses themselves. Bones are *short*: they join
 neighboring joints, so that the bones of the right layout are much shorter than the way between any
 two joints; and in 3D they are *steady*: their lengths do not change as a person moves. A wrong
 layout's bones, which join a wrist with an ankle, are neither.
@@ -34,7 +34,7 @@ _ASK = "name their layout with --layout: {} or YAML".format(
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What poses are of.
+    """The skeleton of a source's poses.
 
     Attributes:
         layout: the joints.
@@ -56,7 +56,7 @@ def recognize(
     known: str | None = None,
     usual: str | None = None,
 ) -> Skeleton:
-    """Say what the poses of a source are of, as the user told or as they show.
+    """Find the skeleton of a source's poses, as the user says or as they show.
 
     Args:
         poses: some of them, each ``[T, V, C]``, C = 2 or 3; the joints that were not seen are 0.
@@ -67,8 +67,8 @@ def recognize(
         usual: the layout of 3D poses that show none.
 
     Raises:
-        ReadError: the named layout does not exist or does not fit, or there is no telling; names
-            the flag that settles it.
+        ReadError: the named layout does not exist or does not fit, or the poses do not show one;
+            names the flag that settles it.
     """
     joints, coordinates = poses[0].shape[1:]
     given = None

@@ -112,7 +112,7 @@ def _aspect(
         where: what errors name.
 
     Raises:
-        ReadError: there is no telling, or pixels are said to be shares.
+        ReadError: the numbers do not settle it, or they are pixels and ``given`` is for shares.
     """
     low, high = float(xy.min()), float(xy.max())
     seen = f"x and y lie within {low:.4g} to {high:.4g}"
@@ -134,12 +134,12 @@ def _aspect(
 
 
 def are_shares(xy: npt.NDArray[Any]) -> bool:
-    """Whether ``xy [N, 2]`` beside a known size of the image are shares of it: in 0 to 1."""
+    """Whether ``xy [N, 2]`` of an image of known size are shares of it, in 0 to 1."""
     return _in_image(xy, 0.05)
 
 
 def _in_image(xy: npt.NDArray[Any], beyond: float = 0.25) -> bool:
-    """Whether ``xy [N, 2]`` lie in 0 to 1, or for the most part no farther ``beyond``."""
+    """Whether 90 % of ``xy [N, 2]`` lie in 0 to 1, or at most ``beyond`` outside."""
     low, high = np.percentile(xy, [5, 95])
     return bool(low >= -beyond and high <= 1 + beyond and high - low >= 0.05)
 
@@ -149,8 +149,8 @@ def in_one_unit(
 ) -> npt.NDArray[Any]:
     """3D poses ``[3, T, V, M]`` with x, y and z in one unit.
 
-    Of MediaPipe's two kinds of landmarks, those of the image have x and z as shares of its width
-    and y as a share of its height, all of them beyond 0.
+    MediaPipe's image landmarks (not its world landmarks) have x and z as shares of the image's
+    width and y as a share of its height; x and y are positive.
 
     Raises:
         ReadError: they seem to be of that kind, and the image's aspect ratio is not known.
@@ -164,12 +164,12 @@ def in_one_unit(
     if options.aspect is None and of_image:
         raise ReadError(
             where,
-            "x and y are beyond 0, as in MediaPipe's landmarks of the image, which were divided by "
-            "its width and height: give its --aspect, such as 16:9, or, if all are in one unit, "
-            "--aspect 1 (world landmarks, in meters, need none)",
+            "x and y are positive, as in MediaPipe's image landmarks, which are divided by the "
+            "image's width and height: give its --aspect, such as 16:9, or --aspect 1 if all axes "
+            "are in one unit (world landmarks need no flag)",
         )
     if not of_image and options.aspect not in (None, 1.0):
-        raise ReadError(where, "--aspect: x and y are no shares of an image: leave it out")
+        raise ReadError(where, "--aspect: x and y are not shares of an image: leave it out")
     aspect = options.aspect or 1.0
     return np.asarray(x * np.reshape([aspect, 1.0, aspect], (3, 1, 1, 1)))
 
@@ -212,7 +212,7 @@ def third_is_score(
         scored: whether the scores are known to be elsewhere, so that the third may be anything.
 
     Raises:
-        ReadError: there is no telling, or the numbers contradict the user.
+        ReadError: the numbers do not settle it, or contradict the user.
     """
     of_images = [layout.name in FLAT_LAYOUTS for layout in layouts]
     flat = all(of_images)

@@ -51,7 +51,7 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
         ``{split: {sample: side}}``, and notes on the lists that make no split.
 
     Raises:
-        ReadError: a list is none, or a sample is on two sides of a split.
+        ReadError: a value is not a list, or a sample is on two sides of a split.
     """
     found: dict[str, dict[str, dict[str, str]]] = {}  # {split: {side: {sample: key}}}
     unused: list[str] = []
@@ -88,7 +88,7 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
 
 
 def check_sides(splits: dict[str, Sides], have: set[str]) -> tuple[dict[str, Sides], list[str]]:
-    """Leave out the splits that samples do not fit, and say what the others miss.
+    """Drop the splits that do not fit the samples, and say what the others lack.
 
     Args:
         splits: from :func:`pair_splits`.

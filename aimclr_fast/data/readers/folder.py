@@ -5,7 +5,7 @@ An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y con
 names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.readers._columns`).
 ``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
 with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
-labels the store is good for pretraining. A folder of OpenPose's JSON files is handed over to
+labels the store can be used for pretraining. A folder of OpenPose's JSON files is left to
 :mod:`.openpose`.
 """
 
@@ -116,7 +116,7 @@ def plan(source: Path, options: Options) -> Plan:
     given = find_labels(listing, options)
     frames = [e for e in listing.entries if openpose.is_frame(e.path)]
     listing.entries = [e for e in listing.entries if not openpose.is_frame(e.path)]
-    _pass_over_texts(listing)
+    _ignore_texts(listing)
     if not listing.entries:
         if frames:
             return openpose.plan(source, options)
@@ -143,7 +143,7 @@ def plan(source: Path, options: Options) -> Plan:
         listing.left_out += problems
     if frames:
         listing.notes.append(
-            f"passed over: {len(frames):,} OpenPose frames (prepare openpose reads them)"
+            f"ignored: {len(frames):,} OpenPose frames (prepare openpose reads them)"
         )
     return _plan(layout, units, labels, listing, options)
 
@@ -152,12 +152,12 @@ def _wanted(path: str) -> bool:
     return without_gz(path).endswith(_SUFFIXES) or openpose.is_frame(path)
 
 
-def _pass_over_texts(listing: Listing) -> None:
+def _ignore_texts(listing: Listing) -> None:
     """Take out the ``.txt`` files that are no tables: notes, lists and the like."""
     texts = {e for e in listing.entries if e.suffix == ".txt" and not _is_table(e)}
     listing.entries = [e for e in listing.entries if e not in texts]
     if texts:
-        listing.notes.append(f"passed over: {len(texts):,} .txt files that are no tables of poses")
+        listing.notes.append(f"ignored: {len(texts):,} .txt files that are no tables of poses")
 
 
 def _is_table(entry: Entry) -> bool:
@@ -323,7 +323,7 @@ def read(
         positions = lift(array[..., :2], score, bodies, options, where)
     elif poses.axes == "xy" or poses.axes == "xyc":
         other = "--pose 3d was given" if options.pose == "3d" else "other sequences are 3D"
-        raise ReadError(where, f"2D, while {other}: prepare them apart")
+        raise ReadError(where, f"2D, while {other}: prepare them separately")
     else:
         xyz = check_positions(fit_bodies(array[..., :3].transpose(3, 1, 2, 0), bodies), where)
         xyz = in_one_unit(xyz, layout, options, where)
@@ -370,7 +370,7 @@ def _wrong_shape(shape: tuple[int, ...], layout: Layout, columns: str | None) ->
     wanted = f"C = {len(columns)}, --columns {columns}" if columns else "C = 2 or 3"
     if columns is None and shape[-2:-1] == (joints,) and 3 < shape[-1] < 14:
         ask = "; --columns says what C is, such as xyz" + "_" * (shape[-1] - 3)
-        ask += " or, with a confidence, xyzc" if shape[-1] == 4 else " (_ is passed over)"
+        ask += " or, with a confidence, xyzc" if shape[-1] == 4 else " (_ is ignored)"
     return (
         f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
         f"got shape {list(shape)}{ask}"

@@ -201,7 +201,7 @@ def _check_axes(files: Sequence[_File], options: Options) -> None:
 
 
 def _join(files: Sequence[_File]) -> tuple[dict[str, _Found], list[Problem], list[str]]:
-    """Each sample once, by name; what is there twice; what to say about the names."""
+    """Each sample once, by name; what appears twice; what to say about the names."""
     files, notes = _tell_apart(files)
     samples: dict[str, _Found] = {}
     left_out: list[Problem] = []
@@ -218,14 +218,14 @@ def _join(files: Sequence[_File]) -> tuple[dict[str, _Found], list[Problem], lis
             if before is None:
                 found.sides[file.benchmark] = file.side
             elif before == file.side:
-                left_out.append(Problem(where, f"{name} is there twice"))
+                left_out.append(Problem(where, f"{name} appears twice"))
             else:
                 raise ReadError(where, f"{name} is in {before} as well as in {file.side}")
     return samples, left_out, notes
 
 
 def _tell_apart(files: Sequence[_File]) -> tuple[Sequence[_File], list[str]]:
-    """Names that are mere numbers, begun anew in each file, are told apart by their file."""
+    """Names that are only numbers, restarting in each file, get the file's side as a prefix."""
     names = [name for file in files for name in file.names]
     if len(set(names)) == len(names) or not all(map(str.isdecimal, names)):
         return files, []

@@ -1,7 +1,7 @@
 """OpenPose's JSON files, one a frame, of one person: ``clip_000000000000_keypoints.json``.
 
 Files of one folder and one name before the number are a sequence; numbers that are skipped are
-frames without anybody, unless all go in steps. ``labels.csv`` is as for ``folder``.
+frames without a body, unless all go in steps. ``labels.csv`` is as for ``folder``.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def _layout(clips: list[Clip], options: Options, where: str) -> Layout:
                 continue
             if people:
                 return _layout_for(len(people[0]), options, entry.shown)
-    raise unread or ReadError(where, "nobody is in any frame")
+    raise unread or ReadError(where, "no body is in any frame")
 
 
 def _layout_for(joints: int, options: Options, where: str) -> Layout:

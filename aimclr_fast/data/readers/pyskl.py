@@ -1,8 +1,8 @@
 """Annotation pickles of pyskl and MMAction2, such as ``ntu60_3danno.pkl`` or ``ntu60_hrnet.pkl``.
 
 ``{"split": {"xsub_train": [names], ...}, "annotations": [{frame_dir, label, keypoint, ...}]}``,
-keypoint ``[M, T, V, C]``: three coordinates, or two with ``keypoint_score [M, T, V]``. The list of
-annotations alone will do, too.
+keypoint ``[M, T, V, C]``: three coordinates, or two with ``keypoint_score [M, T, V]``. A list of
+annotations is accepted, too.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def plan(source: Path, options: Options) -> Plan:
     step = max(1, len(poses) // SEQUENCES)
     scored = any("keypoint_score" in entry for entry in named)
     skeleton = recognize(
-        # A first body that is not there tells nothing.
+        # An absent first body shows nothing.
         [pose[0] for pose in poses[::step] if pose.shape[2:] == shape[2:]],
         options,
         where,
@@ -162,7 +162,7 @@ def _has_keypoints(entry: Any) -> bool:
 
 
 def _seen(entries: list[Any]) -> str:
-    """The first keypoint that is none, and what is missing."""
+    """The shape of the first keypoint, which is not as expected, and what it lacks."""
     for entry in entries:
         keypoint = entry.get("keypoint") if isinstance(entry, dict) else None
         if not isinstance(keypoint, np.ndarray):
@@ -282,7 +282,9 @@ def _recording(
             _aspect(entry),
         )
     elif keypoint.shape[3] == 2:
-        raise ReadError(where, "keypoint: 2D, while other annotations are 3D: prepare them apart")
+        raise ReadError(
+            where, "keypoint: 2D, while other annotations are 3D: prepare them separately"
+        )
     else:
         positions = keypoint[:, :frames].transpose(3, 1, 2, 0).astype(np.float32)
         positions = in_one_unit(fit_bodies(positions, bodies), annotations.layout, options, where)

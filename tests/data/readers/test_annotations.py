@@ -390,7 +390,7 @@ def test_flags_of_other_readers_are_refused(tmp_path, capsys, dataset):
     for field, value in flags.items():
         flag = f"--{field.replace('_', '-')}"
         error = fails(capsys, dataset, tmp_path / "none", tmp_path / "x", f"{flag}={value}")
-        assert (f"{flag}: {dataset} has no use for it" in error) == (
+        assert (f"{flag}: {dataset} does not use it" in error) == (
             field not in get_reader(dataset).OPTIONS
         )
 

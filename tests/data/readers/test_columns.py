@@ -92,7 +92,7 @@ def test_a_heading_of_several_lines_is_put_together(read):
     assert_is_motion(read(text(rows))[0])
 
 
-def test_a_title_above_the_heading_is_passed_over_and_said(read):
+def test_a_title_above_the_heading_is_ignored_and_said(read):
     positions, notes, _ = read("Recorded by hand\n" + text(cells(), heading=COLUMNS))
     assert_is_motion(positions)
     assert "Recorded by hand" in notes
@@ -118,7 +118,7 @@ COUNT = [str(n) for n in range(FRAMES)]
 def test_a_column_of_frames_or_times(read, name, first):
     positions, notes, _ = read(with_first(first, name))
     assert_is_motion(positions)
-    assert "passed over" in notes
+    assert "ignored" in notes
 
 
 def test_an_index_that_the_heading_leaves_out(read):
@@ -176,7 +176,7 @@ def test_more_columns_a_joint_by_heading_or_when_declared(read, names, columns):
     heading = [f"{joint}_{axis}" for joint in JOINTS for axis in ["x", "y", "z", *names]]
     positions, notes, _ = read(text(rows, heading=heading))
     assert_is_motion(positions)
-    assert "passed over" in notes
+    assert "ignored" in notes
     with pytest.raises(ReadError, match=rf"{20 * (3 + len(names))} columns.*--columns") as caught:
         read(text(rows))
     assert columns[:4] in str(caught.value)
@@ -346,6 +346,9 @@ def test_columns_skipped_so_that_a_label_would_be_a_coordinate(read, options):
     rows = [[*row, "3"] for row in cells()]
     with pytest.raises(ReadError, match="column 61 would be a coordinate: the last column holds"):
         read(text(rows), skip_columns=1, **options)
+    flat = [[*row, "3"] for row in cells(300 * MOTION[..., :2].reshape(FRAMES, -1))]
+    with pytest.raises(ReadError, match="column 41 would be a coordinate"):
+        read(text(flat), skip_columns=1)
 
 
 def test_last_coordinates_that_are_whole_numbers(read):

@@ -70,7 +70,7 @@ def test_folder_hands_over(tmp_path, capsys):
     np.save(tmp_path / "in" / "own.npy", motion(0, 18, 5))
     plan, found = read_all("folder", tmp_path / "in", layout="openpose", pose="3d")
     assert [r.name for r in found] == ["own"]
-    assert "passed over: 9 OpenPose frames" in " ".join(plan.notes)
+    assert "ignored: 9 OpenPose frames" in " ".join(plan.notes)
 
 
 def test_archives_and_noise(tmp_path):
@@ -174,7 +174,7 @@ def test_nobody_at_all_and_no_files(tmp_path):
     with pytest.raises(ReadError, match="holds no files named like"):
         read_all("openpose", tmp_path)
     write(tmp_path, people=[[]] * FRAMES)
-    with pytest.raises(ReadError, match="nobody is in any frame"):
+    with pytest.raises(ReadError, match="no body is in any frame"):
         read_all("openpose", tmp_path)
 
 

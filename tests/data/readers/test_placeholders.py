@@ -17,7 +17,7 @@ from aimclr_fast.data.readers import Recording
 from aimclr_fast.prepare import command_line
 
 VALUES = [-9999.0, -999.0, -1.0, 999.0, 9999.0, 1e6, -1e6, -32768.0, 1e10, 3.4028235e38]
-WORDS = "times for a coordinate, as programs mark what is missing: replace it with NaN"
+WORDS = "times and is not a position: it seems to mark missing values; replace it with NaN"
 
 
 def lost(value, x=MOTION, frames=slice(3, 6), joints=(7, 8)):
@@ -63,7 +63,7 @@ def as_official(folder, x):
 )  # fmt: skip
 def test_placeholders_are_refused(tmp_path, source, value):
     options = {} if source is as_json else {"layout": LAYOUT, "pose": "3d"}
-    assert f"{value:g} stands 18 {WORDS}" in refused(*source(tmp_path, lost(value)), **options)
+    assert f"{value:g} occurs 18 {WORDS}" in refused(*source(tmp_path, lost(value)), **options)
 
 
 @pytest.mark.parametrize("unit", ["mm", "cm"])
@@ -73,7 +73,7 @@ def test_they_are_named_as_they_are_written(tmp_path, unit):
         error = refused(
             *as_array(tmp_path, lost(-9999.0, MOTION * factor)), layout=LAYOUT, **options
         )
-        assert f"-9999 stands 18 {WORDS}" in error
+        assert f"-9999 occurs 18 {WORDS}" in error
 
 
 @pytest.mark.parametrize("value", [-9999.0, -1.0, 99999.0])
@@ -81,7 +81,7 @@ def test_they_are_named_as_they_are_written(tmp_path, unit):
 def test_in_two_dimensions(tmp_path, value, whole):
     pixels = motion(0, 20, 12)[..., :2] * 300 + 400
     pixels = lost(value, pixels.round() if whole else pixels)
-    assert f"{value:g} stands 12 {WORDS}" in refused(*as_array(tmp_path, pixels), layout=LAYOUT)
+    assert f"{value:g} occurs 12 {WORDS}" in refused(*as_array(tmp_path, pixels), layout=LAYOUT)
     # A joint that the scores call missing may be anywhere.
     score = np.where((pixels == value).all(axis=2), 0, 0.9)[..., None]
     place = as_array(tmp_path, np.concatenate([pixels, score], axis=2))
@@ -91,7 +91,7 @@ def test_in_two_dimensions(tmp_path, value, whole):
 def test_one_coordinate_alone(tmp_path):
     x = MOTION.copy()
     x[3:6, 7, 2] = -9999
-    assert f"-9999 stands 3 {WORDS}" in refused(*as_array(tmp_path, x), layout=LAYOUT)
+    assert f"-9999 occurs 3 {WORDS}" in refused(*as_array(tmp_path, x), layout=LAYOUT)
 
 
 def test_what_is_a_place_is_read(tmp_path):
@@ -120,5 +120,5 @@ def test_the_command_does_not_speak_of_units(tmp_path, capsys):
         command_line(["folder", str(tmp_path / "in"), str(tmp_path / "out"), f"--layout={LAYOUT}"])
     assert caught.value.code == 2
     error = capsys.readouterr().err
-    assert f"-9999 stands 180 {WORDS}" in error
+    assert f"-9999 occurs 180 {WORDS}" in error
     assert "unit" not in error

@@ -145,7 +145,7 @@ def test_landmarks_of_the_image(tmp_path, source, name, joints):
     shown = np.add(world, [1.0, 1.3, 0.0])
     image = shown * [9 / 16, 1, 9 / 16]
     place = source(tmp_path, image)
-    assert "--aspect, such as 16:9, or, if all" in refused(*place, layout=name, pose="3d")
+    assert "--aspect, such as 16:9, or --aspect 1" in refused(*place, layout=name, pose="3d")
     (found,) = read_all(*place, layout=name, pose="3d", aspect=16 / 9)[1]
     np.testing.assert_allclose(found.positions[..., 0], shown.transpose(2, 0, 1), atol=1e-5)
     (found,) = read_all(*place, layout=name, pose="3d", aspect=1.0)[1]
@@ -153,4 +153,4 @@ def test_landmarks_of_the_image(tmp_path, source, name, joints):
     place = source(tmp_path, world)  # as landmarks of the world are
     (found,) = read_all(*place, layout=name, pose="3d")[1]
     np.testing.assert_allclose(found.positions[..., 0], world.transpose(2, 0, 1), atol=1e-5)
-    assert "no shares of an image" in refused(*place, layout=name, pose="3d", aspect=16 / 9)
+    assert "not shares of an image" in refused(*place, layout=name, pose="3d", aspect=16 / 9)

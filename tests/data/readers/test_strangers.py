@@ -56,7 +56,7 @@ def recordings(tmp_path):
     return folder
 
 
-def test_stores_in_archives_are_passed_over(recordings, tmp_path):
+def test_stores_in_archives_are_ignored(recordings, tmp_path):
     (tmp_path / "zips").mkdir()
     zipped(recordings, tmp_path / "zips" / "a.zip")
     zipped(recordings / "old", tmp_path / "zips" / "store.zip", prefix="stores/old/")
@@ -65,7 +65,7 @@ def test_stores_in_archives_are_passed_over(recordings, tmp_path):
     for source, stores in (("zips/a.zip", 1), ("zips", 3), ("outer.zip", 3)):
         plan, found = read_all("folder", tmp_path / source, layout=LAYOUT)
         assert [recording.name for recording in found] == ["a"]
-        assert [p.reason for p in plan.left_out] == ["is a store, passed over"] * stores
+        assert [p.reason for p in plan.left_out] == ["is a store, ignored"] * stores
         assert all(problem.expected for problem in plan.left_out)
 
 
@@ -110,9 +110,9 @@ def test_notes_are_counted_and_no_more(tmp_path):
     plan, found = read_all("folder", tmp_path, layout=LAYOUT)
     assert [recording.name for recording in found] == ["a"]
     assert not plan.left_out
-    assert f"passed over: {len(NOTES)} .txt files that are no tables of poses" in plan.notes
+    assert f"ignored: {len(NOTES)} .txt files that are no tables of poses" in plan.notes
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(ReadError, match=r"holds no .* sequences; passed over: 7 \.txt files"):
+    with pytest.raises(ReadError, match=r"holds no .* sequences; ignored: 7 \.txt files"):
         read_all("folder", tmp_path, layout=LAYOUT)
 
 
@@ -125,7 +125,7 @@ def test_notes_are_counted_and_no_more(tmp_path):
         (PLAIN + "and so on\n", ":13: 1 columns, the others have 60"),
     ],
 )
-def test_a_text_file_that_is_nearly_a_table_is_not_passed_over(tmp_path, content, reason):
+def test_a_text_file_that_is_nearly_a_table_is_not_ignored(tmp_path, content, reason):
     (tmp_path / "a.txt").write_text(content)
     assert reason in refused("folder", tmp_path, layout=LAYOUT)
 
