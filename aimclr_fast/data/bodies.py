@@ -1,7 +1,7 @@
 """Body tracks: follow the tracker's ids over the frames, and drop spurious bodies.
 
 Published preprocessing does neither: it takes the first two bodies of each frame as listed. Both
-are offered because trackers swap people and detect them in furniture.
+are offered because trackers swap people and see people in furniture.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def fit_bodies(x: Array, bodies: int) -> Array:
 
 
 def keep_best(x: Array, bodies: int, *, spurious: bool = False, cut: bool = True) -> Array:
-    """The ``bodies`` that matter most, in front; frames without the first of them cut off.
+    """The ``bodies`` that matter most, first; frames without the first of them are cut.
 
     A body matters by the frames it is seen in times how much it moves.
 

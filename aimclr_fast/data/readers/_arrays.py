@@ -29,7 +29,7 @@ MOST_BODIES = 6
 
 
 def check_order(shape: tuple[int, ...], options: Options, where: str) -> None:
-    """Refuse an array whose axes look like another order than ``[M, T, V, C]``.
+    """Refuse an array whose axes seem not to be in the order ``[M, T, V, C]``.
 
     Raises:
         ReadError: more bodies than frames, more than MOST_BODIES, or possibly channels first.
@@ -153,7 +153,7 @@ def parse_npz(data: bytes, where: str) -> npt.NDArray[Any]:
 def stream_rows(
     archive: zipfile.ZipFile, member: str, where: str, rows: int
 ) -> Iterator[npt.NDArray[Any]]:
-    """Hand out an array of an .npz file ``rows`` at a time along its first axis.
+    """Yield an array of an .npz file, ``rows`` at a time along its first axis.
 
     The member may be far larger than memory; it is unpacked as it goes.
     """

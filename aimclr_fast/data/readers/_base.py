@@ -22,7 +22,7 @@ Positions: TypeAlias = npt.NDArray[Any]
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 #: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
 MAX_FRAMES = 108_000
-#: Numbers that are in all coordinates of some joint: at most so many are looked at.
+#: At most so many numbers that are in all coordinates of a joint are examined.
 _MOST_VALUES = 8
 PARTIAL = "a joint has some of its coordinates only; leave out all or none"
 
@@ -80,7 +80,7 @@ class Recording:
     where: str = ""
 
 
-#: What reading one unit of a plan gives, lazily. May also raise :class:`ReadError`.
+#: What reading one unit of a plan yields. May also raise :class:`ReadError`.
 Readings: TypeAlias = Iterator[Recording | Problem]
 
 
@@ -175,12 +175,12 @@ class Plan:
 
 
 def composed(text: str) -> str:
-    """The text in the one form (NFC) of letters with marks, which file systems write in two."""
+    """The text in Unicode's composed form (NFC): file systems and editors use two forms."""
     return unicodedata.normalize("NFC", text)
 
 
 def in_meters(x: Positions, unit: str, up: str) -> Positions:
-    """``x [3, ...]`` of another unit and axis that points up in meters, y up.
+    """``x [3, ...]``, recorded in another unit or with another axis up, in meters with y up.
 
     Turned by a rotation, so that left stays left.
     """

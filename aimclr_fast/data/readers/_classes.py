@@ -33,7 +33,7 @@ class Numbering:
 
 
 def number_classes(labels: Sequence[int]) -> Numbering:
-    """Class numbers of integer labels: as they stand below 10,000, else dense, named by their ids.
+    """Class numbers of integer labels: unchanged below 10,000, otherwise numbered from 0 and named.
 
     Args:
         labels: of all samples, none below 0.

@@ -93,7 +93,7 @@ def understand(
     *,
     part: bool = False,
 ) -> Table:
-    """What a decoded text tells about its columns.
+    """Find the columns of a decoded text.
 
     Args:
         data: the text, or its beginning where ``part``.
@@ -113,7 +113,7 @@ def understand(
 
 
 def assign(found: Outline, layout: Layout, options: Options, where: str) -> Columns:
-    """Say what the columns of a table are.
+    """Assign the columns of a table to joints and coordinates.
 
     Raises:
         ReadError: that is not certain; with what was seen, and what would settle it.
@@ -277,7 +277,7 @@ def _does_not_fit(count: int, layout: Layout, options: Options, label: bool) -> 
 def _by_heading(
     given: dict[int, Column], layout: Layout, options: Options, where: str, line: int
 ) -> Columns:
-    """As the headings say; --columns only where the layout does not know the joints' names."""
+    """By the headings; by --columns only if the layout does not have the joints' names."""
     try:
         made = _named(given, layout, where, line)
     except ReadError:
@@ -358,7 +358,7 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
 
 
 def _pattern(given: dict[int, Column], layout: Layout) -> str:
-    """The --columns that would ignore what comes with each joint, if one does."""
+    """The --columns that ignores what else each joint has, if that is alike for all."""
     each, rest = divmod(len(given), layout.num_joints)
     letters = [column.kind if column.kind in tuple("xyzc") else "_" for column in given.values()]
     spec = "".join(letters[:each])

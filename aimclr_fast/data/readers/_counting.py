@@ -10,7 +10,7 @@ from aimclr_fast.data.readers._columns import UNKNOWN, Columns
 from aimclr_fast.data.readers._pose2d import MAX_SCORE
 from aimclr_fast.data.readers._tables import LABEL, is_label
 
-#: So many times as many frames as there are lines are taken for an error.
+#: More frames than this for each line or file are taken for an error.
 _MOST_SKIPPED = 20
 
 
@@ -60,7 +60,7 @@ def with_dropped_frames(
     columns: Columns,
     where: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
-    """Empty rows, of frames without a body, where the column that counts frames skips some.
+    """Insert empty rows, frames without a body, where the column that counts frames skips some.
 
     Raises:
         ReadError: it skips far more frames than there are.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aimclr_fast.data.readers._base import ReadError
 from aimclr_fast.data.readers._text import read_table
 
-#: Words for a number that is not there, those of C programs and pandas among them.
+#: Words for a missing number, those of C programs and pandas included.
 MISSING = frozenset({
     "", "nan", "na", "n/a", "null", "none", "nil", "#n/a", "<na>", "-nan", "nan(ind)", "-nan(ind)",
     "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",

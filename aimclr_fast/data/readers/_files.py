@@ -111,7 +111,7 @@ class Entry:
 
 
 def _read_at_most(stream: IO[bytes], limit: int) -> bytes:
-    """The first ``limit`` bytes, in growing parts: Python allocates what is asked for."""
+    """The first ``limit`` bytes, in growing parts: Python allocates what is requested."""
     parts, size = [], 1 << 16
     while limit:
         part = stream.read(min(size, limit))
@@ -285,7 +285,7 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
 
 
 def _is_store(names: set[str]) -> bool:
-    """Whether a folder of these names is what ``prepare`` writes, and no recordings."""
+    """Whether a folder with these names is a store written by ``prepare``."""
     return {"meta.json", "samples.csv"} <= names and any(n.startswith("positions.") for n in names)
 
 

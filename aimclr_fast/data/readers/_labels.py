@@ -64,7 +64,7 @@ def sequence_name(path: str) -> str:
 
 
 def find_labels(listing: Listing, options: Options) -> Entry | None:
-    """The csv of labels that is named, or lies at the top of a source; takes it out of ``listing``.
+    """The csv of labels that is named, or at the top of a source; removed from ``listing``.
 
     Raises:
         ReadError: there are several, or one lies below the top, where it could only be taken for a
@@ -141,7 +141,7 @@ def read_labels(entry: Entry) -> Labels:
 
 
 def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The delimiter, and cells by the line they begin in, lines without any left out."""
+    """The delimiter, and the cells of each line that has any, with the line they begin in."""
     text = composed(read_text(entry))
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
@@ -177,7 +177,7 @@ def _add(labels: Labels, row: dict[str, str], cells: int, number: int) -> None:
 
 
 def _number_classes(labels: Labels) -> None:
-    """Make labels integers: as they are, or the place of their name or id among all."""
+    """Make labels integers: unchanged, or the index of their name or id."""
     texts = {name: str(row["label"]) for name, row in labels.rows.items()}
     numbers = {name: _number(text) for name, text in texts.items()}
     numeric = [name for name, number in numbers.items() if number is not None]
@@ -247,7 +247,7 @@ def split_of(labels: Labels | None) -> tuple[dict[str, dict[str, Any]], list[str
 
 @dataclass(frozen=True)
 class Named:
-    """A sequence by the names it goes by.
+    """The names of a sequence.
 
     Attributes:
         name: what the store calls it.

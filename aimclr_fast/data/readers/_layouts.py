@@ -23,9 +23,9 @@ from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
 #: A layout's bones must be below this share of the mean over all pairs of joints, ...
 _LEAST = 0.6
 #: ... and, where two layouts differ, below these shares of the other's bones. (Steadiness alone is
-#: the weaker sign: the way from head to hips hardly changes, that from neck to shoulders does.)
+#: the weaker criterion: head to hips hardly changes, neck to shoulders does.)
 _SHORTER, _STEADIER = 0.75, 0.5
-#: Sequences and frames of each that are looked at.
+#: Sequences, and frames of each, that are examined.
 SEQUENCES, _FRAMES = 32, 64
 _ASK = "name their layout with --layout: {} or YAML".format(
     ", ".join(f"{layout.name} ({layout.num_joints})" for layout in LAYOUTS.values())
@@ -148,7 +148,7 @@ def check_joints(shape: tuple[int, ...], layout: Layout, where: str) -> None:
 
 
 def _exchanged(shape: tuple[int, ...], joints: set[int]) -> str:
-    """What to say where the axis of frames has as many places as there can be joints."""
+    """A remark if the axis of frames is as long as an axis of joints can be."""
     if shape[-3] not in joints:
         return ""
     return f" ({shape[-3]} frames: are the two axes exchanged? Frames come before joints)"

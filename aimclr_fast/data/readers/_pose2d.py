@@ -23,7 +23,7 @@ from aimclr_fast.data.readers._base import Options, ReadError, check_no_placehol
 from aimclr_fast.layouts import Layout
 
 DIAGONAL = 1.8
-#: Layouts of pose estimators on images: three coordinates of theirs are x, y and a score.
+#: Layouts of pose estimators on images: their three coordinates are x, y and a score.
 FLAT_LAYOUTS = ("coco", "openpose", "openpose-25")
 #: Layouts whose 3D poses may be shares of an image.
 LANDMARKS = ("mediapipe", "hand-21")
@@ -90,10 +90,10 @@ def lift(
     low, high = whole.min(axis=2), whole.max(axis=2)  # [2, T, M]
     diagonal = np.median(np.linalg.norm(high - low, axis=0)[present])
     scale = DIAGONAL / diagonal if diagonal > 0 else 1.0
-    # About the middle of all, so that turning y up does not lift the body over its own height.
+    # About the middle of all, so that flipping y does not raise the body.
     middle = (low[:, present].min(axis=1) + high[:, present].max(axis=1)) / 2
     flat = (xy - middle[:, None, None, None]) * np.reshape([scale, -scale], (2, 1, 1, 1))
-    # Zero means "not seen" to all that follows, so a body's own zeros are moved slightly.
+    # Later steps take zero for "not seen", so real zeros are moved slightly.
     flat[flat == 0] = 1e-9
     out[:2] = np.where(seen, flat, np.nan)
     return fit_bodies(np.where(present[:, None], out, 0.0), bodies)
@@ -102,7 +102,7 @@ def lift(
 def _aspect(
     xy: npt.NDArray[np.float64], given: float | None, image: float | None, where: str
 ) -> float:
-    """What x of ``xy [2, N]`` is multiplied by to be in the unit of y.
+    """The factor that brings x of ``xy [2, N]`` to the unit of y.
 
     Args:
         xy: the joints that were seen.
@@ -238,7 +238,7 @@ def third_is_score(
             )
         return False, []
     xy = points[:, :2]
-    # No body is so much wider than it is deep.
+    # If these were lengths, the body would be far wider than deep.
     pixels = bool((np.abs(xy) > PIXELS).any())
     normalized = _in_image(xy)
     if pixels or (flat and (normalized or np.abs(xy).max() <= 1)):

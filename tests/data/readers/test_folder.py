@@ -117,7 +117,7 @@ def test_two_dimensional_poses(tmp_path):
     [
         (np.ones((5, 21, 3)), r"expected \[T, 22, C\]"),
         (np.ones((5, 22, 4)), r"expected \[T, 22, C\].*; --columns .* xyz_ or, .* xyzc$"),
-        (np.ones((2, 5, 22, 6)), r"got shape \[2, 5, 22, 6\]; --columns .* xyz___ \(_ is passed"),
+        (np.ones((2, 5, 22, 6)), r"got shape \[2, 5, 22, 6\]; --columns .* xyz___ \(_ is ignored"),
         (np.ones((5, 21, 4)), r"got shape \[5, 21, 4\]$"),
         (np.ones(5), r"got shape \[1?,? ?5\]"),
         (np.ones((0, 22, 3)), "is empty"),
