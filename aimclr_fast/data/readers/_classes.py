@@ -69,8 +69,8 @@ def number_names(texts: Iterable[str]) -> tuple[dict[str, int], tuple[str, ...],
         before = alike.setdefault(" ".join(_BREAKS.split(name.casefold())).strip(), name)
         if before != name:
             notes.append(
-                f"classes {before!r:.40} and {name!r:.40} are two, for their names differ in case, "
-                "blanks, hyphens or underscores: write them alike if they are one"
+                f"classes {before!r:.40} and {name!r:.40} differ only in case, blanks, hyphens or "
+                "underscores and stay two: write them alike if they are one"
             )
     return {text: number[name] for text, name in name_of.items()}, names, notes
 

@@ -254,7 +254,7 @@ def test_names_of_classes_that_are_nearly_alike_are_said(label, other):
     else:
         one, two = sorted([other, "walk" if other.casefold() == "walk" else "walk_fast"])
         assert len(said) == 1
-        assert f"classes {one!r} and {two!r} are two" in said[0]
+        assert f"classes {one!r} and {two!r} differ only" in said[0]
     assert found["c02"] != found["c00"] != found["c01"]
 
 
@@ -271,5 +271,5 @@ def test_names_of_annotations_are_alike_too(tmp_path):
     assert plan.classes == (NFC, "Walk", "walk")
     assert [r.columns["label"] for r in found] == [0, 0, 2, 1]
     assert [r.columns["split_split"] for r in found] == ["train", "train", "test", "test"]
-    assert any("classes 'Walk' and 'walk' are two" in note for note in plan.notes)
+    assert any("classes 'Walk' and 'walk' differ only" in note for note in plan.notes)
     assert not any("are of no sample" in note for note in plan.notes)
