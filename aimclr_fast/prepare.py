@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import shlex
 import sys
 import time
@@ -33,7 +34,7 @@ from .data.gaps import GAPS, LONGEST
 from .data.readers import UNITS, Options, Plan, get_reader, reader_names
 
 PROGRAM = "python -m aimclr_fast.prepare"
-#: No packaged config has larger batches; what a store with fewer training samples gets at most.
+#: The largest batch of the packaged configs, and of the command for a store of fewer samples.
 _WHOLE_BATCH, _SMALL_BATCH = 128, 64
 
 
@@ -87,11 +88,18 @@ def parser() -> Parser:
         type=str,
         default=None,
         help="what the columns of a joint are in tables without a heading (folder): x, y, z, "
-        "c (confidence), _ (pass over); such as xyz, xyzc, xyz___",
+        "c (confidence), _ (ignored); such as xyz, xyzc, xyz___",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
-    add("--skip-columns", type=int, default=0, help="leading columns of tables to pass over")
+    add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")
     add("--min-confidence", type=float, default=0.05, help="2D joints at or below are missing")
+    add(
+        "--aspect",
+        type=str,
+        default=None,
+        help="of the images, where 2D x and y were divided by width and height: 16:9, 1920x1080; "
+        "1 where both are in one unit",
+    )
     add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
     add(
         "--on-error",
@@ -155,6 +163,7 @@ def main(arguments: list[str]) -> None:
         up=up,
         pose=given.pose,
         min_confidence=given.min_confidence,
+        aspect=None if given.aspect is None else _aspect(given.aspect),
         gaps=given.gaps,
         columns=given.columns,
         csv_bodies=given.csv_bodies,
@@ -165,7 +174,7 @@ def main(arguments: list[str]) -> None:
     plan = reader.plan(Path(given.source), options)
     check_flags(chosen, given.dataset, plan)
     if plan.ready and given.gaps != "auto":
-        plan.notes.append("--gaps: in sequences that others preprocessed, of NaN alone")
+        plan.notes.append("--gaps applies to NaN alone, since the sequences are preprocessed")
     recipe = make_recipe(
         plan,
         frames=frames or None,
@@ -203,7 +212,7 @@ def main(arguments: list[str]) -> None:
 
 
 def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
-    """Refuse a flag that would be passed over: by the format, or by what the source holds."""
+    """Refuse a flag that would be ignored: by the format, or by what the source holds."""
     reason = refusal(given, dataset, plan)
     if reason:
         raise UserError(reason)
@@ -218,6 +227,15 @@ def _frames(text: str) -> int | None:
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 10_000:
         raise UserError(f"--frames {text}: a number from 1 to 10000, original or auto")
     return int(text)
+
+
+def _aspect(text: str) -> float:
+    """Width / height, as a number or of both sides."""
+    sides = re.fullmatch(r"(\d{1,5}(?:\.\d{1,9})?)(?:[:x](\d{1,5}(?:\.\d{1,9})?))?", text)
+    width, height = (float(sides[1]), float(sides[2] or 1)) if sides else (0.0, 0.0)
+    if not width or not height:
+        raise UserError(f"--aspect {text}: width and height, such as 16:9 or 1920x1080, or 1")
+    return width / height
 
 
 def summary(result: Result, plan: Plan, seconds: float) -> str:
@@ -248,7 +266,7 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
 
 
 def train_command(store: Store, dataset: str) -> str:
-    """The command that trains on a new store, with what a small one needs."""
+    """The command that trains on a new store, with the batch size that a small one needs."""
     name, count = "all", len(store)
     for rule in (*store.meta["splits"], "odd-even"):
         with contextlib.suppress(ValueError):  # lacks a column: the data check says so
@@ -266,7 +284,7 @@ def train_command(store: Store, dataset: str) -> str:
 
 
 def gaps_found(result: Result) -> list[str]:
-    """What was cut off and what was interpolated, a line each; nothing for whole recordings."""
+    """What was cut off and what was interpolated, a line each; empty for complete recordings."""
     gaps = result.gaps
     lines = []
     if cut := [gap.cut for gap in gaps if gap.cut]:

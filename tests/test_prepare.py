@@ -99,7 +99,7 @@ def test_what_is_left_out_is_counted_with_its_reason(damaged, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "left out: 4" in shown
     for reason in ("the file is empty", "a joint must have 12 columns", "body 0 is in no frame",
-                   "S001C001P001R001A001 is there before"):  # fmt: skip
+                   "S001C001P001R001A001 appears before"):  # fmt: skip
         assert reason in shown
     assert "S001C001P001R001A004.skeleton:" in shown  # with the line
     listed = (tmp_path / "x" / "left_out.csv").read_text().splitlines()

@@ -210,7 +210,10 @@ def test_zeros_after_the_last_frame_are_not_stretched(tmp_path, capsys):
     assert store.samples["frames"].tolist() == [40] * 6
     assert "in empty frames" not in capsys.readouterr().out
     prepare("official", tmp_path / "in", tmp_path / "y", "--gaps=fill")
-    assert "--gaps: in sequences that others preprocessed, of NaN alone" in capsys.readouterr().out
+    assert (
+        "--gaps applies to NaN alone, since the sequences are preprocessed"
+        in capsys.readouterr().out
+    )
     store = open_store(tmp_path / "y")
     assert store.positions.shape[2] == 150
     assert store.samples["frames"].tolist() == [40] * 6
@@ -362,4 +365,4 @@ def test_golden_recordings_make_sense(tmp_path, capsys):
     odd = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  odd: ")]
     assert len(odd) == 2
     assert "left_hand to left_wrist" in odd[0]  # made of a skeleton that has no wrists
-    assert "1 of 6 sequences" in odd[1]  # a frame without anybody, kept as published
+    assert "1 of 6 sequences" in odd[1]  # a frame without a body, kept as published

@@ -1,7 +1,7 @@
 """Body tracks: follow the tracker's ids over the frames, and drop spurious bodies.
 
 Published preprocessing does neither: it takes the first two bodies of each frame as listed. Both
-are offered because trackers swap people and detect them in furniture.
+are offered because trackers swap people and see people in furniture.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def lacks(x: Array) -> bool:
 def shown(x: Array) -> npt.NDArray[np.bool_]:
     """Joints ``[T, V, M]`` of ``x [C, T, V, M]`` that are neither zero nor NaN."""
     found = x[0] != 0
-    for axis in x[1:]:  # thrice as fast as any(axis=0)
+    for axis in x[1:]:  # three times as fast as any(axis=0)
         found = found | (axis != 0)
     return np.asarray(found & ~np.isnan(x).any(axis=0) if lacks(x) else found)
 
@@ -83,16 +83,22 @@ def candidates(bodies: int, rows: int) -> int:
     return max(bodies, min(_CANDIDATES, rows))
 
 
+def real_first(x: Array) -> Array:
+    """``x [C, T, V, M]`` with the bodies that are in no frame behind the others."""
+    absent = ~seen(x).any(axis=0)
+    return x[..., np.argsort(absent, kind="stable")] if absent.any() else x
+
+
 def fit_bodies(x: Array, bodies: int) -> Array:
-    """The first ``bodies`` of ``[3, T, V, M]``; zeros stand for those it has too few of."""
-    x = x[..., :bodies]
+    """The first ``bodies`` of ``[3, T, V, M]`` that are in any frame; zeros for those it lacks."""
+    x = real_first(x)[..., :bodies]
     if x.shape[3] == bodies:
         return x
     return np.pad(x, [(0, 0)] * 3 + [(0, bodies - x.shape[3])])
 
 
 def keep_best(x: Array, bodies: int, *, spurious: bool = False, cut: bool = True) -> Array:
-    """The ``bodies`` that matter most, in front; frames without the first of them cut off.
+    """The ``bodies`` that matter most, first; frames without the first of them are cut.
 
     A body matters by the frames it is seen in times how much it moves.
 

@@ -1,4 +1,4 @@
-"""Class numbers: what a label may be, and large ids as the classes that exist."""
+"""Class numbers: which labels are valid, and the numbering of large ids."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Labels from 0 to below this are class numbers as they stand. Larger ones are ids of some other
-#: system: numbering classes by them would make a classifier of as many outputs.
+#: Labels from 0 to below this are class numbers. Larger ones are ids of another system: as class
+#: numbers they would give a classifier as many outputs.
 MAX_CLASSES = 10_000
 
 
@@ -31,7 +31,7 @@ def as_label(value: Any) -> int | None:
 def dense_classes(
     labels: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], tuple[str, ...] | None]:
-    """Number the classes that exist, where labels are ids.
+    """Number the classes that occur, if labels are ids.
 
     Args:
         labels: ``[S]``, none below 0.

@@ -21,7 +21,7 @@ from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, close_joints, last_frame, mark
-from aimclr_fast.data.preprocessing import Preprocessing, resize_time, without_nan
+from aimclr_fast.data.preprocessing import Preprocessing, resize_seen, without_nan
 from aimclr_fast.data.readers import UNITS, Plan, Problem, ReadError, Recording, in_meters
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
@@ -100,13 +100,13 @@ class Recipe:
         length = last_frame(x) or x.shape[1]
         x, gaps = close_joints(x, self.gaps, self.layout.joints)
         if self.frames is not None:
-            x = resize_time(x[:, :length], self.frames)
+            x = resize_seen(x[:, :length], self.frames)
         return without_nan(x).astype(np.float32), replace(gaps, length=length)
 
 
 @dataclass
 class Batch:
-    """What came of some units.
+    """The results of some units.
 
     Attributes:
         positions: of each sample, ``[3, T, V, M]``.
@@ -150,7 +150,7 @@ def make_recipe(
     plan: Plan, *, frames: int | None = None, original: bool = False, rotate: str = "auto",
     gaps: str = "auto", spurious: bool = False, unit: str = "m", up: str = "y",
 ) -> Recipe:  # fmt: skip
-    """The published preprocessing of a plan's data set, but for what the user asked for.
+    """The published preprocessing of a plan's data set, except where the user asked otherwise.
 
     Args:
         plan: from a reader.
@@ -254,7 +254,7 @@ def batches(plan: Plan, recipe: Recipe, jobs: int) -> Iterator[Batch]:
     try:
         for chunk in chunks:
             waiting.append(pool.submit(_work, plan.read, chunk, recipe))
-            if len(waiting) > 2 * jobs:  # so that results never pile up
+            if len(waiting) > 2 * jobs:  # bounds the results that wait in memory
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
@@ -281,12 +281,12 @@ def convert(
         recipe: from :func:`make_recipe`.
         out: the store's folder.
         jobs: processes.
-        fatal: stop at the first problem that the data set is not known for.
+        fatal: stop at the first problem that is not expected of the data set.
         overwrite: replace a store that is there.
-        unit: of the source's lengths, as the user said; where that is None, sizes that no person
-            has are refused after the first recordings, otherwise said.
+        unit: of the source's lengths, as given by the user; if None, impossible body sizes are
+            refused after the first recordings, otherwise only reported.
         progress: called with the number of units done so far.
-        warn: called with what the user should know at once.
+        warn: called with what the user should know immediately.
 
     Raises:
         PrepareError: nothing is left, bodies have an impossible size, or ``fatal``.
@@ -318,7 +318,7 @@ def convert(
                 if name in seen:
                     note(
                         left_out,
-                        [Problem(where, f"{name} is there before, in {seen[name]}")],
+                        [Problem(where, f"{name} appears before, in {seen[name]}")],
                         fatal,
                     )
                     continue
@@ -349,8 +349,8 @@ def convert(
 
 
 def odd_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout, unit: str | None) -> str:
-    """What to say where bodies of recordings ``[3, T, V, M]`` are of no size that a body can have:
-    the size, and the flag that says the unit. Nothing where they are.
+    """A message if the bodies of recordings ``[3, T, V, M]`` have an impossible size: the size, and
+    the flag that gives the unit. Otherwise empty.
     """
     size = sanity.impossible_size(positions, layout)
     if size is None:

@@ -21,8 +21,8 @@ class Finding:
     Attributes:
         check: name of the check.
         text: what was seen.
-        odd: whether it needs a look.
-        mend: the flag or step that would mend it, if it is odd.
+        odd: whether it needs attention.
+        mend: the flag or step that would fix it, if it is odd.
     """
 
     check: str
@@ -52,7 +52,7 @@ class Report:
 
     @property
     def odd(self) -> list[Finding]:
-        """The findings that need a look."""
+        """The findings that need attention."""
         return [finding for finding in self.findings if finding.odd]
 
     def __str__(self) -> str:
@@ -96,6 +96,6 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(function: Check) -> Check:
-    """List a check under its function's name."""
+    """Register a check under its function's name."""
     CHECKS[function.__name__] = function
     return function

@@ -1,7 +1,7 @@
 """Which flags of ``prepare`` apply to which source: one that would change nothing is refused.
 
 :data:`RULES` is the one list: a flag's field, and a rule that gives the reason why it does not
-apply, or an empty text. A value that asks for what is done anyway is no fault.
+apply, or an empty text. A value that asks for what is done anyway is accepted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aimclr_fast.data.readers import Plan, get_reader, reader_names
+from aimclr_fast.data.readers import LANDMARKS, Plan, get_reader, reader_names
 from aimclr_fast.layouts import get_layout
 
 
@@ -22,7 +22,7 @@ class Given:
         field: its name with underscores.
         value: what it was given.
         dataset: the format, as the user said.
-        known: how the source is read, if it was looked at.
+        known: how the source is read, if it has been inspected.
     """
 
     field: str
@@ -33,7 +33,7 @@ class Given:
     @property
     def plan(self) -> Plan:
         """How the source is read."""
-        assert self.known is not None  # no rule but that of the format is asked before
+        assert self.known is not None  # before that, only the rule for the format runs
         return self.known
 
 
@@ -41,13 +41,13 @@ Rule = Callable[[Given], str]
 
 
 def _of_format(given: Given) -> str:
-    """For what some formats alone take; the only rule that needs no plan."""
+    """For options of some formats only; the one rule that needs no plan."""
     reader = given.known.reader if given.known else ""
     if given.field in get_reader(reader or given.dataset).OPTIONS:
         return ""
     takers = [name for name in reader_names() if given.field in get_reader(name).OPTIONS]
     found = f"the source is read as {reader}, which" if reader else given.dataset
-    return f"{found} has no use for it; {', '.join(takers)} has"
+    return f"{found} does not use it; {', '.join(takers)} does"
 
 
 def _of_tables(given: Given) -> str:
@@ -60,7 +60,8 @@ def _of_recordings(given: Given) -> str:
 
 
 def _of_3d(given: Given) -> str:
-    return "" if given.plan.rotate else "the source holds 2D poses, which have no such thing"
+    reason = "the source holds 2D poses, which have neither a unit nor an axis that points up"
+    return "" if given.plan.rotate else reason
 
 
 def _of_what_turns(given: Given) -> str:
@@ -76,6 +77,11 @@ def _of_scores(given: Given) -> str:
     if given.plan.rotate:
         return "the source holds 3D poses, and only scores of 2D joints count"
     return "" if given.plan.scores else "the source holds 2D poses without scores"
+
+
+def _of_images(given: Given) -> str:
+    may_be = not given.plan.rotate or given.plan.layout.name in LANDMARKS
+    return "" if may_be else "the source holds 3D poses"
 
 
 def _as_found(given: Given) -> str:
@@ -108,13 +114,14 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("unit", _of_3d),
     ("up", _of_3d),
     ("min_confidence", _of_scores),
+    ("aspect", _of_images),
     ("pose", _as_found),
     ("layout", _same_layout),
 )
 
 
 def refusal(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> str:
-    """Why one of the flags does not apply, in words; an empty text where all do.
+    """Why one of the flags does not apply, in words; an empty text if all do.
 
     Args:
         given: fields and values of the flags that differ from their defaults.

@@ -123,7 +123,7 @@ def close(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]
         still, and what was done.
 
     Raises:
-        ValueError: nobody is in any frame, or a joint of 3D poses that is to be interpolated is in
+        ValueError: no body is in any frame, or a joint of 3D poses that is to be interpolated is in
             none.
     """
     x = mark(x, zeros=rule != "published")  # the authors' code takes every zero for a place
@@ -132,7 +132,7 @@ def close(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]
         if not length:
             raise ValueError("body 0 is in no frame")
         return _left(x[:, :length])
-    if x.all() and not lacks(x):  # far cheaper to see than what is missing
+    if x.all() and not lacks(x):  # much cheaper to check than what is missing
         return x, Gaps(x.shape[1])
     there = seen(x)
     if not there.any():
@@ -144,21 +144,27 @@ def close(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]
     ends = slice(occupied[0], occupied[-1] + 1)
     cut = x.shape[1] - int(ends.stop - ends.start)
     x, there = x[:, ends], there[ends]
-    nobody: Mask = np.asarray(~there.any(axis=1))
-    whole = np.zeros_like(there)  # bodies to interpolate
-    for body in range(there.shape[1]):
-        for start, stop in _runs(~there[:, body], inner=True):
-            whole[start:stop, body] = stop - start <= LONGEST or nobody[start:stop].mean() > 0.5
-    return _fill(x, there, whole, joints, cut)
+    return _fill(x, there, _lost_bodies(there), joints, cut)
 
 
 def close_joints(x: Array, rule: str, joints: Sequence[str] = ()) -> tuple[Array, Gaps]:
     """:func:`close` for what others preprocessed: only NaN is missing, and no frame is cut."""
+    unknown: Mask = np.asarray(np.isnan(x).all(axis=(0, 2))) if lacks(x) else np.array(False)
     x = mark(x, zeros=False)
     if rule != "fill":
         return _left(x)
     there = seen(x)
-    return _fill(x, there, np.zeros_like(there), joints, 0)
+    return _fill(x, there, _lost_bodies(there) & unknown, joints, 0)
+
+
+def _lost_bodies(there: Mask) -> Mask:
+    """Where to interpolate whole bodies, ``[T, M]``: see ``fill`` above."""
+    nobody: Mask = np.asarray(~there.any(axis=1))
+    lost = np.zeros_like(there)
+    for body in range(there.shape[1]):
+        for start, stop in _runs(~there[:, body], inner=True):
+            lost[start:stop, body] = stop - start <= LONGEST or nobody[start:stop].mean() > 0.5
+    return lost
 
 
 def _left(x: Array) -> tuple[Array, Gaps]:

@@ -34,8 +34,8 @@ class Measures:
 
     Attributes:
         rows: which sequences of the store, ``[n]``.
-        frames: frames that should hold somebody, ``[n]``.
-        empty: of these, how many hold nobody, ``[n]``.
+        frames: frames that should hold a body, ``[n]``.
+        empty: of these, how many hold no body, ``[n]``.
         tail: of these, how many at the end, ``[n]``.
         finite: whether all coordinates are, ``[n]``.
         repeated: share of frames that equal the one before, ``[n]``.
@@ -65,7 +65,7 @@ class Measures:
 
 
 def measure(store: Store) -> Measures:
-    """Look at every sequence of a store, or at evenly spread ones of a large one."""
+    """Measure every sequence of a store, or evenly spread ones of a large store."""
     count, _, frames, joints, bodies = store.positions.shape
     each = 3 * frames * joints * bodies
     looked = min(count, SAMPLES, max(VALUES // each, 50))
@@ -82,7 +82,7 @@ def measure(store: Store) -> Measures:
 
 
 def expected_frames(store: Store) -> npt.NDArray[np.int64]:
-    """Frames of each sequence that are its own, ``[S]``: those after them fill the array up."""
+    """Frames of each sequence without padding, ``[S]``."""
     frames = store.positions.shape[2]
     own = store.samples.get("frames")
     steps = store.preprocessing

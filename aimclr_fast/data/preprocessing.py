@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast.data.bodies import lacks, seen
+from aimclr_fast.data.bodies import lacks, real_first, seen
 from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
 
@@ -81,7 +81,8 @@ class Preprocessing:
             )
         if np.isinf(x).any():
             raise ValueError("positions must be finite, or NaN where a joint is missing")
-        x, gaps = close(x, self.gaps, layout.joints)
+        published = self.gaps == "published"  # to the last digit as the authors' code
+        x, gaps = close(x if published else real_first(x), self.gaps, layout.joints)
         there = seen(x)  # [T, M]
         centered = there & ~np.isnan(x[0, :, layout.center])
         nowhere = there.any(axis=0) & ~centered.any(axis=0)  # [M]
@@ -90,7 +91,7 @@ class Preprocessing:
             raise ValueError(f"{name} is in no frame (body {body}), and bodies are centered on it")
         x = center(x, layout.center)
         if self.frames is not None:
-            x = resize_time(x, self.frames)
+            x = (resize_time if published else resize_seen)(x, self.frames)
         if self.rotate != "none" and layout.shoulders is not None:
             x = rotate_about_y(x, layout.shoulders, exact=self.rotate == "exact")
         return without_nan(x).astype(np.float32), gaps
@@ -152,6 +153,18 @@ def resize_time(x: Array, frames: int) -> Array:
     if lacks(resized):
         resized = np.where(np.isnan(resized), np.where(weight < 0.5, first, second), resized)
     return resized
+
+
+def resize_seen(x: Array, frames: int) -> Array:
+    """:func:`resize_time` of ``x [3, T, V, M]`` in which a body that is absent is missing.
+
+    Its zeros and NaN are blended with nothing: it is as it is in the nearer of two frames.
+    """
+    there = seen(x)
+    if there.all():
+        return resize_time(x, frames)
+    out = resize_time(np.where(there[:, None], x, np.nan), frames)
+    return np.where(np.isnan(out).all(axis=(0, 2), keepdims=True), 0.0, out)
 
 
 def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False) -> Array:
@@ -234,7 +247,7 @@ def preprocess(
 
     Raises:
         ValueError: wrong shape or number of joints, an infinite value, a joint that is in no frame
-            and has to be, or nobody is in any frame (for published gaps: body 0).
+            and has to be, or no body is in any frame (for published gaps: body 0).
     """
     how = "none" if not rotate else "exact" if exact else "published"
     return Preprocessing(frames, how, gaps)(x, layout)

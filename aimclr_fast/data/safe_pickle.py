@@ -24,6 +24,11 @@ from aimclr_fast._errors import Error
 #: Largest pickle read; the largest known of skeletons (NTU RGB+D 120 with scores) has 3 GiB.
 MAX_BYTES = 8 << 30
 _DTYPE = re.compile(r"[<>=|]?[biufcSU][0-9]{1,4}|[?bBhHiIlLqQefdg]|\|b1")
+#: How files begin that have to be unpacked; no pickle does.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"PK\x03\x04": "zip",
+    b"\x28\xb5\x2f\xfd": "zstd", b"7z\xbc\xaf": "7z",
+}  # fmt: skip
 _REFUSED = (
     "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID", "NEXT_BUFFER",
 )  # fmt: skip
@@ -55,6 +60,9 @@ def loads(data: bytes) -> Any:
     Raises:
         PickleError: it is damaged, or holds anything else, which is named.
     """
+    for mark, name in _COMPRESSED.items():
+        if data.startswith(mark):
+            raise PickleError(f"is compressed ({name}): unpack it first")
     try:
         return _Unpickler(io.BytesIO(data)).load()
     except PickleError:

@@ -2,10 +2,10 @@
 
 Each check is a function that looks at a :class:`Case` and yields :class:`Finding`: what was seen,
 and, where that is odd, the flag of ``prepare`` that would mend it. ``@check`` lists it; there is
-nothing else to edit. Thresholds are facts about bodies, with room: in UI-PRMD, UTD-MHAD, KARD,
-MSR-Action3D and Bandai-Namco's motion (6,868 sequences of Kinects and of a motion capture studio)
-they find three recordings that are gaps for the most part, and nothing else; in the same data in
-another unit, turned, or with joints exchanged, they find that.
+nothing else to edit. Thresholds are limits of the human body with a margin. In UI-PRMD, UTD-MHAD,
+KARD, MSR-Action3D and Bandai-Namco's motion (6,868 sequences of Kinects and of a motion capture
+studio) they report three recordings that are mostly gaps, and nothing else; in the same data in
+another unit, rotated, or with joints exchanged, they report that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UPRIGHT = 0.5
 #: Deviation of a bone's length over time, as a share of its body's size, of the worst bone. Sensors
 #: reach 0.025 in the median sequence, and 0.1 in the worst.
 CHANGE, WORST_CHANGE = 0.08, 0.15
-#: How many times as long a bone may be as its mirror image; 1.06 was the most seen. Not asked of
+#: How many times as long a bone may be as its mirror image; 1.06 was the most seen. Ignored for
 #: bones that differ by less than a fiftieth of the body.
 UNEVEN, UNEVEN_2D = 1.25, 1.5
 #: A bone longer than this share of its body; a spine in one piece has a third.
@@ -81,7 +81,7 @@ def impossible_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> fl
 
 
 def meters(size: float) -> str:
-    """A length for people to read."""
+    """A length as text."""
     return f"{size:,.0f} m" if size >= 10 else f"{size:.3g} m"
 
 
@@ -93,7 +93,7 @@ def _usual(values: Array) -> float:
 
 @check
 def values(case: Case) -> Iterator[Finding]:
-    """Numbers that can be computed with."""
+    """Finite values."""
     odd = ~case.measures.finite
     if odd.any():
         text = f"{case.some(odd)} have values that are not finite"
@@ -102,7 +102,7 @@ def values(case: Case) -> Iterator[Finding]:
 
 @check
 def height(case: Case) -> Iterator[Finding]:
-    """Bodies as large as people are."""
+    """Bodies of human size."""
     if case.flat:
         yield Finding("height", "2D poses, brought to a person's size")
         return
@@ -127,7 +127,7 @@ def height(case: Case) -> Iterator[Finding]:
             "height",
             f"in {case.some(odd)} a body is {meters(_usual(worst))} tall",
             True,
-            "recordings in another unit, prepared apart with --unit; or --drop-spurious",
+            "recordings in another unit, prepared separately with --unit; or --drop-spurious",
         )
 
 
@@ -216,9 +216,9 @@ def _uneven(store: Store, usual: Array) -> tuple[float, tuple[int, int]]:
 
 @check
 def frames(case: Case) -> Iterator[Finding]:
-    """Frames with somebody in them."""
+    """Frames with a body in them."""
     m, samples = case.measures, case.store.samples
-    text = f"{m.empty.sum() / m.frames.sum():.1%} hold nobody"
+    text = f"{m.empty.sum() / m.frames.sum():.1%} hold no body"
     filled, length = samples.get("filled"), samples.get("frames")
     if filled is not None and length is not None and "i" == filled.dtype.kind == length.dtype.kind:
         text += f", {filled.sum() / max(length.sum(), 1):.1%} are interpolated"
@@ -235,7 +235,7 @@ def frames(case: Case) -> Iterator[Finding]:
     yield Finding("frames", text)
     nobody = m.empty == m.frames
     if nobody.any():
-        text = f"{case.some(nobody)} hold nobody at all"
+        text = f"{case.some(nobody)} hold no body in any frame"
         yield Finding("frames", text, True, "leave them out")
     gaps = (m.empty > 0) & ~nobody
     ends = gaps & (m.tail > 0.5 * m.empty)
@@ -252,7 +252,7 @@ def frames(case: Case) -> Iterator[Finding]:
 
 @check
 def motion(case: Case) -> Iterator[Finding]:
-    """Sequences in which somebody moves."""
+    """Sequences with motion."""
     m = case.measures
     moved = np.fmax.reduce(m.moved, axis=1)
     if not np.isfinite(moved).any():
@@ -271,7 +271,7 @@ def motion(case: Case) -> Iterator[Finding]:
 
 @check
 def bodies(case: Case) -> Iterator[Finding]:
-    """Bodies that are in some sequence."""
+    """Every body is in some sequence."""
     seen = np.asarray(np.isfinite(case.measures.size).any(axis=0))
     if not seen.all() and seen.any():
         last = int(np.flatnonzero(seen)[-1]) + 1
@@ -348,7 +348,10 @@ def _shared(store: Store, name: str, parts: tuple[npt.NDArray[Any], ...]) -> Ite
             if first & second:
                 some = ", ".join(map(str, sorted(first & second)[:5]))
                 text = f"split {name}: {len(first & second):,} subjects are on both sides"
-                mend = "another split, such as odd-even, to know about new people"
+                mend = "another split"
+                if samples["subject"].dtype.kind == "i":  # odd-even needs numbers
+                    mend += ", such as odd-even,"
+                mend += " to know about new people"
                 yield Finding("splits", f"{text} ({some})", True, mend)
     if store.labels is not None:
         unseen = set(store.labels[parts[-1]].tolist()) - set(store.labels[parts[0]].tolist())

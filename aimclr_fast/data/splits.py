@@ -146,8 +146,17 @@ def get_split_rule(name: str, store: Store | None = None) -> SplitRule:
     rules = {**BUILT_IN, **(store.meta["splits"] if store is not None else {})}
     where = "" if store is None else f"{store.path}: "
     if name not in rules:
-        raise ValueError(f"{where}unknown split {name!r}: choose from {', '.join(rules)}")
+        offered = [n for n in rules if n not in BUILT_IN or store is None or _applies(n, store)]
+        raise ValueError(f"{where}unknown split {name!r}: choose from {', '.join(offered)}")
     return _parse(name, rules[name], f"{where}split {name!r}")
+
+
+def _applies(name: str, store: Store) -> bool:
+    try:
+        get_split_rule(name, store)(store.samples)
+    except ValueError:
+        return False
+    return True
 
 
 def split(store: Store, name: str) -> Split:

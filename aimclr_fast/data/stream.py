@@ -84,7 +84,7 @@ class StoreWriter:
     ) -> None:
         self._data.close()
         self._samples.close()
-        if not self._finished:  # else it has become the store, and there may be another's by now
+        if not self._finished:  # else it is the store now, and the folder may be another run's
             shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
 
@@ -197,7 +197,7 @@ class StoreWriter:
 
 
 def _claim(folder: Path, shown: Path) -> FileLock:
-    """Make the hidden folder, or take it over from a run that is no more; returns its lock."""
+    """Make the hidden folder, or take over that of a run that has ended; returns its lock."""
     folder.mkdir(exist_ok=True)
     try:
         lock = FileLock(folder / _LOCK)

@@ -168,7 +168,7 @@ def encoder_from_official(state: Mapping[str, Any], stream: str | None = None) -
 
 
 def _merged(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """All names in one, those of several state dicts after the keys that tell their streams."""
+    """One dict of all names; those of several state dicts have the keys before them."""
     if len(found) < 2:
         return _unwrapped(next(iter(found.values()))) if found else {}
     known = _STREAM_WORDS.keys() | _STREAM_LETTERS.keys()
@@ -185,7 +185,7 @@ def _merged(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _chosen(queries: list[str], stream: str | None) -> tuple[str, str | None]:
-    """The prefix of the query encoder of a stream, and its stream as far as names tell."""
+    """The prefix of the query encoder of a stream, and the stream if names give it."""
     if len(queries) == 1:
         return queries[0], stream or _stream_of(queries[0])
     streams: dict[str, str] = {}
@@ -196,7 +196,7 @@ def _chosen(queries: list[str], stream: str | None) -> tuple[str, str | None]:
         if len(said) > 1 or own in streams:
             raise _untold(queries)
         streams[own] = prefix
-    # a and b are no names of streams: without a word it is joint's only beside encoder_b.
+    # Letters are weak evidence: an encoder without any is joint's only beside its encoder_b.
     plain = streams.get("joint", "")
     if plain in letters and not _said(plain, _STREAM_LETTERS):
         for prefix in letters - {plain}:
@@ -226,7 +226,7 @@ def _stream_of(prefix: str) -> str | None:
 
 
 def _said(prefix: str, table: Mapping[str, str]) -> set[str]:
-    """The streams that words of a name stand for."""
+    """The streams that the words of a prefix name."""
     return {table[word] for word in _words(prefix) if word in table}
 
 
@@ -243,7 +243,7 @@ def _words(prefix: str) -> set[str]:
 
 
 def _prefixes(state: Mapping[str, Any]) -> list[str]:
-    """What stands before the names of each encoder, key encoders' too; "" for a bare one."""
+    """The prefix of each encoder, key encoders included; "" for a bare one."""
     found: dict[str, None] = {}
     for name in state:
         match = _INSIDE.search(name)
@@ -253,7 +253,7 @@ def _prefixes(state: Mapping[str, Any]) -> list[str]:
 
 
 def _with_encoders(value: object, path: str, depth: int = 4) -> dict[str, Mapping[str, Any]]:
-    """The mappings in a checkpoint that hold encoders, by where they are."""
+    """The mappings in a checkpoint that hold encoders, by their path."""
     if not isinstance(value, Mapping) or depth == 0:
         return {}
     if any(isinstance(name, str) and _prefixes({name: None}) for name in value):
@@ -279,7 +279,7 @@ def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
 def build_encoder(
     weights: Mapping[str, Tensor], layout: str | Layout | None = None
 ) -> SkeletonEncoder:
-    """The encoder that a state dict under our names is of; its sizes follow from the shapes.
+    """Build the encoder of a state dict under our names; its sizes follow from the shapes.
 
     Args:
         weights: of a `SkeletonEncoder`, with its head or without.
@@ -304,7 +304,7 @@ def build_encoder(
     except (LookupError, ValueError, TypeError) as error:
         raise ValueError(f"these are not the weights of an encoder: {error}") from error
     layout = _with_graph(graph, strategy, None if layout is None else get_layout(layout))
-    with torch.device("meta"):  # no shape in a file makes us allocate anything
+    with torch.device("meta"):  # shapes in a file allocate nothing
         backbone = STGCN(
             layout,
             in_channels=in_channels,

@@ -1,4 +1,4 @@
-"""Every flag of prepare against every kind of input: what would be passed over is refused."""
+"""Every flag of prepare against every kind of input: what would be ignored is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aimclr_fast.prepare import command_line, parser
 VALUES = {
     "bodies": "follow", "max_bodies": 1, "missing": "x.txt", "labels": "x.csv", "columns": "xyz",
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
-    "unit": "mm", "up": "-y", "min_confidence": 0.2, "layout": "ntu-rgb+d-25",
+    "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5, "layout": "ntu-rgb+d-25",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -76,16 +76,17 @@ ONLY_TABLES = {"csv_bodies", "skip_columns"}
 ONLY_FOLDER = {"columns", *ONLY_TABLES}
 ONLY_3D = {"rotate", "unit", "up"}
 SCORES = {"min_confidence"}
+ONLY_2D = {"aspect", *SCORES}
 #: The format, what writes such a source, its layout, and the flags that do not apply.
 KINDS = {
-    "arrays": ("folder", arrays, JOINTS, OWN | ONLY_TABLES | SCORES),
+    "arrays": ("folder", arrays, JOINTS, OWN | ONLY_TABLES | ONLY_2D),
     "2D arrays": ("folder", flat, JOINTS, OWN | ONLY_TABLES | ONLY_3D | SCORES),
     "2D arrays with scores": ("folder", scored, JOINTS, OWN | ONLY_TABLES | ONLY_3D),
-    "tables": ("folder", tables, JOINTS, OWN | SCORES),
-    "tables and arrays": ("folder", both, JOINTS, OWN | SCORES),
+    "tables": ("folder", tables, JOINTS, OWN | ONLY_2D),
+    "tables and arrays": ("folder", both, JOINTS, OWN | ONLY_2D),
     "OpenPose by folder": ("folder", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
     "OpenPose": ("openpose", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
-    "annotations": ("pyskl", annotations(), JOINTS, OWN | ONLY_FOLDER | {"labels"} | SCORES),
+    "annotations": ("pyskl", annotations(), JOINTS, OWN | ONLY_FOLDER | {"labels"} | ONLY_2D),
     "2D annotations": (
         "pyskl",
         annotations(pixels=True),
@@ -102,9 +103,9 @@ KINDS = {
         "official",
         processed,
         JOINTS,
-        OWN | ONLY_FOLDER | SCORES | {"labels", "max_bodies", "rotate", "drop_spurious"},
+        OWN | ONLY_FOLDER | ONLY_2D | {"labels", "max_bodies", "rotate", "drop_spurious"},
     ),
-    "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | SCORES | {"labels"}),
+    "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | {"labels"}),
 }
 
 
@@ -155,7 +156,7 @@ def test_what_was_found_is_named(tmp_path):
     frames(tmp_path / "in")
     plan = get_reader("folder").plan(tmp_path / "in", Options())
     assert refusal({"columns": "xyc"}, "folder", plan) == (
-        "--columns: the source is read as openpose, which has no use for it; folder has"
+        "--columns: the source is read as openpose, which does not use it; folder does"
     )
     assert "2D poses" in refusal({"up": "-y"}, "folder", plan)
 

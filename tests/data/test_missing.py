@@ -199,14 +199,90 @@ def test_a_row_of_nan_is_a_frame_without_anybody(source):
     assert not kept[:, 15:20].any()
 
 
+def still(bodies=1):
+    """``[3, 40, 20, bodies]``: one pose in all frames, its center at the origin."""
+    x = body()[:1] - body()[:1, [UCLA.center]]
+    return np.tile(x.transpose(2, 0, 1)[..., None], (1, FRAMES, 1, bodies))
+
+
+def assert_there_or_not(x, pose):
+    """Each body of ``x [3, T, V, M]`` has the pose in some frames, and is zero in the others."""
+    there = x.any(axis=(0, 2))
+    assert there.any(axis=0).all()
+    assert not there.all()
+    np.testing.assert_allclose(x, np.where(there[:, None], pose[:, :1], 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+@pytest.mark.parametrize("frames", [25, 64])
+def test_whole_bodies_that_are_missing_are_blended_with_nothing(value, frames):
+    gap, late = still(), still(2)
+    gap[:, 11:30] = value
+    late[:, :13, :, 0] = late[:, 31:, :, 1] = value
+    for x, rule in ((gap, "keep"), (late, "keep"), (late, "fill")):
+        steps = Preprocessing(frames, "exact", rule)
+        assert_there_or_not(steps(x, UCLA), steps(still(x.shape[3]), UCLA))
+
+
+# --- Bodies in no frame ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+@pytest.mark.parametrize("source", [as_npy, as_pyskl])
+@pytest.mark.parametrize("flat", [False, True])
+def test_the_first_body_is_one_that_is_there(tmp_path, source, value, flat):
+    x = body(20)[..., :2] * 300 if flat else body(20)
+    nobody = np.full_like(x, value)
+    stores = []
+    for array in (x[None], np.stack([nobody, x]), np.stack([nobody, nobody, x])):
+        if source is as_pyskl:
+            entry = {"frame_dir": "a", "label": 0, "keypoint": array}
+            (tmp_path / "a.pkl").write_bytes(pickle.dumps([entry]))
+            arguments = ["pyskl", tmp_path / "a.pkl", "--layout=nw-ucla"]
+        else:
+            arguments = as_npy(tmp_path, array)
+        prepare(*arguments[:2], tmp_path / "out", *arguments[2:], "--max-bodies=1")
+        stores.append(open_store(tmp_path / "out").positions.copy())
+    assert stores[0].any()
+    np.testing.assert_array_equal(stores[1], stores[0])
+    np.testing.assert_array_equal(stores[2], stores[0])
+
+
+def test_a_body_whose_scores_are_all_low_is_not_the_first(tmp_path):
+    pixels = np.stack([body(17, 3)[..., :2], body(17)[..., :2]]) * 300
+    score = np.stack([np.full((FRAMES, 17), s) for s in (0.0, 0.9)])
+    entry = {"frame_dir": "a", "label": 0, "keypoint": pixels, "keypoint_score": score}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([entry]))
+    prepare("pyskl", tmp_path / "a.pkl", tmp_path / "out", "--layout=coco")
+    found = open_store(tmp_path / "out").positions[0]
+    assert found[..., 0].any()
+    assert not found[..., 1].any()
+
+
+def test_the_first_body_of_preprocessed_arrays_is_there(tmp_path):
+    x = (body(25) - body(25)[:, [NTU.center]]).transpose(2, 0, 1).astype(np.float32)
+    for value in (0, np.nan):
+        official(tmp_path / "in", np.stack([np.full_like(x, value), x], axis=-1))
+        prepare("official", tmp_path / "in", tmp_path / "out", "--layout=ntu-rgb+d")
+        np.testing.assert_array_equal(open_store(tmp_path / "out").positions[0, ..., 0], x)
+
+
+def test_an_encoder_has_the_body_that_is_there_first():
+    x = body().transpose(2, 0, 1)[..., None]
+    steps = Preprocessing(50, "exact")
+    both = np.concatenate([np.full_like(x, np.nan), x], axis=-1)
+    np.testing.assert_array_equal(steps(both, UCLA)[..., 0], steps(x, UCLA)[..., 0])
+
+
 # --- Arrays that others preprocessed, 2D poses, NTU RGB+D ----------------------------------------
 
 
 def official(folder, x):
-    """``x [C, T, V]`` of one sample on each side."""
+    """``x [C, T, V]`` or ``[C, T, V, M]`` of one sample on each side."""
     folder.mkdir(exist_ok=True)
+    x = x if x.ndim == 4 else x[..., None]
     for part in ("train", "val"):
-        np.save(folder / f"{part}_position.npy", x[None, ..., None])
+        np.save(folder / f"{part}_position.npy", x[None])
         (folder / f"{part}_label.pkl").write_bytes(pickle.dumps(([part], [0])))
     return ["official", folder]
 
@@ -232,6 +308,23 @@ def test_nan_in_preprocessed_arrays(tmp_path, capsys, options):
     np.testing.assert_allclose(stores[1], stores[0], atol=1e-5)
     reader, place = official(tmp_path / "inf", np.where(np.isnan(holes), np.inf, x))
     assert "not finite" in fails(capsys, reader, place, tmp_path / "out", "--layout=ntu-rgb+d")
+
+
+def test_frames_of_nan_in_preprocessed_arrays(tmp_path, capsys):
+    pose = still(2)[:, :, np.minimum(np.arange(25), 19)].astype(np.float32)
+    x = pose.copy()
+    x[:, 12:15, :, 0] = x[:, 33:, :, 1] = np.nan
+    x[:, 5:8, :, 1] = 0  # others took the body away
+    arguments = ["official", tmp_path / "in", tmp_path / "out", "--layout=ntu-rgb+d"]
+    official(tmp_path / "in", x)
+    prepare(*arguments, "--frames=64", "--gaps=keep")
+    assert_there_or_not(open_store(tmp_path / "out").positions[0], pose)
+    prepare(*arguments, "--frames=64")
+    store = open_store(tmp_path / "out")
+    np.testing.assert_allclose(store.positions[0, ..., 0], np.repeat(pose[:, :1, :, 0], 64, 1),
+                               atol=1e-6)  # fmt: skip
+    assert_there_or_not(store.positions[0, ..., [1]].transpose(1, 2, 3, 0), pose[..., [1]])
+    assert "6 frames of a whole body" in capsys.readouterr().out
 
 
 def flat_sources(folder, pixels, score):
@@ -282,7 +375,7 @@ def test_2d_joints_that_were_not_seen_follow_the_rule_and_are_counted(tmp_path, 
         np.testing.assert_allclose(kept[:, there], filled[:, there], atol=1e-5)
 
 
-def test_an_empty_visibility_cell_of_a_3d_table_is_passed_over(tmp_path, capsys):
+def test_an_empty_visibility_cell_of_a_3d_table_is_ignored(tmp_path, capsys):
     heading = [f"{joint}_{axis}" for joint in UCLA.joints for axis in ("x", "y", "z", "visibility")]
     numbers = np.concatenate([body(), np.full((FRAMES, 20, 1), 0.5)], axis=2)
     rows = cells(numbers.reshape(FRAMES, -1))

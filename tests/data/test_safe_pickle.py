@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import collections
 import contextlib
 import datetime
 import decimal
+import gzip
+import lzma
 import os
 import pickle
 import struct
@@ -183,3 +186,13 @@ def test_files(tmp_path):
     assert load(tmp_path / "x.pkl") == [1]
     with pytest.raises(PickleError, match="cannot be read"):
         load(tmp_path / "y.pkl")
+
+
+@pytest.mark.parametrize(
+    ("packed", "name"),
+    [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")],
+)
+def test_compressed_pickles_are_called_so(tmp_path, packed, name):
+    (tmp_path / "a.pkl").write_bytes(packed(pickle.dumps([1])))
+    with pytest.raises(PickleError, match=rf"^is compressed \({name}\): unpack it first$"):
+        load(tmp_path / "a.pkl")

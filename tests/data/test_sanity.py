@@ -118,7 +118,7 @@ def lost(x):
         (at(np.s_[:, :, :, 9], lambda x: x[:, :, :, 8]), "bones", "in one place", "--layout"),
         (at(np.s_[:4, :, 30:], 0), "frames", "4 of 50 .* end in empty frames, 40%", "--gaps fill"),
         (at(np.s_[7:9, :, 10:20], 0), "frames", "2 of 50 .*s7.* have empty frames, 20%", "--gaps"),
-        (at(3, 0), "frames", "1 of 50 .*s3.* hold nobody", "leave"),
+        (at(3, 0), "frames", "1 of 50 .*s3.* hold no body", "leave"),
         (at(np.s_[3], lambda x: x[3, :, :1]), "motion", "1 of 50 .*s3.* stand still", "leave"),
         (at(np.s_[3, :, 5:40], lambda x: x[3, :, 5:6]), "motion", "s3.*copies", "leave"),
         (at(6, lambda x: x[5]), "splits", "2 of 50 .*s5.* equal to others", "copies"),
@@ -229,6 +229,10 @@ def test_splits(tmp_path, sound):
 
     mixed = np.arange(50) % 4
     assert "4 subjects are on both sides (0, 1, 2, 3)" in shown("split", subject=mixed)
+    assert "another split, such as odd-even, to know" in shown("split", subject=mixed)
+    words = shown("split", subject=[f"p{n}" for n in mixed])
+    assert "another split to know about new people" in words
+    assert "odd-even" not in words
     assert "nothing odd" in shown("xview", subject=mixed)  # other views of the same people
     assert "nothing odd" in shown("split", subject=[1] * 30 + [2] * 20)
     later = [0, 1] * 15 + [1, 2] * 10
@@ -270,7 +274,7 @@ def test_blocks_make_no_difference(embedded, monkeypatch):
 def test_nobody_anywhere(report):
     found = report(np.zeros((50, 3, 9, 22, 2), dtype=np.float32))
     assert [finding.check for finding in found.odd] == ["frames"]
-    assert "50 of 50 sequences (the first: s0) hold nobody" in str(found)
+    assert "50 of 50 sequences (the first: s0) hold no body" in str(found)
     assert "nan" not in str(found)
 
 

@@ -124,3 +124,16 @@ def test_rules_that_do_not_fit_the_samples(rule, message):
 def test_invalid_rules(rule, message):
     with pytest.raises(ValueError, match=f"somewhere: split 'mine': {message}"):
         get_split_rule("mine", store({"mine": rule}))
+
+
+@pytest.mark.parametrize(
+    ("subjects", "offered"),
+    [(np.arange(12), "all, odd-even, part"), (np.array(["p1", "p2"] * 6), "all, part"),
+     (None, "all, part"), (np.ones(12, int), "all, part")],
+)  # fmt: skip
+def test_only_splits_that_can_be_made_are_offered(subjects, offered):
+    samples = {**SAMPLES, "subject": subjects}
+    samples = {name: cells for name, cells in samples.items() if cells is not None}
+    declared = {"part": {"column": "part", "train": ["train"], "test": ["test"]}}
+    with pytest.raises(ValueError, match=f"choose from {offered}$"):
+        split(store(declared, samples), "xsub")

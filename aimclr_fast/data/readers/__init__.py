@@ -2,7 +2,7 @@
 
 A reader has ``SUMMARY``, one line for the command's help, ``OPTIONS``, the fields of
 :class:`Options` that it takes besides those that hold for every source, and ``plan(source,
-options)``, which looks at a source and says how to read it (:class:`Plan`). There is no list to
+options)``, which inspects a source and plans how to read it (:class:`Plan`). There is no list to
 edit: every module here without a leading underscore is a reader.
 """
 
@@ -23,10 +23,11 @@ from aimclr_fast.data.readers._base import (
     in_meters,
 )
 from aimclr_fast.data.readers._names import NTU, PKU
-from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS
+from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
 
 __all__ = [
     "FLAT_LAYOUTS",
+    "LANDMARKS",
     "NTU",
     "PKU",
     "UNITS",
@@ -49,7 +50,7 @@ class Reader(Protocol):
     OPTIONS: tuple[str, ...]
 
     def plan(self, source: Path, options: Options) -> Plan:
-        """Look at ``source`` and say how to read it; raises ReadError where it cannot be."""
+        """Inspect ``source`` and plan how to read it; raises ReadError if it cannot be read."""
 
 
 def reader_names() -> list[str]:

@@ -24,15 +24,15 @@ UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, NotImplemen
 
 #: NumPy takes no header of more bytes than this.
 _HEADER = 10_000
-#: More bodies than this in one recording are rather frames or recordings.
+#: More bodies than this in one recording are probably frames or recordings.
 MOST_BODIES = 6
 
 
 def check_order(shape: tuple[int, ...], options: Options, where: str) -> None:
-    """Refuse an array whose axes look like another order than ``[M, T, V, C]``.
+    """Refuse an array whose axes seem not to be in the order ``[M, T, V, C]``.
 
     Raises:
-        ReadError: more bodies than frames, more than MOST_BODIES, or what may be channels in front.
+        ReadError: more bodies than frames, more than MOST_BODIES, or possibly channels first.
     """
     if len(shape) != 4:
         return
@@ -105,7 +105,7 @@ def parse_npy(data: bytes, where: str) -> npt.NDArray[Any]:
 
 
 def open_mapped(file: Path) -> npt.NDArray[Any]:
-    """Map a .npy file; fails before reading where the header promises more than there is."""
+    """Map a .npy file; fails before reading if the header declares more than the file holds."""
     where = str(file)
     try:
         with file.open("rb") as stream:
@@ -153,7 +153,7 @@ def parse_npz(data: bytes, where: str) -> npt.NDArray[Any]:
 def stream_rows(
     archive: zipfile.ZipFile, member: str, where: str, rows: int
 ) -> Iterator[npt.NDArray[Any]]:
-    """Hand out an array of an .npz file ``rows`` at a time along its first axis.
+    """Yield an array of an .npz file, ``rows`` at a time along its first axis.
 
     The member may be far larger than memory; it is unpacked as it goes.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ Positions: TypeAlias = npt.NDArray[Any]
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 #: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
 MAX_FRAMES = 108_000
+#: At most so many numbers that are in all coordinates of a joint are examined.
+_MOST_VALUES = 8
 PARTIAL = "a joint has some of its coordinates only; leave out all or none"
 
 
@@ -77,13 +80,13 @@ class Recording:
     where: str = ""
 
 
-#: What reading one unit of a plan gives, lazily. May also raise :class:`ReadError`.
+#: What reading one unit of a plan yields. May also raise :class:`ReadError`.
 Readings: TypeAlias = Iterator[Recording | Problem]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a user may choose about reading; a reader takes those that concern it.
+    """What a user may choose about reading; a reader uses those that apply to it.
 
     Attributes:
         bodies: "order" (as each frame lists them, which is the published way) or "follow" (each
@@ -97,11 +100,13 @@ class Options:
         up: axis that points up: "y", "-y" or "z".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
+        aspect: width / height of the image by whose sides coordinates were divided; 1 where x and
+            y are in one unit.
         gaps: the rule for frames without a body, or "auto" for the data set's own.
         columns: what the columns of a joint are in a table, such as "xyzc"; see
             :mod:`aimclr_fast.data.readers._columns`.
         csv_bodies: most bodies side by side in a table; None is one, or those its heading names.
-        skip_columns: columns at the beginning of a table to pass over.
+        skip_columns: columns at the beginning of a table to skip.
     """
 
     bodies: str = "order"
@@ -114,6 +119,7 @@ class Options:
     up: str = "y"
     pose: str = "auto"
     min_confidence: float = 0.05
+    aspect: float | None = None
     gaps: str = "auto"
     columns: str | None = None
     csv_bodies: int | None = None
@@ -133,7 +139,7 @@ class Plan:
         splits: rules of the splits (:mod:`aimclr_fast.data.splits`).
         source: what the data are, for meta.json.
         citation: what to cite.
-        left_out: what planning alone could tell.
+        left_out: problems found while planning.
         notes: what the user should know about how the source was understood.
         exact: turn each frame by its own angle, which suits people who face the camera.
         rotate: whether turning makes sense at all (not for 2D poses).
@@ -168,8 +174,13 @@ class Plan:
     one_process: bool = False
 
 
+def composed(text: str) -> str:
+    """The text in Unicode's composed form (NFC): file systems and editors use two forms."""
+    return unicodedata.normalize("NFC", text)
+
+
 def in_meters(x: Positions, unit: str, up: str) -> Positions:
-    """``x [3, ...]`` of another unit and axis that points up in meters, y up.
+    """``x [3, ...]``, recorded in another unit or with another axis up, in meters with y up.
 
     Turned by a rotation, so that left stays left.
     """
@@ -181,7 +192,8 @@ def in_meters(x: Positions, unit: str, up: str) -> Positions:
 
 
 def check_positions(x: Positions, where: str) -> Positions:
-    """Refuse what no recording can be: no frames, far too many, or an infinite value.
+    """Refuse an impossible recording: no frames, far too many, an infinite value, or one that
+    stands for a missing value.
 
     NaN in all coordinates of a joint says that it is missing.
 
@@ -192,16 +204,61 @@ def check_positions(x: Positions, where: str) -> Positions:
         raise ReadError(where, f"expected [3, T, V, M] positions, got shape {list(x.shape)}")
     if x.shape[1] > MAX_FRAMES:
         raise ReadError(where, f"{x.shape[1]} frames; at most {MAX_FRAMES} are read")
-    # Summing is far cheaper than a mask; only a sum that is off asks which value did it.
+    # A sum is much cheaper than a mask, which is made only if the sum is not finite.
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(x.sum(dtype=np.float32)):
-            return x
-        infinite = np.isinf(x.astype(np.float32))
+        finite = bool(np.isfinite(x.sum(dtype=np.float32)))
+        infinite = np.array(False) if finite else np.isinf(x.astype(np.float32))
     if infinite.any():
         _, frame, joint, _ = np.argwhere(infinite)[0]
         raise ReadError(where, f"a value is not finite (frame {frame}, joint {joint})")
-    missing_joints(x, where)
+    if not finite:
+        missing_joints(x, where)
+    check_no_placeholder(x, where)
     return x
+
+
+def check_no_placeholder(x: Positions, where: str) -> None:
+    """Refuse a number that stands for a missing joint, such as -9999.
+
+    Args:
+        x: ``[C, T, V, M]``, C = 3 or 2; zeros and NaN are no such numbers.
+        where: what errors name.
+
+    Raises:
+        ReadError: a number occurs several times and is far beyond all others, or is in all
+            coordinates of several joints where no joint can be.
+    """
+    found = _placeholder(x)
+    if found is not None:
+        value, count = found
+        raise ReadError(
+            where,
+            f"{value:g} occurs {count:,} times and is not a position: it seems to mark missing "
+            "values; replace it with NaN, or in a table with an empty cell",
+        )
+
+
+def _placeholder(x: Positions) -> tuple[float, int] | None:
+    """A number that is not a coordinate, and how often it occurs."""
+    low, high = float(np.fmin.reduce(x, axis=None)), float(np.fmax.reduce(x, axis=None))
+    extreme = low if -low > high else high
+    alike: npt.NDArray[np.bool_] = np.asarray((x[1:] == x[0]).all(axis=0) & (x[0] != 0))
+    values = {extreme, *np.unique(x[0][alike])[:_MOST_VALUES].tolist()}
+    for value in values:
+        same: npt.NDArray[np.bool_] = np.asarray(x == value)
+        count, joints = int(same.sum()), int(same.all(axis=0).sum())
+        others = x[~same & (x != 0) & np.isfinite(x)] if count > 1 else x[:0]
+        if not np.isfinite(value) or not others.size:
+            continue
+        least, most = float(others.min()), float(others.max())
+        beyond = abs(value) / max(-least, most)
+        if beyond > 10 or (joints > 1 and beyond > 2):
+            return value, count
+        # -1 in pixels, or among meters with decimals.
+        apart = least >= 0 or (len(x) == 3 and bool((others != np.rint(others)).any()))
+        if joints > 1 and value < 0 and value == round(value) and apart:
+            return value, count
+    return None
 
 
 def missing_joints(x: Positions, where: str) -> npt.NDArray[np.bool_]:

@@ -1,16 +1,20 @@
-"""Classes of a source: numbers from ids, and names that its samples' names vouch for."""
+"""Classes of a source: numbers for ids and names, and names that its samples' names confirm."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from aimclr_fast.data.classes import MAX_CLASSES, as_label, dense_classes
+from aimclr_fast.data.readers._base import composed
 from aimclr_fast.data.readers._names import NTU
 
-__all__ = ["Numbering", "as_label", "name_ntu_classes", "number_classes"]
+__all__ = ["Numbering", "as_label", "name_ntu_classes", "number_classes", "number_names"]
+
+_BREAKS = re.compile(r"[\s_-]+")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Numbering:
 
 
 def number_classes(labels: Sequence[int]) -> Numbering:
-    """Class numbers of integer labels: as they stand below 10,000, else dense, named by their ids.
+    """Class numbers of integer labels: unchanged below 10,000, otherwise numbered from 0 and named.
 
     Args:
         labels: of all samples, none below 0.
@@ -43,6 +47,32 @@ def number_classes(labels: Sequence[int]) -> Numbering:
             f"{len(ids)} classes, numbered from 0 in ascending order and named by their ids"
         )
     return Numbering(dict(zip(ids.tolist(), classes.tolist(), strict=True)), names, notes)
+
+
+def number_names(texts: Iterable[str]) -> tuple[dict[str, int], tuple[str, ...], list[str]]:
+    """Classes of labels that are names, in alphabetical order.
+
+    Args:
+        texts: labels as they are written; blanks around them and the form of letters with marks do
+            not count, everything else does.
+
+    Returns:
+        The number of each text, the classes' names, and a note on each pair of names that may be
+        meant to be one.
+    """
+    name_of = {text: composed(text.strip()) for text in texts}
+    names = tuple(sorted(set(name_of.values())))
+    number = {name: index for index, name in enumerate(names)}
+    alike: dict[str, str] = {}
+    notes = []
+    for name in names:
+        before = alike.setdefault(" ".join(_BREAKS.split(name.casefold())).strip(), name)
+        if before != name:
+            notes.append(
+                f"classes {before!r:.40} and {name!r:.40} differ only in case, blanks, hyphens or "
+                "underscores and stay two: write them alike if they are one"
+            )
+    return {text: number[name] for text, name in name_of.items()}, names, notes
 
 
 def name_ntu_classes(numbering: Numbering, samples: Sequence[tuple[int, int]]) -> Numbering:

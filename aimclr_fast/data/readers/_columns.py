@@ -1,9 +1,9 @@
 """Which column of a table is which body, joint and coordinate.
 
 By the headings where they name joints and coordinates, in any order; else by ``--columns``, a
-letter for each column of a joint: x, y, z, c for confidence, _ for one to pass over; else in order,
-where there are exactly three or two columns for each joint of the layout. Whatever else could be
-meant is refused, with the flag that settles it.
+letter for each column of a joint: x, y, z, c for confidence, _ for one to ignore; else in order,
+where there are exactly three or two columns for each joint of the layout. Anything else is
+refused, with the flag that settles it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from aimclr_fast.data.readers import _headings
 from aimclr_fast.data.readers._base import Options, ReadError
 from aimclr_fast.data.readers._headings import Column
-from aimclr_fast.data.readers._tables import Outline, outline
+from aimclr_fast.data.readers._tables import LABEL, Outline, outline
 from aimclr_fast.layouts import Layout
 
 #: The third coordinate of "xy?" is z or a confidence.
 UNKNOWN = "xy?"
 _MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks"}
 _EXAMPLES = {
-    4: "xyzc (confidence), xyz_ (one to pass over), or xy with --csv-bodies 2",
-    6: "xyz___ (three to pass over, such as rotations), or xyz with --csv-bodies 2",
-    7: "xyz____ (four to pass over, such as a quaternion)",
+    4: "xyzc (confidence), xyz_ (one to ignore), or xy with --csv-bodies 2",
+    6: "xyz___ (three to ignore, such as rotations), or xyz with --csv-bodies 2",
+    7: "xyz____ (four to ignore, such as a quaternion)",
 }
 
 
@@ -63,7 +63,7 @@ class Table:
 
 
 def check_spec(columns: str | None) -> None:
-    """Refuse a --columns that cannot be meant.
+    """Refuse an invalid --columns.
 
     Raises:
         ReadError: it does not hold x and y, repeats a letter, or has another one.
@@ -75,7 +75,7 @@ def check_spec(columns: str | None) -> None:
         raise ReadError(
             f"--columns {columns}",
             "expected a letter for each column of a joint: x, y, z, c (confidence) once each, "
-            "_ for one to pass over; such as xyz, xyzc or xyz___",
+            "_ for one to ignore; such as xyz, xyzc or xyz___",
         )
 
 
@@ -93,7 +93,7 @@ def understand(
     *,
     part: bool = False,
 ) -> Table:
-    """What a decoded text tells about its columns.
+    """Find the columns of a decoded text.
 
     Args:
         data: the text, or its beginning where ``part``.
@@ -113,7 +113,7 @@ def understand(
 
 
 def assign(found: Outline, layout: Layout, options: Options, where: str) -> Columns:
-    """Say what the columns of a table are.
+    """Assign the columns of a table to joints and coordinates.
 
     Raises:
         ReadError: that is not certain; with what was seen, and what would settle it.
@@ -155,20 +155,21 @@ def assign(found: Outline, layout: Layout, options: Options, where: str) -> Colu
         given = {i: parsed[i] for i in left}
         made = _by_heading(given, layout, options, where, line)
     else:
-        made = _in_order(left, layout, options, where, may_guess=not index and not skip)
+        made = _in_order(left, layout, options, where, may_guess=not index and not skip,
+                         label=found.label)  # fmt: skip
         _check_joints(parsed, made, layout, where, line)
     if not (named and parsed and any(parsed[i].joint for i in left)):
-        _check_passed_over(found.passed_over, layout, where)
+        _check_ignored(found.ignored, layout, where)
     notes = list(made.notes)
     if parsed and not named and not all(parsed[i].text.isdecimal() for i in left):
         notes.append("headings do not name joints and coordinates: columns are read in order")
     if index and parsed:
-        notes.append("passed over: a column of frames or times, by its heading")
+        notes.append("ignored: a column of frames or times, by its heading")
     if "person" in kinds[skip:]:
-        notes.append("passed over: a column of persons, by its heading")
+        notes.append("ignored: a column of persons, by its heading")
     if found.dialect.decimal == ",":
         notes.append(f"decimal commas, with {_MARKS[found.dialect.delimiter]} between cells")
-    notes += [f"line passed over: {text!r:.60}" for text in found.passed_over]
+    notes += [f"line ignored: {text!r:.60}" for text in found.ignored]
     return Columns(
         made.axes, made.bodies, made.take, (*index, *made.index), made.guessed, made.unit,
         tuple(notes), tuple(i for i in index if kinds[i] == "time"),
@@ -198,7 +199,7 @@ def _check_joints(
             )
 
 
-def _check_passed_over(lines: tuple[str, ...], layout: Layout, where: str) -> None:
+def _check_ignored(lines: tuple[str, ...], layout: Layout, where: str) -> None:
     """Refuse a line that names the layout's joints in another order."""
     keys = _headings.layout_keys(layout)
     for text in lines:
@@ -216,7 +217,13 @@ def _check_passed_over(lines: tuple[str, ...], layout: Layout, where: str) -> No
 
 
 def _in_order(
-    left: list[int], layout: Layout, options: Options, where: str, *, may_guess: bool = False
+    left: list[int],
+    layout: Layout,
+    options: Options,
+    where: str,
+    *,
+    may_guess: bool = False,
+    label: bool = False,
 ) -> Columns:
     """Joint after joint, body after body."""
     joints, most = layout.num_joints, options.csv_bodies or 1
@@ -240,13 +247,13 @@ def _in_order(
                 for axis in axes
             )
             if guessed:
-                note = "passed over: the first column, which is one too many and rises"
+                note = "ignored: the first column, which is one too many and rises"
                 return Columns(axes, bodies, take, (left[0],), guessed=True, notes=(note,))
             return Columns(axes, bodies, take)
-    raise ReadError(where, _does_not_fit(len(left), layout, options))
+    raise ReadError(where, _does_not_fit(len(left), layout, options, label))
 
 
-def _does_not_fit(count: int, layout: Layout, options: Options) -> str:
+def _does_not_fit(count: int, layout: Layout, options: Options, label: bool) -> str:
     joints = layout.num_joints
     seen = f"{count} columns, and layout {layout.name} has {joints} joints"
     if options.columns is not None:
@@ -255,10 +262,13 @@ def _does_not_fit(count: int, layout: Layout, options: Options) -> str:
         return f"{seen}: --columns {options.columns} takes {each} for 1 {many}bodies"
     seen += f": {3 * joints} would be x y z, {2 * joints} x y"
     per_joint, rest = divmod(count, joints)
+    if label and rest in (1, 2, 3):  # one label, perhaps with columns of frames and times
+        return f"{seen}; {LABEL}"
     if rest or per_joint < 2:
         return (
-            f"{seen}; check --layout, pass over leading columns with --skip-columns N, or name "
-            "joints and coordinates in a heading (left_hand_x)"
+            f"{seen}; check --layout, skip leading columns with --skip-columns N, take out "
+            "others (a label goes into labels.csv), or name joints and coordinates in a heading "
+            "(left_hand_x)"
         )
     examples = _EXAMPLES.get(per_joint, f"xyz{'_' * (per_joint - 3)}, or with --csv-bodies N")
     return f"{seen}; say what the {per_joint} of a joint are with --columns: {examples}"
@@ -267,7 +277,7 @@ def _does_not_fit(count: int, layout: Layout, options: Options) -> str:
 def _by_heading(
     given: dict[int, Column], layout: Layout, options: Options, where: str, line: int
 ) -> Columns:
-    """As the headings say; --columns only where the layout does not know the joints' names."""
+    """By the headings; by --columns only if the layout does not have the joints' names."""
     try:
         made = _named(given, layout, where, line)
     except ReadError:
@@ -276,7 +286,7 @@ def _by_heading(
         made = _in_order(list(given), layout, options, where)
         _check_joints(given, made, layout, where, line)
         _check_kinds(given, options.columns, where, line)
-        note = "joints in the layout's order, since --columns is given: headings passed over"
+        note = "joints in the layout's order, since --columns is given: headings ignored"
         return Columns(made.axes, made.bodies, made.take, made.index, made.guessed, notes=(note,))
     if options.columns is not None and axes_of(options.columns) != made.axes:
         raise ReadError(
@@ -305,7 +315,7 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     unknown = [column.text for column in given.values() if not column.kind]
     if unknown:
         raise _refusal(
-            f"headings that name no coordinate: {_some(unknown)}; pass them over with "
+            f"headings that name no coordinate: {_some(unknown)}; skip them with "
             f"--skip-columns N where they come first, {_pattern(given, layout)}or take the "
             "columns out",
             where,
@@ -334,10 +344,10 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
     take = tuple(place[body, joint, axis] for body, joint in order for axis in axes)
     notes = []
     if "z" in axes and "c" in axes:
-        notes.append("x, y, z by their headings; confidence or visibility is passed over in 3D")
+        notes.append("x, y, z by their headings; confidence or visibility is ignored in 3D")
     if len(used) < len(given):
         others = [column.text for column in given.values() if column.kind == "other"]
-        notes.append(f"passed over: rotations and the like ({_some(others, 2)})")
+        notes.append(f"ignored: rotations and the like ({_some(others, 2)})")
     units = {column.unit for column in used.values() if column.unit and column.kind != "c"}
     if len(units) > 1:
         raise _refusal(f"headings name different units: {', '.join(sorted(units))}", where, line)
@@ -348,7 +358,7 @@ def _named(given: dict[int, Column], layout: Layout, where: str, line: int) -> C
 
 
 def _pattern(given: dict[int, Column], layout: Layout) -> str:
-    """The --columns that would pass over what comes with each joint, if one does."""
+    """The --columns that ignores what else each joint has, if that is alike for all."""
     each, rest = divmod(len(given), layout.num_joints)
     letters = [column.kind if column.kind in tuple("xyzc") else "_" for column in given.values()]
     spec = "".join(letters[:each])

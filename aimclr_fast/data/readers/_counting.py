@@ -1,4 +1,4 @@
-"""Whether the lines of a table are one frame after the other, of one person."""
+"""Whether the lines of a table are consecutive frames of one person."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import ReadError
-from aimclr_fast.data.readers._columns import Columns
+from aimclr_fast.data.readers._columns import UNKNOWN, Columns
+from aimclr_fast.data.readers._pose2d import MAX_SCORE
+from aimclr_fast.data.readers._tables import LABEL, is_label
 
-#: So many times as many frames as there are lines are taken for an error.
+#: More frames than this for each line or file are taken for an error.
 _MOST_SKIPPED = 20
 
 
 def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) -> None:
-    """Refuse a column of frames or times that falls: lines are not one frame after the other.
+    """Refuse a column of frames or times that decreases: lines are not consecutive frames.
 
     Raises:
-        ReadError: it falls or stands still, or what was taken for such a column does not rise.
+        ReadError: it decreases or repeats, or what was taken for such a column does not increase.
     """
     again = False
     for column in columns.index:
@@ -31,19 +33,24 @@ def check_index(table: npt.NDArray[np.float64], columns: Columns, where: str) ->
         if columns.guessed:
             other = np.diff(table[:, -1])
             counts = len(steps) and (steps > 0).all() and _steady(steps)
-            if not counts or (other > 0).all() or not other.any() or _is_label(table):
+            label = is_label(table[:, -1], table[:, 1:-1])
+            if not counts or (other > 0).all() or not other.any() or label:
+                reason = f"{table.shape[1]} columns, one too many"
+                if label:
+                    raise ReadError(where, f"{reason}, and {LABEL}")
                 raise ReadError(
                     where,
-                    f"{table.shape[1]} columns, one too many, and the first does not count frames "
-                    "or time: pass it over with --skip-columns 1, or take the other out",
+                    f"{reason}, and the first does not count frames or time: skip it with "
+                    "--skip-columns 1, or take the one out that is no coordinate (a label goes "
+                    "into labels.csv)",
                 )
             continue
         most = len(steps) / 2 if column in columns.times else 0
         if (steps < 0).any() or (steps == 0).sum() > most:
             raise ReadError(
                 where,
-                "the column of frames or times falls or repeats: give one line per frame, and one "
-                "file per person",
+                "the column of frames or times decreases or repeats: give one line per frame, and "
+                "one file per person",
             )
 
 
@@ -53,26 +60,20 @@ def with_dropped_frames(
     columns: Columns,
     where: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
-    """Empty rows, of frames without anybody, where the column that counts frames skips some.
+    """Insert empty rows, frames without a body, where the column that counts frames skips some.
 
     Raises:
         ReadError: it skips far more frames than there are.
     """
     counts = [column for column in columns.index if column not in columns.times]
     for values in (table[:, column] for column in counts):
-        steps = np.diff(values)
-        if not len(steps) or np.isnan(steps).any():
+        if len(values) < 2 or not (np.abs(values) < 2**53).all() or (values % 1).any():
             continue
-        rows = steps / np.median(steps)
-        if not np.array_equal(rows, np.rint(rows)) or (rows == 1).all():
+        place = frame_places(values.astype(np.int64))
+        # Most steps of a counter are one frame; anything else is a clock.
+        if np.median(np.diff(place)) != 1 or place[-1] < len(table):
             continue
-        place = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-        if place[-1] >= _MOST_SKIPPED * len(table):
-            raise ReadError(
-                where,
-                f"the column of frames counts {place[-1] + 1:,} frames, and there are "
-                f"{len(table):,} lines: renumber them, or take the column out",
-            )
+        check_places(place, where, "lines: renumber them, or take the column of frames out")
         filled = np.full((place[-1] + 1, table.shape[1]), np.nan)
         filled[place] = table
         if lines is not None:
@@ -81,17 +82,49 @@ def with_dropped_frames(
     return table, lines
 
 
+def frame_places(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The frame of each rising number ``[n]``, from 0; their greatest common step is one frame.
+
+    Frames without a number are frames without a body.
+    """
+    past = numbers - numbers[0]
+    return np.asarray(past // max(int(np.gcd.reduce(past)), 1))
+
+
+def check_places(places: npt.NDArray[np.int64], where: str, what: str) -> None:
+    """Refuse numbers of frames that skip far more than there are.
+
+    Args:
+        places: of :func:`frame_places`.
+        where: what errors name.
+        what: what is numbered, and what to do about it.
+    """
+    if places[-1] >= _MOST_SKIPPED * len(places):
+        raise ReadError(
+            where, f"the numbers count {places[-1] + 1:,} frames of {len(places):,} {what}"
+        )
+
+
 def _steady(steps: npt.NDArray[np.float64]) -> bool:
-    """Whether frames or times rise by about the same, but for frames that were dropped."""
+    """Whether frames or times increase evenly, except for dropped frames."""
     middle = np.median(steps)
     return bool(np.mean((steps > 0.5 * middle) & (steps < 2.5 * middle)) >= 0.9)
 
 
-def _is_label(table: npt.NDArray[np.float64]) -> bool:
-    """Whether the last column is whole numbers beside coordinates that are not."""
-    last, others = table[:, -1], table[:, 1:-1]
-    last, others = last[~np.isnan(last)], others[~np.isnan(others)]
-    return bool((last == np.rint(last)).all() and (others != np.rint(others)).any())
+def check_last(table: npt.NDArray[np.float64], columns: Columns, where: str) -> None:
+    """Refuse a label that would be read as the last coordinate of the last joint.
+
+    Raises:
+        ReadError: it holds whole numbers beside coordinates that are not, and cannot be a score.
+    """
+    joints = table[:, columns.take].reshape(len(table), -1, len(columns.axes))
+    last = joints[:, -1, -1]
+    maybe_score = columns.axes == UNKNOWN and not (last > MAX_SCORE).any()
+    if columns.axes.endswith("c") or maybe_score or not last.any():
+        return
+    # Neither this joint's other coordinates are whole, nor this one of the other joints.
+    if is_label(last, joints[:, -1, :-1]) and is_label(last, joints[:, :-1, -1]):
+        raise ReadError(where, f"column {columns.take[-1] + 1} would be a coordinate: {LABEL}")
 
 
 def _check_person(who: npt.NDArray[np.float64], columns: Columns, again: bool, where: str) -> None:

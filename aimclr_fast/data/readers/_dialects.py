@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from aimclr_fast.data.readers._base import ReadError
 from aimclr_fast.data.readers._text import read_table
 
-#: Words for a number that is not there, those of C programs and pandas among them.
+#: Words for a missing number, those of C programs and pandas included.
 MISSING = frozenset({
     "", "nan", "na", "n/a", "null", "none", "nil", "#n/a", "<na>", "-nan", "nan(ind)", "-nan(ind)",
     "1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan",
 })  # fmt: skip
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
-#: What a line of numbers has that needs no second look: Python reads such cells as we do.
+#: Lines of these characters need no closer look: Python reads their cells as we do.
 _PLAIN = re.compile(r"[-+.,;0-9eE \t]*")
 
 
@@ -85,7 +85,7 @@ class Fit:
 def _plain_fit(lines: list[tuple[int, str]]) -> Fit | None:
     """The fit of plain numbers between commas or semicolons, perhaps below a heading.
 
-    The usual case; the compiled reader, which reads all lines later, takes them a lot faster.
+    The usual case; the compiled reader, which reads all lines later, is much faster.
     """
     for dialect, plain in _PLAIN_ROWS:
         start = next((i for i, (_, line) in enumerate(lines) if plain.fullmatch(line)), len(lines))

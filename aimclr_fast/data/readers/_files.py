@@ -17,18 +17,18 @@ from typing import IO
 from aimclr_fast._files import printable
 from aimclr_fast.data.readers._base import Problem, ReadError
 
-#: Most bytes of text read of one file, unpacked: no recording comes near it, a zip bomb does.
+#: Most bytes read of one file, unpacked: far more than any recording has, which a zip bomb exceeds.
 MAX_BYTES = 256 << 20
 _BAD_ARCHIVE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError,
     NotImplementedError,
 )  # fmt: skip
-#: Archives that are not looked into.
+#: Archives that are not read.
 _OTHER_ARCHIVES = (
     ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".7z", ".rar",
 )  # fmt: skip
 _UNPACK = "archives of this kind are not read: unpack it, or make it a .zip"
-_STORE, _PASSED_OVER = "is a store, which is prepared already", "is a store, passed over"
+_STORE, _IGNORED = "is a store, which is prepared already", "is a store, ignored"
 #: What operating systems and editors leave in folders, besides names that begin with a dot.
 _NOISE = ("__macosx", "thumbs.db", "desktop.ini")
 
@@ -111,7 +111,7 @@ class Entry:
 
 
 def _read_at_most(stream: IO[bytes], limit: int) -> bytes:
-    """The first ``limit`` bytes, in growing parts: Python allocates what is asked for."""
+    """The first ``limit`` bytes, in growing parts: Python allocates what is requested."""
     parts, size = [], 1 << 16
     while limit:
         part = stream.read(min(size, limit))
@@ -158,8 +158,8 @@ class Listing:
 
     Attributes:
         entries: the files that were asked for, sorted by path.
-        left_out: what could not be looked into.
-        notes: how many files were passed over, and of which kinds.
+        left_out: what could not be read.
+        notes: how many files were ignored, and of which kinds.
         base: the one folder that everything lies in, or an empty text.
     """
 
@@ -170,11 +170,11 @@ class Listing:
 
 
 def list_entries(source: Path, wanted: Callable[[str], bool]) -> Listing:
-    """The files under ``source`` whose path satisfies ``wanted``, and what was passed over.
+    """The files under ``source`` whose path satisfies ``wanted``, and what was ignored.
 
     Links are followed; a folder that several paths lead to is read once. Zip files are looked
     into, those within a zip file too. Names that begin with a dot, ``__MACOSX`` and their like,
-    and folders that are stores, are passed over.
+    and folders that are stores, are ignored.
 
     Args:
         source: a folder (searched to the bottom), a zip file, or a file.
@@ -206,10 +206,10 @@ def list_entries(source: Path, wanted: Callable[[str], bool]) -> Listing:
         most = sorted(others.items(), key=lambda item: (-item[1], item[0]))[:5]
         kinds = ", ".join(f"{n:,} {printable(kind)}" for kind, n in most)
         more = ", ..." if len(others) > 5 else ""
-        listing.notes.append(f"passed over: {sum(others.values()):,} files ({kinds}{more})")
+        listing.notes.append(f"ignored: {sum(others.values()):,} files ({kinds}{more})")
     if noise:
         listing.notes.append(
-            f"passed over: {noise:,} hidden files, or files of the operating system "
+            f"ignored: {noise:,} hidden files, or files of the operating system "
             "(.DS_Store, __MACOSX and the like)"
         )
     return listing
@@ -228,7 +228,7 @@ def _all_entries(source: Path, left_out: list[Problem]) -> Iterator[Entry]:
             raise ReadError(str(source), _UNPACK)
         entries = list(_of_file(source, source.name, left_out))
         if all(_is_noise(e.path) for e in entries) and any(
-            problem.reason == _PASSED_OVER for problem in left_out
+            problem.reason == _IGNORED for problem in left_out
         ):
             raise ReadError(str(source), _STORE)
         yield from entries
@@ -264,7 +264,7 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
             if _is_store({child.name for child in children}):
                 if folder == source:
                     raise ReadError(str(source), _STORE)
-                left_out.append(Problem(printable(str(folder)), _PASSED_OVER, expected=True))
+                left_out.append(Problem(printable(str(folder)), _IGNORED, expected=True))
                 continue
         except OSError as error:
             reason = f"cannot be opened: {error.strerror}"
@@ -279,13 +279,13 @@ def _files_below(source: Path, left_out: list[Problem]) -> Iterator[Path]:
             elif path.is_file():
                 yield path
             elif child.is_symlink():
-                left_out.append(Problem(printable(str(path)), "is a link to nothing"))
+                left_out.append(Problem(printable(str(path)), "is a broken link"))
             else:
                 left_out.append(Problem(printable(str(path)), "is not a file", expected=True))
 
 
 def _is_store(names: set[str]) -> bool:
-    """Whether a folder of these names is what ``prepare`` writes, and no recordings."""
+    """Whether a folder with these names is a store written by ``prepare``."""
     return {"meta.json", "samples.csv"} <= names and any(n.startswith("positions.") for n in names)
 
 
@@ -315,7 +315,7 @@ def _without_stores(
         folders.setdefault(folder, set()).add(name)
     for folder in [folder for folder, names in folders.items() if _is_store(names)]:
         shown = printable(f"{where}:{folder}" if folder else where)
-        left_out.append(Problem(shown, _PASSED_OVER, expected=True))
+        left_out.append(Problem(shown, _IGNORED, expected=True))
         inside = f"{folder}/" if folder else ""
         paths = [pair for pair in paths if not pair[1].startswith(inside)]
     return paths

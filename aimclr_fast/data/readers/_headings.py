@@ -89,7 +89,7 @@ class Column:
 
 
 def parse(text: str) -> Column:
-    """Understand one heading, as far as that goes without the layout."""
+    """Parse one heading, as far as possible without the layout."""
     unit = None
     found = _UNIT.search(text)
     bare = text
@@ -155,7 +155,7 @@ def joint_key(words: tuple[str, ...]) -> str:
 
 
 def with_axes_by_number(columns: list[Column], keys: dict[str, int]) -> list[Column]:
-    """The columns with x, y, z for 1, 2, 3, as MATLAB numbers them, if all are a joint's so."""
+    """The columns with x, y, z for 1, 2, 3, as MATLAB numbers them, if all joints have these."""
     numbers = {column.joint[-1] for column in columns if len(column.joint) > 1}
     if numbers not in ({"1", "2", "3"}, {"0", "1", "2"}) or any(
         column.kind or joint_key(column.joint[:-1]) not in keys for column in columns

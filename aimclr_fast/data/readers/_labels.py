@@ -7,11 +7,12 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from aimclr_fast._files import printable
-from aimclr_fast.data.readers._base import Options, Problem, ReadError
-from aimclr_fast.data.readers._classes import number_classes
+from aimclr_fast.data.readers._base import Options, Problem, ReadError, composed
+from aimclr_fast.data.readers._classes import number_classes, number_names
 from aimclr_fast.data.readers._files import Entry, Listing, read_text, without_gz
 from aimclr_fast.data.readers._splits import column_rule
 
@@ -59,11 +60,11 @@ class Labels:
 def sequence_name(path: str) -> str:
     """What a sequence is called: its path without the endings of files that hold one."""
     path = without_gz(path)
-    return printable(path[:-4] if path.lower().endswith(ENDINGS) else path)
+    return composed(printable(path[:-4] if path.lower().endswith(ENDINGS) else path))
 
 
 def find_labels(listing: Listing, options: Options) -> Entry | None:
-    """The csv of labels that is named, or lies at the top of a source; takes it out of ``listing``.
+    """The csv of labels that is named, or at the top of a source; removed from ``listing``.
 
     Raises:
         ReadError: there are several, or one lies below the top, where it could only be taken for a
@@ -140,8 +141,8 @@ def read_labels(entry: Entry) -> Labels:
 
 
 def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The delimiter, and cells by the line they begin in, lines without any left out."""
-    text = read_text(entry)
+    """The delimiter, and the cells of each line that has any, with the line they begin in."""
+    text = composed(read_text(entry))
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(_DELIMITERS, key=first.count)
     stream = io.StringIO(text, newline="")  # quoted cells may hold line breaks
@@ -176,15 +177,14 @@ def _add(labels: Labels, row: dict[str, str], cells: int, number: int) -> None:
 
 
 def _number_classes(labels: Labels) -> None:
-    """Make labels integers: as they are, or the place of their name or id among all."""
+    """Make labels integers: unchanged, or the index of their name or id."""
     texts = {name: str(row["label"]) for name, row in labels.rows.items()}
     numbers = {name: _number(text) for name, text in texts.items()}
     numeric = [name for name, number in numbers.items() if number is not None]
     if not numeric:
         texts = {n: "" if t.casefold() in _NO_LABEL else t for n, t in texts.items()}
-        names = sorted({text for text in texts.values() if text})
-        place = {text: index for index, text in enumerate(names)}
-        labels.classes = tuple(names)
+        place, labels.classes, notes = number_names(text for text in texts.values() if text)
+        labels.notes += notes
         _set(labels, {name: place.get(text, -1) for name, text in texts.items()}, texts)
         return
     for name, number in numbers.items():
@@ -193,8 +193,8 @@ def _number_classes(labels: Labels) -> None:
             what = what if texts[name] else "no label"
             raise ReadError(
                 labels.shown,
-                f"{what}, while {len(numeric)} others are numbers: mend it, or take the line out "
-                "and the sequence is left out",
+                f"{what}, while {len(numeric)} others are numbers: fix it, or remove the line, "
+                "which leaves the sequence out",
                 labels.lines[name],
             )
     odd = next((text for text in texts.values() if not _PLAIN_NUMBER.fullmatch(text)), None)
@@ -247,7 +247,7 @@ def split_of(labels: Labels | None) -> tuple[dict[str, dict[str, Any]], list[str
 
 @dataclass(frozen=True)
 class Named:
-    """A sequence by the names it goes by.
+    """The names of a sequence.
 
     Attributes:
         name: what the store calls it.
@@ -261,7 +261,7 @@ class Named:
 
 
 def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:
-    """Which sequences have a row, by index, and what is left out for want of the other.
+    """Which sequences have a row, by index, and what is left out for lack of the other.
 
     One way to name sequences serves the whole file first: the one that most rows follow, the
     store's own where others are as good. The others serve what is left. Afterwards ``labels`` holds
@@ -292,12 +292,19 @@ def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int],
 
 
 def _without_endings(labels: Labels, known: set[str]) -> None:
-    """Call rows as sequences are called, but for those that name one as they stand."""
+    """Name rows as sequences are named, except those that match one unchanged."""
     for name in [name for name in labels.lines if name not in known]:
-        line, row, short = labels.lines.pop(name), labels.rows.pop(name), sequence_name(name)
+        line, row, short = labels.lines.pop(name), labels.rows.pop(name), _called(name, known)
         if short in labels.lines:
             reason = f"{short} is named in line {labels.lines[short]} too"
             labels.problems.append(Problem(f"{labels.shown}:{line}", reason))
         else:
             labels.lines[short], labels.rows[short] = line, row
-    labels.dropped |= {sequence_name(name) for name in labels.dropped - known}
+    labels.dropped |= {_called(name, known) for name in labels.dropped - known}
+
+
+def _called(name: str, known: set[str]) -> str:
+    r"""A row's name without an ending, and ``a\b`` or ``./a/b`` as ``a/b`` where that is known."""
+    short = sequence_name(name)
+    path = PurePosixPath(short.replace("\\", "/")).as_posix()
+    return path if short not in known and path in known else short

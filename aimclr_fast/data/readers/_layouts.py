@@ -1,7 +1,7 @@
 """Which skeleton a source's poses are of, and whether they are 2D, where a file does not say.
 
 A number of joints is not enough: 25 joints are Kinect v2's or OpenPose's, and many formats have 17,
-20 or 22. A guess needs a second sign, from the poses themselves. Bones are *short*: they join
+20 or 22. A guess needs a second criterion, from the poses themselves. Bones are *short*: they join
 neighboring joints, so that the bones of the right layout are much shorter than the way between any
 two joints; and in 3D they are *steady*: their lengths do not change as a person moves. A wrong
 layout's bones, which join a wrist with an ankle, are neither.
@@ -23,9 +23,9 @@ from aimclr_fast.layouts import LAYOUTS, Layout, get_layout
 #: A layout's bones must be below this share of the mean over all pairs of joints, ...
 _LEAST = 0.6
 #: ... and, where two layouts differ, below these shares of the other's bones. (Steadiness alone is
-#: the weaker sign: the way from head to hips hardly changes, that from neck to shoulders does.)
+#: the weaker criterion: head to hips hardly changes, neck to shoulders does.)
 _SHORTER, _STEADIER = 0.75, 0.5
-#: Sequences and frames of each that are looked at.
+#: Sequences, and frames of each, that are examined.
 SEQUENCES, _FRAMES = 32, 64
 _ASK = "name their layout with --layout: {} or YAML".format(
     ", ".join(f"{layout.name} ({layout.num_joints})" for layout in LAYOUTS.values())
@@ -34,7 +34,7 @@ _ASK = "name their layout with --layout: {} or YAML".format(
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What poses are of.
+    """The skeleton of a source's poses.
 
     Attributes:
         layout: the joints.
@@ -56,7 +56,7 @@ def recognize(
     known: str | None = None,
     usual: str | None = None,
 ) -> Skeleton:
-    """Say what the poses of a source are of, as the user told or as they show.
+    """Find the skeleton of a source's poses, as the user says or as they show.
 
     Args:
         poses: some of them, each ``[T, V, C]``, C = 2 or 3; the joints that were not seen are 0.
@@ -67,8 +67,8 @@ def recognize(
         usual: the layout of 3D poses that show none.
 
     Raises:
-        ReadError: the named layout does not exist or does not fit, or there is no telling; names
-            the flag that settles it.
+        ReadError: the named layout does not exist or does not fit, or the poses do not show one;
+            names the flag that settles it.
     """
     joints, coordinates = poses[0].shape[1:]
     given = None
@@ -148,7 +148,7 @@ def check_joints(shape: tuple[int, ...], layout: Layout, where: str) -> None:
 
 
 def _exchanged(shape: tuple[int, ...], joints: set[int]) -> str:
-    """What to say where the axis of frames has as many places as there can be joints."""
+    """A remark if the axis of frames is as long as an axis of joints can be."""
     if shape[-3] not in joints:
         return ""
     return f" ({shape[-3]} frames: are the two axes exchanged? Frames come before joints)"

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from aimclr_fast.data.readers._base import ReadError
+from aimclr_fast.data.readers._base import ReadError, composed
 
 #: The side, "train", "val" or "test", of each sample that a split names.
 Sides: TypeAlias = dict[str, str]
@@ -51,7 +51,7 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
         ``{split: {sample: side}}``, and notes on the lists that make no split.
 
     Raises:
-        ReadError: a list is none, or a sample is on two sides of a split.
+        ReadError: a value is not a list, or a sample is on two sides of a split.
     """
     found: dict[str, dict[str, dict[str, str]]] = {}  # {split: {side: {sample: key}}}
     unused: list[str] = []
@@ -63,7 +63,9 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
         if not isinstance(names, list | tuple | set | frozenset | np.ndarray):
             raise ReadError(where, f"split {key}: expected a list of names")
         split, side = parsed
-        found.setdefault(split, {}).setdefault(side, {}).update((str(n), key) for n in names)
+        found.setdefault(split, {}).setdefault(side, {}).update(
+            (composed(str(n)), key) for n in names
+        )
     splits: dict[str, Sides] = {}
     for split, sides in found.items():
         if "train" not in sides or len(sides) < 2 or not all(sides.values()):
@@ -86,7 +88,7 @@ def pair_splits(lists: Mapping[Any, Any], where: str) -> tuple[dict[str, Sides],
 
 
 def check_sides(splits: dict[str, Sides], have: set[str]) -> tuple[dict[str, Sides], list[str]]:
-    """Leave out the splits that samples do not fit, and say what the others miss.
+    """Drop the splits that do not fit the samples, and say what the others lack.
 
     Args:
         splits: from :func:`pair_splits`.

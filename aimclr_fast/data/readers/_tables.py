@@ -1,7 +1,7 @@
 """Tables of numbers as people save them: which delimiter, decimal mark and heading a text has.
 
 The dialect is the one under which the lines are numbers and have the same count of cells; nothing
-is read under another. What columns mean is the business of :mod:`_columns`.
+is read under another. :mod:`_columns` finds the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aimclr_fast.data.readers._base import ReadError
 from aimclr_fast.data.readers._dialects import DIALECTS, MISSING, Dialect, Fit, best_fit, cells_of
 from aimclr_fast.data.readers._text import read_table
 
-#: So much of a text tells its dialect and heading.
+#: Bytes of a text that are enough to find its dialect and heading.
 HEAD = 1 << 18
 _SAMPLE_LINES = 12
 _INFINITE = re.compile(r"[-+]?(inf|infinity|1\.#inf|∞)", re.IGNORECASE)
@@ -27,12 +27,20 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(,[0-9]{3})+\.[0-9]|[0-9](\.[0-9
                         r"|[0-9],[0-9]{3},[0-9]{3}|[0-9]['’ ][0-9]{3}[.,]")  # fmt: skip
 _CLOCK = re.compile(r"(?<![0-9])[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?(?![0-9])([.,][0-9]{1,9})?")
 _ANY_DELIMITER = re.compile(r"[,;\t ]")
+_WHOLE = re.compile(r"[-+]?[0-9]+([.,]0*)?")
 _DIGIT = re.compile(r"[0-9]")
 _COMMENT = re.compile(r"\s*[#%]|\s*\"?sep=.\"?\s*$")
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
 )  # fmt: skip
+
+
+#: What to say of a column for which :func:`is_label` holds.
+LABEL = (
+    "the last column holds whole numbers, as a label does: take it out, and put the label into "
+    "labels.csv"
+)
 
 
 class NoTableError(ReadError):
@@ -48,14 +56,16 @@ class Outline:
         columns: cells of a line of numbers.
         heading: what the columns are called, or None.
         first: lines before the numbers.
-        passed_over: the text of those that are neither a heading nor a comment.
+        ignored: the text of those that are neither a heading nor a comment.
+        label: whether the last column looks like a label, as in :func:`is_label`.
     """
 
     dialect: Dialect
     columns: int
     heading: tuple[str, ...] | None
     first: int
-    passed_over: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    label: bool = False
 
 
 def decode(data: bytes, where: str, *, part: bool = False) -> bytes:
@@ -104,7 +114,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
         elif not _DIGIT.search(text) and all(
             cell.strip(' "').lower() in MISSING for cell in _ANY_DELIMITER.split(text)
         ):
-            blank[number] = text  # a frame without anybody, or nothing
+            blank[number] = text  # a frame without a body, or nothing
         else:
             lines.append((number, text))
         if len(lines) == _SAMPLE_LINES:
@@ -117,7 +127,7 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     _check_thousands(fit, lines, where)
     dialect, columns, start = fit.dialect, fit.columns, fit.start
     rows = fit.rows
-    heading, passed_over = _heading(dialect, lines[:start] or [(0, comment)], columns, where)
+    heading, ignored = _heading(dialect, lines[:start] or [(0, comment)], columns, where)
     if start + 1 < len(lines) and _repeats_counts(rows[0]):
         # Joints by number above x, y, z, as pandas writes two levels of columns.
         names = dialect.split(lines[start + 1][1])
@@ -138,7 +148,10 @@ def outline(data: bytes, where: str, *, part: bool = False) -> Outline:
     while first in blank and len(dialect.split(blank[first])) >= columns:
         first -= 1
     named = tuple(heading) if heading is not None and len(heading) == columns else None
-    return Outline(dialect, columns, named, first, tuple(passed_over))
+    label = all(_WHOLE.fullmatch(row[columns - 1]) for row in rows) and not all(
+        _WHOLE.fullmatch(cell) for row in rows for cell in row[1 : columns - 1]
+    )
+    return Outline(dialect, columns, named, first, tuple(ignored), label)
 
 
 def _heading(
@@ -254,6 +267,12 @@ def _check_thousands(fit: Fit, lines: list[tuple[int, str]], where: str) -> None
     if cells and all(re.fullmatch(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}", cell) for cell in cells):
         reason = f"{cells[0]} may have a decimal comma or a thousands separator: save with points"
         raise ReadError(where, reason, rows[0][0])
+
+
+def is_label(column: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> bool:
+    """Whether a column is whole numbers beside ``others`` that are not."""
+    column, others = column[~np.isnan(column)], others[~np.isnan(others)]
+    return bool((column == np.rint(column)).all() and (others != np.rint(others)).any())
 
 
 def read_numbers(

@@ -69,7 +69,7 @@ def read_table(text: bytes, columns: int, where: str) -> npt.NDArray[np.float64]
     """Read lines of ``columns`` numbers (blanks, tabs, commas or semicolons between them).
 
     Returns:
-        float64 ``[rows, columns]``; empty lines are passed over.
+        float64 ``[rows, columns]``; empty lines are ignored.
 
     Raises:
         ReadError: with the line that is wrong.

@@ -5,7 +5,7 @@ An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y con
 names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.readers._columns`).
 ``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
 with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
-labels the store is good for pretraining. A folder of OpenPose's JSON files is handed over to
+labels the store can be used for pretraining. A folder of OpenPose's JSON files is left to
 :mod:`.openpose`.
 """
 
@@ -46,7 +46,7 @@ from aimclr_fast.data.readers._columns import (
     check_spec,
     understand,
 )
-from aimclr_fast.data.readers._counting import check_index, with_dropped_frames
+from aimclr_fast.data.readers._counting import check_index, check_last, with_dropped_frames
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
@@ -58,7 +58,7 @@ from aimclr_fast.data.readers._labels import (
     split_of,
 )
 from aimclr_fast.data.readers._layouts import named_layout
-from aimclr_fast.data.readers._pose2d import NOTE, lift, third_is_score
+from aimclr_fast.data.readers._pose2d import NOTE, in_one_unit, lift, third_is_score
 from aimclr_fast.layouts import Layout
 
 SUMMARY = "your own: a folder of .npy, .npz, .csv or .txt sequences, and labels (needs --layout)"
@@ -116,7 +116,7 @@ def plan(source: Path, options: Options) -> Plan:
     given = find_labels(listing, options)
     frames = [e for e in listing.entries if openpose.is_frame(e.path)]
     listing.entries = [e for e in listing.entries if not openpose.is_frame(e.path)]
-    _pass_over_texts(listing)
+    _ignore_texts(listing)
     if not listing.entries:
         if frames:
             return openpose.plan(source, options)
@@ -143,7 +143,7 @@ def plan(source: Path, options: Options) -> Plan:
         listing.left_out += problems
     if frames:
         listing.notes.append(
-            f"passed over: {len(frames):,} OpenPose frames (prepare openpose reads them)"
+            f"ignored: {len(frames):,} OpenPose frames (prepare openpose reads them)"
         )
     return _plan(layout, units, labels, listing, options)
 
@@ -152,12 +152,12 @@ def _wanted(path: str) -> bool:
     return without_gz(path).endswith(_SUFFIXES) or openpose.is_frame(path)
 
 
-def _pass_over_texts(listing: Listing) -> None:
+def _ignore_texts(listing: Listing) -> None:
     """Take out the ``.txt`` files that are no tables: notes, lists and the like."""
     texts = {e for e in listing.entries if e.suffix == ".txt" and not _is_table(e)}
     listing.entries = [e for e in listing.entries if e not in texts]
     if texts:
-        listing.notes.append(f"passed over: {len(texts):,} .txt files that are no tables of poses")
+        listing.notes.append(f"ignored: {len(texts):,} .txt files that are no tables of poses")
 
 
 def _is_table(entry: Entry) -> bool:
@@ -313,21 +313,21 @@ def read(
     """Read one sequence."""
     where = unit.entry.shown
     poses = _load(unit, layout, options)
-    array = poses.array[:bodies]
+    array = poses.array
     scored = poses.axes in ("xyc", "xyzc", UNKNOWN)
     if poses.lines is not None:
         used = array[..., :2] if flat else array[..., :3]
         _check_whole(used, array[..., -1] if flat and scored else None, poses.lines, layout, where)
     if flat:
         score = array[..., -1] if scored else None
-        positions = lift(array[..., :2], score, options.min_confidence, where)
+        positions = lift(array[..., :2], score, bodies, options, where)
     elif poses.axes == "xy" or poses.axes == "xyc":
         other = "--pose 3d was given" if options.pose == "3d" else "other sequences are 3D"
-        raise ReadError(where, f"2D, while {other}: prepare them apart")
+        raise ReadError(where, f"2D, while {other}: prepare them separately")
     else:
-        xyz = array[..., :3].transpose(3, 1, 2, 0)
+        xyz = check_positions(fit_bodies(array[..., :3].transpose(3, 1, 2, 0), bodies), where)
+        xyz = in_one_unit(xyz, layout, options, where)
         positions = in_meters(xyz, _unit(poses, options, where), options.up)
-    positions = fit_bodies(positions, bodies)
     columns = dict(labels.rows[unit.name]) if labels else {}
     yield Recording(unit.name, check_positions(positions, where), columns, where)
 
@@ -351,24 +351,30 @@ def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
         table = unit.table or understand(data, layout, options, where, {})
         return _load_table(data, table, layout, where)
     array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
-    shape, joints = list(array.shape), layout.num_joints
+    shape = array.shape
     if array.ndim == 3:
         array = array[None]
     axes = _array_axes(array.shape[-1], options) if array.ndim == 4 else None
-    if axes is None or array.shape[2] != joints:
-        given = options.columns
-        wanted = f"C = {len(given)}, --columns {given}" if given else "C = 2 or 3"
-        raise ReadError(
-            where,
-            f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
-            f"got shape {shape}",
-        )
+    if axes is None or array.shape[2] != layout.num_joints:
+        raise ReadError(where, _wrong_shape(shape, layout, options.columns))
     if not array.size:
-        raise ReadError(where, f"is empty, shape {shape}")
+        raise ReadError(where, f"is empty, shape {list(shape)}")
     check_order(array.shape, options, where)
     if options.columns is not None:
         array = array[..., [options.columns.index(axis) for axis in axes]]
     return Poses(array.astype(np.float64), axes)
+
+
+def _wrong_shape(shape: tuple[int, ...], layout: Layout, columns: str | None) -> str:
+    joints, ask = layout.num_joints, ""
+    wanted = f"C = {len(columns)}, --columns {columns}" if columns else "C = 2 or 3"
+    if columns is None and shape[-2:-1] == (joints,) and 3 < shape[-1] < 14:
+        ask = "; --columns says what C is, such as xyz" + "_" * (shape[-1] - 3)
+        ask += " or, with a confidence, xyzc" if shape[-1] == 4 else " (_ is ignored)"
+    return (
+        f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
+        f"got shape {list(shape)}{ask}"
+    )
 
 
 def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
@@ -377,6 +383,7 @@ def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
     if not len(table):
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)
+    check_last(table, columns, where)
     table, lines = with_dropped_frames(table, lines, columns, where)
     shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
     array = table[:, columns.take].reshape(shape)

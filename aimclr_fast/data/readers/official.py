@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data import safe_pickle
+from aimclr_fast.data.bodies import real_first
 from aimclr_fast.data.gaps import last_frame
 from aimclr_fast.data.readers._arrays import open_mapped
 from aimclr_fast.data.readers._base import (
@@ -29,6 +30,7 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    composed,
 )
 from aimclr_fast.data.readers._classes import as_label, name_ntu_classes, number_classes
 from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
@@ -123,7 +125,7 @@ def plan(source: Path, options: Options) -> Plan:
         layout=skeleton.layout,
         bodies=bodies,
         units=list(_units(samples, benchmarks, numbering.classes)),
-        read=functools.partial(read, flat=skeleton.flat, min_confidence=options.min_confidence),
+        read=functools.partial(read, flat=skeleton.flat, options=options),
         classes=classes,
         splits=splits,
         source="arrays of 2D poses" if skeleton.flat else "the AimCLR authors' processed arrays",
@@ -199,7 +201,7 @@ def _check_axes(files: Sequence[_File], options: Options) -> None:
 
 
 def _join(files: Sequence[_File]) -> tuple[dict[str, _Found], list[Problem], list[str]]:
-    """Each sample once, by name; what is there twice; what to say about the names."""
+    """Each sample once, by name; what appears twice; what to say about the names."""
     files, notes = _tell_apart(files)
     samples: dict[str, _Found] = {}
     left_out: list[Problem] = []
@@ -216,14 +218,14 @@ def _join(files: Sequence[_File]) -> tuple[dict[str, _Found], list[Problem], lis
             if before is None:
                 found.sides[file.benchmark] = file.side
             elif before == file.side:
-                left_out.append(Problem(where, f"{name} is there twice"))
+                left_out.append(Problem(where, f"{name} appears twice"))
             else:
                 raise ReadError(where, f"{name} is in {before} as well as in {file.side}")
     return samples, left_out, notes
 
 
 def _tell_apart(files: Sequence[_File]) -> tuple[Sequence[_File], list[str]]:
-    """Names that are mere numbers, begun anew in each file, are told apart by their file."""
+    """Names that are only numbers, restarting in each file, get the file's side as a prefix."""
     names = [name for file in files for name in file.names]
     if len(set(names)) == len(names) or not all(map(str.isdecimal, names)):
         return files, []
@@ -244,7 +246,7 @@ def _some_poses(files: Sequence[_File]) -> list[npt.NDArray[Any]]:
         for file in files
         for row in range(0, len(file.array), -(-len(file.array) // share))
     )
-    return [x[:, : last_frame(x), :, 0].transpose(1, 2, 0) for x in rows]
+    return [real_first(x)[:, : last_frame(x), :, 0].transpose(1, 2, 0) for x in rows]
 
 
 def _units(
@@ -289,24 +291,24 @@ def _labels(file: Path, count: int) -> tuple[list[str], list[int]]:
         if number is None:
             raise ReadError(str(file), f"row {row}: label {label!r:.60} is not 0 or more")
         numbers.append(number)
-    return [str(name).removesuffix(".skeleton") for name in names], numbers
+    return [composed(str(name)).removesuffix(".skeleton") for name in names], numbers
 
 
-def read(rows: Rows, *, flat: bool, min_confidence: float) -> Readings:
+def read(rows: Rows, *, flat: bool, options: Options) -> Readings:
     """Read some rows of a mapped file."""
     array = open_mapped(rows.file)
     for row, name, columns in zip(rows.rows, rows.names, rows.columns, strict=True):
         where = f"{rows.file} row {row}"
         try:
             x = np.array(array[row])
-            positions = _in_plane(x, min_confidence, where) if flat else x
+            positions = _in_plane(x, options, where) if flat else real_first(x)
             yield Recording(name, check_positions(positions, where), columns, where)
         except ReadError as error:
             yield Problem.of(error)
 
 
-def _in_plane(x: npt.NDArray[Any], min_confidence: float, where: str) -> Positions:
+def _in_plane(x: npt.NDArray[Any], options: Options, where: str) -> Positions:
     """2D poses ``[2 or 3, T, V, M]`` as positions; a third coordinate is a score."""
     pose = x.transpose(3, 1, 2, 0)
     score = pose[..., 2] if len(x) == 3 else None
-    return lift(pose[..., :2], score, min_confidence, where)
+    return lift(pose[..., :2], score, len(pose), options, where)

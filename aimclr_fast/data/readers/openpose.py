@@ -1,14 +1,13 @@
 """OpenPose's JSON files, one a frame, of one person: ``clip_000000000000_keypoints.json``.
 
 Files of one folder and one name before the number are a sequence; numbers that are skipped are
-frames without anybody, unless all go in steps. ``labels.csv`` is as for ``folder``.
+frames without a body, unless all go in steps. ``labels.csv`` is as for ``folder``.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -19,9 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast._files import printable
-from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.readers._base import (
-    MAX_FRAMES,
     PARTIAL,
     Options,
     Plan,
@@ -30,7 +27,9 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    composed,
 )
+from aimclr_fast.data.readers._counting import check_places, frame_places
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     LABEL_FILES,
@@ -124,12 +123,12 @@ def _clips(listing: Listing, source: Path) -> list[Clip]:
         below = folder.removeprefix(listing.base).strip("/") or folder.rpartition("/")[2]
         parts = (below,) if below and clips_in[folder] == 1 else (below, clip)
         frames = sorted(files)
-        step = math.gcd(*(n - frames[0] for n in frames)) or 1
+        places = frame_places(np.array(frames, dtype=np.int64))
         clips.append(
             Clip(
-                printable("/".join(filter(None, parts)) or source.stem),
+                composed(printable("/".join(filter(None, parts)) or source.stem)),
                 tuple(files[n] for n in frames),
-                tuple((n - frames[0]) // step for n in frames),
+                tuple(places.tolist()),
             )
         )
     return clips
@@ -147,7 +146,7 @@ def _layout(clips: list[Clip], options: Options, where: str) -> Layout:
                 continue
             if people:
                 return _layout_for(len(people[0]), options, entry.shown)
-    raise unread or ReadError(where, "nobody is in any frame")
+    raise unread or ReadError(where, "no body is in any frame")
 
 
 def _layout_for(joints: int, options: Options, where: str) -> Layout:
@@ -196,8 +195,7 @@ def _people(entry: Entry) -> list[npt.NDArray[np.float64]]:
 def read(clip: Clip, *, layout: Layout, labels: Labels | None, options: Options) -> Readings:
     """Read one clip."""
     where = clip.entries[0].shown
-    if clip.frames[-1] >= MAX_FRAMES:
-        raise ReadError(where, f"{clip.frames[-1] + 1} frames; at most {MAX_FRAMES} are read")
+    check_places(np.array(clip.frames), where, "files: renumber them")
     array = np.zeros((1, clip.frames[-1] + 1, layout.num_joints, 3))
     for frame, entry in zip(clip.frames, clip.entries, strict=True):
         people = _people(entry)
@@ -215,6 +213,6 @@ def read(clip: Clip, *, layout: Layout, labels: Labels | None, options: Options)
                     f"{layout.num_joints}",
                 )  # fmt: skip
             array[0, frame] = best
-    positions = lift(array[..., :2], array[..., 2], options.min_confidence, where)
+    positions = lift(array[..., :2], array[..., 2], 1, options, where)
     columns = dict(labels.rows[clip.name]) if labels else {}
-    yield Recording(clip.name, check_positions(fit_bodies(positions, 1), where), columns, where)
+    yield Recording(clip.name, check_positions(positions, where), columns, where)

@@ -1,14 +1,14 @@
 """Annotation pickles of pyskl and MMAction2, such as ``ntu60_3danno.pkl`` or ``ntu60_hrnet.pkl``.
 
 ``{"split": {"xsub_train": [names], ...}, "annotations": [{frame_dir, label, keypoint, ...}]}``,
-keypoint ``[M, T, V, C]``: three coordinates, or two with ``keypoint_score [M, T, V]``. The list of
-annotations alone will do, too.
+keypoint ``[M, T, V, C]``: three coordinates, or two with ``keypoint_score [M, T, V]``. A list of
+annotations is accepted, too.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,18 @@ from aimclr_fast.data.readers._base import (
     Readings,
     Recording,
     check_positions,
+    composed,
 )
-from aimclr_fast.data.readers._classes import Numbering, as_label, name_ntu_classes, number_classes
+from aimclr_fast.data.readers._classes import (
+    Numbering,
+    as_label,
+    name_ntu_classes,
+    number_classes,
+    number_names,
+)
 from aimclr_fast.data.readers._layouts import SEQUENCES, recognize
 from aimclr_fast.data.readers._ntu import LAYOUT, columns_of
-from aimclr_fast.data.readers._pose2d import lift
+from aimclr_fast.data.readers._pose2d import are_shares, in_one_unit, lift
 from aimclr_fast.data.readers._splits import (
     Sides,
     check_sides,
@@ -38,6 +45,7 @@ from aimclr_fast.data.readers._splits import (
     say_validation,
     sides_rule,
 )
+from aimclr_fast.layouts import Layout
 
 SUMMARY = "pyskl or MMAction2 annotations: one .pkl file, 3D or 2D"
 OPTIONS = ("max_bodies",)
@@ -55,7 +63,7 @@ class Annotations:
         splits: side of each sample by split.
         classes: the class of each label.
         numbers: the number of each label that is text.
-        joints: joints of each pose.
+        layout: of all poses.
         flat: whether the poses are 2D.
         ntu: whether all names are NTU RGB+D's.
         check_axes: whether to leave out poses whose bodies seem to be the second axis.
@@ -66,7 +74,7 @@ class Annotations:
     splits: dict[str, Sides]
     classes: Mapping[int, int]
     numbers: Mapping[str, int]
-    joints: int
+    layout: Layout
     flat: bool
     ntu: bool
     check_axes: bool
@@ -86,14 +94,15 @@ def plan(source: Path, options: Options) -> Plan:
     named = [entry for entry in entries if isinstance(entry, dict)]
     names = [entry.get("frame_dir") for entry in named]
     ntu = all(isinstance(name, str) and columns_of(name) for name in names)
-    numbers, classes = _number_names(named, where)
+    numbers, classes, named_notes = _number_names(named, where)
     numbering = _classes(named, ntu and classes is None, numbers)
-    splits, notes = _splits(split, {name for name in names if isinstance(name, str)}, where)
+    have = {composed(name) for name in names if isinstance(name, str)}
+    splits, notes = _splits(split, have, where)
     shape = poses[0].shape
     step = max(1, len(poses) // SEQUENCES)
     scored = any("keypoint_score" in entry for entry in named)
     skeleton = recognize(
-        # A first body that is not there tells nothing.
+        # An absent first body shows nothing.
         [pose[0] for pose in poses[::step] if pose.shape[2:] == shape[2:]],
         options,
         where,
@@ -102,7 +111,7 @@ def plan(source: Path, options: Options) -> Plan:
     )
     bodies = options.max_bodies or min(max(len(pose) for pose in poses), BODIES)
     annotations = Annotations(
-        where, entries, splits, numbering.classes, numbers, shape[2], skeleton.flat, ntu,
+        where, entries, splits, numbering.classes, numbers, skeleton.layout, skeleton.flat, ntu,
         check_axes=options.max_bodies is None,
     )  # fmt: skip
     rules = {n: sides_rule(f"split_{n}", sides.values()) for n, sides in splits.items()}
@@ -110,13 +119,19 @@ def plan(source: Path, options: Options) -> Plan:
         layout=skeleton.layout,
         bodies=bodies,
         units=range(len(entries)),
-        read=functools.partial(
-            read, annotations=annotations, bodies=bodies, min_confidence=options.min_confidence
-        ),
+        read=functools.partial(read, annotations=annotations, bodies=bodies, options=options),
         classes=classes or numbering.names,
         splits=rules,
         source="annotations in the format of pyskl and MMAction2",
-        notes=[*skeleton.notes, *extra, *numbering.notes, *notes, *say_validation(rules)],
+        notes=[
+            *skeleton.notes,
+            *(_say_shares(named[::step], options) if skeleton.flat else []),
+            *extra,
+            *numbering.notes,
+            *named_notes,
+            *notes,
+            *say_validation(rules),
+        ],
         rotate=not skeleton.flat,
         scores=skeleton.flat and (scored or shape[3] == 3),
         one_process=True,
@@ -147,7 +162,7 @@ def _has_keypoints(entry: Any) -> bool:
 
 
 def _seen(entries: list[Any]) -> str:
-    """The first keypoint that is none, and what is missing."""
+    """The shape of the first keypoint, which is not as expected, and what it lacks."""
     for entry in entries:
         keypoint = entry.get("keypoint") if isinstance(entry, dict) else None
         if not isinstance(keypoint, np.ndarray):
@@ -185,18 +200,19 @@ def _check_bodies(poses: list[Any], options: Options, where: str) -> list[str]:
 
 def _number_names(
     entries: list[dict[str, Any]], where: str
-) -> tuple[dict[str, int], tuple[str, ...] | None]:
-    """The number of each label that is text, and the classes' names, where labels are names."""
+) -> tuple[dict[str, int], tuple[str, ...] | None, list[str]]:
+    """The number of each label that is text, the classes' names where labels are names, and notes
+    on those names.
+    """
     texts = {str(n) for e in entries if isinstance(n := e.get("label"), str) and n.strip()}
     if all(text.isdecimal() and len(text) <= 18 for text in texts):
-        return {text: int(text) for text in texts}, None
+        return {text: int(text) for text in texts}, None, []
     numbers = sum(as_label(entry.get("label")) is not None for entry in entries)
     if numbers:
         raise ReadError(
             where, f"label {max(texts)!r:.60} is a name, while {numbers} others are numbers"
         )
-    names = tuple(sorted(texts))
-    return {name: number for number, name in enumerate(names)}, names
+    return number_names(texts)
 
 
 def _label(entry: Mapping[str, Any], numbers: Mapping[str, int]) -> int | None:
@@ -222,18 +238,18 @@ def _splits(split: Any, names: set[str], where: str) -> tuple[dict[str, Sides], 
     return splits, notes + missing
 
 
-def read(index: int, *, annotations: Annotations, bodies: int, min_confidence: float) -> Readings:
+def read(index: int, *, annotations: Annotations, bodies: int, options: Options) -> Readings:
     """Make a recording of one annotation."""
     entry = annotations.entries[index]
     where = f"{annotations.where} annotation {index}"
     try:
-        yield _recording(entry, where, annotations, bodies, min_confidence)
+        yield _recording(entry, where, annotations, bodies, options)
     except ReadError as error:
         yield Problem.of(error)
 
 
 def _recording(
-    entry: Any, where: str, annotations: Annotations, bodies: int, min_confidence: float
+    entry: Any, where: str, annotations: Annotations, bodies: int, options: Options
 ) -> Recording:
     if not _has_keypoints(entry):
         raise ReadError(where, "has no keypoint array [M, T, V, C]")
@@ -241,37 +257,85 @@ def _recording(
     label = _label(entry, annotations.numbers)
     if not isinstance(name, str) or not name:
         raise ReadError(where, f"frame_dir: {name!r:.60} is not a name")
+    name = composed(name)
     if label is None:
         raise ReadError(where, f"label: {entry.get('label')!r:.60} is not 0 or more, nor a name")
-    if keypoint.shape[2] != annotations.joints or keypoint.shape[3] not in (2, 3):
+    joints = annotations.layout.num_joints
+    if keypoint.shape[2] != joints or keypoint.shape[3] not in (2, 3):
         shape = list(keypoint.shape)
-        raise ReadError(
-            where, f"keypoint: expected [M, T, {annotations.joints}, 3 or 2], got {shape}"
-        )
+        raise ReadError(where, f"keypoint: expected [M, T, {joints}, 3 or 2], got {shape}")
     if not min(keypoint.shape):
         raise ReadError(where, f"keypoint: empty, {list(keypoint.shape)}")
     if annotations.check_axes and _swapped(keypoint.shape):
         shape = list(keypoint.shape)
         raise ReadError(where, f"keypoint: expected [M, T, V, C], {shape} looks like [T, M, V, C]")
-    keypoint = keypoint[:bodies]
+    frames = _frames(entry, where)
     positions: Positions
     if annotations.flat:
-        score = entry.get("keypoint_score")
-        if score is None and keypoint.shape[3] == 3:
-            score = keypoint[..., 2]
-        elif score is not None:
-            score = score[:bodies] if isinstance(score, np.ndarray) else None
-            if score is None or score.shape != keypoint.shape[:3]:
-                raise ReadError(where, "keypoint_score: does not fit keypoint")
-            if score.dtype.kind not in "fiub":
-                raise ReadError(where, f"keypoint_score: holds {score.dtype}, not numbers")
-        positions = lift(keypoint[..., :2], score, min_confidence, where)
+        score = _scores(entry, where)
+        positions = lift(
+            keypoint[:, :frames, :, :2],
+            None if score is None else score[:, :frames],
+            bodies,
+            options,
+            where,
+            _aspect(entry),
+        )
     elif keypoint.shape[3] == 2:
-        raise ReadError(where, "keypoint: 2D, while other annotations are 3D: prepare them apart")
+        raise ReadError(
+            where, "keypoint: 2D, while other annotations are 3D: prepare them separately"
+        )
     else:
-        positions = keypoint.transpose(3, 1, 2, 0).astype(np.float32)
-    positions = fit_bodies(positions, bodies)
+        positions = keypoint[:, :frames].transpose(3, 1, 2, 0).astype(np.float32)
+        positions = in_one_unit(fit_bodies(positions, bodies), annotations.layout, options, where)
     columns: dict[str, int | str] = dict(columns_of(name) or {}) if annotations.ntu else {}
     columns["label"] = annotations.classes[label]
     columns |= {f"split_{p}": of.get(name, "none") for p, of in annotations.splits.items()}
     return Recording(name, check_positions(positions, where), columns, where)
+
+
+def _frames(entry: Mapping[str, Any], where: str) -> int:
+    """Frames of an annotation; those beyond ``total_frames`` fill the array up."""
+    frames = int(entry["keypoint"].shape[1])
+    total = entry.get("total_frames")
+    if total is None:
+        return frames
+    own = as_label(total)
+    if not own:
+        raise ReadError(where, f"total_frames: {total!r:.60} is not 1 or more")
+    return min(own, frames)
+
+
+def _scores(entry: Mapping[str, Any], where: str) -> Any:
+    """``[M, T, V]``, or None where there are none: beside the keypoints, or their third number."""
+    keypoint, score = entry["keypoint"], entry.get("keypoint_score")
+    if score is None:
+        return keypoint[..., 2] if keypoint.shape[3] == 3 else None
+    if not isinstance(score, np.ndarray) or score.shape != keypoint.shape[:3]:
+        raise ReadError(where, "keypoint_score: does not fit keypoint")
+    if score.dtype.kind not in "fiub":
+        raise ReadError(where, f"keypoint_score: holds {score.dtype}, not numbers")
+    return score
+
+
+def _say_shares(entries: Sequence[Mapping[str, Any]], options: Options) -> list[str]:
+    """A note where coordinates are taken as shares of the image."""
+    for entry in entries if options.aspect is None else ():
+        if _aspect(entry) is not None and _has_keypoints(entry):
+            xy = entry["keypoint"][..., :2].reshape(-1, 2)
+            xy = xy[np.isfinite(xy).all(axis=1) & xy.any(axis=1)]
+            if len(xy) and are_shares(xy):
+                shape = "x".join(str(side) for side in reversed(entry["img_shape"]))
+                return [
+                    "x and y lie in 0 to 1: taken as shares of img_shape "
+                    f"({shape} in the first; --aspect 1: as they are)"
+                ]
+    return []
+
+
+def _aspect(entry: Mapping[str, Any]) -> float | None:
+    """Width / height of the image, if ``img_shape`` (height, width) says so."""
+    shape = entry.get("img_shape")
+    sides = [as_label(side) for side in shape] if isinstance(shape, list | tuple) else []
+    height, width = sides if len(sides) == 2 else (None, None)
+    return width / height if height and width else None

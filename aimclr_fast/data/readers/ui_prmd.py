@@ -79,7 +79,7 @@ def plan(source: Path, options: Options) -> Plan:
         incorrect = int(match["incorrect"] is not None)
         key = (int(match["movement"]), int(match["subject"]), int(match["episode"]), incorrect)
         if match["what"] in found.setdefault(key, {}):
-            left_out.append(Problem(entry.shown, "is there twice"))
+            left_out.append(Problem(entry.shown, "appears twice"))
         found[key].setdefault(match["what"], entry)
     units = []
     for key, files in sorted(found.items()):

@@ -62,7 +62,7 @@ def fails(capsys, *arguments) -> str:
 
 def test_three_lists_stay_three_in_the_store(tmp_path, capsys):
     names = [f"clip{i}" for i in range(8)]
-    pixels = motion(0, 17, 12)[None, ..., :2]
+    pixels = 300 * motion(0, 17, 12)[None, ..., :2]
     score = np.ones((1, 12, 17))
     write(
         tmp_path / "x.pkl",
@@ -166,6 +166,7 @@ def test_layouts_of_annotations(tmp_path, body):
 
 
 def test_a_score_that_does_not_fit_and_mixed_dimensions(tmp_path, body):
+    body = 300 * body
     flat = body[..., :2]
     score = np.ones((1, *flat.shape[:2]))
     entries = [
@@ -260,7 +261,7 @@ def test_arrays_of_two_dimensions_and_a_score(tmp_path, body):
     three = np.concatenate([flat, score], 2)
     arrays = {side: [padded(three, 20, 30)] for side in ("train", "val")}
     source = write_arrays(tmp_path / "in", arrays)
-    plan, found = read_all("official", source)
+    plan, found = read_all("official", source, aspect=1.0)
     assert (plan.layout.name, plan.rotate, plan.ready) == ("openpose", False, False)
     assert any("taken as a score" in note for note in plan.notes)
     assert prepared(plan, found[0]).length == 20
@@ -272,7 +273,7 @@ def test_arrays_of_two_dimensions_and_a_score(tmp_path, body):
     two = write_arrays(
         tmp_path / "two", {s: [padded(flat, 20, 30, coordinates=2)] for s in ("train", "val")}
     )
-    assert read_all("official", two)[1][0].positions.shape == x.shape
+    assert read_all("official", two, aspect=1.0)[1][0].positions.shape == x.shape
 
 
 def test_names_numbered_anew_in_each_file(tmp_path, body, capsys):
@@ -389,6 +390,30 @@ def test_flags_of_other_readers_are_refused(tmp_path, capsys, dataset):
     for field, value in flags.items():
         flag = f"--{field.replace('_', '-')}"
         error = fails(capsys, dataset, tmp_path / "none", tmp_path / "x", f"{flag}={value}")
-        assert (f"{flag}: {dataset} has no use for it" in error) == (
+        assert (f"{flag}: {dataset} does not use it" in error) == (
             field not in get_reader(dataset).OPTIONS
         )
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, float])
+@pytest.mark.parametrize("flat", [False, True])
+def test_frames_beyond_total_frames_are_padding(tmp_path, body, flat, kind):
+    x = (body[..., :2] * 300 if flat else body)[None]
+    filled = np.concatenate([x, np.repeat(x[:, -1:], 9, axis=1) + 1], axis=1)
+    score = {"keypoint_score": np.ones(filled.shape[:3])} if flat else {}
+    own = {name: array[:, : x.shape[1]] for name, array in score.items()}
+    (plain,) = read_all("pyskl", write(tmp_path / "x.pkl", [annotation("a", 0, x, **own)]))[1]
+    entry = annotation("a", 0, filled, **score) | {"total_frames": kind(x.shape[1])}
+    (cut,) = read_all("pyskl", write(tmp_path / "x.pkl", [entry]))[1]
+    np.testing.assert_array_equal(cut.positions, plain.positions)
+    entry["total_frames"] = kind(300)  # of a video of which every tenth frame was taken
+    (longer,) = read_all("pyskl", write(tmp_path / "x.pkl", [entry]))[1]
+    assert longer.positions.shape[1] == filled.shape[1]
+
+
+@pytest.mark.parametrize("total", [0, -3, "12", 2.5, np.ones(3)])
+def test_total_frames_that_are_no_count(tmp_path, body, total):
+    entry = annotation("a", 0, body[None]) | {"total_frames": total}
+    (found,) = read_all("pyskl", write(tmp_path / "x.pkl", [entry]))[1]
+    assert "total_frames: " in found.reason
+    assert "is not 1 or more" in found.reason

@@ -40,7 +40,7 @@ def test_frames_before_bodies_are_refused(tmp_path, body, coordinates, people):
     with pytest.raises(ReadError, match=rf"expected \[M, T, V, C\], got shape {shape}.*--max-b"):
         read_all("pyskl", file)
     file = write(tmp_path / "x.pkl", [good, swapped | {"frame_dir": "b"}, good])
-    _, found = read_all("pyskl", file, layout="ntu-rgb+d")
+    _, found = read_all("pyskl", file, layout="ntu-rgb+d", aspect=1.0)
     assert [isinstance(one, Problem) for one in found] == [False, True, False]
     assert "looks like [T, M, V, C]" in found[1].reason
 

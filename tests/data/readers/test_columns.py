@@ -92,7 +92,7 @@ def test_a_heading_of_several_lines_is_put_together(read):
     assert_is_motion(read(text(rows))[0])
 
 
-def test_a_title_above_the_heading_is_passed_over_and_said(read):
+def test_a_title_above_the_heading_is_ignored_and_said(read):
     positions, notes, _ = read("Recorded by hand\n" + text(cells(), heading=COLUMNS))
     assert_is_motion(positions)
     assert "Recorded by hand" in notes
@@ -118,7 +118,7 @@ COUNT = [str(n) for n in range(FRAMES)]
 def test_a_column_of_frames_or_times(read, name, first):
     positions, notes, _ = read(with_first(first, name))
     assert_is_motion(positions)
-    assert "passed over" in notes
+    assert "ignored" in notes
 
 
 def test_an_index_that_the_heading_leaves_out(read):
@@ -176,7 +176,7 @@ def test_more_columns_a_joint_by_heading_or_when_declared(read, names, columns):
     heading = [f"{joint}_{axis}" for joint in JOINTS for axis in ["x", "y", "z", *names]]
     positions, notes, _ = read(text(rows, heading=heading))
     assert_is_motion(positions)
-    assert "passed over" in notes
+    assert "ignored" in notes
     with pytest.raises(ReadError, match=rf"{20 * (3 + len(names))} columns.*--columns") as caught:
         read(text(rows))
     assert columns[:4] in str(caught.value)
@@ -316,14 +316,53 @@ def test_a_label_at_the_end_beside_an_x_that_rises(read):
         motion = ROWS.copy()
         motion[:, 0] = first
         rows = [[*row, str(int(i > 5))] for i, row in enumerate(text_cells(motion))]
-        with pytest.raises(ReadError, match="--skip-columns 1"):
+        with pytest.raises(ReadError, match="one too many, and the last column holds whole") as e:
             read(text(rows))
+        assert "skip" not in str(e.value)
     # In millimeters all are whole numbers; an x that rises does so by fits and starts.
     motion = np.rint(ROWS * 1000)
     motion[:, 0] = np.cumsum(generator.integers(1, 50, FRAMES))
     rows = [[f"{n:.0f}" for n in row] + [str(int(i > 5))] for i, row in enumerate(motion)]
-    with pytest.raises(ReadError, match="--skip-columns 1"):
+    with pytest.raises(ReadError, match=r"--skip-columns 1, or .*\(a label goes into labels"):
         read(text(rows))
+
+
+@pytest.mark.parametrize("label", ["3", "0", "3.0"])
+@pytest.mark.parametrize("lead", [[], ["frame"], ["session", "frame"]])
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_a_label_at_the_end_is_called_so(read, label, lead, mark):
+    """And no flag is offered that would shift the coordinates."""
+    rows = [[*[str(7 * i) for _ in lead], *row, label] for i, row in enumerate(cells())]
+    content = text(rows, mark)
+    content = content.replace(".", ",") if mark == ";" else content
+    with pytest.raises(ReadError, match="the last column holds whole numbers, as a label") as error:
+        read(content)
+    assert "put the label into labels.csv" in str(error.value)
+    assert "--skip-columns" not in str(error.value)
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": "xyz"}])
+def test_columns_skipped_so_that_a_label_would_be_a_coordinate(read, options):
+    rows = [[*row, "3"] for row in cells()]
+    with pytest.raises(ReadError, match="column 61 would be a coordinate: the last column holds"):
+        read(text(rows), skip_columns=1, **options)
+    flat = [[*row, "3"] for row in cells(300 * MOTION[..., :2].reshape(FRAMES, -1))]
+    with pytest.raises(ReadError, match="column 41 would be a coordinate"):
+        read(text(flat), skip_columns=1)
+
+
+def test_last_coordinates_that_are_whole_numbers(read):
+    """Of all joints, zeros, or a score."""
+    flat = MOTION.copy()
+    flat[..., 2] = 0
+    assert_is_motion(read(text(cells(flat.reshape(FRAMES, -1))), pose="3d")[0], flat)
+    flat[..., 2] = 1
+    assert_is_motion(read(text(cells(flat.reshape(FRAMES, -1))), pose="3d")[0], flat)
+    lost = MOTION.copy()
+    lost[:, -1] = 0
+    assert_is_motion(read(text(cells(lost.reshape(FRAMES, -1))))[0], lost)
+    scored = MOTION * [300, 300, 0] + np.linspace(0, 1, 20)[:, None] * [0, 0, 1]
+    assert not np.nan_to_num(read(text(cells(scored.reshape(FRAMES, -1))))[0][..., 2]).any()
 
 
 def text_cells(rows):

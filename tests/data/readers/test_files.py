@@ -77,7 +77,7 @@ def test_a_cycle_of_links_ends_and_is_shown(tmp_path):
     plan, found = read_all("ntu60", source)
     assert sorted(names_of(found)) == NAMES
     assert [p.reason for p in plan.left_out if p.expected] == [f"is {source} again, by a link"]
-    assert "itself: is a link to nothing" in said(plan)
+    assert "itself: is a broken link" in said(plan)
 
 
 @pytest.mark.parametrize("first", ["a_link", "z_link"])
@@ -96,7 +96,7 @@ def test_links_to_nothing_and_what_is_no_file_are_shown(tmp_path):
     os.mkfifo(source / "pipe.skeleton")
     plan, found = read_all("ntu60", source)
     assert len(found) == 2
-    assert "A009.skeleton: is a link to nothing" in said(plan)
+    assert "A009.skeleton: is a broken link" in said(plan)
     assert "pipe.skeleton: is not a file" in said(plan)
 
 
@@ -128,7 +128,7 @@ def test_endings_and_names_in_any_case(tmp_path):
     assert not plan.left_out
 
 
-def test_what_is_passed_over_is_counted_by_kind(tmp_path):
+def test_what_is_ignored_is_counted_by_kind(tmp_path):
     skeletons(tmp_path)
     for name in ("a.avi", "b.avi", "notes.txt", "README", ".hidden"):
         (tmp_path / name).write_text("x")
@@ -136,8 +136,8 @@ def test_what_is_passed_over_is_counted_by_kind(tmp_path):
     shutil.copy(tmp_path / f"{NAMES[0]}.skeleton", tmp_path / ".ipynb_checkpoints")
     plan, found = read_all("ntu60", tmp_path)
     assert len(found) == 2
-    assert "passed over: 4 files (2 .avi, 1 .txt, 1 without an ending)" in said(plan)
-    assert "passed over: 2 hidden files" in said(plan)
+    assert "ignored: 4 files (2 .avi, 1 .txt, 1 without an ending)" in said(plan)
+    assert "ignored: 2 hidden files" in said(plan)
 
 
 def with_noise(folder: Path) -> Path:
@@ -158,7 +158,7 @@ def test_what_a_mac_leaves_behind_stops_nothing(tmp_path, capsys):
         command_line(["ntu60", str(place), str(out), "--on-error=fatal", "--jobs=1"])
         shown = capsys.readouterr().out
         assert "2 sequences" in shown
-        assert "passed over: 4 hidden files" in shown
+        assert "ignored: 4 hidden files" in shown
         assert "left out: 0" in shown
 
 
@@ -346,7 +346,7 @@ def test_packed_labels(tmp_path):
     assert labels_in(read_all("folder", tmp_path, layout=LAYOUT)[1]) == [("a", 0), ("b", 1)]
 
 
-def test_stores_in_the_source_are_passed_over(tmp_path, capsys):
+def test_stores_in_the_source_are_ignored(tmp_path, capsys):
     clips(tmp_path)
     for name in ("one", "two", "two"):
         arguments = ["folder", str(tmp_path), str(tmp_path / name), f"--layout={LAYOUT}"]
@@ -354,7 +354,7 @@ def test_stores_in_the_source_are_passed_over(tmp_path, capsys):
         samples = (tmp_path / name / "samples.csv").read_text().splitlines()
         assert [line.split(",")[0] for line in samples] == ["name", "a", "b"]
         assert "label" in samples[0]
-    assert "is a store, passed over" in capsys.readouterr().out
+    assert "is a store, ignored" in capsys.readouterr().out
     plan, found = read_all("folder", tmp_path, layout=LAYOUT)
     assert labels_in(found) == [("a", 0), ("b", 1)]
     assert [problem.expected for problem in plan.left_out] == [True, True]

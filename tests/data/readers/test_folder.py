@@ -116,14 +116,16 @@ def test_two_dimensional_poses(tmp_path):
     ("array", "reason"),
     [
         (np.ones((5, 21, 3)), r"expected \[T, 22, C\]"),
-        (np.ones((5, 22, 4)), r"expected \[T, 22, C\]"),
+        (np.ones((5, 22, 4)), r"expected \[T, 22, C\].*; --columns .* xyz_ or, .* xyzc$"),
+        (np.ones((2, 5, 22, 6)), r"got shape \[2, 5, 22, 6\]; --columns .* xyz___ \(_ is ignored"),
+        (np.ones((5, 21, 4)), r"got shape \[5, 21, 4\]$"),
         (np.ones(5), r"got shape \[1?,? ?5\]"),
         (np.ones((0, 22, 3)), "is empty"),
         (np.full((5, 22, 3), np.inf), "not finite"),
         (np.full((5, 22, 3), 1e300), "not finite"),
         (np.array([None]), "not numbers"),
         (np.array(["x"]), "not numbers"),
-        (np.ones((5, 22, 2)), None),
+        (np.ones((5, 22, 2)) * 50, None),
     ],
 )
 def test_damaged_arrays(tmp_path, array, reason):
@@ -224,7 +226,7 @@ def test_axes_in_another_order_are_refused(tmp_path):
     assert not refused(tmp_path, many[:2, :1], max_bodies=2)
     channels = np.stack([one, two], axis=-1).transpose(2, 0, 1, 3)
     assert "channels first" in refused(tmp_path, channels)
-    assert not refused(tmp_path, channels, pose="2d")
+    assert not refused(tmp_path, channels * 300, pose="2d")
 
 
 def test_a_third_coordinate_that_may_be_either_is_asked_about(tmp_path):
@@ -246,5 +248,5 @@ def test_a_third_coordinate_that_may_be_either_is_asked_about(tmp_path):
             assert "--pose 2d or --pose 3d" in refused(tmp_path, array, layout), layout
             assert not refused(tmp_path, array, layout, pose="3d")
         for array in told:
-            assert not refused(tmp_path, array, layout)
+            assert not refused(tmp_path, array, layout, aspect=1.0)
     assert not refused(tmp_path, image, "h36m", up="z")

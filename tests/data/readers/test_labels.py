@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from data.readers.recordings import motion
@@ -200,3 +202,74 @@ def test_ids_below_zero_are_left_out_as_before(label):
 def test_files_that_are_none(label, content, reason):
     with pytest.raises(ReadError, match=reason):
         label(content)
+
+
+NFC, NFD = "Größe é", "Gro\u0308ße e\u0301"
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [(NFC, NFD), (NFD, NFC), (NFD, NFD)])
+def test_letters_with_marks_are_written_in_two_ways(tmp_path, on_disk, in_table):
+    for number, name in enumerate((on_disk, "b")):
+        np.save(tmp_path / f"{name}.npy", motion(number, 20, 5))
+    content = f"name,label,subject\n{in_table}.npy,{NFC},{NFC}\nb,{NFD},{NFD}\n"
+    (tmp_path / "labels.csv").write_text(content, encoding="utf-8")
+    plan, found = read_all("folder", tmp_path, layout="nw-ucla")
+    assert not plan.left_out
+    assert plan.classes == (NFC,)
+    assert {r.name: tuple(r.columns.values()) for r in found} == {NFC: (0, NFC), "b": (0, NFC)}
+
+
+@pytest.mark.parametrize(
+    "name", [r"a\x", r"a\x.npy", "./a/x", r".\a\x.npy", "a//x.npy", r"in\a\x", "in/a/x"]
+)
+def test_other_ways_to_write_a_path(tmp_path, name):
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    for path in ("a/x", "y"):
+        np.save(tmp_path / "in" / f"{path}.npy", motion(0, 20, 5))
+    (tmp_path / "in" / "labels.csv").write_text(f"name,label\n{name},4\ny,2\n")
+    plan, found = read_all("folder", tmp_path, layout="nw-ucla")
+    assert not plan.left_out
+    assert {r.name: r.columns["label"] for r in found} == {"a/x": 4, "y": 2}
+
+
+def test_a_backslash_within_a_name_stays_one(tmp_path):
+    for name in (r"a\x", "a/x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / f"{name}.npy", motion(0, 20, 5))
+    (tmp_path / "labels.csv").write_text("name,label\na\\x,4\na/x,2\n")
+    plan, found = read_all("folder", tmp_path, layout="nw-ucla")
+    assert {r.name: r.columns["label"] for r in found} == {r"a\x": 4, "a/x": 2}
+    (tmp_path / "labels.csv").write_text("name,label\n.\\a\\x,4\na/x,2\n")
+    plan, _ = read_all("folder", tmp_path, layout="nw-ucla")
+    assert "a/x is named in line 3 too" in [p.reason for p in plan.left_out]
+
+
+@pytest.mark.parametrize("other", ["Walk", "WALK", "wal k", "walk-fast", "Walk  Fast"])
+def test_names_of_classes_that_are_nearly_alike_are_said(label, other):
+    plan, found = label(rows(["walk", other, "walk_fast", *["sit down"] * 9]))
+    assert len(plan.classes) == 4
+    said = [note for note in plan.notes if "write them alike if they are one" in note]
+    if other == "wal k":
+        assert not said
+    else:
+        one, two = sorted([other, "walk" if other.casefold() == "walk" else "walk_fast"])
+        assert len(said) == 1
+        assert f"classes {one!r} and {two!r} differ only" in said[0]
+    assert found["c02"] != found["c00"] != found["c01"]
+
+
+def test_names_of_annotations_are_alike_too(tmp_path):
+    body = motion(0, 20, 5)[None]
+    labels = [NFC, f" {NFD} ", "walk", "Walk"]
+    entries = [
+        {"frame_dir": f"{NFD}{i}", "label": label, "keypoint": body}
+        for i, label in enumerate(labels)
+    ]
+    lists = {"train": [f"{NFC}{i}" for i in range(2)], "val": [f"{NFD}{i}" for i in (2, 3)]}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"split": lists, "annotations": entries}))
+    plan, found = read_all("pyskl", tmp_path / "a.pkl", layout="nw-ucla")
+    assert plan.classes == (NFC, "Walk", "walk")
+    assert [r.columns["label"] for r in found] == [0, 0, 2, 1]
+    assert [r.columns["split_split"] for r in found] == ["train", "train", "test", "test"]
+    assert any("classes 'Walk' and 'walk' differ only" in note for note in plan.notes)
+    assert not any("are of no sample" in note for note in plan.notes)

@@ -12,6 +12,7 @@ from data.readers.recordings import motion
 from data.readers.test_ntu import read_all
 
 from aimclr_fast.data.readers import ReadError, Recording
+from aimclr_fast.data.readers._counting import frame_places
 from aimclr_fast.prepare import command_line
 
 FRAMES = 9
@@ -69,7 +70,7 @@ def test_folder_hands_over(tmp_path, capsys):
     np.save(tmp_path / "in" / "own.npy", motion(0, 18, 5))
     plan, found = read_all("folder", tmp_path / "in", layout="openpose", pose="3d")
     assert [r.name for r in found] == ["own"]
-    assert "passed over: 9 OpenPose frames" in " ".join(plan.notes)
+    assert "ignored: 9 OpenPose frames" in " ".join(plan.notes)
 
 
 def test_archives_and_noise(tmp_path):
@@ -93,6 +94,16 @@ def test_frames_are_put_in_order_with_gaps(tmp_path):
     assert not with_gap.positions[:, 3:5].any()
     assert with_gap.positions[:, [0, 2, 5, 10]].any(axis=(0, 2, 3)).all()
     assert steps.positions.shape[1] == FRAMES
+
+
+def test_frames_are_placed_as_those_of_a_table():
+    def placed(*numbers):
+        return frame_places(np.array(numbers, dtype=np.int64)).tolist()
+
+    assert placed(7) == [0]
+    assert placed(7, 7) == [0, 0]
+    assert placed(3, 4, 5, 8) == [0, 1, 2, 5]
+    assert placed(100, 105, 120) == [0, 1, 4]
 
 
 def test_frames_without_anybody(tmp_path):
@@ -163,7 +174,7 @@ def test_nobody_at_all_and_no_files(tmp_path):
     with pytest.raises(ReadError, match="holds no files named like"):
         read_all("openpose", tmp_path)
     write(tmp_path, people=[[]] * FRAMES)
-    with pytest.raises(ReadError, match="nobody is in any frame"):
+    with pytest.raises(ReadError, match="no body is in any frame"):
         read_all("openpose", tmp_path)
 
 
@@ -173,7 +184,10 @@ def test_a_frame_twice_and_a_number_far_off(tmp_path):
     plan, _ = read_all("openpose", tmp_path)
     assert "is frame 3 again" in plan.left_out[0].reason
     (tmp_path / "clip_999999999999_keypoints.json").write_text('{"people": []}')
-    assert "at most 108000 are read" in read_all("openpose", tmp_path)[1][0].reason
+    assert (
+        "the numbers count 1,000,000,000,000 frames of 10 files"
+        in read_all("openpose", tmp_path)[1][0].reason
+    )
 
 
 @pytest.mark.parametrize("key", ["pose_keypoints_2d", "pose_keypoints"])

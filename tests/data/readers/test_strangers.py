@@ -56,7 +56,7 @@ def recordings(tmp_path):
     return folder
 
 
-def test_stores_in_archives_are_passed_over(recordings, tmp_path):
+def test_stores_in_archives_are_ignored(recordings, tmp_path):
     (tmp_path / "zips").mkdir()
     zipped(recordings, tmp_path / "zips" / "a.zip")
     zipped(recordings / "old", tmp_path / "zips" / "store.zip", prefix="stores/old/")
@@ -65,7 +65,7 @@ def test_stores_in_archives_are_passed_over(recordings, tmp_path):
     for source, stores in (("zips/a.zip", 1), ("zips", 3), ("outer.zip", 3)):
         plan, found = read_all("folder", tmp_path / source, layout=LAYOUT)
         assert [recording.name for recording in found] == ["a"]
-        assert [p.reason for p in plan.left_out] == ["is a store, passed over"] * stores
+        assert [p.reason for p in plan.left_out] == ["is a store, ignored"] * stores
         assert all(problem.expected for problem in plan.left_out)
 
 
@@ -110,9 +110,9 @@ def test_notes_are_counted_and_no_more(tmp_path):
     plan, found = read_all("folder", tmp_path, layout=LAYOUT)
     assert [recording.name for recording in found] == ["a"]
     assert not plan.left_out
-    assert f"passed over: {len(NOTES)} .txt files that are no tables of poses" in plan.notes
+    assert f"ignored: {len(NOTES)} .txt files that are no tables of poses" in plan.notes
     (tmp_path / "a.txt").unlink()
-    with pytest.raises(ReadError, match=r"holds no .* sequences; passed over: 7 \.txt files"):
+    with pytest.raises(ReadError, match=r"holds no .* sequences; ignored: 7 \.txt files"):
         read_all("folder", tmp_path, layout=LAYOUT)
 
 
@@ -125,7 +125,7 @@ def test_notes_are_counted_and_no_more(tmp_path):
         (PLAIN + "and so on\n", ":13: 1 columns, the others have 60"),
     ],
 )
-def test_a_text_file_that_is_nearly_a_table_is_not_passed_over(tmp_path, content, reason):
+def test_a_text_file_that_is_nearly_a_table_is_not_ignored(tmp_path, content, reason):
     (tmp_path / "a.txt").write_text(content)
     assert reason in refused("folder", tmp_path, layout=LAYOUT)
 
@@ -303,10 +303,15 @@ def test_frames_that_a_counter_skips_are_frames_without_anybody(tmp_path, headin
     assert np.isnan(positions[:, gone]).all()
 
 
+def test_a_clock_without_a_heading_is_no_counter(tmp_path):
+    rows = [[str(33 * i + i % 2), *row] for i, row in enumerate(cells())]
+    assert_is_motion(read_in(tmp_path, text(rows))[0])
+
+
 def test_a_counter_that_leaps_is_refused(tmp_path):
     rows = [[str(frame), *row] for frame, row in enumerate(cells())]
     rows[-1][0] = "100000"
-    with pytest.raises(ReadError, match="counts 100,001 frames, and there are 12 lines"):
+    with pytest.raises(ReadError, match="the numbers count 100,001 frames of 12 lines: renumber"):
         read_in(tmp_path, text(rows, heading=["frame", *COLUMNS]))
 
 
