@@ -102,5 +102,5 @@ def test_the_script_says_what_it_takes():
         [sys.executable, ROOT / "scripts" / "release.py", "--help"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    for flag in ("--python", "--smoke", "--cuda", "--pip", "--out"):
+    for flag in ("--python", "--smoke", "--cuda", "--out"):
         assert flag in done.stdout
