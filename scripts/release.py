@@ -107,7 +107,7 @@ def try_out(python: str, torch: str, wheel: Path, archive: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = new_environment(folder, python)
-        packages: list[str | Path] = [wheel]
+        packages: list[str | Path] = [wheel, "safetensors"]
         if Path(torch).is_dir():
             place = only(folder, "lib/python*/site-packages")
             (place / "torch.pth").write_text(f"{Path(torch).resolve()}\n")

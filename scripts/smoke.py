@@ -2,6 +2,7 @@
 
 Outside a checkout: it loads the compiled library, compares each op with the reference, and calls
 each command: it checks the embedded data, trains and evaluates on them, and exports the encoder.
+The last needs safetensors.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def main() -> None:
         train = ("aimclr_fast.train", "--output", "run", "--threads", "1")
         run(folder, *train, *small.split(), *quiet.split())
         run(folder, "aimclr_fast.evaluate", "knn", "run/checkpoint.pt", "--output", "knn")
-        run(folder, "aimclr_fast.export", "run/checkpoint.pt", "--format", "torch")
-        for written in ("knn/results.json", "run/checkpoint.pt2"):
+        run(folder, "aimclr_fast.export", "run/checkpoint.pt", "--format", "safetensors")
+        for written in ("knn/results.json", "run/checkpoint.safetensors"):
             assert Path(folder, written).exists(), written
     library = "no compiled library" if pure else f"CUDA kernels: {native.cuda_compiled()}"
     print(f"smoke.py: aimclr_fast {aimclr_fast.__version__}, torch {torch.__version__}, {library}")

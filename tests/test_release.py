@@ -189,7 +189,7 @@ def commands(release, monkeypatch) -> list[list[str]]:
         if "build" in words and "--sdist" in words:
             Path(places["--outdir"], "aimclr_fast-1.tar.gz").write_text("archive")
         elif "wheel" in words:
-            Path(places["--wheel-dir"]).mkdir(parents=True)
+            Path(places["--wheel-dir"]).mkdir(parents=True, exist_ok=True)
             Path(places["--wheel-dir"], "aimclr_fast-1-linux.whl").write_text("plain")
         elif "repair" in words:
             Path(places["--wheel-dir"]).mkdir()
@@ -226,9 +226,10 @@ def test_what_is_built_is_tried(release, monkeypatch, tmp_path, commands, capsys
     tried = [words[1:] for words in commands if "smoke.py" in " ".join(words)]
     smoke = str(ROOT / "scripts" / "smoke.py")
     assert tried == [[smoke], [smoke, "--pure"]]
-    installed = [words[-2:] for words in commands if words[1:4] == ["-m", "pip", "install"]]
-    assert installed[1] == [str(tmp_path / "aimclr_fast-1-manylinux.whl"), "torch==2.6"]
-    assert installed[2][1] == str(tmp_path / "aimclr_fast-1.tar.gz")
+    installed = [words[4:] for words in commands if words[1:4] == ["-m", "pip", "install"]]
+    wheel, archive = (str(tmp_path / name) for name in sorted(files))
+    assert installed[1] == [wheel, "safetensors", "torch==2.6"]
+    assert installed[2] == ["--no-deps", "--force-reinstall", archive]
     assert capsys.readouterr().out.endswith("last line\nlast line\n")
 
 
