@@ -1,7 +1,8 @@
 """Whether an installed aimclr_fast works: python scripts/smoke.py [--pure]. Takes some ten seconds.
 
-Outside a checkout: it loads the compiled library, compares each op with the reference, trains and
-evaluates on the embedded data.
+Outside a checkout: it loads the compiled library, compares each op with the reference, and calls
+each command: it checks the embedded data, trains and evaluates on them, and exports the encoder.
+The last needs safetensors.
 """
 
 from __future__ import annotations
@@ -62,10 +63,13 @@ def main() -> None:
     small = "--model.channels 4 --model.features 16 --model.embedding 8 --optim.epochs 1"
     quiet = "--monitor.knn_every 0 --monitor.linear_probe false --monitor.raw_poses false"
     with tempfile.TemporaryDirectory() as folder:
+        run(folder, "aimclr_fast.prepare", "check", "ui_prmd")
         train = ("aimclr_fast.train", "--output", "run", "--threads", "1")
         run(folder, *train, *small.split(), *quiet.split())
         run(folder, "aimclr_fast.evaluate", "knn", "run/checkpoint.pt", "--output", "knn")
-        assert Path(folder, "knn", "results.json").exists()
+        run(folder, "aimclr_fast.export", "run/checkpoint.pt", "--format", "safetensors")
+        for written in ("knn/results.json", "run/checkpoint.safetensors"):
+            assert Path(folder, written).exists(), written
     library = "no compiled library" if pure else f"CUDA kernels: {native.cuda_compiled()}"
     print(f"smoke.py: aimclr_fast {aimclr_fast.__version__}, torch {torch.__version__}, {library}")
 
