@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run each test with at most N of its parameters, spread over them",
     )
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)  # pytest-xdist may be absent
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay with one worker until another has none left, so that what they share is
+    seldom built twice. pytest-xdist's default deals them out in twos near the end.
+    """
+    if config.getoption("dist") != "load":  # another one was asked for
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
