@@ -9,6 +9,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+# Tests are small: a second thread costs more than it gives, above all under pytest-xdist, where
+# the processes that tests start would wait for each other's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +23,6 @@ from aimclr_fast import native
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
-# Tests are small: a second thread costs more than it gives, above all under pytest-xdist.
 torch.set_num_threads(1)
 
 # What a file with tests marked `cuda` holds: the mark, or parameters that carry it.

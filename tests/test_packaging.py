@@ -146,7 +146,7 @@ def test_a_build_that_fails_says_what_to_do(checkout, tmp_path, environment, mes
 
 
 def test_a_second_isolated_build_compiles_nothing(checkout, tmp_path):
-    """pip unpacks pybind11 under another path for each, with new times."""
+    """For each, pip unpacks pybind11 under another path, with new times."""
     require(compiler(), "no C++ compiler was found")
     import pybind11
 
