@@ -7,7 +7,6 @@ import re
 from collections.abc import Generator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 # Tests are small: a second thread costs more than it gives, above all under pytest-xdist, where
 # the processes that tests start would wait for each other's.
@@ -159,16 +158,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(optionalhook=True, tryfirst=True)  # pytest-xdist may be absent
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """A file's tests stay with one worker until another has none left, so that what they share is
-    seldom built twice. pytest-xdist's default deals them out in twos near the end.
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a file's tests stay with one worker of pytest-xdist until another has none left, so that
+    what they share is seldom built twice. Its default deals them out in twos near the end.
     """
-    if config.getoption("dist") != "load":  # another one was asked for
-        return None
-    from xdist.scheduler import WorkStealingScheduling
-
-    return WorkStealingScheduling(config, log)
+    if config.getoption("dist", "no") == "load":  # the default of -n
+        config.option.dist = "worksteal"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
