@@ -112,7 +112,7 @@ def test_parts_that_use_all_their_time_leave_their_figures(start, tmp_path):
     run = start(budget, PARTS=names)
     said, _ = run.communicate()
     limit = sum(part.seconds for part in plan) * budget / gpu_check.WHOLE
-    assert limit < time.monotonic() - began + 1 < limit + 3
+    assert time.monotonic() - began < limit + 2
     assert run.returncode == 1, said
     assert list(statuses(tmp_path)) == [part.name for part in plan]
     assert all("FAILED: out of time" in note for note in statuses(tmp_path).values())
