@@ -48,9 +48,27 @@ def switch(name: str, default: str, *choices: str) -> str:
     return value
 
 
-def cmake_options() -> dict[str, str]:
+def kept_pybind11(build: Path) -> Path:
+    """The CMake folder of a copy of pybind11 in `build`.
+
+    pip's isolated builds unpack pybind11 under a new path each time, and all bindings would be
+    compiled again.
+    """
     import pybind11
 
+    package, cmake = Path(pybind11.__file__).parent, Path(pybind11.get_cmake_dir())
+    if not cmake.is_relative_to(package):  # a Linux distribution's, which stays where it is
+        return cmake
+    kept = build / f"pybind11-{pybind11.__version__}"
+    if not kept.is_dir():
+        new = build / "pybind11.new"  # renamed once it is complete
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(package, new)
+        new.rename(kept)
+    return kept / cmake.relative_to(package)
+
+
+def cmake_options(build: Path) -> dict[str, str]:
     source_digest = runpy.run_path(str(ROOT / "aimclr_fast" / "native.py"))["source_digest"]
     ninja = shutil.which("ninja")
     if ninja is None:
@@ -59,7 +77,7 @@ def cmake_options() -> dict[str, str]:
         # Given each time, since pip's isolated builds move these between runs.
         "CMAKE_MAKE_PROGRAM": ninja,
         "Python_EXECUTABLE": sys.executable,
-        "pybind11_DIR": pybind11.get_cmake_dir(),
+        "pybind11_DIR": str(kept_pybind11(build)),
         "AIMCLR_CUDA": switch("AIMCLR_CUDA", "AUTO", "AUTO", "ON", "OFF"),
         "AIMCLR_CUDA_ARCHS": os.environ.get("AIMCLR_CUDA_ARCHS") or "AUTO",
         "AIMCLR_WERROR": switch("AIMCLR_WERROR", "OFF", "ON", "OFF"),
@@ -78,7 +96,7 @@ class CMakeBuild(build_ext):
         build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         target = Path(self.get_ext_fullpath(ext.name)).resolve().parent
         try:
-            defines = [f"-D{name}={value}" for name, value in cmake_options().items()]
+            defines = [f"-D{name}={value}" for name, value in cmake_options(build).items()]
             self.cmake("-S", ROOT, "-B", build, "-G", "Ninja", *defines)
             self.cmake("--build", build)
             self.cmake("--install", build, "--prefix", target)

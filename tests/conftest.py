@@ -8,6 +8,10 @@ from collections.abc import Generator
 from fnmatch import fnmatch
 from pathlib import Path
 
+# Tests are small: a second thread costs more than it gives, above all under pytest-xdist, where
+# the processes that tests start would wait for each other's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +22,6 @@ from aimclr_fast import native
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
 
-# Tests are small: a second thread costs more than it gives, above all under pytest-xdist.
 torch.set_num_threads(1)
 
 # What a file with tests marked `cuda` holds: the mark, or parameters that carry it.
@@ -163,6 +166,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run each test with at most N of its parameters, spread over them",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let a file's tests stay with one worker of pytest-xdist until another has none left, so that
+    what they share is seldom built twice. Its default deals them out in twos near the end.
+    """
+    if config.getoption("dist", "no") == "load":  # the default of -n
+        config.option.dist = "worksteal"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

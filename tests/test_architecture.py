@@ -167,6 +167,7 @@ def test_the_loader_needs_only_the_standard_library_at_import():
     assert names <= set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["training.loop", "inference.loading"])
 def test_steps_and_encoders_run_where_only_torch_and_numpy_are(module):
     """As on machines for measuring: what shows and scores a run is not imported for a step."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,39 @@ def test_a_build_that_fails_says_what_to_do(checkout, tmp_path, environment, mes
     assert done.returncode != 0
     assert message in done.stdout + done.stderr
     assert not list(tmp_path.glob("*.whl"))
+
+
+def test_a_second_isolated_build_compiles_nothing(checkout, tmp_path):
+    """For each, pip unpacks pybind11 under another path, with new times."""
+    require(compiler(), "no C++ compiler was found")
+    import pybind11
+
+    ignored = shutil.ignore_patterns("csrc", "tests", "benchmarks", "embedded")
+    shutil.copytree(checkout, copy := tmp_path / "checkout", ignore=ignored)
+    for name, text in {
+        "cpu/one.cpp": "int one() { return 1; }\n",
+        "cpu/loops_kernels.cpp": "",
+        "bindings/module.cpp": "#include <pybind11/detail/common.h>\n",
+    }.items():
+        (copy / "csrc" / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / "csrc" / name).write_text(text)
+
+    def objects(build: str) -> int:
+        package = Path(pybind11.__file__).parent
+        shutil.copytree(package, tmp_path / build / "pybind11", copy_function=shutil.copyfile)
+        done = subprocess.run(
+            [sys.executable, "setup.py", "build_ext"],
+            capture_output=True,
+            text=True,
+            cwd=copy,
+            env={**os.environ, "AIMCLR_CUDA": "OFF", "PYTHONPATH": str(tmp_path / build)},
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return len(re.findall("Building CXX object", done.stdout))
+
+    assert objects("first") >= 3
+    assert objects("second") == 0
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@
 namespace {
 
 template <typename T>
-void define_for(pybind11::module_& module) {
+void define_eadm_pool(pybind11::module_& module) {
     using namespace aimclr;
     using bindings::cpu_name, bindings::define_call;
     define_call<&cpu::eadm_pool_forward<T>>(module, cpu_name<T>("eadm_pool_forward"), "threads");
@@ -16,10 +16,10 @@ void define_for(pybind11::module_& module) {
 
 AIMCLR_BINDINGS(eadm_pool, module) {
     using namespace aimclr;
-    define_for<float>(module);
-    define_for<double>(module);
-    define_for<cpu::Float16>(module);
-    define_for<BFloat16>(module);
+    define_eadm_pool<float>(module);
+    define_eadm_pool<double>(module);
+    define_eadm_pool<cpu::Float16>(module);
+    define_eadm_pool<BFloat16>(module);
     bindings::define_call<&cpu::eadm_pool_workspace>(module, "eadm_pool_workspace_cpu",
                                                      "real_bytes", "threads");
 }

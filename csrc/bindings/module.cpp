@@ -1,7 +1,7 @@
 #include <vector>
 
 #include "bindings/binding.h"
-#include "build_facts.h"
+#include "bindings/build_facts.h"
 
 namespace aimclr::bindings {
 namespace {
@@ -26,10 +26,10 @@ PYBIND11_MODULE(_native, module) {
 #else
     module.attr("cuda_compiled") = false;
 #endif
-    module.attr("cuda_archs") = AIMCLR_CUDA_ARCHS;
-    module.attr("cuda_left_out") = AIMCLR_CUDA_LEFT_OUT;
-    module.attr("compiler") = AIMCLR_COMPILER;
-    module.attr("source_digest") = AIMCLR_SOURCE_DIGEST;
+    module.attr("cuda_archs") = kCudaArchs;
+    module.attr("cuda_left_out") = kCudaLeftOut;
+    module.attr("compiler") = kCompiler;
+    module.attr("source_digest") = kSourceDigest;
     for (const Registrar::Bind bind : registered()) {
         bind(module);
     }

@@ -5,7 +5,7 @@
 namespace {
 
 template <typename T>
-void define_for(pybind11::module_& module) {
+void define_queue_contrast(pybind11::module_& module) {
     using namespace aimclr::bindings;
     define_call<&aimclr::cpu::queue_contrast<T>>(module, cpu_name<T>("queue_contrast"), "threads");
 }
@@ -14,8 +14,8 @@ void define_for(pybind11::module_& module) {
 
 AIMCLR_BINDINGS(queue_contrast, module) {
     using namespace aimclr;
-    define_for<float>(module);
-    define_for<double>(module);
+    define_queue_contrast<float>(module);
+    define_queue_contrast<double>(module);
     bindings::define_call<&cpu::queue_contrast_workspace>(
         module, "queue_contrast_workspace_cpu", "n", "k", "d", "topk", "threads", "element_bytes");
 }

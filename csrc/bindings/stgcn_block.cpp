@@ -5,7 +5,7 @@
 namespace {
 
 template <typename T>
-void define_for(pybind11::module_& module) {
+void define_stgcn_block(pybind11::module_& module) {
     using namespace aimclr;
     using bindings::cpu_name;
     using bindings::define_call;
@@ -19,8 +19,8 @@ void define_for(pybind11::module_& module) {
 
 AIMCLR_BINDINGS(stgcn_block, module) {
     using namespace aimclr;
-    define_for<float>(module);
-    define_for<double>(module);
+    define_stgcn_block<float>(module);
+    define_stgcn_block<double>(module);
     bindings::define_call<&cpu::stgcn_block_workspace>(
         module, "stgcn_block_workspace_cpu", "residual", "backward", "element_bytes", "threads");
 }

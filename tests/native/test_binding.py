@@ -76,6 +76,7 @@ PYBIND11_MODULE(twice, module) {
 """
 
 
+@pytest.mark.slow
 def test_two_arguments_of_one_name_keep_the_library_from_loading(tmp_path):
     require(compiler(), "no C++ compiler was found")
     (tmp_path / "twice.cpp").write_text(TWICE)

@@ -150,9 +150,9 @@ def test_an_nvcc_that_does_not_work(tmp_path, mode):
         return
     assert done.returncode == 0, said
     assert "building the CPU kernels alone (AIMCLR_CUDA=AUTO)" in said
-    kept = (build / "facts" / "build_facts.h").read_text()
+    kept = (build / "build_facts.cpp").read_text()
     assert "failed a trial compile (error: no host compiler)" in kept
-    assert '#define AIMCLR_CUDA_ARCHS ""' in kept
+    assert 'kCudaArchs = ""' in kept
 
 
 # --- What a GPU without code gets ----------------------------------------------------------------

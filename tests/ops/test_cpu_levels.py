@@ -265,6 +265,7 @@ namespace aimclr::cpu::v3 {
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in ("g++", "cmake", "nm")),
     reason="needs g++, cmake and nm",
