@@ -29,7 +29,7 @@ import yaml
 
 from ._renamed import with_new_keys
 
-STRATEGIES = ("uniform", "distance", "spatial")
+STRATEGIES = ("uniform", "distance", "spatial", "directed")
 _MAX_JOINTS = 1000  # a typo must not cost minutes
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
 # libyaml's parser, where PyYAML has it: the layouts are read at import.
@@ -93,18 +93,24 @@ class Layout:
         hop 0 and hop 1; ``spatial`` (ST-GCN, Yan et al. 2018, section 3.3) has hop 0, hop 1 where
         the row's joint is as far from the center as the column's or farther, and hop 1 where it is
         nearer. As in the published AimCLR graphs, distances are known up to one hop only: joints
-        farther from the center than that all count as equally far.
+        farther from the center than that all count as equally far. ``directed`` (SkeleMixCLR's
+        graph, after Shi et al. 2019) has hop 0 with weight 1, the edge from each joint's parent
+        with weight 1, and those from its children, whose weights sum to 1.
 
         Returns:
             float32 ``[parts, V, V]``; a graph convolution computes ``x[v] @ A[part, v, w]``.
 
         Raises:
-            ValueError: ``strategy`` is not uniform, distance or spatial.
+            ValueError: ``strategy`` is not uniform, distance, spatial or directed.
         """
         eye = np.eye(self.num_joints)
-        hop1 = np.zeros_like(eye)
+        to_child = np.zeros_like(eye)
         for joint, parent in self.edges:
-            hop1[joint, parent] = hop1[parent, joint] = 1.0
+            to_child[parent, joint] = 1.0
+        if strategy == "directed":
+            to_parent = to_child.T / np.maximum(to_child.sum(axis=1), 1)
+            return np.stack([eye, to_child, to_parent]).astype(np.float32)
+        hop1 = to_child + to_child.T
         degree = (eye + hop1).sum(axis=0)
         eye, hop1 = eye / degree, hop1 / degree
         if strategy == "uniform":
