@@ -21,6 +21,7 @@ from ._augment import (
     DTYPES,
     address,
     check_chain,
+    check_draws,
     check_joints,
     check_sequences,
     check_streams,
@@ -123,19 +124,11 @@ def _check(call: Call) -> None:
     check_dtype("index", index, torch.int64, torch.int32)
     if not (data.is_cpu and index.is_cuda):  # a fake tensor does not know whether it is pinned
         check_same_device(data=data, index=index)
-    streams = list(call.streams)
-    if not streams or len(set(streams)) < len(streams) or not set(streams) <= {0, 1, 2}:
-        raise ValueError(f"streams must be different ones of 0, 1 and 2, got {streams}")
+    check_draws(call.streams, call.key, call.step, call.step_tensor)
+    if call.step_tensor is not None:
+        check_same_device(index=index, step=call.step_tensor)
     if call.dtype not in WRITTEN:
         raise TypeError(f"dtype must be float32, float16 or bfloat16, got {call.dtype}")
-    if len(call.key) != 2 or not all(0 <= word < 2**32 for word in call.key):
-        raise ValueError(f"key must be two words below 2^32, got {list(call.key)}")
-    if call.step_tensor is not None:
-        check_shape("step", call.step_tensor)
-        check_dtype("step", call.step_tensor, torch.int64)
-        check_same_device(index=index, step=call.step_tensor)
-    if not 0 <= call.step < 2**32:
-        raise ValueError(f"step must lie in 0..2^32-1, got {call.step}")
     if not 0 <= call.offset <= 2**32 - index.shape[0]:
         raise ValueError(f"offset must lie in 0..2^32-N, got {call.offset}")
     check_chain(call.crop_ratio, call.blur_taps)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from aimclr_fast.functional import AugmentConfig, AugmentParams
+from aimclr_fast.functional import AugmentConfig, AugmentParams, MixConfig
 from aimclr_fast.layouts import LAYOUTS, Layout
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -111,6 +111,16 @@ def eadm_pool(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def masked_pool(draw: st.DrawFn) -> dict[str, Any]:
+    frames, joints = size(draw, *range(1, 14)), size(draw, 1, 3, 25)
+    shape = (draw(st.integers(0, 5)), draw(st.sampled_from([0, 1, 3, 33])), frames, joints)
+    return {
+        "features": draw(tensors(shape, FLOATS)),
+        "mask": draw(tensors((frames, joints), (torch.bool,), (0, 1))),
+    }
+
+
+@st.composite
 def queue_contrast(draw: st.DrawFn) -> dict[str, Any]:
     n, d = size(draw, *range(1, 7)), draw(st.sampled_from([0, 1, 7, 16, 33]))
     k = draw(st.sampled_from([0, 1, 5, 40, 129, 600]))
@@ -196,6 +206,31 @@ def skeleton_augment_streams(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def skelemix(draw: st.DrawFn) -> dict[str, Any]:
+    layout = pick(draw, LAYOUTS["coco"], "coco", bad=(ROD, "hand-21", "centaur"))
+    joints = 3 if layout is ROD else 21 if layout == "hand-21" else 17
+    frames, most = size(draw, 1, 2, 7, 13), draw(st.integers(1, 4))
+    block_frames = draw(st.integers(1, max(frames // most, 1)))
+    config = MixConfig(
+        count=draw(st.integers(1, 3)), parts_min=most, parts_max=4, blocks_min=1,
+        blocks_max=min(most, max(frames, 1)), block_frames=block_frames,
+    )  # fmt: skip
+    bad = MixConfig(blocks_max=99)
+    steps = [torch.tensor(step) for step in (5, -1, 2**32)]
+    streams_bad = ((), ("bone", "bone"), ("joint", 3), "joint")
+    shape = (pick(draw, 3, 4, 7, bad=(0, 2)), 3, frames, joints, draw(st.integers(0, 3)))
+    shape = shape if type(shape[0]) is int and 0 <= shape[0] < 9 else (0, *shape[1:])
+    return {
+        "query": draw(tensors(shape, FLOATS)),
+        "layout": layout,
+        "config": pick(draw, config, bad=(bad,)),
+        "seed": pick(draw, 0, 2**64 - 1, bad=(2**64,)),
+        "step": pick(draw, 0, 2**32 - 1, steps[0], bad=(2**32, *steps)),
+        "streams": pick(draw, ("joint",), ["bone", "motion"], bad=streams_bad),
+    }
+
+
+@st.composite
 def stgcn_block(draw: st.DrawFn) -> dict[str, Any]:
     dtypes = draw(st.sampled_from([(torch.float32,), (torch.float64,)]))
     batch, width = draw(st.integers(0, 3)), size(draw, 1, 3, 8)
@@ -234,7 +269,9 @@ def stgcn_block(draw: st.DrawFn) -> dict[str, Any]:
 FUNCTIONS: dict[str, Callable[[], st.SearchStrategy[dict[str, Any]]]] = {
     "apply_augment": apply_augment,
     "eadm_pool": eadm_pool,
+    "masked_pool": masked_pool,
     "queue_contrast": queue_contrast,
+    "skelemix": skelemix,
     "skeleton_augment": skeleton_augment,
     "skeleton_augment_streams": skeleton_augment_streams,
     "stgcn_block": stgcn_block,

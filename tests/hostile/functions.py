@@ -56,7 +56,7 @@ def call(name: str, backend: str, arguments: dict[str, Any]) -> list[torch.Tenso
         if isinstance(value, torch.Tensor)
         and value.is_floating_point()
         and value.layout == torch.strided
-        and name in ("eadm_pool", "queue_contrast", "apply_augment")
+        and name in ("eadm_pool", "masked_pool", "queue_contrast", "apply_augment")
         else value
         for key, value in arguments.items()
     }

@@ -30,7 +30,10 @@ TORCHS = (
     "expected",
 )
 #: What only an implementation can know: values, and what memory there is.
-ITS_OWN = ("must lie in", "null pointer", "allocate memory", "not enough memory", "storage")
+ITS_OWN = (
+    "must lie in", "null pointer", "allocate memory", "not enough memory", "storage",
+    "both true and false",
+)  # fmt: skip
 
 
 def outcome(op: str, given: list[Any]) -> list[Tensor] | Exception:

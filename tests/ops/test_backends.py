@@ -13,9 +13,12 @@ from torch import Tensor
 
 from aimclr_fast import ops
 from aimclr_fast.functional import (
+    MixConfig,
     apply_augment,
     eadm_pool,
+    masked_pool,
     queue_contrast,
+    skelemix,
     skeleton_augment,
     stgcn_block,
 )
@@ -217,6 +220,9 @@ USES = {  # by op: a call
         apply_augment(DATA, AugmentParams(crop_start=torch.tensor([0, 2])), backend=backend)
     ],
     "eadm_pool": lambda backend: eadm_pool(torch.randn(2, 3, 4, 5), backend=backend),
+    "masked_pool": lambda backend: masked_pool(
+        torch.randn(2, 3, 4, 5), torch.eye(4, 5, dtype=torch.bool), backend
+    ),
     "philox": lambda backend: [philox4x32(torch.arange(8).view(2, 4), (1, 2), backend)],
     "queue_contrast": lambda backend: queue_contrast(
         *torch.randn(4, 3, 8), torch.randn(9, 8), backend=backend
@@ -225,6 +231,10 @@ USES = {  # by op: a call
         DATA, torch.tensor([1, 0]), layout="ntu-rgb+d", config=AugmentConfig(crop_ratio=3), seed=1,
         step=2, backend=backend,
     ),
+    "skelemix": lambda backend: skelemix(
+        torch.randn(4, 3, 44, 25, 1), layout="ntu-rgb+d", config=MixConfig(), seed=1, step=2,
+        backend=backend,
+    ).views,
     "stgcn_block": block,
 }  # fmt: skip
 
