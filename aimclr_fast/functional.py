@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from .ops.apply_augment import apply_augment
 from .ops.eadm_pool import eadm_pool
-from .ops.queue_contrast import ContrastLosses, queue_contrast
+from .ops.queue_contrast import ContrastLosses, QueueLosses, queue_contrast, queue_losses
 from .ops.skeleton_augment import Views, skeleton_augment, skeleton_augment_streams
 from .ops.stgcn_block import stgcn_block
+from .reference.queue_contrast import Term
 from .reference.skeleton_augment import STREAMS, AugmentConfig, AugmentParams
 
 __all__ = [
@@ -17,10 +18,13 @@ __all__ = [
     "AugmentConfig",
     "AugmentParams",
     "ContrastLosses",
+    "QueueLosses",
+    "Term",
     "Views",
     "apply_augment",
     "eadm_pool",
     "queue_contrast",
+    "queue_losses",
     "skeleton_augment",
     "skeleton_augment_streams",
     "stgcn_block",

@@ -25,8 +25,8 @@ def test_each_call_is_computed_or_refused_clearly():
     done = hostile("--examples", str(EXAMPLES))
     assert done.returncode == 0, f"{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
     counts = dict(re.findall(r"^(\w+: \w+) (\d+)$", done.stdout, re.MULTILINE))
-    assert len(counts) == 12, done.stdout
-    assert sum(map(int, counts.values())) >= 6 * EXAMPLES
+    assert len(counts) == 14, done.stdout
+    assert sum(map(int, counts.values())) >= 7 * EXAMPLES
     print(done.stdout)
 
 
