@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from aimclr_fast.functional import AugmentConfig, AugmentParams, MixConfig
+from aimclr_fast.functional import AugmentConfig, AugmentParams, MixConfig, Term
 from aimclr_fast.layouts import LAYOUTS, Layout
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -131,6 +131,46 @@ def queue_contrast(draw: st.DrawFn) -> dict[str, Any]:
         "queue": draw(tensors((k, d), dtypes)),
         "temperature": pick(draw, 0.07, 1.0, 1e-30, 1e30),
         "topk": pick(draw, 0, min(1, k), min(5, k), k, bad=(k + 1,)),
+    }
+
+
+@st.composite
+def terms(draw: st.DrawFn, sets: int) -> list[Term]:
+    """Chains of teachers, pairs of negatives, or neither."""
+    kind = draw(st.sampled_from(["plain", "chain", "negatives"]))
+    found = []
+    for at in range(sets):
+        term = Term(mines=draw(st.booleans()), positives=draw(st.booleans()))
+        if kind == "chain" and at:
+            term = term._replace(teacher=draw(st.integers(0, at - 1)))
+        if kind == "negatives" and at ^ 1 < sets:
+            term = term._replace(negative=at ^ 1)
+        found.append(term)
+    return found
+
+
+@st.composite
+def queue_losses(draw: st.DrawFn) -> dict[str, Any]:
+    streams, sets = size(draw, 1, 1, 2, 3), size(draw, 1, 2, 3, 4)
+    n, d = size(draw, *range(1, 7)), draw(st.sampled_from([0, 1, 7, 16, 33]))
+    k = draw(st.sampled_from([0, 1, 5, 40, 129, 600]))
+    dtypes = draw(st.sampled_from([(torch.float32,), (torch.float64,), FLOATS]))
+    learned = draw(terms(sets))
+
+    def nested(count: int) -> Any:
+        return [[draw(tensors((n, d), dtypes)) for _ in range(count)] for _ in range(streams)]
+
+    taught = any(term.teacher is not None for term in learned)
+    votes = [0, 1, streams] if any(term.mines for term in learned) else [0]
+    bad = ([Term(teacher=9)], [Term(negative=0)], [Term(key=3)], [Term(teacher=-1)], [None])
+    return {
+        "rows": pick(draw, nested(sets), bad=([[]], nested(sets + 1))),
+        "keys": pick(draw, nested(1 if taught else draw(st.sampled_from([1, sets])))),
+        "queues": pick(draw, [draw(tensors((k, d), dtypes)) for _ in range(streams)]),
+        "terms": pick(draw, learned, bad=bad),
+        "temperature": pick(draw, 0.07, 1.0, 1e-30, 1e30),
+        "topk": pick(draw, 0, min(1, k), min(5, k), k, bad=(k + 1,)),
+        "votes": pick(draw, *votes, bad=(streams + 1,)),
     }
 
 
@@ -271,6 +311,7 @@ FUNCTIONS: dict[str, Callable[[], st.SearchStrategy[dict[str, Any]]]] = {
     "eadm_pool": eadm_pool,
     "masked_pool": masked_pool,
     "queue_contrast": queue_contrast,
+    "queue_losses": queue_losses,
     "skelemix": skelemix,
     "skeleton_augment": skeleton_augment,
     "skeleton_augment_streams": skeleton_augment_streams,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from aimclr_fast.functional import STREAMS, AugmentConfig, AugmentParams
+from aimclr_fast.ops import queue_contrast as queue_op
 from aimclr_fast.ops.skeleton_augment import _AMPLITUDES, scale_of
 from aimclr_fast.reference import eadm_pool as pool
 from aimclr_fast.reference import queue_contrast as contrast
@@ -93,19 +94,20 @@ def eadm_pool_backward(given: Arguments, found: list[Tensor]) -> Pairs:
 
 
 def queue_contrast(given: Arguments, found: list[Tensor]) -> Pairs:
-    rows = [wide(given[name]) for name in ("query", "extreme", "dropped")]
-    key, queue, topk = wide(given["key"]), wide(given["queue"]), given["topk"]
-    operands: Any = (*rows, key, queue, given["temperature"], topk)
-    *losses, neighbors = contrast.queue_contrast(*operands)
+    call = queue_op.Call(**given)
+    rows = wide(call.stacked("rows", torch.float64))
+    keys, queues = call.stacked("keys", torch.float64), [wide(queue) for queue in call.queues]
+    settings = call.terms, call.temperature, call.topk, call.votes
+    losses, neighbors, counts = contrast.queue_losses(rows, keys, queues, *settings)
     # Equally near keys may change places.
-    near = [torch.stack([(row @ queue.T).gather(1, at) for row, at in zip(rows, index.unbind(1),
-            strict=True)]) for index in (found[1], neighbors)]  # fmt: skip
-    yield near[0], near[1]
+    for of_stream, queue, *indices in zip(rows, queues, found[1], neighbors, strict=True):
+        for at, miner in enumerate(call.miners):
+            similar = of_stream[miner] @ queue.T
+            yield tuple(similar.gather(1, index[:, at]) for index in indices)
     if torch.equal(found[1].sort().values, neighbors.sort().values):
-        yield found[0], torch.stack(losses)
-        expected = [torch.autograd.grad(loss, row, retain_graph=True)[0]
-                    for loss, row in zip(losses, rows, strict=True)]  # fmt: skip
-        yield found[2], torch.stack(expected)
+        yield found[0], losses
+        yield found[2], counts
+        yield found[3], torch.autograd.grad(losses.sum(), rows)[0]
 
 
 def skeleton_augment(given: Arguments, found: list[Tensor]) -> Pairs:

@@ -25,8 +25,13 @@ def random_inputs(n: int, k: int, d: int, dtype: torch.dtype = torch.float32) ->
     return [F.normalize(torch.randn(*size), dim=1).to(dtype) for size in sizes]
 
 
-def cpp(*arguments: Any) -> op.Outputs:
-    return op.Outputs(*torch.ops.aimclr_fast.queue_contrast(*arguments, "cpp", None))
+def cpp(*inputs: Any) -> op.Outputs:
+    """Of rows, key, queue, temperature and topk."""
+    *rows, key, queue, temperature, topk = inputs
+    settings = temperature, topk, 0, "cpp", None
+    return op.Outputs(
+        *torch.ops.aimclr_fast.queue_contrast(rows, [key], [queue], *op.AIMCLR, *settings)
+    )
 
 
 # --- C++ -----------------------------------------------------------------------------------------
@@ -105,7 +110,7 @@ def test_splits_of_the_queue_do_not_matter(processors):
     n, topk = 3, 2
     outputs = (torch.empty(3, n), torch.empty(n, 3, topk, dtype=torch.int64), torch.empty(3, n, 16))
     kernels.queue_contrast(*inputs, 0.07, topk, "ieee", processors, outputs)
-    losses, neighbors, gradients = cpp(*inputs, 0.07, topk)
+    losses, neighbors, _, gradients = (x[0] for x in cpp(*inputs, 0.07, topk))
     torch.testing.assert_close(outputs[0].mean(1), losses, rtol=1e-6, atol=0)
     assert torch.equal(outputs[1], neighbors)
     scale = float(gradients.abs().max())
