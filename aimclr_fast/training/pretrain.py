@@ -121,7 +121,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             console,
             config.optim.epochs,
             training.steps_per_epoch,
-            tuple(job.method.losses),
+            tuple(job.losses),
             training.step,
             waits,
         )
@@ -144,7 +144,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
             save_scores(path, run.rows, **about, seconds=round(run.seconds, 1))
-            draw_curves(path, job.method.losses)
+            draw_curves(path, job.losses)
         say(_closing(path, run))
         return Path(path)
 
@@ -186,7 +186,7 @@ def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> s
             f"\n{ranks.size} processes with {counted(job.batch, 'sequence')} of each batch; "
             f"batch statistics {shared[config.batch_statistics]}"
         )
-    encoders = [stream.model.query_encoder for stream in training.streams.values()]
+    encoders = [of.models[name].query_encoder for name, of in training.streams.items()]
     parameters = sum(p.numel() for p in encoders[0].parameters())
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
