@@ -267,7 +267,7 @@ class ContrastMethod(Method):
         )
 
     def joins(self, recipe: Recipe) -> bool:
-        return self._parts(recipe).cross_stream
+        return self._parts(recipe).cross_stream and len(recipe.data.streams) > 1
 
     def join(self, models: Mapping[str, Any], recipe: Recipe) -> None:
         """Let the other streams' heads end in the whole head of the first, the very same weights,

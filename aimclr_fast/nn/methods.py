@@ -82,6 +82,8 @@ class Recipe(Protocol):
     """What a method reads of a run's configuration: its groups of fields."""
 
     @property
+    def data(self) -> Any: ...
+    @property
     def model(self) -> Any: ...
     @property
     def optim(self) -> Any: ...
@@ -216,7 +218,7 @@ class Method(ABC):
         return model(**views[stream], phase=phase)
 
     def joins(self, recipe: Recipe) -> bool:
-        """Whether several streams learn together, in one forward pass."""
+        """Whether there are several streams, and they learn together, in one forward pass."""
         return False
 
     def join(self, models: Mapping[str, Any], recipe: Recipe) -> None:  # noqa: B027  optional

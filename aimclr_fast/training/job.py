@@ -180,7 +180,7 @@ def _check_method(config: TrainConfig) -> None:
         method.parts_of(config)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
-    if votes.epoch > 0 and streams > 1 and method.joins(config):
+    if votes.epoch > 0 and method.joins(config):
         most = model.queue_size
         require(1 <= votes.topk <= most, "votes.topk", f"from 1 to the queue's size ({most})")
         require(1 <= votes.least <= streams, "votes.least", f"from 1 to {streams}, the streams")
