@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from aimclr_fast import native
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.reference import philox
 from aimclr_fast.reference import skelemix as reference
@@ -18,10 +18,13 @@ from aimclr_fast.reference.skelemix import BODY_PARTS, MixConfig, block_rows
 from aimclr_fast.reference.skeleton_augment import STREAMS
 
 from ._augment import (
+    DTYPES,
+    address,
     check_draws,
     check_joints,
     check_streams,
     joint_table,
+    place_table,
 )
 from ._checks import (
     FLOATS,
@@ -35,6 +38,7 @@ from ._checks import (
     check_type,
 )
 from ._dispatch import REFERENCE, Backend
+from ._native import cpp_why_not, cuda_why_not, current_stream
 from ._op import Op
 
 
@@ -57,7 +61,7 @@ class Mixed(NamedTuple):
 
 
 class Call(NamedTuple):
-    """The op's arguments; see `skelemix`.
+    """The op's arguments; see `skelemix`. It gives a list: views, mask and partner.
 
     Attributes:
         query: [N, 3, T, V, M].
@@ -82,8 +86,7 @@ class Call(NamedTuple):
     backend: str
 
 
-@functools.lru_cache(maxsize=32)
-def _config(settings: tuple[int, ...]) -> MixConfig:
+def _config(settings: Sequence[int]) -> MixConfig:
     fields = MixConfig.__dataclass_fields__
     if len(settings) != len(fields):
         raise ValueError(f"settings must be {', '.join(fields)}, got {list(settings)}")
@@ -113,7 +116,7 @@ def _check(call: Call) -> None:
     check_draws(call.streams, call.key, call.step, call.step_tensor)
     if call.step_tensor is not None:
         check_same_device(query=query, step=call.step_tensor)
-    config = _config(tuple(call.settings))
+    config = _config(call.settings)
     rows = block_rows(frames, config.block_frames)
     if rows < config.blocks_max:
         raise ValueError(
@@ -138,7 +141,57 @@ def _check_values(call: Call) -> None:
         check_range("step", call.step_tensor, 0, 2**32 - 1)
 
 
+def _prepare(call: Call) -> list[Tensor]:
+    _check(call)
+    query, config = call.query, _config(call.settings)
+    _OP.check_backend(call.backend, query, _why_not(query))
+    samples, _, frames, joints, _ = query.shape
+    rows = block_rows(frames, config.block_frames)
+    return [
+        *(query.new_empty(config.count, *query.shape) for _ in call.streams),
+        query.new_empty(config.count, rows, joints, dtype=torch.bool),
+        query.new_empty(config.count, samples, dtype=torch.int64),
+    ]
+
+
+def _compute(call: Call, out: list[Tensor]) -> None:
+    _check_values(call)
+    _OP.forward(call._replace(query=call.query.contiguous()), out)
+
+
 # --- Backends ------------------------------------------------------------------------------------
+
+
+def _compiled(call: Call, out: list[Tensor]) -> None:
+    query, streams = call.query, list(call.streams)
+    *views, mask, partner = out
+    config = _config(call.settings)
+    samples, _, frames, joints, bodies = query.shape
+    spare = 3 - len(streams)
+    members = {
+        "query": query.data_ptr(),
+        "type": DTYPES[query.dtype],
+        "samples": samples,
+        "shape": {"frames": frames, "joints": joints, "bodies": bodies},
+        "parts": joint_table(tuple(call.part_of), query.device).data_ptr(),
+        "parents": place_table(tuple(call.parents), bodies, query.device).data_ptr(),
+        "settings": vars(config),
+        "streams": len(streams),
+        "stream": [*streams, *[0] * spare],
+        "view": [*(view.data_ptr() for view in views), *[0] * spare],
+        "mask": mask.data_ptr(),
+        "partner": partner.data_ptr(),
+        "key0": call.key[0],
+        "key1": call.key[1],
+        "step": call.step,
+        "step_tensor": address(call.step_tensor),
+    }
+    library = native.load()
+    if query.is_cpu:
+        library.skelemix_cpu(**members, threads=torch.get_num_threads())
+        return
+    with torch.cuda.device(query.device):
+        library.skelemix_cuda(**members, cuda_stream=current_stream(query))
 
 
 def _reference(call: Call) -> list[Tensor]:
@@ -151,7 +204,7 @@ def _reference(call: Call) -> list[Tensor]:
             for part in range(BODY_PARTS)
         ],
         parents=joint_table(call.parents, call.query.device),
-        config=_config(tuple(call.settings)),
+        config=_config(call.settings),
         seed=call.key[0] | call.key[1] << 32,
         step=call.step if call.step_tensor is None else call.step_tensor,
         streams=[STREAMS[stream] for stream in call.streams],
@@ -159,8 +212,13 @@ def _reference(call: Call) -> list[Tensor]:
     return [*views, mask, partner]
 
 
-BACKENDS = [Backend(REFERENCE, _reference)]
+BACKENDS = [
+    Backend("cuda", None, cuda_why_not, _compiled),
+    Backend("cpp", None, cpp_why_not, _compiled),
+    Backend(REFERENCE, _reference),
+]
 _OP = Op("skelemix", BACKENDS)
+_OP.define(Call, list[Tensor], _prepare, _compute)
 
 
 # --- The function --------------------------------------------------------------------------------

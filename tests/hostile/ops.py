@@ -19,7 +19,7 @@ from op_references import EXPECTED
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorException
 
-from aimclr_fast.functional import AugmentConfig
+from aimclr_fast.functional import AugmentConfig, MixConfig
 from aimclr_fast.ops._dispatch import BackendError
 
 #: What torch says before the op is asked.
@@ -48,8 +48,9 @@ def outcome(op: str, given: list[Any]) -> list[Tensor] | Exception:
 def clear(op: str, error: Exception) -> bool:
     text = str(error)
     names = [argument.name for argument in HERE[op].default._schema.arguments]
-    if "amplitudes" in names:  # each by its own name
-        names += [field.name for field in fields(AugmentConfig)]
+    for of_config, config in (("amplitudes", AugmentConfig), ("settings", MixConfig)):
+        if of_config in names:  # each by its own name
+            names += [field.name for field in fields(config)]
     if isinstance(error, BackendError | MemoryError):
         return True
     if type(error) in (ValueError, TypeError):

@@ -11,8 +11,8 @@ import torch
 from missing import require
 
 from aimclr_fast import native
-from aimclr_fast.ops import apply_augment, philox, skeleton_augment
-from aimclr_fast.ops._augment import native_chain
+from aimclr_fast.ops import apply_augment, philox, skelemix, skeleton_augment
+from aimclr_fast.ops._augment import joint_table, native_chain, place_table
 from aimclr_fast.ops._native import SUFFIXES
 from aimclr_fast.reference.skeleton_augment import AugmentConfig
 
@@ -21,6 +21,7 @@ ODD = (-1, -(2**62), 2**41, 2**62, 2**63 - 1)
 MEMORY = torch.zeros(1 << 18, dtype=torch.uint8)  # of sound calls: read, written, scratch
 AT = -(-MEMORY.data_ptr() // 64) * 64
 OUT, SCRATCH = AT + (1 << 16), AT + (1 << 17)
+HALF_SET = AT + (1 << 15)  # bytes of 0 and 1 in turn
 Members = dict[str, Any]
 
 SETTINGS = {
@@ -32,6 +33,9 @@ SETTINGS = {
 CHAIN = {
     "shape": {"frames": 5, "joints": 3, "bodies": 1},
     "joints": {"swap": AT, "parents": AT}, "padding": 0, "blur_taps": 15, "blur_normalize": False,
+}  # fmt: skip
+MIX = {
+    "count": 2, "parts_min": 1, "parts_max": 2, "blocks_min": 1, "blocks_max": 2, "block_frames": 2,
 }  # fmt: skip
 SOURCE = {"key0": 1, "key1": 2, "step": 3, "position": 4}
 
@@ -49,6 +53,13 @@ def sound() -> dict[str, Members]:
         calls[f"eadm_pool_backward_{suffix}_cpu"] = {
             "shape": shape, "grad_pooled": AT, "grad_drop": AT, "bits": AT, "kept_joints": AT,
             "scale": AT, "dx": OUT, "workspace": SCRATCH, "threads": 1,
+        }  # fmt: skip
+        calls[f"masked_pool_forward_{suffix}_cpu"] = {
+            "shape": shape, "x": AT, "mask": HALF_SET, "inside": OUT, "outside": OUT, "threads": 1,
+        }  # fmt: skip
+        calls[f"masked_pool_backward_{suffix}_cpu"] = {
+            "shape": shape, "grad_inside": AT, "grad_outside": AT, "mask": HALF_SET, "dx": OUT,
+            "threads": 1,
         }  # fmt: skip
     calls["eadm_pool_workspace_cpu"] = {**shape, "real_bytes": 4, "threads": 1}
     sizes = {"n": 2, "k": 8, "d": 16, "topk": 1}
@@ -82,6 +93,13 @@ def sound() -> dict[str, Members]:
         "backward": False, "type": 0, "input": AT, "noise": 0, "output": OUT, "noise_output": 0,
         "stream": 1, "samples": 2, "params": dict.fromkeys(params, 0), "chain": CHAIN,
     }  # fmt: skip
+    mix = {
+        "query": AT, "type": 0, "samples": 3, "shape": CHAIN["shape"], "parts": AT, "parents": AT,
+        "settings": MIX, "streams": 2, "stream": [0, 2, 0], "view": [OUT] * 3, "mask": OUT,
+        "partner": OUT, "key0": 1, "key1": 2, "step": 3, "step_tensor": 0,
+    }  # fmt: skip
+    calls["skelemix_cpu"] = {**mix, "threads": 1}
+    calls["skelemix_emulated"] = {**mix, "threads": 32}
     for name, call in (("skeleton_augment", drawn), ("apply_augment", given)):
         calls[f"{name}_cpu"] = {**call, "threads": 1}
         calls[f"{name}_emulated"] = {**call, "shared": False, "threads": 32}
@@ -136,7 +154,7 @@ def paths(members: Any, wanted: Any, path: tuple[Any, ...] = ()) -> Iterator[tup
 
 SIZES = {
     "batch", "channels", "frames", "joints", "n", "k", "d", "topk", "real_bytes", "samples",
-    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride",
+    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride", *MIX,
 }  # fmt: skip
 CALLS = sound()
 
@@ -144,6 +162,8 @@ CALLS = sound()
 @pytest.fixture(autouse=True)
 def zeroed() -> None:
     MEMORY.zero_()
+    start = HALF_SET - MEMORY.data_ptr()
+    MEMORY[start : start + (1 << 15) : 2] = 1
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -160,11 +180,13 @@ def test_the_scratch_is_large_enough():
 def test_null_pointers_are_refused(name):
     """Each of the addresses, those in tables and views among them."""
     call = CALLS[name]
-    found = list(paths(call, lambda _, value: value in (AT, OUT, SCRATCH)))
+    found = list(paths(call, lambda _, value: value in (AT, OUT, SCRATCH, HALF_SET)))
     assert found or name.endswith("_workspace_cpu")
     for path in found:
         if path[:1] == ("outputs",) and path[2:3] == (2,):
             continue  # the views of a third stream, of two
+        if path == ("view", 2):
+            continue  # likewise
         if path == ("residual_weight",):
             continue  # null where there is no residual convolution
         with pytest.raises(ValueError, match=r"null pointer|must be aligned"):
@@ -186,6 +208,9 @@ DRAWN, GIVEN = (
     for op in ("skeleton_augment", "apply_augment")
 )
 
+MIXED = ["skelemix_cpu", "skelemix_emulated"]
+POOLED = [name for name in CALLS if name.startswith("masked_pool")]
+
 
 @pytest.mark.parametrize(
     ("names", "path", "value", "message"),
@@ -199,6 +224,15 @@ DRAWN, GIVEN = (
         (GIVEN, ("stream",), -1, "a stream is joint, motion or bone"),
         (GIVEN, ("type",), 4, "dtype that the kernel does not take"),
         (["skeleton_augment_draws_cpu"], ("view",), 3, "bad sizes"),
+        (MIXED, ("streams",), 0, "one to three streams"),
+        (MIXED, ("stream", 1), 3, "a stream is joint, motion or bone"),
+        (MIXED, ("type",), 4, "dtype that the kernel does not take"),
+        (MIXED, ("samples",), 2, "bad number of samples"),
+        (MIXED, ("settings", "parts_max"), 5, "bad settings"),
+        (MIXED, ("settings", "parts_min"), 3, "bad settings"),
+        (MIXED, ("settings", "blocks_min"), 3, "bad settings"),
+        (MIXED, ("settings", "blocks_max"), 4, "bad settings"),
+        (POOLED, ("mask",), AT, "must have both true and false entries"),
     ],
 )
 def test_values_that_cannot_be_are_refused(names, path, value, message):
@@ -217,6 +251,17 @@ def test_tables_that_lead_outside_a_row_are_refused(name, table, place):
         getattr(native.load(), name)(**call)
 
 
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("place", [-1, 5, 2**31 - 1])
+def test_tables_of_a_mix_that_lead_outside_are_refused(name, place):
+    parts = torch.tensor([0, 1, place])
+    with pytest.raises(ValueError, match="a joint has no such body part"):
+        getattr(native.load(), name)(**changed(CALLS[name], ("parts",), parts.data_ptr()))
+    parents = torch.tensor([0, 1, place], dtype=torch.int32)
+    with pytest.raises(ValueError, match="leads outside the row"):
+        getattr(native.load(), name)(**changed(CALLS[name], ("parents",), parents.data_ptr()))
+
+
 # --- The CUDA functions, which return before they launch anything where there is nothing to do ----
 
 
@@ -230,6 +275,7 @@ def empty() -> dict[str, Members]:
         "apply_augment_cuda": {**cpu_call("apply_augment"), **none},
         "apply_augment_workspace_cuda": {**CHAIN, "samples": 0, "type": 0},
         "philox4x32_cuda": {**cpu_call("philox4x32"), "n": 0, "cuda_stream": 0},
+        "skelemix_cuda": {**cpu_call("skelemix"), "samples": 0, "cuda_stream": 0},
     }
     for draw in ("uniform", "bounded", "normal"):
         calls[f"philox_{draw}_cuda"] = {**cpu_call(f"philox_{draw}"), "n": 0, "cuda_stream": 0}
@@ -299,6 +345,14 @@ def test_philox_calls_the_cuda_function_as_it_is(cuda_branch):
     assert cuda_branch == ["philox4x32_cuda"]
 
 
+def test_skelemix_calls_the_cuda_function_as_it_is(cuda_branch):
+    query = torch.empty(0, 3, 6, 2, 1, device="meta")
+    tables, mask = ([0, 4], [0, 0]), MEMORY[:4].bool()
+    call = skelemix.Call(query, *tables, [0, 1], [*MIX.values()], (1, 2), 3, None, "mine")
+    skelemix._compiled(call, [query, query, mask, mask])
+    assert cuda_branch == ["skelemix_cuda"]
+
+
 @pytest.fixture
 def cuda_branch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The library as on a GPU, for calls of no samples; collects the functions that worked."""
@@ -316,8 +370,10 @@ def cuda_branch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(native, "load", Library)
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-    for op in (apply_augment, philox, skeleton_augment):
+    for op in (apply_augment, philox, skelemix, skeleton_augment):
         monkeypatch.setattr(op, "current_stream", lambda tensor: 0)
     for op in (apply_augment, skeleton_augment):  # tables that have an address
         monkeypatch.setattr(op, "native_chain", lambda *given: native_chain(*given[:-1], CPU))
+    for name, table in (("joint_table", joint_table), ("place_table", place_table)):
+        monkeypatch.setattr(skelemix, name, lambda *given, table=table: table(*given[:-1], CPU))
     return called

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from emulation import CPP
 from ops import test_apply_augment as apply_augment
 from ops import test_eadm_pool as eadm_pool
+from ops import test_masked_pool as masked_pool
+from ops import test_skelemix as skelemix
 from ops import test_skeleton_augment as skeleton_augment
 from ops import test_stgcn_block as stgcn_block
 from tolerances import assert_near
@@ -70,6 +72,21 @@ def test_stgcn_block(cpu_level, case, dtype):
 @pytest.mark.parametrize("shape", [(2, 6, 13, 25), (2, 33, 7, 20), (4, 3, 1, 25)], ids=str)
 def test_eadm_pool(cpu_level, shape, memory_format):
     eadm_pool.test_equals_the_reference(("cpp", "cpu"), shape, memory_format)
+
+
+@pytest.mark.parametrize("memory_format", masked_pool.FORMATS.values(), ids=masked_pool.FORMATS)
+@pytest.mark.parametrize("shape", masked_pool.SHAPES[:3], ids=str)
+def test_masked_pool(cpu_level, shape, memory_format):
+    masked_pool.test_equals_the_reference(("cpp", "cpu"), shape, memory_format)
+
+
+@pytest.mark.parametrize("dtype", skelemix.DTYPES, ids=str)
+def test_skelemix(cpu_level, dtype):
+    def mix(query: Tensor, **changes: int) -> skelemix.Mixed:
+        return skelemix.call(query, **changes, backend="cpp")
+
+    for shape in skelemix.SHAPES[:2]:
+        skelemix.test_equals_the_reference(mix, shape, dtype)
 
 
 @pytest.mark.parametrize("shape", skeleton_augment.SHAPES[:4], ids=str)
