@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 
 from aimclr_fast._checkpoint import CheckpointError, check_finite
 from aimclr_fast.layouts import Layout, layout_from_dict
-from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.methods import plain_encoder
 from aimclr_fast.nn.stgcn import head_like, initialise_small
 
 
@@ -87,16 +89,7 @@ def fresh_encoder(
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        backbone = STGCN(
-            layout,
-            in_channels=3,
-            channels=model["channels"],
-            features=model["features"],
-            dropout=model["dropout"],
-            temporal_kernel=model["temporal_kernel"],
-            strategy=model.get("graph", "spatial"),  # 0.1.0 had no other
-        )
-        encoder = SkeletonEncoder(backbone, model["embedding"])
+        encoder = plain_encoder(layout, SimpleNamespace(**model))
         if model["init"] == "official":
             encoder.apply(initialise_small)
     return encoder

@@ -261,7 +261,7 @@ def plain_encoder(layout: Layout, model: Any, *, norm_head: bool = False) -> Ske
         features=model.features,
         dropout=model.dropout,
         temporal_kernel=model.temporal_kernel,
-        strategy=model.graph,
+        strategy=getattr(model, "graph", "spatial"),  # 0.1.0 had no other
     )
     return SkeletonEncoder(backbone, model.embedding, norm_head=norm_head)
 
