@@ -89,15 +89,21 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Different ones of `known`, at least one; `what` they are in the plural."""
+    check_type(what, names, list | tuple, "a list of names")
+    if not names:
+        raise ValueError(f"{what} must name at least one of {', '.join(known)}")
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            one = what.removesuffix("s")
+            raise ValueError(f"{one} must be one of {', '.join(known)}, got {name!r}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} must differ, got {', '.join(names)}")
+
+
 def check_streams(streams: Sequence[str]) -> None:
-    check_type("streams", streams, list | tuple, "a list of names")
-    if not streams:
-        raise ValueError(f"streams must name at least one of {', '.join(STREAMS)}")
-    for stream in streams:
-        if not isinstance(stream, str) or stream not in STREAMS:
-            raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
-    if len(set(streams)) != len(streams):
-        raise ValueError(f"streams must differ, got {', '.join(streams)}")
+    check_names("streams", streams, STREAMS)
 
 
 def check_joints(name: str, tensor: Tensor, layout: Layout) -> None:

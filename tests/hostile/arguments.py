@@ -233,6 +233,13 @@ def skeleton_augment(draw: st.DrawFn) -> dict[str, Any]:
         "step": pick(draw, 0, 2**32 - 1, steps[0], bad=(2**32, *steps)),
         "offset": pick(draw, 0, 7, 2**32 - 6, bad=(2**32 - 1,)),
         "stream": pick(draw, "joint", "motion", "bone"),
+        "views": pick(
+            draw,
+            ("extreme", "query", "key"),
+            ["strong", "query"],
+            ("key",),
+            bad=((), ("key", "key"), ("query", 3), "query"),
+        ),
         "dtype": pick(draw, None, *FLOATS, bad=(torch.int16,)),
     }
 

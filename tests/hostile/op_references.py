@@ -139,6 +139,7 @@ def skeleton_augment(given: Arguments, found: list[Tensor]) -> Pairs:
         step=given["step"] if given["step_tensor"] is None else given["step_tensor"],
         offset=given["offset"],
         streams=[STREAMS[stream] for stream in given["streams"]],
+        views=[augment.VIEWS[view] for view in given["views"]],
         scale=scale_of(given["data"]),
     )
     yield from zip(found, (view for views in expected for view in views), strict=True)

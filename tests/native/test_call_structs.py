@@ -82,7 +82,7 @@ def sound() -> dict[str, Members]:
     }  # fmt: skip
     drawn = {
         "data": AT, "data_type": 0, "scale": 1.0, "sequences": 1, "index": AT, "index_bytes": 8,
-        "samples": 2, "outputs": {"streams": 2, "stream": [0, 2, 0], "view": [[OUT] * 3] * 3},
+        "samples": 2, "outputs": {"streams": 2, "stream": [0, 2, 0], "view": [[OUT] * 4] * 3},
         "out_type": 0, "chain": CHAIN, "settings": SETTINGS, "source": SOURCE, "step_tensor": 0,
     }  # fmt: skip
     params = (
@@ -223,7 +223,7 @@ POOLED = [name for name in CALLS if name.startswith("masked_pool")]
         (DRAWN, ("out_type",), 1, "dtype that the kernel does not take"),
         (GIVEN, ("stream",), -1, "a stream is joint, motion or bone"),
         (GIVEN, ("type",), 4, "dtype that the kernel does not take"),
-        (["skeleton_augment_draws_cpu"], ("view",), 3, "bad sizes"),
+        (["skeleton_augment_draws_cpu"], ("view",), 4, "bad sizes"),
         (MIXED, ("streams",), 0, "one to three streams"),
         (MIXED, ("stream", 1), 3, "a stream is joint, motion or bone"),
         (MIXED, ("type",), 4, "dtype that the kernel does not take"),
@@ -333,8 +333,8 @@ def test_skeleton_augment_calls_the_cuda_function_as_it_is(cuda_branch):
     index = torch.empty(0, dtype=torch.int64, device="meta")
     amplitudes = [getattr(AugmentConfig(), name) for name in skeleton_augment._AMPLITUDES]
     call = skeleton_augment.Call(
-        data, index, [1, 0], [0, 0], [0, 1], torch.float32, (1, 2), 3, None, 4, 6, 15, False,
-        amplitudes, "mine",
+        data, index, [1, 0], [0, 0], [0, 1], [0, 1, 2], torch.float32, (1, 2), 3, None, 4, 6, 15,
+        False, amplitudes, "mine",
     )  # fmt: skip
     skeleton_augment._compiled(call, [data] * 6)
     assert cuda_branch == ["skeleton_augment_workspace_cuda", "skeleton_augment_cuda"]
