@@ -18,7 +18,7 @@ from aimclr_fast.reference.skeleton_augment import AugmentConfig
 
 CPU = torch.device("cpu")
 ODD = (-1, -(2**62), 2**41, 2**62, 2**63 - 1)
-MEMORY = torch.zeros(1 << 18, dtype=torch.uint8)  # of sound calls: read, written, scratch
+MEMORY = torch.zeros(1 << 19, dtype=torch.uint8)  # of sound calls: read, written, scratch
 AT = -(-MEMORY.data_ptr() // 64) * 64
 OUT, SCRATCH = AT + (1 << 16), AT + (1 << 17)
 Members = dict[str, Any]
@@ -51,12 +51,16 @@ def sound() -> dict[str, Members]:
             "scale": AT, "dx": OUT, "workspace": SCRATCH, "threads": 1,
         }  # fmt: skip
     calls["eadm_pool_workspace_cpu"] = {**shape, "real_bytes": 4, "threads": 1}
-    sizes = {"n": 2, "k": 8, "d": 16, "topk": 1}
+    sizes = {
+        "streams": 2, "sets": 2, "key_sets": 1, "n": 2, "d": 16, "k": [8, 8, *[0] * 6], "topk": 1,
+    }  # fmt: skip
     for suffix in ("f32", "f64"):
         calls[f"queue_contrast_{suffix}_cpu"] = {
-            **dict.fromkeys(("query", "extreme", "dropped", "key", "queue"), AT), **sizes,
-            "temperature": 0.07, "workspace": SCRATCH, "losses": OUT, "gradients": OUT,
-            "neighbors": OUT, "threads": 1,
+            "shape": sizes, "rows": AT, "keys": AT, "queues": [AT, AT, *[0] * 6],
+            "teacher": [-1, 0, *[0] * 14], "negative": [-1] * 16, "mines": [True] * 16,
+            "positives": [True] * 16, "own_key": [0] * 16, "temperature": 0.07, "votes": 1,
+            "workspace": SCRATCH, "losses": OUT, "gradients": OUT, "neighbors": OUT, "counts": OUT,
+            "threads": 1,
         }  # fmt: skip
     calls["queue_contrast_workspace_cpu"] = {**sizes, "threads": 1, "element_bytes": 4}
     calls |= sound_stgcn_block()
@@ -136,7 +140,8 @@ def paths(members: Any, wanted: Any, path: tuple[Any, ...] = ()) -> Iterator[tup
 
 SIZES = {
     "batch", "channels", "frames", "joints", "n", "k", "d", "topk", "real_bytes", "samples",
-    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride",
+    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride", "streams", "sets",
+    "key_sets",
 }  # fmt: skip
 CALLS = sound()
 
@@ -151,8 +156,10 @@ def test_sound_calls_work(name):
     getattr(native.load(), name)(**CALLS[name])
 
 
-def test_the_scratch_is_large_enough():
-    size = native.load().stgcn_block_workspace_cpu(**CALLS["stgcn_block_workspace_cpu"])
+@pytest.mark.parametrize("op", ["stgcn_block", "queue_contrast"])
+def test_the_scratch_is_large_enough(op):
+    call = CALLS[f"{op}_workspace_cpu"] | {"element_bytes": 8}
+    size = getattr(native.load(), f"{op}_workspace_cpu")(**call)
     assert size <= MEMORY.data_ptr() + MEMORY.numel() - SCRATCH
 
 
@@ -185,6 +192,7 @@ DRAWN, GIVEN = (
     [f"{op}_{device}" for device in ("cpu", "emulated")]
     for op in ("skeleton_augment", "apply_augment")
 )
+CONTRAST = ["queue_contrast_f32_cpu", "queue_contrast_f64_cpu"]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +207,23 @@ DRAWN, GIVEN = (
         (GIVEN, ("stream",), -1, "a stream is joint, motion or bone"),
         (GIVEN, ("type",), 4, "dtype that the kernel does not take"),
         (["skeleton_augment_draws_cpu"], ("view",), 3, "bad sizes"),
+        *(
+            (CONTRAST, (name, 1), value, "teacher, negative or own_key is no set")
+            for name, value in (
+                ("teacher", -2),
+                ("teacher", 2),
+                ("negative", 2),
+                ("negative", -2),
+                ("own_key", 1),
+                ("own_key", -1),
+            )
+        ),
+        (CONTRAST, ("votes",), 3, r"votes must lie in 0\.\.streams"),
+        (CONTRAST, ("votes",), -1, r"votes must lie in 0\.\.streams"),
+        (CONTRAST, ("mines",), [False] * 16, "and sets must mine"),
+        (CONTRAST, ("shape", "k", 1), 9, "votes need queues of one size"),
+        (CONTRAST, ("shape", "k", 7), 2**41, "k must not be negative or too large"),
+        (CONTRAST, ("temperature",), 0.0, "temperature must be positive"),
     ],
 )
 def test_values_that_cannot_be_are_refused(names, path, value, message):
