@@ -16,6 +16,7 @@ from emulation import CPP
 from ops import test_apply_augment as apply_augment
 from ops import test_eadm_pool as eadm_pool
 from ops import test_masked_pool as masked_pool
+from ops import test_queue_losses as queue_losses
 from ops import test_skelemix as skelemix
 from ops import test_skeleton_augment as skeleton_augment
 from ops import test_stgcn_block as stgcn_block
@@ -49,6 +50,12 @@ def test_queue_contrast(cpu_level, dtype):
             assert torch.equal(value, expected)
         else:
             assert_near(value, expected, dtype=dtype, gradient=i > 4)
+
+
+@pytest.mark.parametrize("place", queue_losses.CPP)
+def test_queue_losses(cpu_level, place):
+    for case in queue_losses.ALL:
+        queue_losses.check(place, case)
 
 
 BLOCKS = [
