@@ -1,15 +1,17 @@
-"""Encoders out of checkpoints."""
+"""Encoders from checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 
 from aimclr_fast._checkpoint import CheckpointError, check_finite
 from aimclr_fast.layouts import Layout, layout_from_dict
-from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.methods import plain_encoder
 from aimclr_fast.nn.stgcn import initialise_small
 
 
@@ -30,7 +32,7 @@ class LoadedEncoder(NamedTuple):
 
 
 def streams_of(state: Mapping[str, Any]) -> tuple[str, ...]:
-    """Streams that a checkpoint holds an encoder of."""
+    """Streams for which a checkpoint holds an encoder."""
     return tuple(state["models"])
 
 
@@ -75,7 +77,7 @@ def encoder_from(state: Mapping[str, Any], stream: str | None = None) -> LoadedE
 def fresh_encoder(
     model: Mapping[str, Any], layout: Layout, *, seed: int | None = None
 ) -> SkeletonEncoder:
-    """An untrained encoder of a run's `config["model"]`.
+    """An untrained encoder, as a run's `config["model"]` describes it.
 
     With the run's seed it has the weights that a run of one stream started from; torch's generator
     is left as it was. Without a seed the weights come from torch's generator.
@@ -83,15 +85,7 @@ def fresh_encoder(
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        backbone = STGCN(
-            layout,
-            in_channels=3,
-            channels=model["channels"],
-            features=model["features"],
-            dropout=model["dropout"],
-            temporal_kernel=model["temporal_kernel"],
-        )
-        encoder = SkeletonEncoder(backbone, model["embedding"])
+        encoder = plain_encoder(layout, SimpleNamespace(**model))
         if model["init"] == "official":
             encoder.apply(initialise_small)
     return encoder
