@@ -12,7 +12,7 @@ from missing import require
 
 from aimclr_fast import native
 from aimclr_fast.ops import apply_augment, philox, skelemix, skeleton_augment
-from aimclr_fast.ops._augment import joint_table, native_chain, place_table
+from aimclr_fast.ops._augment import column_table, joint_table, native_chain
 from aimclr_fast.ops._native import SUFFIXES
 from aimclr_fast.reference.skeleton_augment import AugmentConfig
 
@@ -366,7 +366,8 @@ def test_skeleton_augment_calls_the_cuda_function_as_it_is(cuda_branch):
 
 
 def test_philox_calls_the_cuda_function_as_it_is(cuda_branch):
-    philox._cuda(philox.Call(torch.empty(0, 4, dtype=torch.int64, device="meta"), (1, 2)))
+    counter = torch.empty(0, 4, dtype=torch.int64, device="meta")
+    philox._cuda(philox.Call(counter, (1, 2), "cuda"))
     assert cuda_branch == ["philox4x32_cuda"]
 
 
@@ -399,6 +400,6 @@ def cuda_branch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(op, "current_stream", lambda tensor: 0)
     for op in (apply_augment, skeleton_augment):  # tables that have an address
         monkeypatch.setattr(op, "native_chain", lambda *given: native_chain(*given[:-1], CPU))
-    for name, table in (("joint_table", joint_table), ("place_table", place_table)):
+    for name, table in (("joint_table", joint_table), ("column_table", column_table)):
         monkeypatch.setattr(skelemix, name, lambda *given, table=table: table(*given[:-1], CPU))
     return called
