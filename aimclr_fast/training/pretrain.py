@@ -105,7 +105,9 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             stack.callback(training.free_graphs)  # before the process group goes, also on errors
             if state is not None:
                 training.load_state(state)
-            elif folder is not None:
+            elif config.start is not None:
+                training.start_from(config.start)
+            if state is None and folder is not None:
                 folder.describe(config, identity, **_about(path, samples.store, job))
             if folder is not None:
                 _keep_config(path, config_text)

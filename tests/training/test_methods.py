@@ -26,12 +26,13 @@ from aimclr_fast.evaluate import command_line as evaluate
 from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.nn import get_method, method_names
+from aimclr_fast.nn.contrast import terms_of
 from aimclr_fast.train import command_line, main
 from aimclr_fast.training.checkpoint import digest, load_checkpoint, save_checkpoint
 from aimclr_fast.training.job import Job, validate
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
-from aimclr_fast.training.placement import place
+from aimclr_fast.training.placement import place_sequences
 
 CPU = torch.device("cpu")
 SMALL = ModelConfig(channels=2, features=4, embedding=16, queue_size=16, topk=2, dropout=0.0)
@@ -63,7 +64,7 @@ def config_of(method: str, streams: str, parts: dict[str, Any]) -> TrainConfig:
 
 def untrained(config: TrainConfig) -> Pretraining:
     positions = torch.randn(14, 3, 12, 22, 1, generator=torch.Generator().manual_seed(0)).numpy()
-    placed = place(positions, CPU, "device")
+    placed = place_sequences(positions, CPU, "device")
     return Pretraining(Job(config, CPU), get_layout("ui-prmd"), placed, torch.arange(14))
 
 
@@ -82,8 +83,9 @@ def test_a_run_learns_and_goes_on_exactly(method, streams, parts, tmp_path):
     assert losses.shape == (6, len(streams.split(",")), len(whole.names))
     assert losses.isfinite().all()
     named = dict(zip(whole.names, losses.unbind(2), strict=True))
-    for name in get_method(method).losses:
-        assert (named[name] > 0).all() == (method != "skeletonclr" or not name.startswith("d3m_"))
+    parts = get_method(method).parts_of(config)
+    for name, _ in terms_of(parts):
+        assert (named[name] > 0).all(), name
     assert digest(models(whole)) != start
     for learner in whole.learners:
         assert all(parameter.grad is not None for parameter in learner.parameters)
@@ -245,7 +247,7 @@ def refused(match: str, method: str, frames: int = 12, **changes: Any) -> None:
 
     def begin() -> None:
         validate(config, 14)
-        placed = place(positions, CPU, "device")
+        placed = place_sequences(positions, CPU, "device")
         Pretraining(Job(config, CPU), layout, placed, torch.arange(14))
 
     with pytest.raises(ConfigError, match=match):
@@ -273,3 +275,42 @@ PUPPET = Layout("puppet", ("a", "b"), ((1, 0),), 0, (0, 1))
 )
 def test_what_a_method_cannot_do_is_named(method, changes, match):
     refused(match, method, **changes)
+
+
+def test_start_from_another_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "store")
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    streams = "joint,bone"
+    command_line(["--config", "tiny.yaml", "--streams", streams, "--output", "first"])
+    began: list[dict[str, Any]] = []
+
+    def train_step(self: Pretraining, batch: Any) -> Any:
+        began.append(models(self))
+        raise ConfigError("seen")
+
+    monkeypatch.setattr(Pretraining, "train_step", train_step)
+    start = ["--config", "tiny.yaml", "--start", "first/checkpoint.pt"]
+    with pytest.raises(SystemExit):
+        command_line([*start, "--streams", "bone", "--output", "second"])
+    (own,) = began[0].values()
+    theirs = load_checkpoint("first/checkpoint.pt")["models"]["bone"]
+    for name, value in theirs.items():
+        if name.startswith("query_encoder."):
+            for side in ("query_encoder", "key_encoder"):
+                assert torch.equal(own[name.replace("query_encoder", side)], value), name
+    assert not torch.equal(own["queue"], theirs["queue"])
+    for arguments, message in (
+        (["--streams", "motion"], "the checkpoint has no motion stream; it holds joint, bone"),
+        (
+            ["--model.features", "8"],
+            "first/checkpoint.pt has an encoder of other sizes: size",
+        ),
+        (["--model.graph", "directed"], "first/checkpoint.pt has an encoder of another graph"),
+        (["--start", "none.pt"], "start: none.pt: "),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            command_line([*start, *arguments, "--output", "third"])
+        assert ended.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not Path("third/run.json").exists()
