@@ -17,11 +17,20 @@ class Meaning(Enum):
 
 #: Metadata of a field.
 LEARNED, MACHINE, SAVING = ({Meaning: meaning} for meaning in Meaning)
+_ADDED = "added"
+#: Of a field that changes what is learned and that 0.1.0 did not have. At its default, all is as it
+#: was then: it is left out of what tells one run from another, so that older ones are the same.
+ADDED: dict[Any, Any] = {**LEARNED, _ADDED: True}
 
 
 def learned(default: Any) -> Any:
     """A field that changes what is learned: a run with another value is another run."""
     return field(default=default, metadata=LEARNED)
+
+
+def added(default: Any) -> Any:
+    """A learned field that 0.1.0 did not have; see `ADDED`."""
+    return field(default=default, metadata=ADDED)
 
 
 def machine(default: Any) -> Any:
@@ -52,4 +61,17 @@ def meanings(kind: type, prefix: str = "", group: Meaning | None = None) -> dict
             raise TypeError(f"{kind.__name__}.{one.name} does not say what it decides")
         else:
             found[name] = meaning
+    return found
+
+
+def added_defaults(kind: type, prefix: str = "", group: bool = False) -> dict[str, Any]:
+    """Defaults of the fields of the dataclass `kind` that 0.1.0 did not have, by dotted name."""
+    found: dict[str, Any] = {}
+    hints, usual = get_type_hints(kind), kind()
+    for one in fields(kind):
+        name, is_added = prefix + one.name, group or _ADDED in one.metadata
+        if is_dataclass(hints[one.name]):
+            found |= added_defaults(hints[one.name], f"{name}.", is_added)
+        elif is_added:
+            found[name] = getattr(usual, one.name)
     return found

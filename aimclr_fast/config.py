@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ._errors import Error
-from ._fields import LEARNED, Meaning, learned, machine, meanings, saving
+from ._fields import (
+    ADDED,
+    LEARNED,
+    Meaning,
+    added,
+    added_defaults,
+    learned,
+    machine,
+    meanings,
+    saving,
+)
 from .functional import AugmentConfig
 
 
@@ -54,11 +64,20 @@ class ModelConfig:
         temperature: softmax temperature of the losses.
         keep_prob: attention threshold; energy-based dropping drops what reaches it.
         topk: number of neighbors mined for each row once mining starts.
-        d3m_weight: weight of each of the two losses of the extreme view.
+        d3m_weight: weight of each of the losses of the extreme, dropped and masked rows.
+        mix_weight: weight of the losses of mixed sequences, half of it for each of the two.
         extreme: encode the extreme view; null, here and below, means the method's default.
         eadm: energy-based dropping on the extreme view.
         d3m: match distributions; false takes the InfoNCE of the extreme view's rows instead.
         nnm: mine nearest neighbors, from optim.mining_epoch on.
+        masked: also encode a second extreme view with hidden joints; see the group mask.
+        chain: each view learns the distribution of the next weaker one, not that of the query.
+        mixes: number of mixes of each sequence with another, 0 for none; see the group mix.
+        norm_head: a batch norm in the projection head.
+        cross_stream: train several streams together, with common positives; see the group votes.
+        share_head: with cross_stream, the heads of the other streams end in that of the first;
+            false gives each its own.
+        graph: spatial (ST-GCN's, as in AimCLR) or directed (SkeleMixCLR's).
         init: copy (torch's initialization, the key encoder a copy, as in MoCo) or official
             (ST-GCN's initialization, drawn separately for the key encoder, as in the authors'
             code).
@@ -75,10 +94,18 @@ class ModelConfig:
     keep_prob: float = learned(0.7)
     topk: int = learned(1)
     d3m_weight: float = learned(0.5)
+    mix_weight: float = added(1.0)
     extreme: bool | None = learned(None)
     eadm: bool | None = learned(None)
     d3m: bool | None = learned(None)
     nnm: bool | None = learned(None)
+    masked: bool | None = added(None)
+    chain: bool | None = added(None)
+    mixes: int | None = added(None)
+    norm_head: bool | None = added(None)
+    cross_stream: bool | None = added(None)
+    share_head: bool = added(True)
+    graph: str = added("spatial")
     init: str = learned("copy")
 
 
@@ -115,6 +142,52 @@ class OptimConfig:
 
 
 @dataclass
+class MixConfig:
+    """How sequences are mixed where model.mixes is not 0; the numbers are drawn uniformly.
+
+    Attributes:
+        parts_min: least number of body parts that are pasted in, of five.
+        parts_max: largest number.
+        blocks_min: least number of blocks of four frames that are pasted in.
+        blocks_max: largest number; at most a quarter of the frames.
+    """
+
+    parts_min: int = 2
+    parts_max: int = 3
+    blocks_min: int = 7
+    blocks_max: int = 11
+
+
+@dataclass
+class MaskConfig:
+    """What is hidden in the masked view.
+
+    Attributes:
+        share: of the joints in each frame, rounded down but at least one.
+        per_sample: each sequence has joints of its own; false hides the same in the whole batch.
+    """
+
+    share: float = 0.1
+    per_sample: bool = False
+
+
+@dataclass
+class VotesConfig:
+    """Common positives of several streams (model.cross_stream). A stream votes for a key that is
+    among the nearest of the query and of the extreme row.
+
+    Attributes:
+        epoch: first epoch with votes; before it each stream has its own. 0 never votes.
+        topk: number of nearest keys of each row that count.
+        least: number of streams that must vote for a key.
+    """
+
+    epoch: int = 301
+    topk: int = 20
+    least: int = 2
+
+
+@dataclass
 class MonitorConfig:
     """What is measured during and after training on the split's test samples; at the same epochs
     the best checkpoint is chosen, on validation samples or training folds.
@@ -142,7 +215,12 @@ class TrainConfig:
         augment: amplitudes and probabilities of the augmentations.
         model: encoder, queue, losses.
         optim: optimizer and schedule.
+        mix: what is exchanged between sequences.
+        mask: what is hidden.
+        votes: common positives of streams.
         monitor: what is measured.
+        start: checkpoint of another run, whose query encoder of each stream is what both encoders
+            start from; left out, they start from random weights.
         output: folder for the run; runs/STORE-SPLIT-STREAM-TIME when left out.
         resume: auto resumes the run in output if there is one; a folder resumes its run, as
             configured there.
@@ -176,7 +254,11 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig, metadata=LEARNED)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    mix: MixConfig = field(default_factory=MixConfig, metadata=ADDED)
+    mask: MaskConfig = field(default_factory=MaskConfig, metadata=ADDED)
+    votes: VotesConfig = field(default_factory=VotesConfig, metadata=ADDED)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    start: str | None = added(None)
     output: str | None = saving(None)
     resume: str | None = saving(None)
     seed: int = learned(0)
@@ -197,18 +279,22 @@ class TrainConfig:
 
 
 MEANINGS: Mapping[str, Meaning] = meanings(TrainConfig)
+_ADDED: Mapping[str, Any] = added_defaults(TrainConfig)
 
 
 def what_is_learned(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The fields of a configuration in plain containers that decide what is learned.
 
-    Fields that this version does not know count as such; groups without any are left out.
+    Fields that this version does not know count as such; groups without any are left out. So are
+    fields that 0.1.0 did not have, at their defaults.
     """
     kept: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, Mapping):
             if group := what_is_learned(value, f"{prefix}{name}."):
                 kept[name] = group
+        elif prefix + name in _ADDED and value == _ADDED[prefix + name]:
+            continue
         elif MEANINGS.get(prefix + name, Meaning.LEARNED) is Meaning.LEARNED:
             kept[name] = value
     return kept

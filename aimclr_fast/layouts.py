@@ -1,4 +1,4 @@
-"""Skeleton layouts: joint names, the tree of edges, the center and the left-right swap.
+"""Skeleton layouts: joint names, the tree of edges, the center, the left-right swap, body parts.
 
 A layout is all the package knows about a skeleton; nothing else assumes a number of joints. The
 ones in :data:`LAYOUTS` are built in, a file each in ``skeletons/``; :func:`get_layout` also reads
@@ -10,13 +10,18 @@ one from any other YAML file::
     center: wrist
     swap: names   # left_tip and right_tip; or pairs: [[1, 2]], or the permutation: [0, 2, 1]
     shoulders: [left_tip, right_tip]   # optional: left, right; preprocessing turns them onto x
+    parts: {trunk: [...], right_arm: [...], left_arm: [...], right_leg: [...], left_leg: [...]}
+
+``parts`` is optional: the joints of each body part, every joint in one. Without it the parts follow
+from the names: a limb begins at a joint called left or right ``shoulder``, ``arm``, ``hip``,
+``leg`` or ``thigh``, as in ``left_upper_arm``.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,14 +34,19 @@ import yaml
 
 from ._renamed import with_new_keys
 
-STRATEGIES = ("uniform", "distance", "spatial")
+STRATEGIES = ("uniform", "distance", "spatial", "directed")
 _MAX_JOINTS = 1000  # a typo must not cost minutes
+#: Body parts. Sides are the body's own; the order is that of SkeleMixCLR's parts of NTU RGB+D.
+PARTS = ("trunk", "right_arm", "left_arm", "right_leg", "left_leg")
 _SIDE = re.compile(r"(?<![a-z])(left|right)(?![a-z])")
+#: Words of a joint that a limb begins at.
+_LIMB = re.compile(r"(?<![a-z])(?:(?P<arm>shoulder|arm)|(?P<leg>hip|leg|thigh))(?![a-z])")
 # libyaml's parser, where PyYAML has it: the layouts are read at import.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: Keys of files that 0.1.0 wrote, and what they are called today.
 _RENAMED = {"centre": "center"}
-_FIELDS = ("name", "joints", "edges", "center", "swap", "shoulders")
+_FIELDS = ("name", "joints", "edges", "center", "swap")
+_OPTIONAL = ("shoulders", "parts")
 
 
 @dataclass(frozen=True)
@@ -51,10 +61,13 @@ class Layout:
         center: index of the joint that preprocessing moves to the origin and distances start at.
         swap: permutation of the joints that exchanges left and right; its own inverse.
         shoulders: (left, right) joints that preprocessing rotates onto the x axis, or ``None``.
+        parts: the joints of each body part, in the order of :data:`PARTS`, or ``None``: then they
+            follow from the joints' names (see :attr:`body_parts`).
 
     Raises:
         ValueError: the fields do not describe one tree rooted at ``center``, a joint name is
-            repeated, or ``swap`` is not an involution of the ``V`` joints.
+            repeated, ``swap`` is not an involution of the ``V`` joints, or ``parts`` do not divide
+            them.
     """
 
     name: str
@@ -63,6 +76,7 @@ class Layout:
     center: int
     swap: tuple[int, ...]
     shoulders: tuple[int, int] | None = None
+    parts: tuple[tuple[int, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         # Lists are accepted and frozen, so that a layout stays hashable.
@@ -71,6 +85,8 @@ class Layout:
         object.__setattr__(self, "swap", tuple(self.swap))
         if self.shoulders is not None:
             object.__setattr__(self, "shoulders", tuple(self.shoulders))
+        if self.parts is not None:
+            object.__setattr__(self, "parts", tuple(tuple(part) for part in self.parts))
         problem = _problem(self)
         if problem:
             raise ValueError(f"layout {self.name!r}: {problem}")
@@ -86,6 +102,26 @@ class Layout:
         towards = dict(self.edges)
         return tuple(towards.get(joint, joint) for joint in range(self.num_joints))
 
+    @cached_property
+    def body_parts(self) -> tuple[tuple[int, ...], ...]:
+        """The joints of each body part, in the order of :data:`PARTS`; every joint is in one.
+
+        Where the layout names no parts, a limb is what hangs from a joint that its name makes a
+        shoulder or a hip (see the module's text), and all else is the trunk.
+
+        Raises:
+            ValueError: the layout names no parts, and its joints' names do not tell them.
+        """
+        parts = self.parts or _parts_by_name(self)
+        if not all(parts):
+            lacking = ", ".join(name for name, part in zip(PARTS, parts, strict=True) if not part)
+            raise ValueError(
+                f"layout {self.name!r} has no body parts, and its joints' names do not tell them "
+                f"(none of {lacking}): give the joints of {', '.join(PARTS)} under parts in its "
+                "YAML file"
+            )
+        return parts
+
     def adjacency(self, strategy: str = "spatial") -> npt.NDArray[np.float32]:
         """Normalized adjacency of self and one-hop neighbors, split into parts.
 
@@ -93,18 +129,24 @@ class Layout:
         hop 0 and hop 1; ``spatial`` (ST-GCN, Yan et al. 2018, section 3.3) has hop 0, hop 1 where
         the row's joint is as far from the center as the column's or farther, and hop 1 where it is
         nearer. As in the published AimCLR graphs, distances are known up to one hop only: joints
-        farther from the center than that all count as equally far.
+        farther from the center than that all count as equally far. ``directed`` (SkeleMixCLR's
+        graph, after Shi et al. 2019) has hop 0 with weight 1, the edge from each joint's parent
+        with weight 1, and those from its children, whose weights sum to 1.
 
         Returns:
             float32 ``[parts, V, V]``; a graph convolution computes ``x[v] @ A[part, v, w]``.
 
         Raises:
-            ValueError: ``strategy`` is not uniform, distance or spatial.
+            ValueError: ``strategy`` is not uniform, distance, spatial or directed.
         """
         eye = np.eye(self.num_joints)
-        hop1 = np.zeros_like(eye)
+        to_child = np.zeros_like(eye)
         for joint, parent in self.edges:
-            hop1[joint, parent] = hop1[parent, joint] = 1.0
+            to_child[parent, joint] = 1.0
+        if strategy == "directed":
+            to_parent = to_child.T / np.maximum(to_child.sum(axis=1), 1)
+            return np.stack([eye, to_child, to_parent]).astype(np.float32)
+        hop1 = to_child + to_child.T
         degree = (eye + hop1).sum(axis=0)
         eye, hop1 = eye / degree, hop1 / degree
         if strategy == "uniform":
@@ -132,7 +174,26 @@ class Layout:
         }
         if self.shoulders is not None:
             data["shoulders"] = list(self.shoulders)
+        if self.parts is not None:
+            data["parts"] = dict(zip(PARTS, map(list, self.parts), strict=True))
         return data
+
+
+def _parts_by_name(layout: Layout) -> tuple[tuple[int, ...], ...]:
+    """Body parts by the names of the joints that limbs begin at; empty ones are not there."""
+    parts: dict[str, list[int]] = {name: [] for name in PARTS}
+    for joint in range(layout.num_joints):
+        at = joint
+        while (limb := _limb_begun(layout.joints[at])) is None and at != layout.center:
+            at = layout.parents[at]
+        parts[limb or "trunk"].append(joint)
+    return tuple(tuple(joints) for joints in parts.values())
+
+
+def _limb_begun(name: str) -> str | None:
+    """The limb that begins at a joint of this name, if one does."""
+    side, limb = _SIDE.search(name), _LIMB.search(name)
+    return f"{side[0]}_{limb.lastgroup}" if side and limb else None
 
 
 def _problem(layout: Layout) -> str | None:
@@ -164,6 +225,14 @@ def _problem(layout: Layout) -> str | None:
         pair = layout.shoulders
         if len(pair) != 2 or outside(*pair) or pair[0] == pair[1]:
             return f"shoulders: {list(pair)} is not a pair of different joint indices"
+    return None if layout.parts is None else _problem_of_parts(layout.parts, size)
+
+
+def _problem_of_parts(parts: tuple[tuple[int, ...], ...], size: int) -> str | None:
+    if len(parts) != len(PARTS) or not all(parts):
+        return f"parts: must have joints for each of {', '.join(PARTS)}"
+    if sorted(joint for part in parts for joint in part) != list(range(size)):
+        return f"parts: must have each joint index (0 to {size - 1}) in one part"
     return None
 
 
@@ -190,11 +259,11 @@ def _known_fields(data: Any, source: str) -> dict[str, Any]:
         fields = with_new_keys(data if isinstance(data, Mapping) else {}, _RENAMED)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    missing = [field for field in _FIELDS[:-1] if field not in fields]
-    unknown = [str(field) for field in fields if field not in _FIELDS]
+    missing = [field for field in _FIELDS if field not in fields]
+    unknown = [str(field) for field in fields if field not in _FIELDS + _OPTIONAL]
     if missing or unknown:
         kind, wrong = ("missing", missing) if missing else ("unknown", unknown)
-        known = ", ".join(_FIELDS)
+        known = ", ".join(_FIELDS + _OPTIONAL)
         raise ValueError(f"{source}: {kind} {', '.join(wrong)}; a layout has the fields {known}")
     return fields
 
@@ -242,13 +311,26 @@ def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
     else:
         swap = [joint(item, "swap") for item in data["swap"]]
     shoulders = data.get("shoulders")
+    parts = None if data.get("parts") is None else _listed_parts(data["parts"], joint, source)
     edges = tuple(pair(item, "edges") for item in data["edges"])
     center = joint(data["center"], "center")
     across = None if shoulders is None else pair(shoulders, "shoulders")
     try:
-        return Layout(data["name"], tuple(joints), edges, center, tuple(swap), across)
+        return Layout(data["name"], tuple(joints), edges, center, tuple(swap), across, parts)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
+
+
+def _listed_parts(
+    parts: Any, joint: Callable[[Any, str], int], source: str
+) -> tuple[tuple[int, ...], ...]:
+    """The joints of each body part of a mapping."""
+    if not isinstance(parts, Mapping) or set(parts) != set(PARTS):
+        raise ValueError(f"{source}: parts: expected the joints of each of {', '.join(PARTS)}")
+    for name in PARTS:
+        if not _is_list(parts[name]):
+            raise ValueError(f"{source}: parts: expected a list for {name}, got {parts[name]!r}")
+    return tuple(tuple(joint(item, "parts") for item in parts[name]) for name in PARTS)
 
 
 def layout_from_yaml(path: str | os.PathLike[str]) -> Layout:

@@ -8,6 +8,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import yaml
+
 from ._console import plain_console
 from .cli import (
     Parser,
@@ -55,7 +57,8 @@ def main(arguments: list[str]) -> None:
     refuse_old_names(arguments, OLD)
     arguments = [re.sub(r"^--([\w.]+)(?==|$)", _long_name, each) for each in arguments]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
-    parsed = command.parse_args(with_config_files(arguments, default))
+    arguments = with_config_files(arguments, default)
+    parsed = command.parse_args([*_published(arguments), *arguments])
     check_values(parsed, TrainConfig)
     try:
         fields = vars(command.instantiate(parsed))
@@ -75,6 +78,24 @@ def main(arguments: list[str]) -> None:
 
 def _long_name(flag: re.Match[str]) -> str:
     return f"--{SHORT.get(flag[1], flag[1])}"
+
+
+def _published(arguments: list[str]) -> list[str]:
+    """The numbers that the method of the arguments was published with, for all else to change."""
+    method = TrainConfig.method
+    for argument, following in pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        value = value if equals else following
+        if name == "--method":
+            method = value
+        elif name == "--config":
+            text = Path(value).read_text(encoding="utf-8") if "\n" not in value else value
+            content = yaml.safe_load(text)
+            method = content.get("method", method)
+    if method not in method_names() or not get_method(method).published:
+        return []
+    groups = {name: dict(fields) for name, fields in get_method(method).published.items()}
+    return [f"--config={yaml.safe_dump(groups)}"]
 
 
 def _config_of_resumed(arguments: list[str]) -> str | None:

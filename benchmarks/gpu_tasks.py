@@ -26,7 +26,6 @@ from harness import Case, cases
 from rich.console import Console
 
 from aimclr_fast import native
-from aimclr_fast.functional import Views
 from aimclr_fast.training.profile import profile_steps, trace_steps
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,11 +99,11 @@ def step_without_library(encoder_backend: str | None, case: Case) -> None:
     """A training step on random views; on a GPU all but augmentation is torch and Triton."""
     training = bench_train_step.pretraining(bench_train_step.Inputs(case), encoder_backend)
     shape = (case["N"], *bench_train_step.SHAPE)
-    views = Views(*(torch.randn(shape, device=case.device) for _ in range(3)))
+    views = {name: torch.randn(shape, device=case.device) for name in ("extreme", "query", "key")}
     step = torch.zeros((), dtype=torch.int64, device=case.device)
-    for stream in training.streams.values():
-        stream.model.train()
-        training.learn(stream, views, step, bench_train_step.TOPK)
+    for learner in training.learners:
+        learner.model.train()
+        training.learn(learner, dict.fromkeys(learner.models, views), step, bench_train_step.TOPK)
 
 
 def profile(encoder: str, out: Path, case: Case = HEADLINE, steps: int = STEPS) -> None:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
 from aimclr_fast.data import open_embedded, open_store, write_store
-from aimclr_fast.functional import Views
+from aimclr_fast.nn.methods import Views
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.distributed import Ranks, join
@@ -82,18 +82,21 @@ class Checked(Pretraining):
         self.losses: list[Any] = []
         for stream in self.streams.values():
             stream.model.double()
-            stream.guard = StepGuard(stream.model, CPU, self.job.method.losses)
+            stream.guard = StepGuard(stream.model, CPU, self.job.losses)
 
-    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> dict[str, Views]:
+    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> Views:
         views = super().augment(batch, step, offset)
-        return {name: Views(*(view.double() for view in of)) for name, of in views.items()}
+        return {
+            stream: {name: view.double() for name, view in of.items()}
+            for stream, of in views.items()
+        }
 
     def train_step(self, batch: Batch) -> Tensor:
         for stream in self.streams.values():
             stream.model.train(not self._frozen)
         report = super().train_step(batch)
         self.losses.append(report[0, 0].item())
-        model = self.streams["joint"].model
+        model = self.streams["joint"].models["joint"]
         queues = self.ranks.collect(digest([model.queue, model.queue_ptr]))
         self.equal_queues += len(set(queues)) == 1
         return report
@@ -124,7 +127,8 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
         for _ in training.train_epoch():
             if training.step == steps:
                 break
-    state = copy.deepcopy(training.streams["joint"].model.state_dict())
+    model = training.streams["joint"].models["joint"]
+    state = copy.deepcopy(model.state_dict())
     scores = Monitor(
         placed.data,
         torch.from_numpy(np.array(store.labels)) % 4,  # few classes, so that some are right
@@ -133,7 +137,7 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
         stream="joint",
         batch_size=8,
         ranks=ranks,
-    ).score(training.streams["joint"].model.query_encoder.float())
+    ).score(model.query_encoder.float())
     every_rank = ranks.collect(digest([state, training.streams["joint"].optimizer.state_dict()]))
     if ranks.first:
         about: dict[str, Any] = {

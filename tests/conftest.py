@@ -49,8 +49,12 @@ class Golden:
         return torch.from_numpy(np.asarray(self._arrays[key]))
 
     def tree(self, prefix: str) -> dict[str, torch.Tensor]:
-        names = [name for name in self._arrays.files if name.startswith(prefix)]
+        names = [name for name in self.names if name.startswith(prefix)]
         return {name.removeprefix(prefix): self[name] for name in names}
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._arrays.files)
 
 
 @pytest.fixture(params=["baseline", "v3", "v4"])

@@ -20,9 +20,12 @@ from aimclr_fast import ops
 from aimclr_fast.functional import (
     AugmentConfig,
     AugmentParams,
+    MixConfig,
     apply_augment,
     eadm_pool,
+    masked_pool,
     queue_contrast,
+    skelemix,
     skeleton_augment,
 )
 from aimclr_fast.layouts import get_layout
@@ -61,6 +64,19 @@ def launch_eadm_pool(device: str, backend: str) -> list[Tensor]:
     x = torch.randn(4, 16, 6, 25, device=device, requires_grad=True)
     pooled = eadm_pool(x, backend=backend)
     return [*pooled, *torch.autograd.grad(sum(each.sum() for each in pooled), x)]
+
+
+def launch_masked_pool(device: str, backend: str) -> list[Tensor]:
+    x = torch.randn(4, 16, 6, 25, device=device, requires_grad=True)
+    mask = torch.eye(6, 25, dtype=torch.bool, device=device)
+    pooled = masked_pool(x, mask, backend)
+    return [*pooled, *torch.autograd.grad(sum(each.sum() for each in pooled), x)]
+
+
+def launch_skelemix(device: str, backend: str) -> list[Tensor]:
+    query = torch.randn(4, 3, 44, 25, 2, device=device)
+    mixed = skelemix(query, layout="ntu-rgb+d", config=MixConfig(), seed=0, step=0, backend=backend)
+    return [*mixed.views, mixed.mask, mixed.partner]
 
 
 def launch_queue_contrast(device: str, backend: str) -> list[Tensor]:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import yaml
 
-from aimclr_fast.layouts import LAYOUTS, Layout, get_layout, layout_from_dict, layout_from_yaml
+from aimclr_fast.layouts import (
+    LAYOUTS,
+    PARTS,
+    Layout,
+    get_layout,
+    layout_from_dict,
+    layout_from_yaml,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 HAND = {
@@ -88,6 +95,95 @@ def test_built_in_layouts(name):
     left, right = layout.shoulders
     assert layout.swap[left] == right
     assert layout.joints[left].startswith("left")
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if name != "hand-21"])
+def test_body_parts_of_the_built_in_layouts(name):
+    layout = get_layout(name)
+    parts = dict(zip(PARTS, layout.body_parts, strict=True))
+    assert sorted(joint for part in parts.values() for joint in part) == [*range(layout.num_joints)]
+    for part, joints in parts.items():
+        mirrored = {"right": "left", "left": "right"}.get(part.split("_")[0], "")
+        other = "_".join([mirrored, *part.split("_")[1:]]) if mirrored else part
+        assert {layout.swap[joint] for joint in joints} == set(parts[other])
+        if part == "trunk":
+            continue
+        # One branch of the tree, of the side's joints, with the whole limb.
+        assert sum(layout.parents[joint] not in joints for joint in joints) == 1
+        names = " ".join(layout.joints[joint] for joint in joints)
+        side, limb = part.split("_")
+        assert names.count(side) == len(joints)
+        ends = {"arm": ("elbow", "forearm"), "leg": ("knee", "lower_leg")}
+        assert any(end in names for end in ends[limb])
+        assert not any(end in names for end in ends["leg" if limb == "arm" else "arm"])
+    assert "trunk" in parts
+    assert layout.center in parts["trunk"]
+
+
+def test_ntu_body_parts_are_those_of_skelemixclr():
+    assert get_layout("ntu-rgb+d").body_parts == (
+        (0, 1, 2, 3, 20),
+        (8, 9, 10, 11, 23, 24),
+        (4, 5, 6, 7, 21, 22),
+        (16, 17, 18, 19),
+        (12, 13, 14, 15),
+    )
+
+
+def test_layouts_whose_names_tell_no_body_parts():
+    for layout in (get_layout("hand-21"), layout_from_dict(HAND), layout_from_dict(NUMBERED)):
+        with pytest.raises(ValueError, match=f"'{layout.name}' has no body parts.* under parts in"):
+            _ = layout.body_parts
+
+
+NUMBERED = {
+    "name": "star",
+    "joints": 6,
+    "edges": [[joint, 0] for joint in range(1, 6)],
+    "center": 0,
+    "swap": [],
+}
+LISTED = {
+    "trunk": ["joint_0", 3],
+    "right_arm": [1],
+    "left_arm": [2],
+    "right_leg": [5],
+    "left_leg": [4],
+}
+
+
+def test_body_parts_may_be_listed(tmp_path):
+    path = tmp_path / "star.yaml"
+    path.write_text(yaml.safe_dump({**NUMBERED, "parts": LISTED}))
+    layout = layout_from_yaml(path)
+    assert layout.body_parts == layout.parts == ((0, 3), (1,), (2,), (5,), (4,))
+    assert layout_from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    assert "parts" not in layout_from_dict(NUMBERED).to_dict()  # as earlier versions wrote it
+    listed = {**get_layout("coco").to_dict(), "parts": None}
+    assert layout_from_dict(listed) == get_layout("coco")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trunk": [0]}, r"parts: must have each joint index \(0 to 5\) in one part"),
+        ({"trunk": [0, 3, 3]}, "parts: must have each joint index"),
+        ({"trunk": [0, 3, 1]}, "parts: must have each joint index"),
+        ({"trunk": []}, "parts: must have joints for each of trunk, right_arm"),
+        ({"trunk": ["joint_9"]}, "parts: 'joint_9' is neither"),
+        ({"trunk": "joint_0"}, "parts: expected a list for trunk, got 'joint_0'"),
+        ({"head": [0]}, "parts: expected the joints of each of trunk, right_arm"),
+    ],
+)
+def test_listed_body_parts_are_checked(changes, message):
+    with pytest.raises(ValueError, match=f"star.yaml: .*{message}"):
+        layout_from_dict({**NUMBERED, "parts": {**LISTED, **changes}}, source="star.yaml")
+    for parts in ([0, 1], 3):
+        with pytest.raises(ValueError, match="parts: expected the joints of each of"):
+            layout_from_dict({**NUMBERED, "parts": parts}, source="star.yaml")
+    fields = layout_from_dict(NUMBERED)
+    with pytest.raises(ValueError, match="parts: must have joints for each of"):
+        Layout(fields.name, fields.joints, fields.edges, 0, fields.swap, None, ((0, 1, 2, 3),))
 
 
 def bones(layout):

@@ -45,6 +45,25 @@ def eadm_pool(shape: tuple[int, ...], dtype: str, last: bool) -> Program:
     return Program("aimclr_fast.triton_kernels.eadm_pool", code, name)
 
 
+# --- masked_pool ---------------------------------------------------------------------------------
+
+MASKED_POOL = """
+x = torch.empty({shape}, dtype={dtype}, device="meta", memory_format={memory_format})
+mask = torch.empty({shape}[2:], dtype=torch.bool, device="meta")
+means = torch.empty({shape}[:2], device="meta")
+last = {memory_format} == torch.channels_last
+kernels.forward(x, mask, last, means, means)
+kernels.backward(means, means, mask, last, torch.empty_like(x))
+"""
+
+
+def masked_pool(shape: tuple[int, ...], dtype: str, last: bool) -> Program:
+    memory_format = "torch.channels_last" if last else "torch.contiguous_format"
+    code = MASKED_POOL.format(shape=shape, dtype=f"torch.{dtype}", memory_format=memory_format)
+    name = f"masked_pool {'x'.join(map(str, shape))} {dtype}{' channels_last' * last}"
+    return Program("aimclr_fast.triton_kernels.masked_pool", code, name)
+
+
 # --- queue_contrast ------------------------------------------------------------------------------
 
 QUEUE_CONTRAST = """
@@ -136,7 +155,8 @@ def stgcn_block(block: str, precision: str, training: bool = True) -> Program:
 def programs() -> list[Program]:
     """All of it."""
     maps = [
-        eadm_pool(shape, dtype, last)
+        pool(shape, dtype, last)
+        for pool in (eadm_pool, masked_pool)
         for shape in MAPS
         for dtype in ("float32", "bfloat16")
         for last in (False, True)

@@ -30,6 +30,8 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
     own: Any = {"frame_step": data.get("frame_step", 1)}
     if name in (UNTRAINED, SUPERVISED):
         own |= {field: model.get(field) for field in _ENCODER}
+        if model.get("graph", "spatial") != "spatial":  # 0.1.0 had no other
+            own["graph"] = model["graph"]
         own |= {"scratch": asdict(scratch)} if name == SUPERVISED else {}
     elif name != RAW:
         own = what_is_learned(run)

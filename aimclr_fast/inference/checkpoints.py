@@ -12,7 +12,7 @@ from aimclr_fast._checkpoint import CheckpointError, check_finite
 from aimclr_fast.layouts import Layout, layout_from_dict
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.methods import plain_encoder
-from aimclr_fast.nn.stgcn import initialise_small
+from aimclr_fast.nn.stgcn import head_like, initialise_small
 
 
 class LoadedEncoder(NamedTuple):
@@ -57,12 +57,8 @@ def encoder_from(state: Mapping[str, Any], stream: str | None = None) -> LoadedE
         layout = layout_from_dict(state["layout"], source="the checkpoint's layout")
         with torch.device("meta"):  # no size in a file makes us allocate anything
             encoder = fresh_encoder(state["config"]["model"], layout)
-        prefix = "query_encoder."
-        weights = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in state["models"][stream].items()
-            if name.startswith(prefix)
-        }
+            weights = _inside("query_encoder.", state["models"][stream])
+            encoder.head = head_like(_inside("head.", weights))
         wide = {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
         encoder.load_state_dict(wide, assign=True)
         check_finite(wide)
@@ -72,6 +68,14 @@ def encoder_from(state: Mapping[str, Any], stream: str | None = None) -> LoadedE
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"the checkpoint's parts do not fit each other ({reason})") from error
     return LoadedEncoder(encoder.eval(), dict(state["config"]), layout, stream)
+
+
+def _inside(prefix: str, weights: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
 
 
 def fresh_encoder(

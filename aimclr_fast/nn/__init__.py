@@ -1,6 +1,7 @@
 """Encoders, momentum contrast and the methods of pretraining, one module each."""
 
-from .aimclr import AimCLR, StepOutput
+from .aimclr import AimCLR
+from .contrast import Contrast, ContrastMethod, StepOutput
 from .methods import Method, Parts, get_method, method_names
 from .momentum import MomentumContrast
 from .stgcn import STGCN, SkeletonEncoder
@@ -8,6 +9,8 @@ from .stgcn import STGCN, SkeletonEncoder
 __all__ = [
     "STGCN",
     "AimCLR",
+    "Contrast",
+    "ContrastMethod",
     "Method",
     "MomentumContrast",
     "Parts",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aimclr_fast._checkpoint import check_finite
 from aimclr_fast.layouts import LAYOUTS, STRATEGIES, Layout, get_layout
 
-from .stgcn import STGCN, SkeletonEncoder
+from .stgcn import STGCN, SkeletonEncoder, head_like
 
 QUERY, KEY = "encoder_q.", "encoder_k."
 
@@ -29,6 +29,7 @@ _ENCODER_NAMES = (
     ("st_gcn_networks.{block}.residual.{rest}", "backbone.blocks.{block}.residual.{rest}"),
     ("fc.{rest}", "head.{rest}"),
 )
+_AS_THEY_ARE = {"queue_ptr": "queue_ptr", "mask_param": "mask_value", "mask_value": "mask_param"}
 _PREFIXES = ((QUERY, "query_encoder."), (KEY, "key_encoder."))
 
 
@@ -41,7 +42,13 @@ _TO_OURS = [(_pattern(theirs), ours) for theirs, ours in _ENCODER_NAMES]
 _TO_THEIRS = [(_pattern(ours), theirs) for theirs, ours in _ENCODER_NAMES]
 
 
+# HiCLR counts edge weights from 1, in a name of their own.
+_NUMBERED = re.compile(r"(?P<before>(?:.*\.)?edge_importance)(?P<number>[1-9]\d?)")
+
+
 def _rename(name: str, table: list[tuple[re.Pattern[str], str]]) -> str:
+    if numbered := _NUMBERED.fullmatch(name):
+        name = f"{numbered['before']}.{int(numbered['number']) - 1}"
     for pattern, template in table:
         match = pattern.fullmatch(name)
         if match:
@@ -57,8 +64,8 @@ def _convert(state: Mapping[str, Tensor], *, to_ours: bool) -> dict[str, Tensor]
             # Theirs holds keys as columns [D, K], ours as rows [K, D].
             converted[name] = tensor.T.contiguous()
             continue
-        if name == "queue_ptr":
-            converted[name] = tensor
+        if name in _AS_THEY_ARE:
+            converted[_AS_THEY_ARE[name]] = tensor
             continue
         for theirs, ours in _PREFIXES:
             old, new = (theirs, ours) if to_ours else (ours, theirs)
@@ -70,23 +77,44 @@ def _convert(state: Mapping[str, Tensor], *, to_ours: bool) -> dict[str, Tensor]
     return converted
 
 
-def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """An authors' pretraining state dict as one for `AimCLR.load_state_dict`.
+def from_official(state: Mapping[str, Tensor], stream: str | None = None) -> dict[str, Tensor]:
+    """An authors' pretraining state dict as one for `Contrast.load_state_dict`.
+
+    Args:
+        state: of AimCLR, AimCLR++, SkeleMixCLR or HiCLR.
+        stream: which one to take of a state dict of joint, motion and bone (3s-AimCLR++), where
+            names of motion and bone say so (encoder_q_motion, queue_bone).
 
     Raises:
         ValueError: a parameter of a name their checkpoints do not have.
     """
-    return _convert(_unwrapped(state), to_ours=True)
+    state = _unwrapped(state)
+    return _convert(state if stream is None else _of_stream(state, stream), to_ours=True)
+
+
+def _of_stream(state: Mapping[str, Tensor], stream: str) -> dict[str, Tensor]:
+    """What is of one of three streams, under the names that it would have alone."""
+    kept = {}
+    for name, tensor in state.items():
+        room, dot, rest = name.partition(".")
+        plain, _, own = room.rpartition("_")
+        if own not in ("motion", "bone"):
+            plain, own = room, "joint"
+        if own == stream:
+            kept[plain + dot + rest] = tensor
+    return kept
 
 
 def to_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of an `AimCLR` under the authors' names and shapes."""
+    """The state dict of a `Contrast` under the authors' names and shapes."""
     return _convert(state, to_ours=False)
 
 
 # --- One encoder of a file that may hold several --------------------------------------------------
 
-_INSIDE = re.compile(r"(?:^|\.)(A$|(?:data_bn|edge_importance|st_gcn_networks|fc)\..+)")
+_INSIDE = re.compile(
+    r"(?:^|\.)(A$|edge_importance\d+$|(?:data_bn|edge_importance|st_gcn_networks|fc)\..+)"
+)
 _ANCHOR = "st_gcn_networks."  # what every encoder has
 #: Words in an encoder's name, and the stream that they stand for.
 _STREAM_WORDS = {
@@ -294,16 +322,14 @@ def build_encoder(
             raise ValueError(f"{name} is {type(tensor).__name__}, not a tensor")
     try:
         graph = weights["backbone.adjacency"].float()
-        parts, _, _ = graph.shape
+        _, _, _ = graph.shape
         _, in_channels, _, _ = weights["backbone.blocks.0.spatial.conv.weight"].shape
         _, channels, temporal_kernel, _ = weights["backbone.blocks.0.temporal.weight"].shape
         (features,) = weights["backbone.blocks.9.temporal.bias"].shape
-        strategy = dict(zip((1, 2, 3), STRATEGIES, strict=True))[parts]
-        head = next((weights[n] for n in ("head.weight", "head.2.weight") if n in weights), None)
-        embedding = 1 if head is None else len(head)
+        head = {n.removeprefix("head."): t for n, t in weights.items() if n.startswith("head.")}
     except (LookupError, ValueError, TypeError) as error:
         raise ValueError(f"these are not the weights of an encoder: {error}") from error
-    layout = _with_graph(graph, strategy, None if layout is None else get_layout(layout))
+    layout, strategy = _with_graph(graph, None if layout is None else get_layout(layout))
     with torch.device("meta"):  # shapes in a file allocate nothing
         backbone = STGCN(
             layout,
@@ -313,9 +339,8 @@ def build_encoder(
             temporal_kernel=temporal_kernel,
             strategy=strategy,
         )
-        encoder = SkeletonEncoder(backbone, embedding, projection="head.weight" not in weights)
-    if head is None:
-        encoder.head = nn.Identity()
+        encoder = SkeletonEncoder(backbone, 1)
+        encoder.head = head_like(head) if head else nn.Identity()
     wide = {n: t.float() if t.is_floating_point() else t for n, t in weights.items()}
     try:
         encoder.load_state_dict(wide, assign=True)
@@ -325,21 +350,24 @@ def build_encoder(
     return encoder.eval()
 
 
-def _with_graph(graph: Tensor, strategy: str, layout: Layout | None) -> Layout:
-    def has(one: Layout) -> bool:
-        own = torch.from_numpy(one.adjacency(strategy))
-        return own.shape == graph.shape and torch.allclose(own, graph, atol=1e-4)
+def _with_graph(graph: Tensor, layout: Layout | None) -> tuple[Layout, str]:
+    """The layout that the graph [parts, V, V] of weights is of, and how neighbors are parted."""
 
+    def strategy_of(one: Layout) -> str | None:
+        for strategy in STRATEGIES:
+            own = torch.from_numpy(one.adjacency(strategy))
+            if own.shape == graph.shape and torch.allclose(own, graph, atol=1e-4):
+                return strategy
+        return None
+
+    for one in LAYOUTS.values() if layout is None else (layout,):
+        if strategy := strategy_of(one):
+            return one, strategy
     if layout is not None:
-        if not has(layout):
-            raise ValueError(
-                f"layout {layout.name!r} does not have the graph of the weights, which is of "
-                f"{graph.shape[1]} joints"
-            )
-        return layout
-    found = next((one for one in LAYOUTS.values() if has(one)), None)
-    if found is None:
         raise ValueError(
-            f"the graph, of {graph.shape[1]} joints, is that of no built-in layout: give the layout"
+            f"layout {layout.name!r} does not have the graph of the weights, which is of "
+            f"{graph.shape[1]} joints"
         )
-    return found
+    raise ValueError(
+        f"the graph, of {graph.shape[1]} joints, is that of no built-in layout: give the layout"
+    )

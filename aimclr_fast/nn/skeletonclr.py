@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from .aimclr import AimCLRMethod
+from .contrast import ContrastMethod
 from .methods import Parts
 
-METHOD = AimCLRMethod(
+METHOD = ContrastMethod(
     "momentum contrast between two normal views: AimCLR with extreme, eadm, d3m and nnm off",
     Parts(extreme=False, eadm=False, d3m=False, nnm=False),
+    always=("d3m_extreme", "d3m_dropped"),  # 0, as in earlier versions
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aimclr_fast.functional import eadm_pool, stgcn_block
+from aimclr_fast.functional import eadm_pool, masked_pool, stgcn_block
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
@@ -156,6 +157,31 @@ class STGCNBlock(nn.Module):
         torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
+class RowNorm(nn.BatchNorm1d):
+    """Batch norm [N, C] or [N, C, L].
+
+    Attributes:
+        over_ranks: where set, training normalizes by the batches of all processes.
+    """
+
+    over_ranks: SumOverRanks | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        over_ranks = self.over_ranks
+        if over_ranks is None or not self.training:
+            return super().forward(x)
+        affine = torch.stack([self.weight, self.bias])
+        maps = x.view(*x.shape, *[1] * (4 - x.dim()))
+        y, statistics = block_reference.normalize(maps, affine, None, self.eps, over_ranks)
+        count = x.numel() // x.shape[1] * over_ranks.size
+        moving: Any = self  # batch norm's buffers may be None, these are not
+        with torch.no_grad():
+            moving.running_mean.lerp_(statistics[0], self.momentum)
+            moving.running_var.lerp_(statistics[1] * (count / max(count - 1, 1)), self.momentum)
+            moving.num_batches_tracked.add_(1)
+        return y.reshape_as(x)
+
+
 class STGCN(nn.Module):
     """Ten ST-GCN blocks over a skeleton sequence.
 
@@ -166,7 +192,7 @@ class STGCN(nn.Module):
         features: channels of the last block, the width of the representation.
         dropout: dropout after each temporal convolution.
         temporal_kernel: frames a temporal convolution sees, odd.
-        strategy: how neighbors are parted, "uniform", "distance" or "spatial".
+        strategy: how neighbors are parted, see `Layout.adjacency`.
 
     Shapes: [N, C, T, V, M] -> feature map [N*M, features, ceil(ceil(T/2)/2), V].
     """
@@ -193,7 +219,7 @@ class STGCN(nn.Module):
         adjacency = torch.from_numpy(self.layout.adjacency(strategy))
         self.register_buffer("adjacency", adjacency)
         parts = len(adjacency)
-        self.input_norm = nn.BatchNorm1d(in_channels * self.layout.num_joints)
+        self.input_norm = RowNorm(in_channels * self.layout.num_joints)
 
         widths = [channels * multiple for multiple, blocks in STAGES for _ in range(blocks)]
         widths.append(features)
@@ -224,14 +250,14 @@ class STGCN(nn.Module):
     @property
     def over_ranks(self) -> SumOverRanks | None:
         """Where set, training normalizes by the batches of all processes; setting it sets that of
-        each block.
+        each block and of the input's norm.
         """
-        return self.blocks[0].over_ranks  # type: ignore[return-value]
+        return self.input_norm.over_ranks
 
     @over_ranks.setter
     def over_ranks(self, ranks: SumOverRanks | None) -> None:
-        for block in self.blocks:
-            block.over_ranks = ranks  # type: ignore[assignment]
+        for norm in (self.input_norm, *self.blocks):
+            norm.over_ranks = ranks
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
@@ -242,7 +268,7 @@ class STGCN(nn.Module):
         n, c, t, v, m = x.shape
         # The input is normalized over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
-        x = self._normalize_input(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
         device = x.device.type
         if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
             x = x.to(torch.get_autocast_dtype(device))
@@ -252,20 +278,6 @@ class STGCN(nn.Module):
             x = block(x, self.adjacency * importance)
         return x
 
-    def _normalize_input(self, x: Tensor) -> Tensor:
-        norm: Any = self.input_norm
-        over_ranks = self.over_ranks
-        if over_ranks is None or not self.training:
-            return norm(x)  # type: ignore[no-any-return]
-        affine = torch.stack([norm.weight, norm.bias])
-        y, statistics = block_reference.normalize(x[..., None], affine, None, norm.eps, over_ranks)
-        count = x.shape[0] * x.shape[2] * over_ranks.size
-        with torch.no_grad():
-            norm.running_mean.lerp_(statistics[0], norm.momentum)
-            norm.running_var.lerp_(statistics[1] * (count / max(count - 1, 1)), norm.momentum)
-            norm.num_batches_tracked.add_(1)
-        return y[..., 0]
-
 
 class SkeletonEncoder(nn.Module):
     """An ST-GCN, pooling over time, joints and bodies, and a head.
@@ -274,18 +286,27 @@ class SkeletonEncoder(nn.Module):
         backbone: the ST-GCN.
         embedding: outputs of the head.
         projection: two linear layers (MoCo v2, contrastive pretraining) instead of one.
+        norm_head: a batch norm over the rows after the first of the two.
 
     Shapes: [N, C, T, V, M] -> [N, embedding].
     """
 
-    def __init__(self, backbone: STGCN, embedding: int, *, projection: bool = True) -> None:
+    def __init__(
+        self,
+        backbone: STGCN,
+        embedding: int,
+        *,
+        projection: bool = True,
+        norm_head: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         width = backbone.features
         self.head: nn.Module
         if projection:
+            norm = [RowNorm(width)] if norm_head else []
             self.head = nn.Sequential(
-                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, embedding)
+                nn.Linear(width, width), *norm, nn.ReLU(), nn.Linear(width, embedding)
             )
         else:
             self.head = nn.Linear(width, embedding)
@@ -298,6 +319,20 @@ class SkeletonEncoder(nn.Module):
     @backend.setter
     def backend(self, name: str) -> None:
         self.backbone.backend = name
+
+    @property
+    def over_ranks(self) -> SumOverRanks | None:
+        """Where set, training normalizes by the batches of all processes; setting it sets that of
+        the backbone and of the head's norms.
+        """
+        return self.backbone.over_ranks
+
+    @over_ranks.setter
+    def over_ranks(self, ranks: SumOverRanks | None) -> None:
+        self.backbone.over_ranks = ranks
+        for norm in self.head.modules():
+            if isinstance(norm, RowNorm):
+                norm.over_ranks = ranks
 
     def features(self, x: Tensor) -> Tensor:
         """Representation [N, features] before the head."""
@@ -319,9 +354,46 @@ class SkeletonEncoder(nn.Module):
         plain, dropped = (self.head(self._over_bodies(p, x)) for p in pooled)
         return plain, dropped
 
+    def forward_with_mask(
+        self, x: Tensor, mask: Tensor, backend: str = "auto"
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings of what of the feature map lies inside a mask [ceil(T/4), V], and of the rest,
+        each [N, embedding]. Each goes through the head by itself, the inside first.
+        """
+        pooled = masked_pool(self.backbone(x), mask, backend)
+        inside, outside = (self.head(self._over_bodies(p, x)) for p in pooled)
+        return inside, outside
+
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:
         return torch.unflatten(pooled, 0, (x.shape[0], x.shape[4])).mean(1)
+
+
+_MOST_LAYERS = 8  # of a head, in a file
+
+
+def head_like(weights: Mapping[str, Tensor]) -> nn.Module:
+    """A head with the layers of a state dict: linear, batch norm, ReLU where there are no weights,
+    and sequences of these.
+
+    Raises:
+        ValueError: the names or shapes are not those of such a head.
+    """
+    if "weight" in weights:
+        weight = weights["weight"]
+        if weight.dim() == 1:
+            return RowNorm(len(weight))
+        if weight.dim() == 2:
+            return nn.Linear(weight.shape[1], weight.shape[0])
+    layers: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in weights.items():
+        place, dot, inside = name.partition(".")
+        if not dot or not place.isdecimal() or int(place) >= _MOST_LAYERS:
+            raise ValueError(f"head.{name} is not of a head of linear layers and batch norms")
+        layers.setdefault(int(place), {})[inside] = tensor
+    return nn.Sequential(
+        *(head_like(layers[i]) if i in layers else nn.ReLU() for i in range(max(layers) + 1))
+    )
 
 
 def initialise_small(module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from aimclr_fast.layouts import Layout
 from aimclr_fast.reference.skeleton_augment import MOST_BLUR_TAPS, STREAMS
 
-from ._checks import check_shape, check_type
+from ._checks import check_dtype, check_shape, check_type
 
 MAX_BLUR_TAPS = 127  # csrc/common/skeleton_augment.h
 # Element types as the library numbers them: csrc/common/dtypes.h.
@@ -42,6 +42,13 @@ def joint_table(table: Sequence[int], device: torch.device) -> Tensor:
     return _joint_table(table, device)
 
 
+@functools.cache
+def column_table(joints: tuple[int, ...], bodies: int, device: torch.device) -> Tensor:
+    """For each column (joint * M + body) of a row, the column of the joint in a table."""
+    columns = torch.tensor(joints, dtype=torch.int32)[:, None] * bodies
+    return (columns + torch.arange(bodies, dtype=torch.int32)).flatten().to(device)
+
+
 class NativeChain(NamedTuple):
     """What the library needs to know besides tensors and parameters; it points to the tables.
 
@@ -65,14 +72,7 @@ def native_chain(
     device: torch.device,
 ) -> NativeChain:
     """For sequences of `shape` [T, V, M] on `device`."""
-    bodies = torch.arange(shape[2], dtype=torch.int32)
-
-    def table(joints: tuple[int, ...]) -> Tensor:
-        """For each column (joint * M + body) of a row, the column of the other joint."""
-        columns = torch.tensor(joints, dtype=torch.int32)[:, None] * shape[2] + bodies
-        return columns.flatten().to(device)
-
-    tables = (table(swap), table(parents))
+    tables = tuple(column_table(table, shape[2], device) for table in (swap, parents))
     swap_table, parent_table = (table.data_ptr() for table in tables)
     members = {
         "shape": dict(zip(("frames", "joints", "bodies"), shape, strict=True)),
@@ -89,15 +89,21 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Different ones of `known`, at least one; `what` they are in the plural."""
+    check_type(what, names, list | tuple, "a list of names")
+    if not names:
+        raise ValueError(f"{what} must name at least one of {', '.join(known)}")
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            one = what.removesuffix("s")
+            raise ValueError(f"{one} must be one of {', '.join(known)}, got {name!r}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{what} must differ, got {', '.join(names)}")
+
+
 def check_streams(streams: Sequence[str]) -> None:
-    check_type("streams", streams, list | tuple, "a list of names")
-    if not streams:
-        raise ValueError(f"streams must name at least one of {', '.join(STREAMS)}")
-    for stream in streams:
-        if not isinstance(stream, str) or stream not in STREAMS:
-            raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
-    if len(set(streams)) != len(streams):
-        raise ValueError(f"streams must differ, got {', '.join(streams)}")
+    check_names("streams", streams, STREAMS)
 
 
 def check_joints(name: str, tensor: Tensor, layout: Layout) -> None:
@@ -130,6 +136,22 @@ def check_sequences(name: str, tensor: Tensor, swap: Sequence[int], parents: Seq
             f"{name} has {joints} joints (axis 3), but swap and parents are of {len(swap)} and "
             f"{len(parents)}"
         )
+
+
+def check_draws(
+    streams: Sequence[int], key: Sequence[int], step: int, step_tensor: Tensor | None
+) -> None:
+    """Indices into STREAMS, and what counts the draws: a step, or a tensor that holds it."""
+    streams = list(streams)
+    if not streams or len(set(streams)) < len(streams) or not set(streams) <= {0, 1, 2}:
+        raise ValueError(f"streams must be different ones of 0, 1 and 2, got {streams}")
+    if len(key) != 2 or not all(0 <= word < 2**32 for word in key):
+        raise ValueError(f"key must be two words below 2^32, got {list(key)}")
+    if step_tensor is not None:
+        check_shape("step", step_tensor)
+        check_dtype("step", step_tensor, torch.int64)
+    if not 0 <= step < 2**32:
+        raise ValueError(f"step must lie in 0..2^32-1, got {step}")
 
 
 def check_chain(crop_ratio: int, blur_taps: int) -> None:

@@ -91,7 +91,9 @@ def check_same_device(**tensors: Tensor) -> None:
 def check_memory(*arguments: Any) -> None:
     """For implementations only: no tensor's storage was freed under it (null pointer)."""
     for argument in arguments:
-        if isinstance(argument, Tensor) and argument.data_ptr() == 0 and argument.numel():
+        if isinstance(argument, list):
+            check_memory(*argument)
+        elif isinstance(argument, Tensor) and argument.data_ptr() == 0 and argument.numel():
             raise ValueError(
                 f"a tensor of shape {list(argument.shape)} has no memory (null pointer): "
                 "its storage was freed"

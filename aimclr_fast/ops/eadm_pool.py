@@ -92,11 +92,11 @@ def is_channels_last(x: Tensor) -> bool:
     return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _format(channels_last: bool) -> torch.memory_format:
+def memory_format_of(channels_last: bool) -> torch.memory_format:
     return torch.channels_last if channels_last else torch.contiguous_format
 
 
-def _pooled_dtype(dtype: torch.dtype) -> torch.dtype:
+def pooled_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in HALVES else dtype
 
 
@@ -117,7 +117,7 @@ def _prepare(call: Call) -> Saved:
     x = call.x
     _OP.check_backend(call.backend, x)
     batch, channels, frames, joints = x.shape
-    dtype = _pooled_dtype(x.dtype)
+    dtype = pooled_dtype(x.dtype)
     return Saved(
         x.new_empty(batch, channels, dtype=dtype),
         x.new_empty(batch, channels, dtype=dtype),
@@ -125,7 +125,7 @@ def _prepare(call: Call) -> Saved:
             (batch, channels, (frames + 7) // 8, joints),
             dtype=torch.uint8,
             device=x.device,
-            memory_format=_format(is_channels_last(x)),
+            memory_format=memory_format_of(is_channels_last(x)),
         ),
         x.new_empty(batch, joints, dtype=torch.uint8),
         x.new_empty(1, dtype=dtype),
@@ -147,7 +147,7 @@ def _prepare_backward(call: GradientCall) -> Tensor:
     reals = {"grad_pooled": call.grad_pooled, "grad_drop": call.grad_drop, "scale": call.scale}
     masks = {"bits": call.bits, "kept_joints": call.kept_joints}
     for name, tensor in reals.items():
-        check_dtype(name, tensor, _pooled_dtype(call.dtype))
+        check_dtype(name, tensor, pooled_dtype(call.dtype))
     for name, tensor in masks.items():
         check_dtype(name, tensor, torch.uint8)
     check_same_device(**reals, **masks)
@@ -155,7 +155,7 @@ def _prepare_backward(call: GradientCall) -> Tensor:
         (batch, channels, call.frames, joints),
         dtype=call.dtype,
         device=call.grad_pooled.device,
-        memory_format=_format(call.channels_last),
+        memory_format=memory_format_of(call.channels_last),
     )
     _OP.check_backend(call.backend, dx, suffix="_backward")
     return dx
@@ -167,7 +167,7 @@ def _compute(call: Call, out: Saved) -> None:
         out.kept_joints.zero_()
         out.scale.zero_()
     else:
-        x = x.contiguous(memory_format=_format(is_channels_last(x)))
+        x = x.contiguous(memory_format=memory_format_of(is_channels_last(x)))
         _OP.forward(Call(x, *call[1:]), out)
 
 
@@ -176,7 +176,7 @@ def _compute_backward(call: GradientCall, dx: Tensor) -> None:
         laid_out = call._replace(
             grad_pooled=call.grad_pooled.contiguous(),
             grad_drop=call.grad_drop.contiguous(),
-            bits=call.bits.contiguous(memory_format=_format(call.channels_last)),
+            bits=call.bits.contiguous(memory_format=memory_format_of(call.channels_last)),
             kept_joints=call.kept_joints.contiguous(),
             scale=call.scale.contiguous(),
         )
@@ -188,7 +188,7 @@ def _compute_backward(call: GradientCall, dx: Tensor) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _workspace_bytes(shape: tuple[tuple[str, int], ...], dtype: torch.dtype, threads: int) -> int:
-    bytes_of_sums = _pooled_dtype(dtype).itemsize
+    bytes_of_sums = pooled_dtype(dtype).itemsize
     size: int = native.load().eadm_pool_workspace_cpu(
         **dict(shape), real_bytes=bytes_of_sums, threads=threads
     )

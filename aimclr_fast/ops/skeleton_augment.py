@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -15,13 +15,15 @@ from aimclr_fast import native
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.reference import philox
 from aimclr_fast.reference import skeleton_augment as reference
-from aimclr_fast.reference.skeleton_augment import STREAMS, AugmentConfig
+from aimclr_fast.reference.skeleton_augment import STREAMS, VIEWS, AugmentConfig
 
 from ._augment import (
     DTYPES,
     address,
     check_chain,
+    check_draws,
     check_joints,
+    check_names,
     check_sequences,
     check_streams,
     check_tables,
@@ -45,19 +47,42 @@ from ._native import cpp_why_not, cuda_why_not, current_stream
 from ._op import Op
 
 MILLIMETER = 0.001  # integer data sets are stored in millimeters
-VIEWS = 3
+THREE_VIEWS = VIEWS[:3]  # AimCLR's
 # What the kernels write; other dtypes are converted from float32.
 WRITTEN = (torch.float32, torch.float16, torch.bfloat16)
 # What the parameters are drawn from, as one list of the schema.
 _AMPLITUDES = tuple(field.name for field in fields(AugmentConfig) if field.type == "float")
 
 
-class Views(NamedTuple):
-    """The three views of a batch, each [N, 3, T, V, M]."""
+class Views:
+    """The views of a batch, each [N, 3, T, V, M]: attributes, and items in the order asked for.
+
+    A view that was not asked for is no attribute.
+
+    Attributes:
+        extreme: all augmentations.
+        query: cropped and sheared.
+        key: cropped and sheared, with draws of its own.
+        strong: all augmentations, with draws of its own.
+    """
 
     extreme: Tensor
     query: Tensor
     key: Tensor
+    strong: Tensor
+
+    def __init__(self, *views: Tensor, names: Sequence[str] = THREE_VIEWS) -> None:
+        for name, view in zip(names, views, strict=True):
+            setattr(self, name, view)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(vars(self).values())
+
+    def __len__(self) -> int:
+        return len(vars(self))
+
+    def __getitem__(self, place: int) -> Tensor:
+        return list(self)[place]
 
 
 def scale_of(data: Tensor) -> float:
@@ -77,6 +102,7 @@ class Call(NamedTuple):
         swap: [V], each joint's mirror image.
         parents: [V], each joint's neighbor towards the center.
         streams: indices into STREAMS.
+        views: indices into VIEWS.
         dtype: of the views, one of WRITTEN.
         key: low and high word of the seed.
         step: of the draws.
@@ -94,6 +120,7 @@ class Call(NamedTuple):
     swap: Sequence[int]
     parents: Sequence[int]
     streams: Sequence[int]
+    views: Sequence[int]
     dtype: torch.dtype
     key: Sequence[int]
     step: int
@@ -123,19 +150,14 @@ def _check(call: Call) -> None:
     check_dtype("index", index, torch.int64, torch.int32)
     if not (data.is_cpu and index.is_cuda):  # a fake tensor does not know whether it is pinned
         check_same_device(data=data, index=index)
-    streams = list(call.streams)
-    if not streams or len(set(streams)) < len(streams) or not set(streams) <= {0, 1, 2}:
-        raise ValueError(f"streams must be different ones of 0, 1 and 2, got {streams}")
+    check_draws(call.streams, call.key, call.step, call.step_tensor)
+    if call.step_tensor is not None:
+        check_same_device(index=index, step=call.step_tensor)
+    views = list(call.views)
+    if not views or len(set(views)) < len(views) or not set(views) <= {*range(len(VIEWS))}:
+        raise ValueError(f"views must be different ones of 0 to {len(VIEWS) - 1}, got {views}")
     if call.dtype not in WRITTEN:
         raise TypeError(f"dtype must be float32, float16 or bfloat16, got {call.dtype}")
-    if len(call.key) != 2 or not all(0 <= word < 2**32 for word in call.key):
-        raise ValueError(f"key must be two words below 2^32, got {list(call.key)}")
-    if call.step_tensor is not None:
-        check_shape("step", call.step_tensor)
-        check_dtype("step", call.step_tensor, torch.int64)
-        check_same_device(index=index, step=call.step_tensor)
-    if not 0 <= call.step < 2**32:
-        raise ValueError(f"step must lie in 0..2^32-1, got {call.step}")
     if not 0 <= call.offset <= 2**32 - index.shape[0]:
         raise ValueError(f"offset must lie in 0..2^32-N, got {call.offset}")
     check_chain(call.crop_ratio, call.blur_taps)
@@ -166,7 +188,7 @@ def _prepare(call: Call) -> list[Tensor]:
     shape = (index.shape[0], *data.shape[1:])
     return [
         data.new_empty(shape, dtype=call.dtype, device=index.device)
-        for _ in range(VIEWS * len(call.streams))
+        for _ in range(len(call.views) * len(call.streams))
     ]
 
 
@@ -198,14 +220,13 @@ def _native_settings(amplitudes: tuple[float, ...]) -> dict[str, float]:
     return settings
 
 
-def _native_outputs(streams: Sequence[int], views: list[Tensor]) -> dict[str, Any]:
-    """Members of struct Outputs, which has room for three streams."""
-    addresses = [view.data_ptr() for view in views] + [0] * (VIEWS * (3 - len(streams)))
-    return {
-        "streams": len(streams),
-        "stream": [*streams, *[0] * (3 - len(streams))],
-        "view": [addresses[i : i + VIEWS] for i in range(0, 3 * VIEWS, VIEWS)],
-    }
+def _native_outputs(call: Call, made: list[Tensor]) -> dict[str, Any]:
+    """Members of struct Outputs, which has room for three streams of all views."""
+    view = [[0] * len(VIEWS) for _ in STREAMS]
+    for i, tensor in enumerate(made):
+        view[i // len(call.views)][call.views[i % len(call.views)]] = tensor.data_ptr()
+    streams = list(call.streams)
+    return {"streams": len(streams), "stream": [*streams, *[0] * (3 - len(streams))], "view": view}
 
 
 def _compiled(call: Call, views: list[Tensor]) -> None:
@@ -228,7 +249,7 @@ def _compiled(call: Call, views: list[Tensor]) -> None:
         "index": index.data_ptr(),
         "index_bytes": index.element_size(),
         "samples": index.shape[0],
-        "outputs": _native_outputs(call.streams, views),
+        "outputs": _native_outputs(call, views),
         "out_type": DTYPES[call.dtype],
         "chain": chain,
         "settings": _native_settings(tuple(call.amplitudes)),
@@ -275,6 +296,7 @@ def _reference(call: Call) -> list[Tensor]:
         step=call.step if call.step_tensor is None else call.step_tensor,
         offset=call.offset,
         streams=[STREAMS[stream] for stream in call.streams],
+        views=[VIEWS[view] for view in call.views],
         scale=scale_of(call.data),
     )
     return [view for views in found for view in views]
@@ -302,10 +324,11 @@ def skeleton_augment(
     step: int | Tensor,
     offset: int = 0,
     stream: str = "joint",
+    views: Sequence[str] = THREE_VIEWS,
     dtype: torch.dtype | None = None,
     backend: str = "auto",
 ) -> Views:
-    """Draw the extreme, query and key view of each sequence in a batch (section 3.2).
+    """Draw views of each sequence in a batch, by default AimCLR's three (section 3.2).
 
     All draws come from Philox4x32-10 keyed by `seed` and counted by (step, position in the global
     batch, view, augmentation): they do not depend on the backend, the device, the number of
@@ -323,15 +346,19 @@ def skeleton_augment(
             it is read there, so that a captured CUDA graph can count its own steps.
         offset: position of index[0] in the global batch.
         stream: "joint", "motion" or "bone".
+        views: different ones of "extreme" (all augmentations), "query" and "key" (crop and shear),
+            and "strong" (all augmentations, too). Each has draws of its own, which do not depend on
+            the others; none but these are computed. A GPU makes the strong view beside the extreme
+            one in a second launch, which reads the sequences again.
         dtype: of the views; float32 when None.
         backend: "auto" for the fastest that can run, or a name.
 
     Returns:
-        Views(extreme, query, key), each [N, 3, T, V, M].
+        Views, with an attribute [N, 3, T, V, M] for each.
 
     Raises:
-        ValueError: a shape, joint count, index (on the CPU), step or stream is off; it is named.
-            There is no such backend.
+        ValueError: a shape, joint count, index (on the CPU), step, stream or view is off; it is
+            named. There is no such backend.
         TypeError: data or index has an unsupported dtype.
         BackendError: the backend cannot run.
 
@@ -342,7 +369,7 @@ def skeleton_augment(
         >>> views.extreme.shape
         torch.Size([2, 3, 50, 25, 2])
     """
-    (views,) = skeleton_augment_streams(
+    (made,) = skeleton_augment_streams(
         data,
         index,
         layout=layout,
@@ -351,10 +378,11 @@ def skeleton_augment(
         step=step,
         offset=offset,
         streams=(stream,),
+        views=views,
         dtype=dtype,
         backend=backend,
     )
-    return views
+    return made
 
 
 def skeleton_augment_streams(
@@ -367,6 +395,7 @@ def skeleton_augment_streams(
     step: int | Tensor,
     offset: int = 0,
     streams: Sequence[str] = STREAMS,
+    views: Sequence[str] = THREE_VIEWS,
     dtype: torch.dtype | None = None,
     backend: str = "auto",
 ) -> tuple[Views, ...]:
@@ -393,6 +422,7 @@ def skeleton_augment_streams(
     check_joints("data", data, layout)
     check_type("config", config, AugmentConfig, "an AugmentConfig")
     check_streams(streams)
+    check_names("views", views, VIEWS)
     dtype = torch.float32 if dtype is None else dtype
     if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
         raise TypeError(f"dtype must be floating point, got {dtype}")
@@ -402,6 +432,7 @@ def skeleton_augment_streams(
         layout.swap,
         layout.parents,
         [STREAMS.index(stream) for stream in streams],
+        [VIEWS.index(view) for view in views],
         dtype if dtype in WRITTEN else torch.float32,
         philox.split_seed(check_integer("seed", seed, most=2**64 - 1)),
         check_integer("step", step) if not isinstance(step, Tensor) else 0,
@@ -417,5 +448,7 @@ def skeleton_augment_streams(
     found = _OP.dispatch(
         call, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
     )
-    views = [view.to(dtype) for view in found]
-    return tuple(Views(*views[i : i + VIEWS]) for i in range(0, len(views), VIEWS))
+    made = [view.to(dtype) for view in found]
+    return tuple(
+        Views(*made[i : i + len(views)], names=views) for i in range(0, len(made), len(views))
+    )

@@ -17,11 +17,15 @@ MOST_BLUR_TAPS = 9999  # any more is a mistake that costs minutes
 
 
 class View(IntEnum):
-    """The three views of a sample; part of the random counter."""
+    """The views of a sample; part of the random counter."""
 
     EXTREME = 0
     QUERY = 1
     KEY = 2
+    STRONG = 3  # another extreme view
+
+
+VIEWS = tuple(view.name.lower() for view in View)
 
 
 class Draw(IntEnum):
@@ -144,7 +148,8 @@ def draw_params(
 ) -> AugmentParams:
     """Draw the parameters of one view for the samples at `positions` [N] of the global batch.
 
-    Query and key views get the crop and the shear, the extreme view everything (section 3.2).
+    Query and key views get the crop and the shear, extreme and strong views everything (section
+    3.2).
     """
     key = philox.split_seed(seed)
 
@@ -163,7 +168,7 @@ def draw_params(
         positions.numel(), 1, 1
     )
     shear[:, [0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = off_diagonal
-    if view is not View.EXTREME:
+    if view not in (View.EXTREME, View.STRONG):
         return AugmentParams(crop_start=crop_start, shear=shear)
 
     rotation = words(Draw.ROTATION)
@@ -333,17 +338,19 @@ def skeleton_augment_streams(
     step: int | Tensor,
     offset: int = 0,
     streams: Sequence[str] = STREAMS,
+    views: Sequence[str] = VIEWS[:3],
     scale: float = 1.0,
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """For each stream, the extreme, query and key view of the sequences `data[index]`.
+) -> list[tuple[Tensor, ...]]:
+    """For each stream, the views of the sequences `data[index]`, in the order of `views`.
 
     Views are [N, 3, T, V, M] float32 on the index's device. `offset` is the position of `index[0]`
     in the global batch; `scale` turns stored units to meters.
     """
     x = data[index.to(data.device)].to(index.device, torch.float32) * scale
     positions = offset + torch.arange(len(index), device=x.device)
-    views = []
-    for view in View:
+    made = []
+    for name in views:
+        view = View[name.upper()]
         params = draw_params(
             config, view, frames=x.shape[2], seed=seed, step=step, positions=positions
         )
@@ -351,7 +358,7 @@ def skeleton_augment_streams(
         if params.noise_std is not None and config.noise_prob > 0 and config.noise_std > 0:
             noise = draw_noise(tuple(x.shape[1:]), view, seed=seed, step=step, positions=positions)
             noise = noise * params.noise_std[:, None, None, None, None]
-        views.append(
+        made.append(
             augment_positions(
                 x,
                 params,
@@ -362,12 +369,4 @@ def skeleton_augment_streams(
                 blur_normalize=config.blur_normalize,
             )
         )
-    extreme, query, key = views
-    return [
-        (
-            to_stream(extreme, stream, parents),
-            to_stream(query, stream, parents),
-            to_stream(key, stream, parents),
-        )
-        for stream in streams
-    ]
+    return [tuple(to_stream(view, stream, parents) for view in made) for stream in streams]

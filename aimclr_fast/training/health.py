@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import mmap
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from aimclr_fast.functional import Views
+from aimclr_fast.nn import MomentumContrast
 
 from .loop import Pretraining
 from .placement import batches
 from .precision import autocast
-from .streams import StreamState
 
 ROWS = 64  # sequences to measure on
 FLAT_FEATURES = 0.01  # share of the standard deviation of rows spread in all directions
@@ -39,17 +40,20 @@ def measure_health(training: Pretraining) -> dict[str, dict[str, float]]:
     index = training.samples_of(step)[:ROWS]
     (batch,) = batches(training.placed, [index], training.device)
     views = training.augment(batch, step)
-    return {
-        name: _health(training, stream, views[name]) for name, stream in training.streams.items()
-    }
+    found = {}
+    for name, learner in training.streams.items():
+        taken = training.step - int(learner.guard.skipped[0])
+        found[name] = _health(training, learner.models[name], views[name], taken)
+    return found
 
 
-def _health(training: Pretraining, stream: StreamState, views: Views) -> dict[str, float]:
-    model = stream.model
+def _health(
+    training: Pretraining, model: MomentumContrast, views: Mapping[str, Tensor], taken: int
+) -> dict[str, float]:
     was_training = model.training
     model.eval()
     with autocast(training.job.precision, training.device):
-        query, key = model.query_encoder(views.query), model.key_encoder(views.key)
+        query, key = model.query_encoder(views["query"]), model.key_encoder(views["key"])
     model.train(was_training)
     query, key = F.normalize(query.float(), dim=1), F.normalize(key.float(), dim=1)
     positive = (query * key).sum(1, keepdim=True)
@@ -59,7 +63,6 @@ def _health(training: Pretraining, stream: StreamState, views: Views) -> dict[st
     spread = (
         query.std(0).mean() * math.sqrt(query.shape[1]) if len(query) > 1 else query.new_ones(())
     )
-    taken = training.step - int(stream.guard.skipped[0])
     kept = len(model.queue) / training.config.optim.batch_size
     return {
         "feature_std": float(spread),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,8 +18,10 @@ from aimclr_fast.nn.momentum import INITS
 from aimclr_fast.ops import (
     BackendError,
     eadm_pool,
+    masked_pool,
     pick,
     queue_contrast,
+    skelemix,
     skeleton_augment,
     stgcn_block,
 )
@@ -27,6 +30,7 @@ from .distributed import Ranks
 from .placement import PLACEMENTS
 from .precision import PRECISIONS, resolve_precision
 
+GRAPHS = ("spatial", "directed")
 BATCH_STATISTICS = ("rank", "synchronized")
 # Typing errors beyond these would fill the memory before any message.
 MOST_CHANNELS, MOST_TAPS = 8192, 999
@@ -51,6 +55,17 @@ class Job:
     @cached_property
     def method(self) -> Method:
         return get_method(self.config.method)
+
+    @cached_property
+    def losses(self) -> Mapping[str, str]:
+        """The parts of the loss that are logged, and their names in figures."""
+        return self.method.losses_of(self.config)
+
+    @property
+    def together(self) -> list[tuple[str, ...]]:
+        """The streams, those that learn together in one tuple."""
+        streams = self.config.data.streams
+        return [streams] if self.method.joins(self.config) else [(name,) for name in streams]
 
     @cached_property
     def precision(self) -> str:
@@ -92,20 +107,9 @@ def validate(config: TrainConfig, samples: int) -> None:
     Raises:
         ConfigError: naming the field, its value and what would do.
     """
-
-    def require(holds: bool, name: str, wanted: str) -> None:
-        value: object = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        if not holds:
-            raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
-
+    require = functools.partial(_require, config)
     data, model, optim = config.data, config.model, config.optim
-    methods = method_names()
-    require(config.method in methods, "method", f"one of {', '.join(methods)}")
-    mines = model.topk > 0 and optim.mining_epoch > 0
-    require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
-    _check_parts(config)
+    _check_method(config)
     different = len(set(data.streams)) == len(data.streams)
     names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
     require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
@@ -155,11 +159,33 @@ def validate(config: TrainConfig, samples: int) -> None:
     require(0 <= config.seed < 2**64, "seed", "in 0..2^64-1")
 
 
-def _check_parts(config: TrainConfig) -> None:
+def _require(config: TrainConfig, holds: bool, name: str, wanted: str) -> None:
+    value: object = config
+    for part in name.split("."):
+        value = getattr(value, part)
+    if not holds:
+        raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
+
+
+def _check_method(config: TrainConfig) -> None:
+    """Fields that methods read and others do not."""
+    require = functools.partial(_require, config)
+    model, votes, methods = config.model, config.votes, method_names()
+    require(config.method in methods, "method", f"one of {', '.join(methods)}")
+    mines = model.topk > 0 and config.optim.mining_epoch > 0
+    require(mines or not model.nnm, "model.nnm", "off with model.topk or optim.mining_epoch 0")
+    require(model.graph in GRAPHS, "model.graph", f"one of {', '.join(GRAPHS)}")
+    require(0 < config.mask.share < 1, "mask.share", "in (0, 1)")
+    require(votes.epoch >= 0, "votes.epoch", "at least 0")
+    method, streams = get_method(config.method), len(config.data.streams)
     try:
-        get_method(config.method).parts_of(config)
+        method.parts_of(config)
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
+    if votes.epoch > 0 and method.joins(config):
+        most = model.queue_size
+        require(1 <= votes.topk <= most, "votes.topk", f"from 1 to the queue's size ({most})")
+        require(1 <= votes.least <= streams, "votes.least", f"from 1 to {streams}, the streams")
 
 
 def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:
@@ -191,8 +217,12 @@ def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
     """The backend of each op; refuses one that cannot run before anything is measured."""
     probe = torch.zeros(1, config.model.embedding, device=device)
     picked = {}
+    ops = [skeleton_augment, stgcn_block, eadm_pool, queue_contrast]
+    parts = get_method(config.method).parts_of(config)
+    if parts is not None and parts.mixes:
+        ops += [skelemix, masked_pool]
     try:
-        for op in (skeleton_augment, stgcn_block, eadm_pool, queue_contrast):
+        for op in ops:
             name = op.__name__.rpartition(".")[2]
             wanted = (op is stgcn_block and config.encoder_backend) or config.backend
             picked[name] = pick(name, op.BACKENDS, wanted, probe).name

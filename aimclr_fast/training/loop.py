@@ -1,8 +1,9 @@
 """The pretraining loop: epochs, and a whole step from the batch to the queue.
 
 A step is `Pretraining.train_step`, which runs `_step` as it is on a CPU and as a CUDA graph on a
-GPU. What it calls is beside it, `streams` (a model and an optimizer for each stream) and `guard`
-(steps that are not taken), and in `nn`, where the forward pass of the method is.
+GPU. What it calls is beside it, `streams` (models and an optimizer) and `guard` (steps that are not
+taken), and in `nn`, where the method makes views (`Method.augment`) and has its forward pass
+(`Method.forward`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 
 from aimclr_fast._schedule import learning_rate
 from aimclr_fast._sections import section
-from aimclr_fast.functional import Views, skeleton_augment_streams
+from aimclr_fast.config import ConfigError
+from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.layouts import Layout
+from aimclr_fast.nn.methods import Sampled, Views
 
+from .checkpoint import CheckpointError, load_checkpoint
 from .distributed import average_
 from .graph import GraphedStep
 from .guard import report_names
@@ -37,7 +41,9 @@ class Pretraining:
         train_index: samples to learn from.
 
     Attributes:
-        streams: models and optimizers by stream; they share the batches and the draws.
+        learners: models and an optimizer of each stream, or of all that learn together; they
+            share the batches and the draws.
+        streams: the learner of each stream.
         names: of what a step reports for each stream.
     """
 
@@ -47,14 +53,17 @@ class Pretraining:
         self.placed = placed
         self.train_index = train_index.cpu()
         self.layout = layout
-        self.names = report_names(job.method.losses)
+        self.names = report_names(job.losses)
         use_precision(job.precision, self.device)
         # On a GPU all that changes from step to step is read from the GPU's memory, so that the
         # step can be one graph.
         self._lr = torch.zeros((), device=self.device)
-        self.streams = {
-            stream: StreamState(job, layout, self._lr) for stream in self.config.data.streams
-        }
+        try:
+            job.method.check(self.config, layout, placed.data.shape[2], job.batch)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self.learners = [StreamState(job, layout, self._lr, names) for names in job.together]
+        self.streams = {name: learner for learner in self.learners for name in learner.models}
         self._step_number = torch.zeros((), dtype=torch.int64, device=self.device)
         self._index = torch.zeros(job.batch, dtype=torch.int64, device=self.device)
         self._rows: Tensor | None = None
@@ -67,13 +76,13 @@ class Pretraining:
     # --- A step, top to bottom -------------------------------------------------------------------
 
     def train_step(self, batch: Batch) -> Tensor:
-        """One step of each stream; returns [streams, names], not yet read back."""
+        """One step of all streams; returns [streams, names], not yet read back."""
         lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
         if self.device.type == "cuda":
             report = self._graphed_step(batch, lr)
         else:
-            for stream in self.streams.values():
-                for group in stream.optimizer.param_groups:
+            for learner in self.learners:
+                for group in learner.optimizer.param_groups:
                     group["lr"] = lr
             report = self._step(batch, self.step, self.phase)
         self.step += 1
@@ -83,46 +92,49 @@ class Pretraining:
         """Augment once for all streams, then let each learn from its views."""
         with section("augment"):
             views = self.augment(batch, step, self.ranks.rank * len(batch.index))
-        reports = [
-            self.learn(stream, views[name], step, phase) for name, stream in self.streams.items()
-        ]
-        return torch.stack(reports)
+        return torch.cat([self.learn(learner, views, step, phase) for learner in self.learners])
 
     def learn(
-        self, stream: StreamState, views: Views, step: int | Tensor, phase: Hashable
+        self, learner: StreamState, views: Views, step: int | Tensor, phase: Hashable
     ) -> Tensor:
-        """One stream's step on its views: forward, backward, exchange, update, enqueue.
+        """The step of one stream, or of all that learn together, on their views: forward, backward,
+        exchange, update, enqueue. Returns [its streams, names].
 
         Nothing here waits for the device: whether the step is taken is decided on it.
         """
-        with stream.own_draws():
-            statistics = stream.guard.remember()
+        models = learner.models
+        with learner.own_draws():
+            statistics = learner.guard.remember()
             with autocast(self.job.precision, self.device):
-                output = stream.model(*views, phase)  # moves the key encoder, too
+                own = {name: views[name] for name in models}
+                output = self.job.method.forward(models, own, phase)  # moves the key encoders, too
             with section("backward"):
-                stream.optimizer.zero_grad(set_to_none=True)
-                output.loss.backward()
-            parts = ("loss", *self.job.method.losses)
-            losses = torch.stack([getattr(output, name).detach() for name in parts])
-            positives, keys = mean_positives(output.neighbors), output.keys
+                learner.optimizer.zero_grad(set_to_none=True)
+                output.loss.sum().backward()
+            parts = ("loss", *self.job.losses)
+            losses = torch.stack([getattr(output, name).detach().view(-1) for name in parts])
+            positives = mean_positives(output)
+            keys = output.keys.view(len(models), -1, output.keys.shape[-1]).unbind()
             if self.ranks.size > 1:
                 with section("messages"):
-                    gradients = [p.grad for p in stream.parameters if p.grad is not None]
-                    message = (gradients, stream.guard.statistics, [losses, positives])
+                    gradients = [p.grad for p in learner.parameters if p.grad is not None]
+                    message = (gradients, learner.guard.statistics, [losses, positives])
                     average_(self.ranks, message)
-                    keys = self.ranks.gather(keys)
+                    keys = [self.ranks.gather(rows) for rows in keys]
             with section("optimizer"):
-                norm = self._gradient_norm(stream.parameters)
-                fine = stream.guard.judge(losses, norm, step)
+                norm = self._gradient_norm(learner.parameters)
+                fine = learner.guard.judge(losses.sum(1), norm, step)
                 if self.device.type == "cuda":
-                    stream.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
-                    stream.optimizer.step()
+                    learner.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
+                    learner.optimizer.step()
                 elif fine:
-                    stream.optimizer.step()
-                stream.guard.restore(statistics, fine)
-                stream.model.enqueue(keys, fine)
-        counts = torch.stack([norm, positives, fine, *stream.guard.skipped])
-        return torch.cat([losses, counts.to(losses.dtype)])
+                    learner.optimizer.step()
+                learner.guard.restore(statistics, fine)
+                for model, rows in zip(models.values(), keys, strict=True):
+                    model.enqueue(rows, fine)
+        counts = [norm, positives, fine, *learner.guard.skipped]
+        numbers = [count.to(losses.dtype).expand(len(models)) for count in counts]
+        return torch.cat([losses, torch.stack(numbers)]).T
 
     def _gradient_norm(self, parameters: list[nn.Parameter]) -> Tensor:
         """Norm of the gradient, which is shortened if it is too long."""
@@ -131,24 +143,15 @@ class Pretraining:
             return nn.utils.clip_grad_norm_(parameters, longest)
         return nn.utils.get_total_norm(p.grad for p in parameters if p.grad is not None)
 
-    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> dict[str, Views]:
-        """The views of a step's batch in each stream, from one read.
+    def augment(self, batch: Batch, step: int | Tensor, offset: int = 0) -> Views:
+        """The views of a step's batch by stream and name, from one read.
 
         The batch's first row is at `offset` of the global batch.
         """
-        config = self.config
-        views = skeleton_augment_streams(
-            batch.data,
-            batch.index,
-            layout=self.layout,
-            config=config.augment,
-            seed=config.seed,
-            step=step,
-            offset=offset,
-            streams=tuple(self.streams),
-            backend=config.backend,
+        sampled = Sampled(
+            batch.data, batch.index, self.layout, tuple(self.streams), self.epoch, step, offset
         )
-        return dict(zip(self.streams, views, strict=True))
+        return self.job.method.augment(self.config, sampled)
 
     # --- Epochs ----------------------------------------------------------------------------------
 
@@ -177,8 +180,8 @@ class Pretraining:
         if not self.resumed:
             self.epoch += 1
         self.resumed = False
-        for stream in self.streams.values():
-            stream.model.train()
+        for learner in self.learners:
+            learner.model.train()
         for batch in self.epoch_batches(self.epoch, self.step_in_epoch):
             yield self.train_step(batch)
 
@@ -199,6 +202,27 @@ class Pretraining:
         size = self.config.optim.batch_size
         return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
 
+    def start_from(self, file: str) -> None:
+        """Begin with the query encoders of another run's checkpoint, in both encoders.
+
+        Raises:
+            ConfigError: it cannot be read, lacks a stream, or has encoders of other sizes.
+        """
+        try:
+            state = load_checkpoint(file)
+            for name, learner in self.streams.items():
+                theirs, model = encoder_from(state, name).encoder, learner.models[name]
+                for encoder in (model.query_encoder, model.key_encoder):
+                    graph = encoder.backbone.adjacency.to("cpu", copy=True)
+                    encoder.load_state_dict(theirs.state_dict())
+                    if not torch.equal(graph, theirs.backbone.adjacency):
+                        raise ConfigError(f"start: {file} has an encoder of another graph")
+        except CheckpointError as error:
+            raise ConfigError(f"start: {file}: {error}") from error
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ConfigError(f"start: {file} has an encoder of other sizes: {reason}") from error
+
     # --- Resuming --------------------------------------------------------------------------------
 
     def place_state(self) -> dict[str, Any]:
@@ -207,7 +231,7 @@ class Pretraining:
         All ranks call it at once: each has its own draws of dropout.
         """
         own: dict[str, Any] = {
-            "streams": {name: stream.place_state() for name, stream in self.streams.items()},
+            "streams": {learner.name: learner.place_state() for learner in self.learners},
             "torch_rng": torch.get_rng_state(),
         }
         if self.device.type == "cuda":
@@ -221,12 +245,12 @@ class Pretraining:
         place = places[self.ranks.rank if as_many else 0]
         self.epoch, self.step = state["epoch"], state["step"]
         self.resumed = True
-        for name, stream in self.streams.items():
-            models, optimizers = state["models"], state["optimizers"]
-            stream.load_state(models[name], optimizers[name], place["streams"][name])
+        for learner in self.learners:
+            optimizer, own = (of[learner.name] for of in (state["optimizers"], place["streams"]))
+            learner.load_state(state["models"], optimizer, own)
         if not as_many:
-            for stream in self.streams.values():
-                stream.seed_draws(self.step)
+            for learner in self.learners:
+                learner.seed_draws(self.step)
             return
         torch.set_rng_state(place["torch_rng"])
         if self.device.type == "cuda" and "cuda_rng" in place:
@@ -267,9 +291,14 @@ class Pretraining:
         return next((reason for reason in reasons if reason is not None), None)
 
 
-def mean_positives(neighbors: Tensor) -> Tensor:
-    """Mean number of positives in a row, of the neighbors mined [N, R, k]."""
-    mined = neighbors.flatten(1).sort(1).values
+def mean_positives(output: Any) -> Tensor:
+    """Mean number of positives in a row of each stream, [streams] or for one stream a scalar, of a
+    forward pass that counted them or tells the neighbors mined [N, R, k].
+    """
+    counted: Tensor | None = getattr(output, "positives", None)
+    if counted is not None:
+        return counted.float().mean(-1)
+    mined: Tensor = output.neighbors.flatten(1).sort(1).values
     if mined.shape[1] == 0:
         return torch.ones((), device=mined.device)
     again = (mined[:, 1:] == mined[:, :-1]).sum(1)

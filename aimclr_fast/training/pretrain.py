@@ -105,7 +105,9 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             stack.callback(training.free_graphs)  # before the process group goes, also on errors
             if state is not None:
                 training.load_state(state)
-            elif folder is not None:
+            elif config.start is not None:
+                training.start_from(config.start)
+            if state is None and folder is not None:
                 folder.describe(config, identity, **_about(path, samples.store, job))
             if folder is not None:
                 _keep_config(path, config_text)
@@ -134,7 +136,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
             save_scores(path, run.rows, **about, seconds=round(run.seconds, 1))
-            draw_curves(path, job.method.losses)
+            draw_curves(path, job.losses)
         say(_closing(path, run))
         return Path(path)
 
@@ -175,7 +177,7 @@ def _progress(training: Pretraining, console: Console, first: str) -> TrainProgr
         console,
         training.config.optim.epochs,
         training.steps_per_epoch,
-        tuple(training.job.method.losses),
+        tuple(training.job.losses),
         training.step,
         first,
     )
@@ -225,7 +227,7 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
             f"\n{ranks.size} processes with {counted(job.batch, 'sequence')} of each batch; "
             f"batch statistics {shared[config.batch_statistics]}"
         )
-    encoders = [stream.model.query_encoder for stream in training.streams.values()]
+    encoders = [of.models[name].query_encoder for name, of in training.streams.items()]
     parameters = sum(p.numel() for p in encoders[0].parameters())
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (

@@ -93,8 +93,8 @@ def _runner(training: Pretraining) -> Callable[[int], float]:
     """A function that takes so many steps and returns the milliseconds of each."""
     source = chain.from_iterable(map(training.epoch_batches, count(1)))
     training.epoch = max(training.epoch, 1)
-    for stream in training.streams.values():
-        stream.model.train()
+    for learner in training.learners:
+        learner.model.train()
 
     def take(steps: int) -> float:
         _wait(training.device)

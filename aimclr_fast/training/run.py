@@ -178,7 +178,7 @@ class Run:
         """Score each stream's encoder, for the closing table, too."""
         found = {}
         for stream, monitor in self.monitors.items():
-            encoder = self.training.streams[stream].model.query_encoder
+            encoder = self.training.streams[stream].models[stream].query_encoder
             scores = monitor.score(encoder, linear=linear)
             self.rows[row + self._which(stream)] = scores
             self._progress.say(_knn_line(self.training.epoch, self._which(stream), scores))
@@ -232,8 +232,8 @@ class Run:
         training = self.training
         save_checkpoint(
             path,
-            models={name: stream.model for name, stream in training.streams.items()},
-            optimizers={name: stream.optimizer for name, stream in training.streams.items()},
+            models={name: learner.models[name] for name, learner in training.streams.items()},
+            optimizers={learner.name: learner.optimizer for learner in training.learners},
             config=self.config,
             layout=training.layout.to_dict(),
             epoch=training.epoch,
@@ -252,8 +252,8 @@ class Run:
         """Write the newest checkpoint; if that fails, raise if it `must`, otherwise warn."""
         if self._saved_step == self.training.step:
             return
-        streams = self.training.streams.values()
-        if not must and any(int(stream.guard.skipped[1]) for stream in streams):
+        learners = self.training.learners
+        if not must and any(int(learner.guard.skipped[1]) for learner in learners):
             return  # the state that led to such a step may be bad as well
         keep = self.config.keep
         failed = self._on_first(

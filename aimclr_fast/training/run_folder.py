@@ -181,8 +181,8 @@ def _differences(
     found: list[tuple[str, Any, Any]] = []
     for name in dict.fromkeys([*there, *here]):
         old, new = there.get(name), here.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            found += _differences(old, new, f"{prefix}{name}.")
+        if isinstance(old, Mapping) or isinstance(new, Mapping):
+            found += _differences(old or {}, new or {}, f"{prefix}{name}.")
         elif old != new:
             found.append((prefix + name, old, new))
     return found

@@ -1,13 +1,15 @@
-"""What each stream of a run has of its own: a model, an optimizer, a guard and dropout's draws."""
+"""What each stream of a run, or all that learn together, have of their own: models, an optimizer,
+a guard and dropout's draws.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import MomentumContrast
@@ -26,28 +28,37 @@ def build_model(job: Job, layout: Layout) -> MomentumContrast:
             encoder.backend = config.encoder_backend
     if job.ranks.size > 1 and config.batch_statistics == "synchronized":
         for encoder in encoders:
-            encoder.backbone.over_ranks = job.ranks
+            encoder.over_ranks = job.ranks
     return model.to(job.device)
 
 
 class StreamState:
-    """All that the steps of one stream change. It trains as in a run of its own, whatever the
-    others beside it.
+    """All that the steps of one stream change, or of several that learn together. It trains as in
+    a run of its own, whatever others are beside it.
 
     Args:
         job: its seed gives the weights, the same for each stream.
         layout: of the skeleton.
         lr: learning rate on the device, read by the steps of a GPU.
+        names: of the streams.
 
     Attributes:
+        models: by stream.
+        model: that of the only stream, or all of them.
         parameters: those that are trained.
     """
 
-    def __init__(self, job: Job, layout: Layout, lr: Tensor) -> None:
+    def __init__(self, job: Job, layout: Layout, lr: Tensor, names: Sequence[str]) -> None:
         self._seed, self._ranks = job.config.seed, job.ranks
         on_gpu, optim = job.device.type == "cuda", job.config.optim
-        torch.manual_seed(job.config.seed)
-        self.model = build_model(job, layout)  # the same on all ranks
+        self.models: dict[str, MomentumContrast] = {}
+        for name in names:
+            torch.manual_seed(job.config.seed)
+            self.models[name] = build_model(job, layout)  # the same on all ranks
+        self.model: nn.Module = self.models[names[0]]
+        if len(names) > 1:
+            job.method.join(self.models, job.config)
+            self.model = nn.ModuleDict(self.models).to(job.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.SGD(
             self.parameters,
@@ -60,14 +71,19 @@ class StreamState:
             # The fused optimizer would leave them unset if the very first step is not taken.
             for parameter in self.parameters:
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        self.guard = StepGuard(self.model, job.device, job.method.losses)
+        self.guard = StepGuard(self.model, job.device, job.losses)
         # Dropout draws from torch's generator. Where several streams take turns on the CPU, each
         # has the draws to itself; on a GPU they are part of the captured graph and follow one
         # another.
-        alone = len(job.config.data.streams) == 1 or job.device.type != "cpu"
+        alone = names == job.config.data.streams or job.device.type != "cpu"
         self._draws = None if alone else torch.get_rng_state()
         if not job.ranks.first:
             self.seed_draws(0)
+
+    @property
+    def name(self) -> str:
+        """Of the first stream: checkpoints have the optimizer under it."""
+        return next(iter(self.models))
 
     @contextmanager
     def own_draws(self) -> Iterator[None]:
@@ -93,10 +109,11 @@ class StreamState:
         return place
 
     def load_state(
-        self, model: Mapping[str, Any], optimizer: Mapping[str, Any], place: Mapping[str, Any]
+        self, models: Mapping[str, Any], optimizer: Mapping[str, Any], place: Mapping[str, Any]
     ) -> None:
-        """Go on from the states of model, optimizer and `place_state`."""
-        self.model.load_state_dict(model)
+        """Go on from the states of models by stream, optimizer and `place_state`."""
+        for name, model in self.models.items():
+            model.load_state_dict(models[name])
         # Its settings are this run's: the saved ones may belong to another kind of device.
         settings = self.optimizer.state_dict()["param_groups"]
         rates = [group["lr"] for group in self.optimizer.param_groups]

@@ -18,8 +18,13 @@ namespace aimclr::augment {
 constexpr int kMaxBlurTaps = 127;
 
 enum class Stream : int { kJoint, kMotion, kBone };
-enum class View : std::uint32_t { kExtreme, kQuery, kKey };
-constexpr int kViews = 3;
+enum class View : std::uint32_t { kExtreme, kQuery, kKey, kStrong };
+constexpr int kViews = 4;
+
+// Whether a view takes all augmentations, and not only the crop and the shear.
+AIMCLR_HD bool is_extreme(View view) {
+    return view == View::kExtreme || view == View::kStrong;
+}
 
 // What a random number is for; part of the counter.
 enum class Draw : std::uint32_t {
@@ -70,12 +75,16 @@ struct Shape {
 };
 
 // What a call writes: for each stream wanted, the tensors [N, 3, frames, joints, bodies] of the
-// three views.
+// views, null for those not wanted. They are the same in all streams.
 struct Outputs {
     int streams;
     Stream stream[3];
     void* view[3][kViews];
     AIMCLR_FIELDS(streams, stream, view)
+
+    AIMCLR_HD bool wants(View which) const {
+        return view[0][static_cast<int>(which)] != nullptr;
+    }
 };
 
 // Left-right partner and next joint towards the center: for each column (joint * bodies + body) of
@@ -170,7 +179,7 @@ AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int padding
         const float drawn = i % 4 == 0 ? 0.0f : uniform(blocks[1 + entry / 4].v[entry % 4]);
         params.shear[i] = i % 4 == 0 ? 1.0f : (2.0f * drawn - 1.0f) * settings.shear_amplitude;
     }
-    if (view != View::kExtreme) {
+    if (!is_extreme(view)) {
         return params;
     }
     params.spatial_flip = gate(blocks[3].v[0], settings.spatial_flip_prob);

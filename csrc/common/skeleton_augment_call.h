@@ -100,9 +100,10 @@ inline Status check(const DrawnCall& call) {
         if (!is_stream(call.outputs.stream[i])) {
             return invalid_argument("skeleton_augment: a stream is joint, motion or bone");
         }
-        for (const void* view : call.outputs.view[i]) {
-            if (!empty && view == nullptr) {
-                return invalid_argument("skeleton_augment: null pointer to a view");
+        for (int view = 0; view < kViews; ++view) {
+            const bool is_there = call.outputs.view[i][view] != nullptr;
+            if (!empty && is_there != call.outputs.wants(static_cast<View>(view))) {
+                return invalid_argument("skeleton_augment: null pointer to a view of one stream");
             }
         }
     }

@@ -18,7 +18,11 @@ struct alignas(sizeof(T) < 4 ? 4 * sizeof(T) : 16) Pack {
 struct Divider {
     std::uint32_t divisor, magic, shift;
 
+    // By 0, as of a row without bodies, nothing is ever divided.
     static Divider of(std::uint32_t divisor) {
+        if (divisor == 0) {
+            return {};
+        }
         std::uint32_t shift = 0;
         while ((std::uint64_t{1} << shift) < divisor) {
             ++shift;

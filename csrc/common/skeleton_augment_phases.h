@@ -28,15 +28,36 @@ inline Launch launch_of(const GivenCall& call) {
     return launch;
 }
 
+// A launch has buffers for the steps of one view: with both, the strong view takes a launch of its
+// own, which reads the sequences again. Calls body(launch's call) for each.
+template <typename Body>
+Status for_launches(const DrawnCall& call, const Body& body) {
+    DrawnCall first = call, second = call;
+    for (int stream = 0; stream < call.outputs.streams; ++stream) {
+        for (int view = 0; view < kViews; ++view) {
+            const bool apart = static_cast<View>(view) == View::kStrong;
+            (apart ? first : second).outputs.view[stream][view] = nullptr;
+        }
+    }
+    if (!call.outputs.wants(View::kExtreme)) {
+        return body(call);
+    }
+    AIMCLR_RETURN_IF_ERROR(body(first));
+    return call.outputs.wants(View::kStrong) ? body(second) : Status{};
+}
+
+// The views of a launch: one that may take several steps, extreme or strong, then query and key.
+constexpr int kLaunchViews = 3;
+
 // What the threads of a block share besides its buffers.
 template <typename Real>
 struct BlockState {
     Words4 words[kExtremeBlocks + 2 * kPlainBlocks];
-    Plan<Real> plan[kViews];
+    Plan<Real> plan[kLaunchViews];
     Real weights[kMaxBlurTaps];
 };
 
-// Draws, then writes, the three views of one sample.
+// Draws, then writes, the views of one sample that a launch makes.
 template <typename Out, bool kSpread>
 struct DrawnViews {
     const DrawnCall& call;
@@ -64,6 +85,11 @@ struct DrawnViews {
                 return body(static_cast<const std::int16_t*>(call.data) + first);
         }
     }
+    // The views of the launch by number, as in kLaunchViews.
+    AIMCLR_HD View view_of(int i) const {
+        const View many_steps = call.outputs.wants(View::kStrong) ? View::kStrong : View::kExtreme;
+        return i == 0 ? many_steps : static_cast<View>(i);
+    }
     AIMCLR_HD Out* output(int stream, View view) const {
         return static_cast<Out*>(call.outputs.view[stream][static_cast<int>(view)]) +
                sample * elements();
@@ -74,46 +100,45 @@ struct DrawnViews {
         with_sequence([&](const auto* from) { block.prefetch(from, thread, prefetched); });
         if (thread < kExtremeBlocks + 2 * kPlainBlocks) {
             const int plain = thread - kExtremeBlocks;
-            const View view = plain < 0              ? View::kExtreme
-                              : plain < kPlainBlocks ? View::kQuery
-                                                     : View::kKey;
+            const int view = plain < 0 ? 0 : 1 + plain / kPlainBlocks;
             const int i = plain < 0 ? thread : plain % kPlainBlocks;
-            state.words[thread] = draw_block(call.source_of(sample), view, i);
+            state.words[thread] = draw_block(call.source_of(sample), view_of(view), i);
         }
     }
 
     // 2. Draws the noise while the sequence is loading, then stages the sequence. The parameters
     // that the noise needs follow from the words at once, without the matrices.
     AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
-        if (thread < kViews) {
+        if (thread < kLaunchViews) {
             const int first = thread == 0 ? 0 : kExtremeBlocks + (thread - 1) * kPlainBlocks;
-            state.plan[thread] =
-                Plan<float>::of(params_from(state.words + first, static_cast<View>(thread),
-                                            block.launch.chain.padding, call.settings));
+            state.plan[thread] = Plan<float>::of(params_from(
+                state.words + first, view_of(thread), block.launch.chain.padding, call.settings));
         }
         block.weigh(blur_sigma(state.words, call.settings), thread);
-        if (has_noise(state.words, call.settings)) {
-            block.draw_noise(call.source_of(sample), View::kExtreme, call.settings.noise_std,
+        if (is_wanted(0) && has_noise(state.words, call.settings)) {
+            block.draw_noise(call.source_of(sample), view_of(0), call.settings.noise_std,
                              masked_axis(state.words, call.settings), thread);
         }
         with_sequence([&](const auto* from) { block.stage(from, call.scale, thread, prefetched); });
     }
 
-    AIMCLR_HD bool blurs() const {
-        return state.plan[0].blur_sigma > 0;
+    AIMCLR_HD bool is_wanted(int i) const {
+        return call.outputs.wants(view_of(i));
     }
-    // Whether the extreme view takes more than one step.
+    AIMCLR_HD bool blurs() const {
+        return is_wanted(0) && state.plan[0].blur_sigma > 0;
+    }
+    // Whether the first view takes more than one step.
     AIMCLR_HD bool has_steps() const {
-        return state.plan[0].noise_std > 0 || blurs();
+        return is_wanted(0) && (state.plan[0].noise_std > 0 || state.plan[0].blur_sigma > 0);
     }
 
-    // 3. Writes the views that take one step. Their stores drain while the extreme view is made.
+    // 3. Writes the views that take one step. Their stores drain while the other one is made.
     AIMCLR_HD void write_plain(int thread) const {
-        for (int view = has_steps() ? 1 : 0; view < kViews; ++view) {
+        for (int view = has_steps() ? 1 : 0; view < kLaunchViews; ++view) {
             const Plan<float>& plan = state.plan[view];
-            for (int i = 0; i < call.outputs.streams; ++i) {
-                block.write_direct(output(i, static_cast<View>(view)), call.outputs.stream[i], plan,
-                                   thread);
+            for (int i = 0; is_wanted(view) && i < call.outputs.streams; ++i) {
+                block.write_direct(output(i, view_of(view)), call.outputs.stream[i], plan, thread);
             }
         }
         if (has_steps()) {
@@ -132,8 +157,7 @@ struct DrawnViews {
         const Plan<float>& plan = state.plan[0];
         const float* const buffer = plan.blur_sigma > 0 ? block.raw : block.work;
         for (int i = 0; i < call.outputs.streams; ++i) {
-            block.write_from(buffer, output(i, View::kExtreme), call.outputs.stream[i], plan,
-                             thread);
+            block.write_from(buffer, output(i, view_of(0)), call.outputs.stream[i], plan, thread);
         }
     }
 };

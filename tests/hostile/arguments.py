@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from aimclr_fast.functional import AugmentConfig, AugmentParams
+from aimclr_fast.functional import AugmentConfig, AugmentParams, MixConfig, Term
 from aimclr_fast.layouts import LAYOUTS, Layout
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -111,6 +111,16 @@ def eadm_pool(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def masked_pool(draw: st.DrawFn) -> dict[str, Any]:
+    frames, joints = size(draw, *range(1, 14)), size(draw, 1, 3, 25)
+    shape = (draw(st.integers(0, 5)), draw(st.sampled_from([0, 1, 3, 33])), frames, joints)
+    return {
+        "features": draw(tensors(shape, FLOATS)),
+        "mask": draw(tensors((frames, joints), (torch.bool,), (0, 1))),
+    }
+
+
+@st.composite
 def queue_contrast(draw: st.DrawFn) -> dict[str, Any]:
     n, d = size(draw, *range(1, 7)), draw(st.sampled_from([0, 1, 7, 16, 33]))
     k = draw(st.sampled_from([0, 1, 5, 40, 129, 600]))
@@ -121,6 +131,46 @@ def queue_contrast(draw: st.DrawFn) -> dict[str, Any]:
         "queue": draw(tensors((k, d), dtypes)),
         "temperature": pick(draw, 0.07, 1.0, 1e-30, 1e30),
         "topk": pick(draw, 0, min(1, k), min(5, k), k, bad=(k + 1,)),
+    }
+
+
+@st.composite
+def terms(draw: st.DrawFn, sets: int) -> list[Term]:
+    """Chains of teachers, pairs of negatives, or neither."""
+    kind = draw(st.sampled_from(["plain", "chain", "negatives"]))
+    found = []
+    for at in range(sets):
+        term = Term(mines=draw(st.booleans()), positives=draw(st.booleans()))
+        if kind == "chain" and at:
+            term = term._replace(teacher=draw(st.integers(0, at - 1)))
+        if kind == "negatives" and at ^ 1 < sets:
+            term = term._replace(negative=at ^ 1)
+        found.append(term)
+    return found
+
+
+@st.composite
+def queue_losses(draw: st.DrawFn) -> dict[str, Any]:
+    streams, sets = size(draw, 1, 1, 2, 3), size(draw, 1, 2, 3, 4)
+    n, d = size(draw, *range(1, 7)), draw(st.sampled_from([0, 1, 7, 16, 33]))
+    k = draw(st.sampled_from([0, 1, 5, 40, 129, 600]))
+    dtypes = draw(st.sampled_from([(torch.float32,), (torch.float64,), FLOATS]))
+    learned = draw(terms(sets))
+
+    def nested(count: int) -> Any:
+        return [[draw(tensors((n, d), dtypes)) for _ in range(count)] for _ in range(streams)]
+
+    taught = any(term.teacher is not None for term in learned)
+    votes = [0, 1, streams] if any(term.mines for term in learned) else [0]
+    bad = ([Term(teacher=9)], [Term(negative=0)], [Term(key=3)], [Term(teacher=-1)], [None])
+    return {
+        "rows": pick(draw, nested(sets), bad=([[]], nested(sets + 1))),
+        "keys": pick(draw, nested(1 if taught else draw(st.sampled_from([1, sets])))),
+        "queues": pick(draw, [draw(tensors((k, d), dtypes)) for _ in range(streams)]),
+        "terms": pick(draw, learned, bad=bad),
+        "temperature": pick(draw, 0.07, 1.0, 1e-30, 1e30),
+        "topk": pick(draw, 0, min(1, k), min(5, k), k, bad=(k + 1,)),
+        "votes": pick(draw, *votes, bad=(streams + 1,)),
     }
 
 
@@ -183,6 +233,13 @@ def skeleton_augment(draw: st.DrawFn) -> dict[str, Any]:
         "step": pick(draw, 0, 2**32 - 1, steps[0], bad=(2**32, *steps)),
         "offset": pick(draw, 0, 7, 2**32 - 6, bad=(2**32 - 1,)),
         "stream": pick(draw, "joint", "motion", "bone"),
+        "views": pick(
+            draw,
+            ("extreme", "query", "key"),
+            ["strong", "query"],
+            ("key",),
+            bad=((), ("key", "key"), ("query", 3), "query"),
+        ),
         "dtype": pick(draw, None, *FLOATS, bad=(torch.int16,)),
     }
 
@@ -193,6 +250,31 @@ def skeleton_augment_streams(draw: st.DrawFn) -> dict[str, Any]:
     del arguments["stream"]
     bad = ((), ("bone", "bone"), ("joint", 3), "joint")
     return {**arguments, "streams": pick(draw, ("joint", "bone"), ["motion"], bad=bad)}
+
+
+@st.composite
+def skelemix(draw: st.DrawFn) -> dict[str, Any]:
+    layout = pick(draw, LAYOUTS["coco"], "coco", bad=(ROD, "hand-21", "centaur"))
+    joints = 3 if layout is ROD else 21 if layout == "hand-21" else 17
+    frames, most = size(draw, 1, 2, 7, 13), draw(st.integers(1, 4))
+    block_frames = draw(st.integers(1, max(frames // most, 1)))
+    config = MixConfig(
+        count=draw(st.integers(1, 3)), parts_min=most, parts_max=4, blocks_min=1,
+        blocks_max=min(most, max(frames, 1)), block_frames=block_frames,
+    )  # fmt: skip
+    bad = MixConfig(blocks_max=99)
+    steps = [torch.tensor(step) for step in (5, -1, 2**32)]
+    streams_bad = ((), ("bone", "bone"), ("joint", 3), "joint")
+    shape = (pick(draw, 3, 4, 7, bad=(0, 2)), 3, frames, joints, draw(st.integers(0, 3)))
+    shape = shape if type(shape[0]) is int and 0 <= shape[0] < 9 else (0, *shape[1:])
+    return {
+        "query": draw(tensors(shape, FLOATS)),
+        "layout": layout,
+        "config": pick(draw, config, bad=(bad,)),
+        "seed": pick(draw, 0, 2**64 - 1, bad=(2**64,)),
+        "step": pick(draw, 0, 2**32 - 1, steps[0], bad=(2**32, *steps)),
+        "streams": pick(draw, ("joint",), ["bone", "motion"], bad=streams_bad),
+    }
 
 
 @st.composite
@@ -234,7 +316,10 @@ def stgcn_block(draw: st.DrawFn) -> dict[str, Any]:
 FUNCTIONS: dict[str, Callable[[], st.SearchStrategy[dict[str, Any]]]] = {
     "apply_augment": apply_augment,
     "eadm_pool": eadm_pool,
+    "masked_pool": masked_pool,
     "queue_contrast": queue_contrast,
+    "queue_losses": queue_losses,
+    "skelemix": skelemix,
     "skeleton_augment": skeleton_augment,
     "skeleton_augment_streams": skeleton_augment_streams,
     "stgcn_block": stgcn_block,

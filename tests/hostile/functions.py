@@ -32,10 +32,27 @@ class Unclear(AssertionError):
     """A call ended in another way than promised."""
 
 
-def flat(result: Any) -> list[torch.Tensor]:
+#: Functions that are called with gradients wanted.
+DIFFERENTIABLE = ("eadm_pool", "masked_pool", "queue_contrast", "queue_losses", "apply_augment")
+
+
+def flat(result: Any, any_kind: bool = False) -> list[torch.Tensor]:
+    """The tensors of nested sequences; of any kind: among other things."""
     if isinstance(result, torch.Tensor):
         return [result]
-    return [tensor for item in result for tensor in flat(item)]
+    if any_kind and not isinstance(result, list | tuple):
+        return []
+    return [tensor for item in result for tensor in flat(item, any_kind)]
+
+
+def leaves(value: Any) -> Any:
+    """The same arguments, with gradients wanted of floating-point tensors."""
+    if isinstance(value, dict):
+        return {key: leaves(one) for key, one in value.items()}
+    if type(value) is list:
+        return [leaves(one) for one in value]
+    wanted = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.detach().requires_grad_() if wanted and value.layout == torch.strided else value
 
 
 def clear(error: Exception, arguments: dict[str, Any]) -> bool:
@@ -51,15 +68,7 @@ def clear(error: Exception, arguments: dict[str, Any]) -> bool:
 
 def call(name: str, backend: str, arguments: dict[str, Any]) -> list[torch.Tensor] | Exception:
     """The function's tensors, and the gradients of those that it was given, or its exception."""
-    given = {
-        key: value.detach().requires_grad_()
-        if isinstance(value, torch.Tensor)
-        and value.is_floating_point()
-        and value.layout == torch.strided
-        and name in ("eadm_pool", "queue_contrast", "apply_augment")
-        else value
-        for key, value in arguments.items()
-    }
+    given = leaves(arguments) if name in DIFFERENTIABLE else arguments
     torch.manual_seed(0)  # of the noise that apply_augment may draw
     try:
         found = flat(getattr(functional, name)(**given, backend=backend))
@@ -69,15 +78,17 @@ def call(name: str, backend: str, arguments: dict[str, Any]) -> list[torch.Tenso
         return error
     roots = [one for one in found if one.requires_grad and one.device.type == "cpu"]
     if roots:
-        leaves = [v for v in given.values() if isinstance(v, torch.Tensor) and v.requires_grad]
+        wanted = [leaf for leaf in flat(list(given.values()), any_kind=True) if leaf.requires_grad]
         total = torch.stack([root.double().sum() for root in roots]).sum()
-        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+        gradients = torch.autograd.grad(total, wanted, allow_unused=True)
         found += [gradient for gradient in gradients if gradient is not None]
     return [one.detach() for one in found]
 
 
 #: The outputs that rounding cannot move far: no neighbors, no masks.
-COMPARED = {"eadm_pool": slice(0, 1), "queue_contrast": slice(0, 4)}
+COMPARED = {
+    "eadm_pool": slice(0, 1), "queue_contrast": slice(0, 4), "queue_losses": slice(0, 1),
+}  # fmt: skip
 
 
 def comparable(value: Any) -> bool:
@@ -122,7 +133,7 @@ def check(name: str, arguments: dict[str, Any]) -> None:
 
 
 def shown(value: Any) -> str:
-    if isinstance(value, tuple):
+    if type(value) in (list, tuple):
         return f"({', '.join(map(shown, value))})"
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} {list(value.shape)} strides {_strides(value)} {value.device}"

@@ -31,8 +31,12 @@ HERE = {name.split(".")[0]: getattr(torch.ops.aimclr_fast, name.split(".")[0]) f
 
 
 def function_of(op: str) -> str:
-    """The public function behind an op."""
+    """The module of an op, named as a public function that calls it."""
     return op.removesuffix("_backward")
+
+
+#: Other public functions of the module, which ask more of the op.
+ALSO = {"queue_contrast": ["queue_losses"]}
 
 
 def backends_of(op: str) -> list[str]:
@@ -60,7 +64,7 @@ def leaves(value: Any) -> Any:
     """The same arguments, with gradients wanted of floating-point tensors."""
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().requires_grad_()
-    return tuple(map(leaves, value)) if type(value) is tuple else value
+    return type(value)(map(leaves, value)) if type(value) in (list, tuple) else value
 
 
 def doubled(value: Any) -> Any:
@@ -68,6 +72,12 @@ def doubled(value: Any) -> Any:
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().double().requires_grad_()
     return tuple(map(doubled, value)) if type(value) is tuple else value
+
+
+def detached(value: Any) -> Any:
+    if isinstance(value, list):
+        return [detached(one) for one in value]
+    return value.detach() if isinstance(value, Tensor) else value
 
 
 @st.composite
@@ -79,11 +89,14 @@ def sound(draw: st.DrawFn, op: str) -> list[Any]:
     public.PLAIN[0] = exact or draw(st.booleans())
     torch.manual_seed(draw(st.integers(0, 2**32)))
     name = function_of(op)
+    name = draw(st.sampled_from([name, *ALSO.get(name, [])]))
     given = {key: leaves(value) for key, value in draw(public.FUNCTIONS[name]()).items()}
     if exact:
         given = {key: doubled(value) for key, value in given.items()}
-    if name == "skeleton_augment":
-        given["data"] = given["data"].detach()
+    if name in ("skeleton_augment", "skelemix"):  # without a gradient
+        given = {
+            key: one.detach() if isinstance(one, Tensor) else one for key, one in given.items()
+        }
     backend = draw(st.sampled_from(backends_of(op)))
     with Recorder() as recorder:
         try:
@@ -97,7 +110,7 @@ def sound(draw: st.DrawFn, op: str) -> list[Any]:
             losses = [(root * torch.randn_like(root)).double().sum() for root in roots]
             torch.stack(losses).sum().backward()
     assume(op in recorder.calls)
-    return [one.detach() if isinstance(one, Tensor) else one for one in recorder.calls[op]]
+    return detached(recorder.calls[op])
 
 
 # --- Spoiling ------------------------------------------------------------------------------------
@@ -213,10 +226,10 @@ def spoilt_list(draw: st.DrawFn, kind: str, items: list[Any]) -> list[Any]:
 @st.composite
 def spoilt(draw: st.DrawFn, kind: str, value: Any) -> Any:
     """Another argument of the schema's type `kind`, or of none it knows."""
-    if "Tensor" in kind:
-        return draw(spoilt_tensor(value))
     if kind.startswith("List"):
         return draw(spoilt_list(kind.split("[")[1].rstrip("]"), list(value)))
+    if "Tensor" in kind:
+        return draw(spoilt_tensor(value))
     by_kind = {"float": FLOATS, "int": INTEGERS, "SymInt": INTEGERS, "bool": (True, False, 2, None)}
     if kind in by_kind:
         return draw(st.sampled_from(by_kind[kind]))

@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from aimclr_fast.functional import STREAMS, AugmentConfig, AugmentParams
+from aimclr_fast.ops import queue_contrast as queue_op
 from aimclr_fast.ops.skeleton_augment import _AMPLITUDES, scale_of
 from aimclr_fast.reference import eadm_pool as pool
+from aimclr_fast.reference import masked_pool as masked
 from aimclr_fast.reference import queue_contrast as contrast
+from aimclr_fast.reference import skelemix as mix
 from aimclr_fast.reference import skeleton_augment as augment
 from aimclr_fast.reference import stgcn_block as block
 
@@ -92,20 +95,33 @@ def eadm_pool_backward(given: Arguments, found: list[Tensor]) -> Pairs:
     yield dx, (plain + drop * mask * given["scale"].double()) / (dx.shape[2] * dx.shape[3])
 
 
+def masked_pool(given: Arguments, found: list[Tensor]) -> Pairs:
+    yield from zip(found, masked.masked_pool(wide(given["features"]), given["mask"]), strict=True)
+
+
+def masked_pool_backward(given: Arguments, found: list[Tensor]) -> Pairs:
+    (dx,) = found
+    x = torch.zeros(dx.shape, dtype=torch.float64, requires_grad=True)
+    means = masked.masked_pool(x, given["mask"])
+    grads = [wide(given[name]) for name in ("grad_inside", "grad_outside")]
+    yield dx, torch.autograd.grad(means, x, grads)[0]
+
+
 def queue_contrast(given: Arguments, found: list[Tensor]) -> Pairs:
-    rows = [wide(given[name]) for name in ("query", "extreme", "dropped")]
-    key, queue, topk = wide(given["key"]), wide(given["queue"]), given["topk"]
-    operands: Any = (*rows, key, queue, given["temperature"], topk)
-    *losses, neighbors = contrast.queue_contrast(*operands)
+    call = queue_op.Call(**given)
+    rows = wide(call.stacked("rows", torch.float64))
+    keys, queues = call.stacked("keys", torch.float64), [wide(queue) for queue in call.queues]
+    settings = call.terms, call.temperature, call.topk, call.votes
+    losses, neighbors, counts = contrast.queue_losses(rows, keys, queues, *settings)
     # Equally near keys may change places.
-    near = [torch.stack([(row @ queue.T).gather(1, at) for row, at in zip(rows, index.unbind(1),
-            strict=True)]) for index in (found[1], neighbors)]  # fmt: skip
-    yield near[0], near[1]
+    for of_stream, queue, *indices in zip(rows, queues, found[1], neighbors, strict=True):
+        for at, miner in enumerate(call.miners):
+            similar = of_stream[miner] @ queue.T
+            yield tuple(similar.gather(1, index[:, at]) for index in indices)
     if torch.equal(found[1].sort().values, neighbors.sort().values):
-        yield found[0], torch.stack(losses)
-        expected = [torch.autograd.grad(loss, row, retain_graph=True)[0]
-                    for loss, row in zip(losses, rows, strict=True)]  # fmt: skip
-        yield found[2], torch.stack(expected)
+        yield found[0], losses
+        yield found[2], counts
+        yield found[3], torch.autograd.grad(losses.sum(), rows)[0]
 
 
 def skeleton_augment(given: Arguments, found: list[Tensor]) -> Pairs:
@@ -123,9 +139,24 @@ def skeleton_augment(given: Arguments, found: list[Tensor]) -> Pairs:
         step=given["step"] if given["step_tensor"] is None else given["step_tensor"],
         offset=given["offset"],
         streams=[STREAMS[stream] for stream in given["streams"]],
+        views=[augment.VIEWS[view] for view in given["views"]],
         scale=scale_of(given["data"]),
     )
     yield from zip(found, (view for views in expected for view in views), strict=True)
+
+
+def skelemix(given: Arguments, found: list[Tensor]) -> Pairs:
+    part_of = list(given["part_of"])
+    views, mask, partner = mix.skelemix(
+        given["query"],
+        body_parts=[[v for v, of in enumerate(part_of) if of == part] for part in range(5)],
+        parents=torch.tensor(list(given["parents"])),
+        config=mix.MixConfig(*given["settings"]),
+        seed=given["key"][0] | given["key"][1] << 32,
+        step=given["step"] if given["step_tensor"] is None else given["step_tensor"],
+        streams=[STREAMS[stream] for stream in given["streams"]],
+    )
+    yield from zip(found, [*views, mask, partner], strict=True)
 
 
 BLOCK = (
@@ -162,7 +193,8 @@ def stgcn_block_backward(given: Arguments, found: list[Tensor]) -> Pairs:
 EXPECTED: dict[str, Callable[[Arguments, list[Tensor]], Pairs]] = {
     function.__name__: function
     for function in (
-        apply_augment, apply_augment_backward, eadm_pool, eadm_pool_backward, queue_contrast,
-        skeleton_augment, stgcn_block, stgcn_block_backward,
+        apply_augment, apply_augment_backward, eadm_pool, eadm_pool_backward, masked_pool,
+        masked_pool_backward, queue_contrast, skelemix, skeleton_augment, stgcn_block,
+        stgcn_block_backward,
     )
 }  # fmt: skip

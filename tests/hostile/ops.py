@@ -8,6 +8,7 @@ functions.py.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -18,7 +19,7 @@ from op_references import EXPECTED
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, UnsupportedFakeTensorException
 
-from aimclr_fast.functional import AugmentConfig
+from aimclr_fast.functional import AugmentConfig, MixConfig
 from aimclr_fast.ops._dispatch import BackendError
 
 #: What torch says before the op is asked.
@@ -30,7 +31,10 @@ TORCHS = (
     "expected",
 )
 #: What only an implementation can know: values, and what memory there is.
-ITS_OWN = ("must lie in", "null pointer", "allocate memory", "not enough memory", "storage")
+ITS_OWN = (
+    "must lie in", "null pointer", "allocate memory", "not enough memory", "storage",
+    "both true and false",
+)  # fmt: skip
 
 
 def outcome(op: str, given: list[Any]) -> list[Tensor] | Exception:
@@ -44,8 +48,9 @@ def outcome(op: str, given: list[Any]) -> list[Tensor] | Exception:
 def clear(op: str, error: Exception) -> bool:
     text = str(error)
     names = [argument.name for argument in HERE[op].default._schema.arguments]
-    if "amplitudes" in names:  # each by its own name
-        names += [field.name for field in fields(AugmentConfig)]
+    for of_config, config in (("amplitudes", AugmentConfig), ("settings", MixConfig)):
+        if of_config in names:  # each by its own name
+            names += [field.name for field in fields(config)]
     if isinstance(error, BackendError | MemoryError):
         return True
     if type(error) in (ValueError, TypeError):
@@ -56,11 +61,24 @@ def clear(op: str, error: Exception) -> bool:
     )
 
 
+def each_tensor(function: Callable[[Tensor], Any], value: Any) -> Any:
+    """The same arguments with the function's result in a tensor's place, in lists too."""
+    if isinstance(value, list):
+        return [each_tensor(function, one) for one in value]
+    return function(value) if isinstance(value, Tensor) else value
+
+
+def tensors_of(given: dict[str, Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    each_tensor(found.append, list(given.values()))
+    return found
+
+
 def faked(op: str, given: list[Any]) -> list[Tensor] | Exception | None:
     """The same by the op's fake; None where torch has no fake of a tensor."""
     with FakeTensorMode() as mode:
         try:
-            given = [mode.from_tensor(x) if isinstance(x, Tensor) else x for x in given]
+            given = each_tensor(mode.from_tensor, given)
         except (UnsupportedFakeTensorException, NotImplementedError):
             return None
         return outcome(op, given)
@@ -91,17 +109,14 @@ PLAIN = {
 
 def comparable(given: dict[str, Any]) -> bool:
     """Whether values are such that a backend can be exact to a hundredth."""
-    for name, value in given.items():
-        if isinstance(value, Tensor):
-            if value.device.type != "cpu" or not bool((value.double().abs() < 100).all()):
-                return False
-        elif name in PLAIN and value not in PLAIN[name]:
+    for value in tensors_of(given):
+        if value.device.type != "cpu" or not bool((value.double().abs() < 100).all()):
             return False
-    return True
+    return all(given[name] in values for name, values in PLAIN.items() if name in given)
 
 
 def tolerance(op: str, given: dict[str, Any]) -> float:
-    dtypes = {x.dtype for x in given.values() if isinstance(x, Tensor) and x.is_floating_point()}
+    dtypes = {x.dtype for x in tensors_of(given) if x.is_floating_point()}
     halves = {torch.float16, torch.bfloat16, given.get("dtype")} - {torch.float32, torch.float64}
     if dtypes & halves or given.get("precision") or given.get("dtype") in halves - {None}:
         return 0.1

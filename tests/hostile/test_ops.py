@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import aimclr_fast.functional  # noqa: F401  # registers the ops
+from aimclr_fast.ops.queue_contrast import AIMCLR
 
 OPS = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("aimclr_fast::")]
 PROGRAM = Path(__file__).with_name("ops.py")
@@ -36,16 +37,22 @@ def test_each_op_computes_or_refuses_clearly_and_its_fake_agrees():
 
 def test_shapes_that_disagree_do_not_end_the_process():
     one, queue = torch.randn(1, 128), torch.randn(8, 128)
-    with pytest.raises(ValueError, match=r"extreme must have shape \[20000, 128\], got \[1, 128\]"):
+    with pytest.raises(
+        ValueError, match=r"\[0\]\[1\] must have shape \[20000, 128\], got \[1, 128\]"
+    ):
         torch.ops.aimclr_fast.queue_contrast(
-            torch.randn(20_000, 128), one, one, one, queue, 0.07, 1, "cpp", None
+            [torch.randn(20_000, 128), one, one], [one], [queue], *AIMCLR, 0.07, 1, 0, "cpp", None
         )
 
 
 def test_none_for_a_tensor_is_refused():
     one, queue = torch.randn(1, 8), torch.randn(8, 8)
-    with pytest.raises(TypeError, match="key must be a tensor, got NoneType"):
-        torch.ops.aimclr_fast.queue_contrast(one, one, one, None, queue, 0.07, 1, "cpp", None)
+    with pytest.raises(RuntimeError, match="Expected a value of type 'List"):
+        torch.ops.aimclr_fast.queue_contrast(
+            [one] * 3, [None], [queue], *AIMCLR, 0.07, 1, 0, "cpp", None
+        )
+    with pytest.raises(TypeError, match="grad_drop must be a tensor, got NoneType"):
+        torch.ops.aimclr_fast.eadm_pool_backward(one, None, *[one] * 3, 1, False, one.dtype, "cpp")
 
 
 @pytest.mark.parametrize("change", ["freed", "endless", "backend", "device"])
@@ -115,7 +122,9 @@ def test_dynamic_shapes_compile_once(op):
         fullgraph=True, dynamic=True, backend=backend,
     )  # fmt: skip
     contrast = torch.compile(
-        lambda *x: torch.ops.aimclr_fast.queue_contrast(*x, 0.07, 2, "cpp", None)[0],
+        lambda *x: torch.ops.aimclr_fast.queue_contrast(
+            x[:3], x[3:4], x[4:], *AIMCLR, 0.07, 2, 0, "cpp", None
+        )[0],
         fullgraph=True, dynamic=True, backend=backend,
     )  # fmt: skip
     for n in (3, 4, 9):

@@ -11,16 +11,17 @@ import torch
 from missing import require
 
 from aimclr_fast import native
-from aimclr_fast.ops import apply_augment, philox, skeleton_augment
-from aimclr_fast.ops._augment import native_chain
+from aimclr_fast.ops import apply_augment, philox, skelemix, skeleton_augment
+from aimclr_fast.ops._augment import column_table, joint_table, native_chain
 from aimclr_fast.ops._native import SUFFIXES
 from aimclr_fast.reference.skeleton_augment import AugmentConfig
 
 CPU = torch.device("cpu")
 ODD = (-1, -(2**62), 2**41, 2**62, 2**63 - 1)
-MEMORY = torch.zeros(1 << 18, dtype=torch.uint8)  # of sound calls: read, written, scratch
+MEMORY = torch.zeros(1 << 19, dtype=torch.uint8)  # of sound calls: read, written, scratch
 AT = -(-MEMORY.data_ptr() // 64) * 64
 OUT, SCRATCH = AT + (1 << 16), AT + (1 << 17)
+HALF_SET = AT + (1 << 15)  # bytes of 0 and 1 in turn
 Members = dict[str, Any]
 
 SETTINGS = {
@@ -32,6 +33,9 @@ SETTINGS = {
 CHAIN = {
     "shape": {"frames": 5, "joints": 3, "bodies": 1},
     "joints": {"swap": AT, "parents": AT}, "padding": 0, "blur_taps": 15, "blur_normalize": False,
+}  # fmt: skip
+MIX = {
+    "count": 2, "parts_min": 1, "parts_max": 2, "blocks_min": 1, "blocks_max": 2, "block_frames": 2,
 }  # fmt: skip
 SOURCE = {"key0": 1, "key1": 2, "step": 3, "position": 4}
 
@@ -50,13 +54,24 @@ def sound() -> dict[str, Members]:
             "shape": shape, "grad_pooled": AT, "grad_drop": AT, "bits": AT, "kept_joints": AT,
             "scale": AT, "dx": OUT, "workspace": SCRATCH, "threads": 1,
         }  # fmt: skip
+        calls[f"masked_pool_forward_{suffix}_cpu"] = {
+            "shape": shape, "x": AT, "mask": HALF_SET, "inside": OUT, "outside": OUT, "threads": 1,
+        }  # fmt: skip
+        calls[f"masked_pool_backward_{suffix}_cpu"] = {
+            "shape": shape, "grad_inside": AT, "grad_outside": AT, "mask": HALF_SET, "dx": OUT,
+            "threads": 1,
+        }  # fmt: skip
     calls["eadm_pool_workspace_cpu"] = {**shape, "real_bytes": 4, "threads": 1}
-    sizes = {"n": 2, "k": 8, "d": 16, "topk": 1}
+    sizes = {
+        "streams": 2, "sets": 2, "key_sets": 1, "n": 2, "d": 16, "k": [8, 8, *[0] * 6], "topk": 1,
+    }  # fmt: skip
     for suffix in ("f32", "f64"):
         calls[f"queue_contrast_{suffix}_cpu"] = {
-            **dict.fromkeys(("query", "extreme", "dropped", "key", "queue"), AT), **sizes,
-            "temperature": 0.07, "workspace": SCRATCH, "losses": OUT, "gradients": OUT,
-            "neighbors": OUT, "threads": 1,
+            "shape": sizes, "rows": AT, "keys": AT, "queues": [AT, AT, *[0] * 6],
+            "teacher": [-1, 0, *[0] * 14], "negative": [-1] * 16, "mines": [True] * 16,
+            "positives": [True] * 16, "own_key": [0] * 16, "temperature": 0.07, "votes": 1,
+            "workspace": SCRATCH, "losses": OUT, "gradients": OUT, "neighbors": OUT, "counts": OUT,
+            "threads": 1,
         }  # fmt: skip
     calls["queue_contrast_workspace_cpu"] = {**sizes, "threads": 1, "element_bytes": 4}
     calls |= sound_stgcn_block()
@@ -71,7 +86,7 @@ def sound() -> dict[str, Members]:
     }  # fmt: skip
     drawn = {
         "data": AT, "data_type": 0, "scale": 1.0, "sequences": 1, "index": AT, "index_bytes": 8,
-        "samples": 2, "outputs": {"streams": 2, "stream": [0, 2, 0], "view": [[OUT] * 3] * 3},
+        "samples": 2, "outputs": {"streams": 2, "stream": [0, 2, 0], "view": [[OUT] * 4] * 3},
         "out_type": 0, "chain": CHAIN, "settings": SETTINGS, "source": SOURCE, "step_tensor": 0,
     }  # fmt: skip
     params = (
@@ -82,6 +97,13 @@ def sound() -> dict[str, Members]:
         "backward": False, "type": 0, "input": AT, "noise": 0, "output": OUT, "noise_output": 0,
         "stream": 1, "samples": 2, "params": dict.fromkeys(params, 0), "chain": CHAIN,
     }  # fmt: skip
+    mix = {
+        "query": AT, "type": 0, "samples": 3, "shape": CHAIN["shape"], "parts": AT, "parents": AT,
+        "settings": MIX, "streams": 2, "stream": [0, 2, 0], "view": [OUT] * 3, "mask": OUT,
+        "partner": OUT, "key0": 1, "key1": 2, "step": 3, "step_tensor": 0,
+    }  # fmt: skip
+    calls["skelemix_cpu"] = {**mix, "threads": 1}
+    calls["skelemix_emulated"] = {**mix, "threads": 32}
     for name, call in (("skeleton_augment", drawn), ("apply_augment", given)):
         calls[f"{name}_cpu"] = {**call, "threads": 1}
         calls[f"{name}_emulated"] = {**call, "shared": False, "threads": 32}
@@ -136,7 +158,8 @@ def paths(members: Any, wanted: Any, path: tuple[Any, ...] = ()) -> Iterator[tup
 
 SIZES = {
     "batch", "channels", "frames", "joints", "n", "k", "d", "topk", "real_bytes", "samples",
-    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride",
+    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride", "streams", "sets",
+    "key_sets", *MIX,
 }  # fmt: skip
 CALLS = sound()
 
@@ -144,6 +167,8 @@ CALLS = sound()
 @pytest.fixture(autouse=True)
 def zeroed() -> None:
     MEMORY.zero_()
+    start = HALF_SET - MEMORY.data_ptr()
+    MEMORY[start : start + (1 << 15) : 2] = 1
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -151,8 +176,10 @@ def test_sound_calls_work(name):
     getattr(native.load(), name)(**CALLS[name])
 
 
-def test_the_scratch_is_large_enough():
-    size = native.load().stgcn_block_workspace_cpu(**CALLS["stgcn_block_workspace_cpu"])
+@pytest.mark.parametrize("op", ["stgcn_block", "queue_contrast"])
+def test_the_scratch_is_large_enough(op):
+    call = CALLS[f"{op}_workspace_cpu"] | {"element_bytes": 8}
+    size = getattr(native.load(), f"{op}_workspace_cpu")(**call)
     assert size <= MEMORY.data_ptr() + MEMORY.numel() - SCRATCH
 
 
@@ -160,11 +187,13 @@ def test_the_scratch_is_large_enough():
 def test_null_pointers_are_refused(name):
     """Each of the addresses, those in tables and views among them."""
     call = CALLS[name]
-    found = list(paths(call, lambda _, value: value in (AT, OUT, SCRATCH)))
+    found = list(paths(call, lambda _, value: value in (AT, OUT, SCRATCH, HALF_SET)))
     assert found or name.endswith("_workspace_cpu")
     for path in found:
         if path[:1] == ("outputs",) and path[2:3] == (2,):
             continue  # the views of a third stream, of two
+        if path == ("view", 2):
+            continue  # likewise
         if path == ("residual_weight",):
             continue  # null where there is no residual convolution
         with pytest.raises(ValueError, match=r"null pointer|must be aligned"):
@@ -185,6 +214,10 @@ DRAWN, GIVEN = (
     [f"{op}_{device}" for device in ("cpu", "emulated")]
     for op in ("skeleton_augment", "apply_augment")
 )
+CONTRAST = ["queue_contrast_f32_cpu", "queue_contrast_f64_cpu"]
+
+MIXED = ["skelemix_cpu", "skelemix_emulated"]
+POOLED = [name for name in CALLS if name.startswith("masked_pool")]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +231,33 @@ DRAWN, GIVEN = (
         (DRAWN, ("out_type",), 1, "dtype that the kernel does not take"),
         (GIVEN, ("stream",), -1, "a stream is joint, motion or bone"),
         (GIVEN, ("type",), 4, "dtype that the kernel does not take"),
-        (["skeleton_augment_draws_cpu"], ("view",), 3, "bad sizes"),
+        (["skeleton_augment_draws_cpu"], ("view",), 4, "bad sizes"),
+        (MIXED, ("streams",), 0, "one to three streams"),
+        (MIXED, ("stream", 1), 3, "a stream is joint, motion or bone"),
+        (MIXED, ("type",), 4, "dtype that the kernel does not take"),
+        (MIXED, ("samples",), 2, "bad number of samples"),
+        (MIXED, ("settings", "parts_max"), 5, "bad settings"),
+        (MIXED, ("settings", "parts_min"), 3, "bad settings"),
+        (MIXED, ("settings", "blocks_min"), 3, "bad settings"),
+        (MIXED, ("settings", "blocks_max"), 4, "bad settings"),
+        (POOLED, ("mask",), AT, "must have both true and false entries"),
+        *(
+            (CONTRAST, (name, 1), value, "teacher, negative or own_key is no set")
+            for name, value in (
+                ("teacher", -2),
+                ("teacher", 2),
+                ("negative", 2),
+                ("negative", -2),
+                ("own_key", 1),
+                ("own_key", -1),
+            )
+        ),
+        (CONTRAST, ("votes",), 3, r"votes must lie in 0\.\.streams"),
+        (CONTRAST, ("votes",), -1, r"votes must lie in 0\.\.streams"),
+        (CONTRAST, ("mines",), [False] * 16, "and sets must mine"),
+        (CONTRAST, ("shape", "k", 1), 9, "votes need queues of one size"),
+        (CONTRAST, ("shape", "k", 7), 2**41, "k must not be negative or too large"),
+        (CONTRAST, ("temperature",), 0.0, "temperature must be positive"),
     ],
 )
 def test_values_that_cannot_be_are_refused(names, path, value, message):
@@ -217,6 +276,17 @@ def test_tables_that_lead_outside_a_row_are_refused(name, table, place):
         getattr(native.load(), name)(**call)
 
 
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize("place", [-1, 5, 2**31 - 1])
+def test_tables_of_a_mix_that_lead_outside_are_refused(name, place):
+    parts = torch.tensor([0, 1, place])
+    with pytest.raises(ValueError, match="a joint has no such body part"):
+        getattr(native.load(), name)(**changed(CALLS[name], ("parts",), parts.data_ptr()))
+    parents = torch.tensor([0, 1, place], dtype=torch.int32)
+    with pytest.raises(ValueError, match="leads outside the row"):
+        getattr(native.load(), name)(**changed(CALLS[name], ("parents",), parents.data_ptr()))
+
+
 # --- The CUDA functions, which return before they launch anything where there is nothing to do ----
 
 
@@ -230,6 +300,7 @@ def empty() -> dict[str, Members]:
         "apply_augment_cuda": {**cpu_call("apply_augment"), **none},
         "apply_augment_workspace_cuda": {**CHAIN, "samples": 0, "type": 0},
         "philox4x32_cuda": {**cpu_call("philox4x32"), "n": 0, "cuda_stream": 0},
+        "skelemix_cuda": {**cpu_call("skelemix"), "samples": 0, "cuda_stream": 0},
     }
     for draw in ("uniform", "bounded", "normal"):
         calls[f"philox_{draw}_cuda"] = {**cpu_call(f"philox_{draw}"), "n": 0, "cuda_stream": 0}
@@ -287,8 +358,8 @@ def test_skeleton_augment_calls_the_cuda_function_as_it_is(cuda_branch):
     index = torch.empty(0, dtype=torch.int64, device="meta")
     amplitudes = [getattr(AugmentConfig(), name) for name in skeleton_augment._AMPLITUDES]
     call = skeleton_augment.Call(
-        data, index, [1, 0], [0, 0], [0, 1], torch.float32, (1, 2), 3, None, 4, 6, 15, False,
-        amplitudes, "mine",
+        data, index, [1, 0], [0, 0], [0, 1], [0, 1, 2], torch.float32, (1, 2), 3, None, 4, 6, 15,
+        False, amplitudes, "mine",
     )  # fmt: skip
     skeleton_augment._compiled(call, [data] * 6)
     assert cuda_branch == ["skeleton_augment_workspace_cuda", "skeleton_augment_cuda"]
@@ -298,6 +369,14 @@ def test_philox_calls_the_cuda_function_as_it_is(cuda_branch):
     counter = torch.empty(0, 4, dtype=torch.int64, device="meta")
     philox._cuda(philox.Call(counter, (1, 2), "cuda"))
     assert cuda_branch == ["philox4x32_cuda"]
+
+
+def test_skelemix_calls_the_cuda_function_as_it_is(cuda_branch):
+    query = torch.empty(0, 3, 6, 2, 1, device="meta")
+    tables, mask = ([0, 4], [0, 0]), MEMORY[:4].bool()
+    call = skelemix.Call(query, *tables, [0, 1], [*MIX.values()], (1, 2), 3, None, "mine")
+    skelemix._compiled(call, [query, query, mask, mask])
+    assert cuda_branch == ["skelemix_cuda"]
 
 
 @pytest.fixture
@@ -317,8 +396,10 @@ def cuda_branch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(native, "load", Library)
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
-    for op in (apply_augment, philox, skeleton_augment):
+    for op in (apply_augment, philox, skelemix, skeleton_augment):
         monkeypatch.setattr(op, "current_stream", lambda tensor: 0)
     for op in (apply_augment, skeleton_augment):  # tables that have an address
         monkeypatch.setattr(op, "native_chain", lambda *given: native_chain(*given[:-1], CPU))
+    for name, table in (("joint_table", joint_table), ("column_table", column_table)):
+        monkeypatch.setattr(skelemix, name, lambda *given, table=table: table(*given[:-1], CPU))
     return called

@@ -16,7 +16,7 @@ from native.conftest import ARCHS, ROOT
 CSRC = ROOT / "csrc"
 KERNEL = re.compile(r"__global__\s+(?:__launch_bounds__\([^)]*\)\s*)?void\s+"
                     r"(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")  # fmt: skip
-SOURCES = sorted((CSRC / "cuda").glob("*.cu"))
+SOURCES = sorted((CSRC / "cuda").rglob("*.cu"))
 
 
 @pytest.fixture(scope="session")

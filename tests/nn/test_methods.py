@@ -81,7 +81,10 @@ def test_parts_add_up_to_their_losses(parts, backend):
     torch.testing.assert_close(
         (out.loss, out.info_nce, out.d3m_extreme, out.d3m_dropped), losses, rtol=1e-9, atol=1e-12
     )
-    assert out.neighbors.shape == (5, 3, TOPK if parts.nnm else 0)
+    rows = 1 + parts.extreme + parts.eadm
+    assert out.neighbors.shape == (5, rows, TOPK if parts.nnm else 0)
+    for mined, count in zip(out.neighbors, out.positives.tolist(), strict=True):
+        assert count == 1 + len(mined.unique())
     out.loss.backward()
     losses[0].backward()
     for (name, actual), wanted in zip(model.named_parameters(), expected.parameters(), strict=True):
@@ -100,6 +103,7 @@ def test_skeletonclr_encodes_two_views():
     before = copy.deepcopy(model)
     out = model(None, query, key)
     assert len(shapes) == 2
+    assert not any((out.d3m_extreme, out.d3m_dropped, out.trimmed))
     # MoCo's own words: a classification among the key and the queue, the key being right.
     rows = F.normalize(before.query_encoder(query), dim=1)
     logits = torch.cat([(rows * out.keys).sum(1, keepdim=True), rows @ before.queue.T], 1)

@@ -13,9 +13,12 @@ from torch import Tensor
 
 from aimclr_fast import ops
 from aimclr_fast.functional import (
+    MixConfig,
     apply_augment,
     eadm_pool,
+    masked_pool,
     queue_contrast,
+    skelemix,
     skeleton_augment,
     stgcn_block,
 )
@@ -134,9 +137,13 @@ def test_what_cannot_be_registered(mine):
 
 
 def test_a_backend_of_torchs_operations_needs_no_gradient_of_its_own():
-    from aimclr_fast.reference import queue_contrast as reference
+    from aimclr_fast.reference.queue_contrast import queue_losses
 
-    register_backend("queue_contrast", Backend("mine", lambda c: reference.queue_contrast(*c[:7])))
+    def run(call):
+        rows, keys = call.stacked("rows"), call.stacked("keys")
+        return queue_losses(rows, keys, call.queues, call.terms, call.temperature)
+
+    register_backend("queue_contrast", Backend("mine", run))
     try:
         query = torch.randn(3, 8, requires_grad=True)
         rows = [torch.randn(3, 8) for _ in range(3)]
@@ -217,6 +224,9 @@ USES = {  # by op: a call
         apply_augment(DATA, AugmentParams(crop_start=torch.tensor([0, 2])), backend=backend)
     ],
     "eadm_pool": lambda backend: eadm_pool(torch.randn(2, 3, 4, 5), backend=backend),
+    "masked_pool": lambda backend: masked_pool(
+        torch.randn(2, 3, 4, 5), torch.eye(4, 5, dtype=torch.bool), backend
+    ),
     "philox": lambda backend: [philox4x32(torch.arange(8).view(2, 4), (1, 2), backend)],
     "queue_contrast": lambda backend: queue_contrast(
         *torch.randn(4, 3, 8), torch.randn(9, 8), backend=backend
@@ -225,6 +235,10 @@ USES = {  # by op: a call
         DATA, torch.tensor([1, 0]), layout="ntu-rgb+d", config=AugmentConfig(crop_ratio=3), seed=1,
         step=2, backend=backend,
     ),
+    "skelemix": lambda backend: skelemix(
+        torch.randn(4, 3, 44, 25, 1), layout="ntu-rgb+d", config=MixConfig(), seed=1, step=2,
+        backend=backend,
+    ).views,
     "stgcn_block": block,
 }  # fmt: skip
 

@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from emulation import CPP
 from ops import test_apply_augment as apply_augment
 from ops import test_eadm_pool as eadm_pool
+from ops import test_masked_pool as masked_pool
+from ops import test_queue_losses as queue_losses
+from ops import test_skelemix as skelemix
 from ops import test_skeleton_augment as skeleton_augment
 from ops import test_stgcn_block as stgcn_block
 from tolerances import assert_near
@@ -51,6 +54,12 @@ def test_queue_contrast(cpu_level, dtype):
             assert_near(value, expected, dtype=dtype, gradient=i > 4)
 
 
+@pytest.mark.parametrize("place", queue_losses.CPP)
+def test_queue_losses(cpu_level, place):
+    for case in queue_losses.ALL:
+        queue_losses.check(place, case)
+
+
 BLOCKS = [
     stgcn_block.Case(2, 3, 16, 13, 25, residual="none"),
     stgcn_block.Case(2, 16, 32, 13, 25, stride=2, residual="convolution"),
@@ -72,6 +81,21 @@ def test_stgcn_block(cpu_level, case, dtype):
 @pytest.mark.parametrize("shape", [(2, 6, 13, 25), (2, 33, 7, 20), (4, 3, 1, 25)], ids=str)
 def test_eadm_pool(cpu_level, shape, memory_format):
     eadm_pool.test_equals_the_reference(("cpp", "cpu"), shape, memory_format)
+
+
+@pytest.mark.parametrize("memory_format", masked_pool.FORMATS.values(), ids=masked_pool.FORMATS)
+@pytest.mark.parametrize("shape", masked_pool.SHAPES[:3], ids=str)
+def test_masked_pool(cpu_level, shape, memory_format):
+    masked_pool.test_equals_the_reference(("cpp", "cpu"), shape, memory_format)
+
+
+@pytest.mark.parametrize("dtype", skelemix.DTYPES, ids=str)
+def test_skelemix(cpu_level, dtype):
+    def mix(query: Tensor, **changes: int) -> skelemix.Mixed:
+        return skelemix.call(query, **changes, backend="cpp")
+
+    for shape in skelemix.SHAPES[:2]:
+        skelemix.test_equals_the_reference(mix, shape, dtype)
 
 
 @pytest.mark.parametrize("shape", skeleton_augment.SHAPES[:4], ids=str)

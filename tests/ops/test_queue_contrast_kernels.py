@@ -25,8 +25,13 @@ def random_inputs(n: int, k: int, d: int, dtype: torch.dtype = torch.float32) ->
     return [F.normalize(torch.randn(*size), dim=1).to(dtype) for size in sizes]
 
 
-def cpp(*arguments: Any) -> op.Outputs:
-    return op.Outputs(*torch.ops.aimclr_fast.queue_contrast(*arguments, "cpp", None))
+def cpp(*inputs: Any) -> op.Outputs:
+    """Of rows, key, queue, temperature and topk."""
+    *rows, key, queue, temperature, topk = inputs
+    settings = temperature, topk, 0, "cpp", None
+    return op.Outputs(
+        *torch.ops.aimclr_fast.queue_contrast(rows, [key], [queue], *op.AIMCLR, *settings)
+    )
 
 
 # --- C++ -----------------------------------------------------------------------------------------
@@ -57,13 +62,11 @@ def test_threads_do_not_change_a_bit(n, k):
     ],
 )
 def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
-    library = native.load()
-    assert (
-        library.queue_contrast_workspace_cpu(
-            n=n, k=k, d=128, topk=topk, threads=threads, element_bytes=4
-        )
-        <= limit
+    shape = {"streams": 1, "sets": 3, "key_sets": 1, "n": n, "d": 128, "topk": topk}
+    size = native.load().queue_contrast_workspace_cpu(
+        **shape, k=[k, *[0] * 7], threads=threads, element_bytes=4
     )
+    assert size <= limit
 
 
 @pytest.mark.parametrize(
@@ -74,18 +77,24 @@ def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
         ({"topk": 9}, "topk must lie in 0..k"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"workspace": 8}, "aligned to 64 bytes"),
+        ({"streams": 9}, "too few or too many streams, sets or key sets"),
+        ({"sets": 17}, "too few or too many streams, sets or key sets"),
     ],
 )
 def test_the_library_checks_its_arguments(changes, message):
+    shape = {"streams": 1, "sets": 1, "key_sets": 1, "n": 1, "d": 4, "topk": 1}
+    shape = {name: changes.get(name, value) for name, value in shape.items()}
+    changes = {name: value for name, value in changes.items() if name not in shape}
     arguments = {
-        **dict.fromkeys(("query", "extreme", "dropped", "key", "queue"), 64),
-        "n": 1,
-        "k": 8,
-        "d": 4,
+        "shape": {**shape, "k": [8] * 8},
+        **dict.fromkeys(("rows", "keys", "workspace"), 64),
+        **dict.fromkeys(("losses", "gradients", "neighbors", "counts"), 64),
+        "queues": [64] * 8,
+        **dict.fromkeys(("teacher", "negative"), [-1] * 16),
+        **dict.fromkeys(("mines", "positives"), [True] * 16),
+        "own_key": [0] * 16,
         "temperature": 0.1,
-        "topk": 1,
-        "workspace": 64,
-        **dict.fromkeys(("losses", "gradients", "neighbors"), 64),
+        "votes": 0,
         "threads": 1,
     }
     with pytest.raises(ValueError, match=message):
@@ -105,7 +114,7 @@ def test_splits_of_the_queue_do_not_matter(processors):
     n, topk = 3, 2
     outputs = (torch.empty(3, n), torch.empty(n, 3, topk, dtype=torch.int64), torch.empty(3, n, 16))
     kernels.queue_contrast(*inputs, 0.07, topk, "ieee", processors, outputs)
-    losses, neighbors, gradients = cpp(*inputs, 0.07, topk)
+    losses, neighbors, _, gradients = (x[0] for x in cpp(*inputs, 0.07, topk))
     torch.testing.assert_close(outputs[0].mean(1), losses, rtol=1e-6, atol=0)
     assert torch.equal(outputs[1], neighbors)
     scale = float(gradients.abs().max())

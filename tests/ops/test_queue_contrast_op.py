@@ -41,12 +41,17 @@ def inputs_on(device: str, width: int = 16) -> list[Tensor]:
     return [*rows, unit_rows(3, width, device=device), unit_rows(40, width, device=device)]
 
 
+def arguments(inputs: list[Tensor]) -> tuple:
+    """The torch op's arguments up to the temperature."""
+    return inputs[:3], inputs[3:4], inputs[4:], *op.AIMCLR
+
+
 @pytest.mark.parametrize(("topk", "precision"), [(0, None), (2, "ieee")])
 def test_opcheck(place, topk, precision):
     backend, device = place
     torch.library.opcheck(
         torch.ops.aimclr_fast.queue_contrast,
-        (*inputs_on(device), 0.07, topk, backend, precision),
+        (*arguments(inputs_on(device)), 0.07, topk, 0, backend, precision),
     )
 
 

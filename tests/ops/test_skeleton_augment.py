@@ -23,7 +23,7 @@ from aimclr_fast.ops import skeleton_augment as op
 from aimclr_fast.ops._dispatch import BackendError
 from aimclr_fast.reference import philox as reference_philox
 from aimclr_fast.reference import skeleton_augment as reference
-from aimclr_fast.reference.skeleton_augment import View
+from aimclr_fast.reference.skeleton_augment import VIEWS, View
 
 OFF = AugmentConfig(
     spatial_flip_prob=0.0,
@@ -56,14 +56,15 @@ def augment(
 ) -> tuple[Views, ...]:
     """All streams on the runner's device, moved back."""
     arguments = {"layout": LAYOUT_OF[data.shape[3]], "config": MIXED, "seed": 11, "step": 3}
-    views = skeleton_augment_streams(
+    made = skeleton_augment_streams(
         data.to(run.device),
         index.to(run.device),
         **{**arguments, **changes},
         backend=run.backend,
     )
-    assert all(view.device.type == run.device for stream in views for view in stream)
-    return tuple(Views(*(view.cpu() for view in stream)) for stream in views)
+    assert all(view.device.type == run.device for stream in made for view in stream)
+    names = changes.get("views", VIEWS[:3])
+    return tuple(Views(*(view.cpu() for view in stream), names=names) for stream in made)
 
 
 REFERENCE = Runner("reference")
@@ -71,7 +72,8 @@ REFERENCE = Runner("reference")
 
 def assert_same(actual: Any, expected: Any, dtype: torch.dtype = torch.float32) -> None:
     for found, wanted, stream in zip(actual, expected, STREAMS, strict=False):
-        for view, want, name in zip(found, wanted, Views._fields, strict=True):
+        assert [*vars(found)] == [*vars(wanted)]
+        for view, want, name in zip(found, wanted, vars(found), strict=True):
             assert_near(view, want, dtype=dtype, what=f"{name} {stream}")
 
 
@@ -161,7 +163,7 @@ def test_draws_agree_bit_for_bit():
         )
         assert torch.equal(integers[:, 0].long(), expected.crop_start)
         assert torch.equal(floats[:, :9].view(n, 3, 3), expected.shear)
-        if view is not View.EXTREME:
+        if view not in (View.EXTREME, View.STRONG):
             continue
         assert torch.equal(integers[:, 1].bool(), expected.spatial_flip)
         assert torch.equal(integers[:, 2].long(), expected.axis_mask)
@@ -169,6 +171,47 @@ def test_draws_agree_bit_for_bit():
         assert torch.equal(floats[:, 9:12], expected.rotation_angles)
         assert torch.equal(floats[:, 12], expected.noise_std)
         assert torch.equal(floats[:, 13], expected.blur_sigma)
+
+
+COMBINATIONS = [
+    tuple(views)
+    for n in range(1, 5)
+    for views in itertools.combinations(("key", *VIEWS[:2], "strong"), n)
+]
+
+
+@pytest.mark.parametrize("config", [MIXED, ON, OFF], ids=["mixed", "on", "off"])
+@on_runners
+def test_every_combination_of_views(runner, config):  # noqa: F811
+    """Whatever else is asked for, a view has the same bits."""
+    data, index = make_data(13, 22, 1), make_index(4)
+    arguments = {"config": config, "streams": ("joint", "bone")}
+    whole = augment(runner, data, index, **arguments, views=VIEWS)
+    assert_same(whole, augment(REFERENCE, data, index, **arguments, views=VIEWS))
+    for stream in whole:
+        assert not torch.isclose(stream.strong, stream.extreme).all(dim=(1, 2, 3, 4)).any()
+    for views in COMBINATIONS:
+        for found, want in zip(
+            augment(runner, data, index, **arguments, views=views), whole, strict=True
+        ):
+            assert [*vars(found)] == [*views]
+            assert all(torch.equal(found[i], getattr(want, name)) for i, name in enumerate(views))
+
+
+def test_views_have_names_and_an_order():
+    views = skeleton_augment(
+        make_data(13, 22, 1), make_index(2), layout="ui-prmd", config=MIXED, seed=1, step=2,
+        views=["key", "query"],
+    )  # fmt: skip
+    key, query = views
+    assert len(views) == 2
+    assert views.key is key is views[0]
+    assert views.query is query is views[-1]
+    assert not hasattr(views, "extreme")
+    with pytest.raises(AttributeError, match="strong"):
+        _ = views.strong
+    with pytest.raises(ValueError, match="zip"):
+        Views(key, query)
 
 
 @pytest.mark.parametrize("shape", [(50, 25, 2), (47, 17, 1)], ids=str)
@@ -241,7 +284,7 @@ def test_an_index_out_of_range_is_refused_by_the_op():
     for bad in (6, -1):
         with pytest.raises(ValueError, match=r"index must lie in 0\.\.5"):
             torch.ops.aimclr_fast.skeleton_augment(
-                data, torch.tensor([0, bad]), layout.swap, layout.parents, [0], torch.float32,
+                data, torch.tensor([0, bad]), layout.swap, layout.parents, [0], [1], torch.float32,
                 (0, 0), 0, None, 0, 6, 15, False, settings, "cpp",
             )  # fmt: skip
 
@@ -276,6 +319,9 @@ def test_auto_picks_the_compiled_kernel(monkeypatch):
         ({"streams": ("joint", "velocity")}, "stream must be one of .* got 'velocity'"),
         ({"streams": ("joint", "joint")}, "streams must differ"),
         ({"offset": 2**32 - 3}, "offset must lie in 0..2.32-N"),
+        ({"views": ()}, "views must name at least one of extreme, query, key, strong"),
+        ({"views": ("query", "weak")}, "view must be one of .* got 'weak'"),
+        ({"views": ["key", "key"]}, "views must differ"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):
@@ -299,8 +345,8 @@ def test_opcheck(run):
             torch.ops.aimclr_fast.skeleton_augment,
             (
                 make_data(10, 22, 1).to(run.device), make_index(3).to(run.device), layout.swap,
-                layout.parents, [0, 2], torch.bfloat16, (1, 2), 3, step_tensor, 4, 6, 15, False,
-                [getattr(MIXED, name) for name in op._AMPLITUDES], run.backend,
+                layout.parents, [0, 2], [3, 0, 1], torch.bfloat16, (1, 2), 3, step_tensor, 4, 6, 15,
+                False, [getattr(MIXED, name) for name in op._AMPLITUDES], run.backend,
             ),
         )  # fmt: skip
 

@@ -19,6 +19,13 @@ MAY_DIFFER = {
     "max_skipped", "profile", "monitor.knn_every", "monitor.linear_probe", "monitor.raw_poses",
     "monitor.batch_size",
 }  # fmt: skip
+ADDED = {
+    "start",
+    "model.mix_weight", "model.masked", "model.chain", "model.mixes", "model.norm_head",
+    "model.cross_stream", "model.share_head", "model.graph", "mix.parts_min", "mix.parts_max",
+    "mix.blocks_min", "mix.blocks_max", "mask.share", "mask.per_sample", "votes.epoch",
+    "votes.topk", "votes.least",
+}  # fmt: skip
 SAVING = {"output", "resume", "save_every", "save_steps", "save_seconds", "keep"}
 
 
@@ -94,4 +101,14 @@ def test_what_is_learned_keeps_fields_of_other_versions():
     assert (kept["seed"], kept["novel"], kept["data"]["frame_step"]) == (3, 1, 1)
     assert not MAY_DIFFER & set(dict(leaves(kept)))
     assert "monitor" not in kept
-    assert set(dict(leaves(kept))) == FIELDS.keys() - MAY_DIFFER | {"novel"}
+    assert set(dict(leaves(kept))) == FIELDS.keys() - MAY_DIFFER - ADDED | {"novel"}
+
+
+def test_fields_that_0_1_0_did_not_have_count_where_they_differ_from_their_defaults():
+    """Its runs resume, and rows of its results keep their checksums."""
+    config = asdict(TrainConfig())
+    for name in ADDED:
+        group, _, leaf = name.rpartition(".")
+        fields = config[group] if group else config
+        fields[leaf] = changed(FIELDS[name])
+    assert set(dict(leaves(what_is_learned(config)))) == FIELDS.keys() - MAY_DIFFER

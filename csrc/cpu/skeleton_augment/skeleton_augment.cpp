@@ -16,7 +16,7 @@ using augment::View;
 augment::Params<float> draw_params(const Settings& settings, Source source, View view,
                                    int padding) {
     Words4 blocks[augment::kExtremeBlocks];
-    const int count = view == View::kExtreme ? augment::kExtremeBlocks : augment::kPlainBlocks;
+    const int count = augment::is_extreme(view) ? augment::kExtremeBlocks : augment::kPlainBlocks;
     for (int i = 0; i < count; ++i) {
         blocks[i] = augment::draw_block(source, view, i);
     }
@@ -42,6 +42,9 @@ void write_sample(const DrawnCall& call, std::int64_t sample, Workspace<float>& 
     const Source source = call.source_of(sample);
     for (int i = 0; i < augment::kViews; ++i) {
         const auto view = static_cast<View>(i);
+        if (!call.outputs.wants(view)) {
+            continue;
+        }
         const augment::Params<float> params =
             draw_params(call.settings, source, view, call.chain.padding);
         const auto noise = [&](int axis) -> const float* {

@@ -72,8 +72,11 @@ Status skeleton_augment_emulated(const DrawnCall& call, bool shared, int threads
     AIMCLR_RETURN_IF_ERROR(augment::check(call));
     return for_type<float, Half, BFloat16>(call.out_type, [&](auto tag) {
         using Out = typename decltype(tag)::Type;
-        shared ? run_drawn<Out, true>(call, threads) : run_drawn<Out, false>(call, threads);
-        return Status{};
+        return augment::for_launches(call, [&](const DrawnCall& launched) {
+            shared ? run_drawn<Out, true>(launched, threads)
+                   : run_drawn<Out, false>(launched, threads);
+            return Status{};
+        });
     });
 }
 

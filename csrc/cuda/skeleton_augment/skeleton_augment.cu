@@ -65,7 +65,9 @@ Status skeleton_augment(const DrawnCall& asked, bool data_on_host, void* workspa
         using Out = typename decltype(tag)::Type;
         auto* const kernel = placement.in_shared() ? skeleton_augment_kernel<Out, true>
                                                    : skeleton_augment_kernel<Out, false>;
-        return launch_blocks(kernel, placement, call, memory, stream);
+        return augment::for_launches(call, [&](const DrawnCall& launched) {
+            return launch_blocks(kernel, placement, launched, memory, stream);
+        });
     });
 }
 

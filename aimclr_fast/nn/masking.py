@@ -1,0 +1,43 @@
+"""Joints that a masked view hides (HiCLR)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aimclr_fast.ops.philox import philox4x32
+from aimclr_fast.reference.philox import split_seed, uniform
+
+from .methods import Sampled
+
+_PURPOSE = 0x20000  # of the draws, in the last word of the counter; others are below
+
+
+def draw_hidden(config: Any, batch: Sampled, seed: int) -> Tensor:
+    """Which joints are hidden: in each frame as many, drawn uniformly.
+
+    Args:
+        config: `share` of the joints, rounded down but at least one, and whether each sample has
+            draws of its own (`per_sample`) or the batch shares them.
+        batch: the sequences; draws are counted by its step and place in the global batch.
+        seed: of the draws.
+
+    Returns:
+        Booleans [N or 1, 1, T, V, 1], true where hidden.
+    """
+    _, _, frames, joints, _ = batch.data.shape
+    device = batch.index.device
+    samples = len(batch.index) if config.per_sample else 1
+    blocks = -(-frames * joints // 4)
+    counter = torch.zeros(samples, blocks, 4, dtype=torch.int64, device=device)
+    counter[..., 0] = torch.arange(blocks, device=device)
+    counter[..., 1] = batch.step
+    if config.per_sample:
+        counter[..., 2] = batch.offset + torch.arange(samples, device=device)[:, None]
+    counter[..., 3] = _PURPOSE
+    words = philox4x32(counter, split_seed(seed)).flatten(1)[:, : frames * joints]
+    draws = uniform(words).view(samples, 1, frames, joints, 1)
+    rank = draws.argsort(dim=3, stable=True).argsort(dim=3, stable=True)
+    return rank < max(1, int(config.share * joints))
