@@ -22,8 +22,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -77,6 +76,9 @@ class Layout:
     swap: tuple[int, ...]
     shoulders: tuple[int, int] | None = None
     parts: tuple[tuple[int, ...], ...] | None = None
+    #: The next joint towards the center, for each joint; the center's is itself.
+    parents: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _named_parts: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Lists are accepted and frozen, so that a layout stays hashable.
@@ -90,19 +92,18 @@ class Layout:
         problem = _problem(self)
         if problem:
             raise ValueError(f"layout {self.name!r}: {problem}")
+        # At once, and not when first asked for: torch.compile traces no cached property.
+        towards = dict(self.edges)
+        parents = tuple(towards.get(joint, joint) for joint in range(self.num_joints))
+        object.__setattr__(self, "parents", parents)
+        object.__setattr__(self, "_named_parts", _parts_by_name(self))
 
     @property
     def num_joints(self) -> int:
         """Number of joints, ``V``."""
         return len(self.joints)
 
-    @cached_property
-    def parents(self) -> tuple[int, ...]:
-        """The next joint towards the center, for each joint; the center's is itself."""
-        towards = dict(self.edges)
-        return tuple(towards.get(joint, joint) for joint in range(self.num_joints))
-
-    @cached_property
+    @property
     def body_parts(self) -> tuple[tuple[int, ...], ...]:
         """The joints of each body part, in the order of :data:`PARTS`; every joint is in one.
 
@@ -112,7 +113,7 @@ class Layout:
         Raises:
             ValueError: the layout names no parts, and its joints' names do not tell them.
         """
-        parts = self.parts or _parts_by_name(self)
+        parts = self.parts or self._named_parts
         if not all(parts):
             lacking = ", ".join(name for name, part in zip(PARTS, parts, strict=True) if not part)
             raise ValueError(
@@ -298,9 +299,9 @@ def layout_from_dict(data: Any, *, source: str = "layout") -> Layout:
             raise ValueError(f"{source}: {field}: expected a pair of joints, got {value!r}")
         return joint(value[0], field), joint(value[1], field)
 
-    for field in ("edges", "swap"):
-        if not _is_list(data[field]) and (field, data[field]) != ("swap", "names"):
-            raise ValueError(f"{source}: {field}: expected a list, got {data[field]!r}")
+    for key in ("edges", "swap"):
+        if not _is_list(data[key]) and (key, data[key]) != ("swap", "names"):
+            raise ValueError(f"{source}: {key}: expected a list, got {data[key]!r}")
     if data["swap"] == "names":
         swap = [joint(_mirrored(str(name)), "swap") for name in joints]
     elif all(_is_list(item) for item in data["swap"]):

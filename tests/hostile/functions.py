@@ -62,7 +62,15 @@ def clear(error: Exception, arguments: dict[str, Any]) -> bool:
         return True
     if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
         return True
-    words = {*arguments, "layout", "stream", "tensors must be on one device", "K must", "identity"}
+    words = {
+        *arguments,
+        "layout",
+        "stream",
+        "view",
+        "tensors must be on one device",
+        "K must",
+        "identity",
+    }
     return type(error) in (ValueError, TypeError) and any(word in text for word in words)
 
 

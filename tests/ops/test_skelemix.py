@@ -11,7 +11,7 @@ import torch
 
 from aimclr_fast import native
 from aimclr_fast.functional import STREAMS, MixConfig, Mixed, skelemix
-from aimclr_fast.layouts import get_layout
+from aimclr_fast.layouts import get_layout, layout_from_dict
 from aimclr_fast.ops import skelemix as op
 from aimclr_fast.ops._dispatch import BackendError
 
@@ -217,9 +217,10 @@ def test_opcheck(device):
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_torch_compile_takes_it_as_one_graph(device):
     query = QUERY.to(device)
+    layout = layout_from_dict(get_layout("ntu-rgb+d").to_dict())  # one that was never used
 
     def total(step: int | torch.Tensor) -> torch.Tensor:
-        mixed = call(query, step=step)
+        mixed = call(query, step=step, layout=layout)
         return mixed.views[0] + 2 * mixed.views[2]
 
     torch.compiler.reset()

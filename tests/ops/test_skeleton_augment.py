@@ -19,6 +19,7 @@ from aimclr_fast.functional import (
     skeleton_augment,
     skeleton_augment_streams,
 )
+from aimclr_fast.layouts import get_layout, layout_from_dict
 from aimclr_fast.ops import skeleton_augment as op
 from aimclr_fast.ops._dispatch import BackendError
 from aimclr_fast.reference import philox as reference_philox
@@ -366,9 +367,11 @@ def test_the_step_may_be_a_tensor(runner):  # noqa: F811
 def test_torch_compile_takes_it_as_one_graph(run):
     data, index = make_data(10, 22, 1).to(run.device), make_index(4).to(run.device)
 
+    layout = layout_from_dict(get_layout("ui-prmd").to_dict())  # one that was never used
+
     def scaled(step: int | torch.Tensor) -> torch.Tensor:
         views = skeleton_augment(
-            data, index, layout="ui-prmd", config=MIXED, seed=5, step=step, backend=run.backend
+            data, index, layout=layout, config=MIXED, seed=5, step=step, backend=run.backend
         )
         return views.extreme + 2 * views.key
 

@@ -25,10 +25,11 @@ LAUNCHES = recorded_launches()
 
 
 def kind(launch: dict[str, Any]) -> tuple[object, ...]:
-    """Kernel, dtypes, and how it multiplies."""
+    """Module, kernel, dtypes, and how it multiplies."""
     arguments = launch["arguments"]
     tensors = {v["tensor"] for v in arguments.values() if isinstance(v, dict) and "tensor" in v}
-    return launch["kernel"], *sorted(tensors), str(arguments.get("OPERAND"))
+    name = launch["module"], launch["kernel"]
+    return *name, *sorted(tensors), str(arguments.get("OPERAND"))
 
 
 @pytest.mark.slow
@@ -57,18 +58,20 @@ def test_a_launch_that_no_gpu_can_hold_is_a_fault():
 def test_the_list_has_every_kernel():
     from aimclr_fast.triton_kernels import (
         eadm_pool,
+        masked_pool,
         queue_contrast,
         stgcn_block_norm,
         stgcn_block_spatial,
         stgcn_block_temporal,
     )
 
-    modules = eadm_pool, queue_contrast, stgcn_block_norm, stgcn_block_spatial, stgcn_block_temporal
+    blocks = stgcn_block_norm, stgcn_block_spatial, stgcn_block_temporal
+    modules = eadm_pool, masked_pool, queue_contrast, *blocks
     kernels = {
-        name
+        (module.__name__, name)
         for module in modules
         for name, value in vars(module).items()
         if name.endswith("_kernel") and value.fn.__module__ == module.__name__
     }
     assert len(kernels) > 15
-    assert {launch["kernel"] for launch in LAUNCHES} == kernels
+    assert {(launch["module"], launch["kernel"]) for launch in LAUNCHES} == kernels
