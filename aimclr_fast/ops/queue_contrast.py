@@ -261,7 +261,7 @@ def _cpp(call: Call, out: Outputs) -> None:
         "n": n,
         "d": d,
         "k": _padded([queue.shape[0] for queue in queues], MAX_STREAMS),
-        "topk": call.topk,
+        "topk": call.topk if call.miners else 0,
     }
     threads = torch.get_num_threads()
     size = _workspace_bytes(tuple(shape.items()), dtype.itemsize, threads)

@@ -169,6 +169,7 @@ LARGER = [
     Case(MIXED, 13, (300, 300), 33, topk=150, votes=1),
     Case([MINES] * 16, 30, (60,) * 8, 5, topk=15, votes=3),
     Case(MIXED, 4, (9,), 0, topk=9),
+    Case([Term(), Term(teacher=0)], 3, (9,), 4, topk=2),  # which no set mines
 ]
 
 
