@@ -8,6 +8,7 @@ them, and `contrast_step` is the forward pass of one stream or of several that l
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -205,14 +206,23 @@ def contrast_step(
             votes=votes if first.parts.nnm else 0,
             backend=first.backend,
         )
-        losses = dict.fromkeys(LOSSES, torch.zeros_like(found.losses[:, 0]))
-        for name, loss in zip(names, found.losses.unbind(1), strict=True):
-            losses[name] = losses[name] + loss
-        students = losses["d3m_extreme"] + losses["d3m_dropped"] + losses["d3m_masked"]
-        mixed = losses["trimmed"] + losses["truncated"]
-        loss = losses["info_nce"] + first.d3m_weight * students + first.mix_weight / 2 * mixed
+        losses: dict[str, Tensor] = {}
+        for name, own in zip(names, found.losses.unbind(1), strict=True):
+            losses[name] = losses[name] + own if name in losses else own
+        loss = losses["info_nce"]
+        for weight, together in (
+            (first.d3m_weight, ("d3m_extreme", "d3m_dropped", "d3m_masked")),
+            (first.mix_weight / 2, ("trimmed", "truncated")),
+        ):
+            if there := [losses[name] for name in together if name in losses]:
+                loss = loss + weight * functools.reduce(torch.add, there)
+        absent = dict.fromkeys(LOSSES, torch.zeros_like(loss))
     return StepOutput(
-        loss, **losses, keys=torch.stack(keys), neighbors=found.neighbors, positives=found.positives
+        loss,
+        **{**absent, **losses},
+        keys=torch.stack(keys) if len(keys) > 1 else keys[0][None],  # without a copy of one
+        neighbors=found.neighbors,
+        positives=found.positives,
     )
 
 

@@ -110,7 +110,7 @@ class Pretraining:
                 output = self.job.method.forward(models, own, phase)  # moves the key encoders, too
             with section("backward"):
                 learner.optimizer.zero_grad(set_to_none=True)
-                output.loss.sum().backward()
+                output.loss.backward(torch.ones_like(output.loss))  # of the sum over streams
             parts = ("loss", *self.job.losses)
             losses = torch.stack([getattr(output, name).detach().view(-1) for name in parts])
             positives = mean_positives(output)
