@@ -28,22 +28,31 @@ inline Launch launch_of(const GivenCall& call) {
     return launch;
 }
 
+// The same call with the strong view in the place of the extreme one.
+inline DrawnCall with_strong_first(DrawnCall call) {
+    for (auto& view : call.outputs.view) {
+        view[static_cast<int>(View::kExtreme)] = view[static_cast<int>(View::kStrong)];
+    }
+    call.first_view = View::kStrong;
+    return call;
+}
+
 // A launch has buffers for the steps of one view: with both, the strong view takes a launch of its
 // own, which reads the sequences again. Calls body(launch's call) for each.
 template <typename Body>
 Status for_launches(const DrawnCall& call, const Body& body) {
-    DrawnCall first = call, second = call;
-    for (int stream = 0; stream < call.outputs.streams; ++stream) {
-        for (int view = 0; view < kViews; ++view) {
-            const bool apart = static_cast<View>(view) == View::kStrong;
-            (apart ? first : second).outputs.view[stream][view] = nullptr;
-        }
-    }
-    if (!call.outputs.wants(View::kExtreme)) {
+    if (!call.outputs.wants(View::kStrong)) {
         return body(call);
     }
-    AIMCLR_RETURN_IF_ERROR(body(first));
-    return call.outputs.wants(View::kStrong) ? body(second) : Status{};
+    DrawnCall strong = with_strong_first(call);
+    if (!call.outputs.wants(View::kExtreme)) {
+        return body(strong);
+    }
+    AIMCLR_RETURN_IF_ERROR(body(call));
+    for (auto& view : strong.outputs.view) {
+        view[static_cast<int>(View::kQuery)] = view[static_cast<int>(View::kKey)] = nullptr;
+    }
+    return body(strong);
 }
 
 // The views of a launch: one that may take several steps, extreme or strong, then query and key.
@@ -87,12 +96,13 @@ struct DrawnViews {
     }
     // The views of the launch by number, as in kLaunchViews.
     AIMCLR_HD View view_of(int i) const {
-        const View many_steps = call.outputs.wants(View::kStrong) ? View::kStrong : View::kExtreme;
-        return i == 0 ? many_steps : static_cast<View>(i);
+        return i == 0 ? call.first_view : static_cast<View>(i);
     }
-    AIMCLR_HD Out* output(int stream, View view) const {
-        return static_cast<Out*>(call.outputs.view[stream][static_cast<int>(view)]) +
-               sample * elements();
+    AIMCLR_HD bool is_wanted(int i) const {
+        return call.outputs.view[0][i] != nullptr;
+    }
+    AIMCLR_HD Out* output(int stream, int i) const {
+        return static_cast<Out*>(call.outputs.view[stream][i]) + sample * elements();
     }
 
     // 1. Starts to read the sequence, and draws the words behind the parameters.
@@ -111,8 +121,10 @@ struct DrawnViews {
     AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
         if (thread < kLaunchViews) {
             const int first = thread == 0 ? 0 : kExtremeBlocks + (thread - 1) * kPlainBlocks;
-            state.plan[thread] = Plan<float>::of(params_from(
-                state.words + first, view_of(thread), block.launch.chain.padding, call.settings));
+            const Params<float> params = params_from(state.words + first, view_of(thread),
+                                                     block.launch.chain.padding, call.settings);
+            // A view that is not wanted takes no steps.
+            state.plan[thread] = Plan<float>::of(is_wanted(thread) ? params : Params<float>{});
         }
         block.weigh(blur_sigma(state.words, call.settings), thread);
         if (is_wanted(0) && has_noise(state.words, call.settings)) {
@@ -122,15 +134,12 @@ struct DrawnViews {
         with_sequence([&](const auto* from) { block.stage(from, call.scale, thread, prefetched); });
     }
 
-    AIMCLR_HD bool is_wanted(int i) const {
-        return call.outputs.wants(view_of(i));
-    }
     AIMCLR_HD bool blurs() const {
-        return is_wanted(0) && state.plan[0].blur_sigma > 0;
+        return state.plan[0].blur_sigma > 0;
     }
     // Whether the first view takes more than one step.
     AIMCLR_HD bool has_steps() const {
-        return is_wanted(0) && (state.plan[0].noise_std > 0 || state.plan[0].blur_sigma > 0);
+        return state.plan[0].noise_std > 0 || blurs();
     }
 
     // 3. Writes the views that take one step. Their stores drain while the other one is made.
@@ -138,7 +147,7 @@ struct DrawnViews {
         for (int view = has_steps() ? 1 : 0; view < kLaunchViews; ++view) {
             const Plan<float>& plan = state.plan[view];
             for (int i = 0; is_wanted(view) && i < call.outputs.streams; ++i) {
-                block.write_direct(output(i, view_of(view)), call.outputs.stream[i], plan, thread);
+                block.write_direct(output(i, view), call.outputs.stream[i], plan, thread);
             }
         }
         if (has_steps()) {
@@ -157,7 +166,7 @@ struct DrawnViews {
         const Plan<float>& plan = state.plan[0];
         const float* const buffer = plan.blur_sigma > 0 ? block.raw : block.work;
         for (int i = 0; i < call.outputs.streams; ++i) {
-            block.write_from(buffer, output(i, view_of(0)), call.outputs.stream[i], plan, thread);
+            block.write_from(buffer, output(i, 0), call.outputs.stream[i], plan, thread);
         }
     }
 };
