@@ -261,7 +261,7 @@ def _cpp(call: Call, out: Outputs) -> None:
         "n": n,
         "d": d,
         "k": _padded([queue.shape[0] for queue in queues], MAX_STREAMS),
-        "topk": call.topk,
+        "topk": call.topk if call.miners else 0,
     }
     threads = torch.get_num_threads()
     size = _workspace_bytes(tuple(shape.items()), dtype.itemsize, threads)
@@ -390,6 +390,8 @@ def _flat(name: str, value: Any, streams: int) -> list[Tensor]:
     if isinstance(value, Tensor):
         check_dense(name, value)
         check_shape(name, value, streams, "sets", "N", "D")
+        if value.shape[1] > MAX_SETS:  # with a stride of 0 it could claim any number
+            raise ValueError(f"{name} must be of at most {MAX_SETS} sets, got {value.shape[1]}")
         return [tensor for one in value.unbind() for tensor in one.unbind()]
     words = "a tensor [S, n, N, D], or for each stream a sequence of tensors [N, D]"
     check_type(name, value, list | tuple, words)
