@@ -2,7 +2,7 @@
 
     python scripts/measure_prepare.py FOLDER [--files 5688] [--csv results.csv]
 
-Writes made-up `.skeleton` files to FOLDER (96 frames, one body, 265 kB each: real motion of the
+Writes made-up `.skeleton` files to FOLDER (96 frames, one body, 273 kB each: real motion of the
 embedded UI-PRMD, columns and digits as in NTU RGB+D) and measures, alternating, medians:
 
 - one file: the line-by-line reader that published scripts use (ours, written for this), the NumPy
@@ -151,7 +151,7 @@ def measure_command(folder: Path, out: Path, jobs: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", type=Path, help="for the files, 265 kB each")
+    parser.add_argument("folder", type=Path, help="for the files, 273 kB each")
     parser.add_argument("--files", type=int, default=NTU_60 // 10)
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="processes to try")

@@ -292,10 +292,12 @@ def labels(case: Case) -> Iterator[Finding]:
     text = f"{len(classes):,} classes, {count.min():,} to {count.max():,} samples each"
     yield Finding("labels", text)
     names = case.store.class_names
-    if len(classes) < len(names):
-        absent = len(names) - len(classes)
-        first = names[int(np.setdiff1d(np.arange(len(names)), classes)[0])]
-        text = f"{absent:,} of {len(names):,} classes have no sample (the first: {first})"
+    total = len(names) or int(classes[-1]) + 1
+    if len(classes) < total:
+        absent = next((i for i, one in enumerate(classes.tolist()) if i != one), len(classes))
+        first = names[absent] if names else f"label {absent}"
+        lacking = total - len(classes)
+        text = f"{lacking:,} of {total:,} classes have no sample (the first: {first})"
         yield Finding("labels", text, True, "right for a part of a data set; else look at --labels")
     if len(classes) == 1:
         yield Finding("labels", "all samples are of one class", True, "look at --labels")

@@ -214,6 +214,8 @@ def test_labels(sound, report, tmp_path):
     assert "all samples are of one class" in odd([3] * 50)
     assert "1 classes have a single sample (the first: 7)" in odd([0] * 49 + [7])
     assert "2 of 4 classes have no sample (the first: b)" in odd([0, 3] * 25, list("abcd"))
+    assert "1 of 3 classes have no sample (the first: label 0)" in odd([1, 2] * 25)
+    assert "2 of 4 classes have no sample (the first: c)" in odd([0, 1] * 25, list("abcd"))
     assert "labels: none" in str(report(sound, label=None))
 
 
