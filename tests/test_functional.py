@@ -13,7 +13,7 @@ from aimclr_fast.functional import (
     queue_contrast,
     skeleton_augment,
 )
-from aimclr_fast.ops._dispatch import Backend, BackendError, choose, explain
+from aimclr_fast.ops._dispatch import Backend, BackendError, explain, pick
 
 DATA = torch.zeros(4, 3, 10, 25, 2)
 INDEX = torch.tensor([0, 3])
@@ -130,12 +130,12 @@ def test_backend_choice_and_its_reasons():
     slow = Backend("reference", lambda: "slow", lambda _: None)
     fast = Backend("cuda", lambda: "fast", lambda x: None if x.is_cuda else "x is on the CPU")
     x = torch.zeros(1)
-    assert choose("op", (fast, slow), "auto", x)() == "slow"
+    assert pick("op", (fast, slow), "auto", x).run() == "slow"
     assert explain((fast, slow), x) == {"cuda": "x is on the CPU", "reference": None}
     with pytest.raises(BackendError, match="'cuda' cannot run here: x is on the CPU"):
-        choose("op", (fast, slow), "cuda", x)
+        pick("op", (fast, slow), "cuda", x)
     with pytest.raises(ValueError, match="this op has auto, cuda, reference"):
-        choose("op", (fast, slow), "metal", x)
+        pick("op", (fast, slow), "metal", x)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpp"])
