@@ -18,7 +18,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -80,7 +79,7 @@ class Layout:
         """Number of joints, ``V``."""
         return len(self.joints)
 
-    @cached_property
+    @property  # a cached one holds a lock in Python 3.11, which torch.compile cannot trace
     def parents(self) -> tuple[int, ...]:
         """The next joint towards the center, for each joint; the center's is itself."""
         towards = dict(self.edges)
