@@ -6,14 +6,15 @@
     )
     assert_no_spills(launches)
 
-The code runs once in a new process without the interpreter. There, launching a kernel compiles it
-for each architecture instead, with the types, alignment and constants that Triton itself derives
-from the arguments; tensors on the meta device have any shape and no memory. `compile_recorded` does
-the same for launches that triton_recording.py wrote down.
+The code runs once in another process, without the interpreter, which stays for later requests.
+There, launching a kernel compiles it for each architecture instead, with the types, alignment and
+constants that Triton itself derives from the arguments; tensors on the meta device have any shape
+and no memory. `compile_recorded` does the same for launches that triton_recording.py wrote down.
 """
 
 from __future__ import annotations
 
+import atexit
 import gzip
 import json
 import os
@@ -23,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,18 +91,42 @@ def compile_recorded(
     return _compile({"recorded": list(recorded), "archs": list(archs)})
 
 
+class _Child:
+    """The other process: a request and its answer are a line of JSON each.
+
+    An error ends it, and so does the end of its input.
+    """
+
+    def __init__(self) -> None:
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the process
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env={name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"},
+        )
+        atexit.register(self.process.communicate)  # closes its input
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            _child.cache_clear()  # the next request starts another one
+            self.process.wait()
+            self.errors.seek(0)
+            raise AssertionError(self.errors.read())
+        return json.loads(answer)
+
+
+_child = cache(_Child)  # importing torch and Triton takes longer than most compilations
+
+
 def _compile(request: dict[str, Any]) -> list[Launch]:
-    environment = {name: text for name, text in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run(
-        [sys.executable, __file__],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return [Launch(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
+    return [Launch(**fields) for fields in _child().ask(request)]
 
 
 def assert_no_spills(launches: Iterable[Launch]) -> None:
@@ -108,7 +134,7 @@ def assert_no_spills(launches: Iterable[Launch]) -> None:
     assert not spilled, "\n".join(spilled)
 
 
-# --- In the new process --------------------------------------------------------------------------
+# --- In the other process ------------------------------------------------------------------------
 
 
 def type_name(value: Any) -> str:
@@ -250,10 +276,14 @@ def of_recorded(compiler: Compiler, recorded: list[dict[str, Any]]) -> list[Laun
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    compiler = Compiler(request.pop("archs"))
-    run = of_recorded if "recorded" in request else of_code
-    print(json.dumps([asdict(launch) for launch in run(compiler, **request)]))
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what others print is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        compiler = Compiler(request.pop("archs"))
+        run = of_recorded if "recorded" in request else of_code
+        launches = [asdict(launch) for launch in run(compiler, **request)]
+        print(json.dumps(launches), file=answers, flush=True)
 
 
 if __name__ == "__main__":

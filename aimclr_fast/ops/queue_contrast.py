@@ -116,7 +116,8 @@ class Call(NamedTuple):
     def stacked(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
         """The rows [S, R, N, D] or the keys [S, P, N, D]."""
         tensors: list[Tensor] = getattr(self, name)
-        stack = torch.stack([tensor.to(dtype or tensor.dtype) for tensor in tensors])
+        wanted = [tensor.to(dtype or tensor.dtype) for tensor in tensors]
+        stack = torch.stack(wanted) if len(wanted) > 1 else wanted[0].contiguous()
         each = len(tensors) // len(self.queues)
         return stack.view(len(self.queues), each, *tensors[0].shape)
 

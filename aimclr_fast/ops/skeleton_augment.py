@@ -54,15 +54,29 @@ WRITTEN = (torch.float32, torch.float16, torch.bfloat16)
 _AMPLITUDES = tuple(field.name for field in fields(AugmentConfig) if field.type == "float")
 
 
-class Views:
-    """The views of a batch, each [N, 3, T, V, M]: attributes, and items in the order asked for.
-
-    A view that was not asked for is no attribute.
+class Views(NamedTuple):
+    """The usual three views of a batch, each [N, 3, T, V, M].
 
     Attributes:
         extreme: all augmentations.
         query: cropped and sheared.
         key: cropped and sheared, with draws of its own.
+    """
+
+    extreme: Tensor
+    query: Tensor
+    key: Tensor
+
+
+class SomeViews:
+    """Views that were asked for by name: attributes, and items in the order asked for.
+
+    A view that was not asked for is no attribute.
+
+    Attributes:
+        extreme: as in `Views`, like the next two.
+        query: see there.
+        key: see there.
         strong: all augmentations, with draws of its own.
     """
 
@@ -71,7 +85,7 @@ class Views:
     key: Tensor
     strong: Tensor
 
-    def __init__(self, *views: Tensor, names: Sequence[str] = THREE_VIEWS) -> None:
+    def __init__(self, views: Sequence[Tensor], names: Sequence[str]) -> None:
         for name, view in zip(names, views, strict=True):
             setattr(self, name, view)
 
@@ -81,8 +95,13 @@ class Views:
     def __len__(self) -> int:
         return len(vars(self))
 
-    def __getitem__(self, place: int) -> Tensor:
-        return list(self)[place]
+    def __getitem__(self, index: int) -> Tensor:
+        return list(self)[index]
+
+
+def named_views(views: Sequence[Tensor], names: Sequence[str]) -> Views | SomeViews:
+    """The views by their names."""
+    return Views(*views) if tuple(names) == THREE_VIEWS else SomeViews(views, names)
 
 
 def scale_of(data: Tensor) -> float:
@@ -327,7 +346,7 @@ def skeleton_augment(
     views: Sequence[str] = THREE_VIEWS,
     dtype: torch.dtype | None = None,
     backend: str = "auto",
-) -> Views:
+) -> Views | SomeViews:
     """Draw views of each sequence in a batch, by default AimCLR's three (section 3.2).
 
     All draws come from Philox4x32-10 keyed by `seed` and counted by (step, position in the global
@@ -398,7 +417,7 @@ def skeleton_augment_streams(
     views: Sequence[str] = THREE_VIEWS,
     dtype: torch.dtype | None = None,
     backend: str = "auto",
-) -> tuple[Views, ...]:
+) -> tuple[Views | SomeViews, ...]:
     """The views of a batch in several streams, from one read and one set of draws.
 
     Args and errors are those of `skeleton_augment`, but for `streams`: different names of streams.
@@ -450,5 +469,5 @@ def skeleton_augment_streams(
     )
     made = [view.to(dtype) for view in found]
     return tuple(
-        Views(*made[i : i + len(views)], names=views) for i in range(0, len(made), len(views))
+        named_views(made[i : i + len(views)], views) for i in range(0, len(made), len(views))
     )

@@ -271,7 +271,7 @@ def _combine_kernel(
     other = _pick(at_set, NEGATIVE, SETS)
     negative = row
     if NEGATIVES:
-        negative = _load_row(rows, tl.maximum(other, 0) * n + i, dim, D)
+        negative = _load_row(rows, tl.where(other >= 0, other, at_set) * n + i, dim, D)
     lean, log_normalizer = _merge_splits(
         row, own, negative, other >= 0, key_sums, maxima, normalizers, at, SETS * n, splits, dim,
         scale, D, BLOCK_SPLITS, NEGATIVES,

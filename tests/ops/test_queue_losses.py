@@ -271,6 +271,20 @@ def test_a_confident_row_keeps_its_digits(exact):
         assert_near(have, want, gradient=True)
 
 
+@pytest.mark.parametrize("spoiled", [0, 1, 2])
+def test_a_row_of_nan_spoils_only_what_learns_from_it(exact, spoiled):
+    terms = [Term(), Term(negative=2), Term()]
+    case = Case(terms, 5, (70,), 16).to(torch.float32).to(exact.device)
+    case.rows[0][spoiled][1] = torch.nan
+    rows = with_gradients(case)
+    found = call(case, exact.backend, exact.argument)
+    for at, loss in enumerate(found.losses[0]):
+        (gradient,) = torch.autograd.grad(loss, rows[at], retain_graph=True)
+        touched = spoiled in (at, terms[at].negative)
+        assert bool(loss.isnan()) == touched
+        assert bool(gradient.isfinite().all()) != touched
+
+
 def test_queue_contrast_is_a_caller_of_it(exact):
     case = Case([MINES, TAUGHT, TAUGHT], 5, (70,), 16, topk=3).to(exact.dtype).to(exact.device)
     rows, again = with_gradients(case), [row.clone().requires_grad_() for row in case.rows[0]]

@@ -17,6 +17,7 @@ from triton_aot import (
     REGISTERS,
     Launch,
     assert_no_spills,
+    compile_launches,
     compile_recorded,
     recorded_launches,
 )
@@ -42,6 +43,15 @@ def test_one_of_each_kind_compiles(arch):
     for launch in launches:
         assert launch.shared_bytes <= 99 << 10, str(launch)
         assert launch.program_registers <= REGISTERS, str(launch)
+
+
+@pytest.mark.slow
+def test_an_error_of_the_compiling_process_is_told():
+    """And the next request finds another process."""
+    with pytest.raises(AssertionError, match="ZeroDivisionError"):
+        compile_launches("aimclr_fast.triton_kernels.eadm_pool", "1 / 0")
+    with pytest.raises(AssertionError, match="nothing was launched by 1"):
+        compile_launches("aimclr_fast.triton_kernels.eadm_pool", "1")
 
 
 def test_a_launch_that_no_gpu_can_hold_is_a_fault():
