@@ -93,7 +93,7 @@ def _runner(training: Pretraining) -> Callable[[int], float]:
     """A function that takes so many steps and returns the milliseconds of each."""
     source = chain.from_iterable(map(training.epoch_batches, count(1)))
     training.epoch = max(training.epoch, 1)
-    for learner in training.learners:
+    for learner in training.streams.values():
         learner.model.train()
 
     def take(steps: int) -> float:
