@@ -10,7 +10,7 @@ from .ops.eadm_pool import eadm_pool
 from .ops.masked_pool import masked_pool
 from .ops.queue_contrast import ContrastLosses, QueueLosses, queue_contrast, queue_losses
 from .ops.skelemix import Mixed, skelemix
-from .ops.skeleton_augment import Views, skeleton_augment, skeleton_augment_streams
+from .ops.skeleton_augment import SomeViews, Views, skeleton_augment, skeleton_augment_streams
 from .ops.stgcn_block import stgcn_block
 from .reference.queue_contrast import Term
 from .reference.skelemix import MixConfig
@@ -24,6 +24,7 @@ __all__ = [
     "MixConfig",
     "Mixed",
     "QueueLosses",
+    "SomeViews",
     "Term",
     "Views",
     "apply_augment",

@@ -37,7 +37,6 @@ from measure import Step, Unavailable
 from aimclr_fast.functional import (
     STREAMS,
     AugmentConfig,
-    Views,
     skeleton_augment,
     skeleton_augment_streams,
 )
@@ -71,7 +70,7 @@ class Inputs:
 
 def forward(
     inputs: Inputs, backend: str, data: torch.Tensor | None = None, stream: str = "joint"
-) -> Views:
+) -> op.Views | op.SomeViews:
     inputs.step += 1
     return skeleton_augment(
         inputs.data if data is None else data,
@@ -180,7 +179,7 @@ BENCH = Bench(
 )
 
 
-def forward_streams(inputs: Inputs, backend: str) -> tuple[Views, ...]:
+def forward_streams(inputs: Inputs, backend: str) -> tuple[op.Views | op.SomeViews, ...]:
     inputs.step += 1
     return skeleton_augment_streams(
         inputs.data,

@@ -118,9 +118,7 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
 
         first = COMPILING if _compiles(job) else ""
         if config.profile:
-            if first:
-                say(first)
-            say(f"timing {counted(config.profile, 'step')} ...")
+            say("\n".join(filter(None, [first, f"timing {counted(config.profile, 'step')} ..."])))
             console.print(profile_steps(training, config.profile))
             say(trace_steps(training, config.profile, path / "trace.json"))
             return Path(path)
