@@ -20,7 +20,7 @@ BLOCK = 4  # frames that a frame of the feature map stands for
 _EPS = 1e-5
 
 
-# --- Augmentations ---------------------------------------------------------------------------------
+# --- Augmentations --------------------------------------------------------------------------------
 
 
 def shear_around(x: Tensor, matrices: Tensor, center: int) -> Tensor:
@@ -76,7 +76,7 @@ def _rebuilt(x: Tensor, bones: Tensor, parents: Tensor) -> Tensor:
     return x.index_select(3, at[:1]) + bones  # `at` has arrived at the center everywhere
 
 
-# --- Bone swap -------------------------------------------------------------------------------------
+# --- Bone swap ------------------------------------------------------------------------------------
 
 
 def swap_bones(x: Tensor, partner: Tensor, parents: Tensor, stream: str) -> Tensor:
@@ -100,7 +100,7 @@ def _with_lengths(bones: Tensor, partner: Tensor) -> Tensor:
     return bones * (length[partner] / length)
 
 
-# --- Mixing ----------------------------------------------------------------------------------------
+# --- Mixing ---------------------------------------------------------------------------------------
 
 
 class Kind(IntEnum):

@@ -19,7 +19,7 @@ _EPS = 1e-5
 
 def over_bodies(pooled: Tensor, bodies: int) -> Tensor:
     """Means [N, H] of rows [N*M, H] over the M bodies of each sequence."""
-    return pooled.unflatten(0, (-1, bodies)).mean(1)
+    return torch.unflatten(pooled, 0, (-1, bodies)).mean(1)
 
 
 def actionlet(
@@ -83,7 +83,7 @@ def blend(x: Tensor, y: Tensor, found: Tensor) -> Tensor:
     """
     frames, joints, bodies = x.shape[2:]
     enlarged = F.interpolate(found, size=(frames, joints), mode="bilinear", align_corners=True)
-    inside = enlarged.unflatten(0, (-1, bodies)).permute(0, 2, 3, 4, 1).to(x.dtype)
+    inside = torch.unflatten(enlarged, 0, (-1, bodies)).permute(0, 2, 3, 4, 1).to(x.dtype)
     return inside * x + (1 - inside) * y
 
 
@@ -99,7 +99,7 @@ def shares(
         replaced: [T', V] what of the sequence itself is gone.
         bodies: M.
     """
-    weight = (found[:, 0] / 0.1).exp().unflatten(0, (-1, bodies))
+    weight = torch.unflatten((found[:, 0] / 0.1).exp(), 0, (-1, bodies))
     other = weight[partner]
     pasted, replaced = (mask.to(weight.dtype) for mask in (pasted, replaced))
     taken = (pasted * other).sum((2, 3)) / (other + _EPS).sum((2, 3))
