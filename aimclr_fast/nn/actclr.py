@@ -28,7 +28,6 @@ from aimclr_fast.reference.skeleton_augment import STREAMS
 from .momentum import MomentumContrast, unit
 from .stgcn import SkeletonEncoder
 
-
 #: The losses of a step, and their names in figures.
 LOSSES = {"query": "KL query", "transformed": "KL transformed", "mixed": "KL mixed"}
 
