@@ -63,8 +63,8 @@ def config_names() -> list[str]:
 
 
 def find_config(name: str) -> str:
-    """The file of a packaged config's name, or the path given; the text of a file whose fields have
-    names of an earlier version, with today's names.
+    """The file of a packaged config, or the given path; of a file whose fields have names of an
+    earlier version, its text with the current names.
 
     Raises:
         UserError: neither.
@@ -102,7 +102,7 @@ def _readable(file: str) -> str:
 
 
 def _renewed(file: str, text: str, content: dict[str, Any]) -> str:
-    """The YAML `text` with today's names; values stay as they are written, quotes and all."""
+    """The YAML `text` with the current names; values stay as written, including quotes."""
     root = yaml.compose(text, yaml.SafeLoader)
     groups = {key.value: group for key, group in root.value} if root else {}
     for old, new in FIELDS.items():
@@ -142,7 +142,7 @@ def with_config_files(arguments: Sequence[str], default: str) -> list[str]:
 
 
 def check_values(parsed: jsonargparse.Namespace, kind: type, prefix: str = "") -> None:
-    """Refuse what YAML can say and no field of the dataclass `kind` means: no value, a number that
+    """Refuse what YAML can hold and no field of the dataclass `kind` takes: no value, a number that
     is not finite or needs more than 64 bits, one value for a whole group.
 
     Raises:
@@ -175,19 +175,13 @@ def check_utf8(flag: str, path: str | Path) -> None:
         raise UserError(f"{flag} {path}: not UTF-8, as it must be; name another") from None
 
 
-def run(
-    program: str,
-    main: Callable[[list[str]], None],
-    arguments: list[str],
-    *errors: type[Exception],
-) -> None:
-    """Call `main(arguments)`; our exceptions and the given `errors` end the program as one line."""
-    known: tuple[type[Exception], ...] = (Error, *errors)
+def run(program: str, main: Callable[[list[str]], None], arguments: list[str]) -> None:
+    """Call `main(arguments)`; our exceptions and those of files end the program as one line."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path need not be text that can be encoded
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
-    except known as error:
+    except (Error, OSError) as error:
         fail(program, str(error))
     except UnicodeEncodeError as error:  # of a library that cannot take such a path
         fail(program, f"not UTF-8: {printable(error.object)}; rename it")

@@ -219,6 +219,8 @@ class TrainConfig:
         mask: what is hidden.
         votes: common positives of streams.
         monitor: what is measured.
+        start: checkpoint of another run, whose query encoder of each stream is what both encoders
+            start from; left out, they start from random weights.
         output: folder for the run; runs/STORE-SPLIT-STREAM-TIME when left out.
         resume: auto resumes the run in output if there is one; a folder resumes its run, as
             configured there.
@@ -256,6 +258,7 @@ class TrainConfig:
     mask: MaskConfig = field(default_factory=MaskConfig, metadata=ADDED)
     votes: VotesConfig = field(default_factory=VotesConfig, metadata=ADDED)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    start: str | None = added(None)
     output: str | None = saving(None)
     resume: str | None = saving(None)
     seed: int = learned(0)

@@ -7,14 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ._checkpoint import CheckpointError
 from ._console import plain_console
 from .cli import Parser, UserError, refuse_old_names, run
-from .data import StoreError
-from .evaluation.labeled_data import EvaluationError
 from .evaluation.options import EvaluationOptions
 from .evaluation.protocols import EvaluationProtocol, get_protocol, protocol_names
-from .evaluation.results import ResultsError, read_results
+from .evaluation.results import read_results
 from .evaluation.run import evaluate_checkpoints
 from .evaluation.tables import FORMATS, latex, make_tables, markdown
 
@@ -102,16 +99,7 @@ def main(arguments: list[str]) -> None:
 
 
 def command_line(arguments: list[str]) -> None:
-    run(
-        PROGRAM,
-        main,
-        arguments,
-        EvaluationError,
-        CheckpointError,
-        StoreError,
-        ResultsError,
-        OSError,
-    )
+    run(PROGRAM, main, arguments)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from .inference.loading import describe, load_encoder, write_safetensors
 
 PROGRAM = "python -m aimclr_fast.export"
 INPUT, OUTPUTS = "positions", ("features", "probabilities")
-TOLERANCE = 1e-3  # of the largest value: others add up in another order; an error is far larger
+TOLERANCE = 1e-3  # of the largest value: rounding is far smaller, a wrong graph is far larger
 MOST_FRAMES = 100_000  # of one sequence, in a graph
 FREE = hasattr(tracing, "backed_size_oblivious")  # torch 2.7 and later
 #: What each format's file is called, and what writing and checking it needs.
@@ -38,7 +38,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "torch": (),
 }
 
-Run = Callable[[Tensor], list[Tensor]]
+Forward = Callable[[Tensor], list[Tensor]]
 
 
 class ExportError(Error, RuntimeError):
@@ -46,7 +46,7 @@ class ExportError(Error, RuntimeError):
 
 
 def export(encoder: Encoder, file: Path, form: str) -> float:
-    """Write an encoder and check the file against it; the file appears only if it holds.
+    """Write an encoder and check the file against it; the file appears only if they agree.
 
     Args:
         encoder: from `load_encoder`, on the CPU.
@@ -77,13 +77,13 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
     model.backend = model.encoder.backend = "reference"
     with written_whole(file) as temporary:
         with quiet(), _told(f"torch {torch.__version__} cannot write it as {form}"):
-            run = _WRITERS[form](model, temporary)
-        return _difference(run, model)
+            forward = _WRITERS[form](model, temporary)
+        return _difference(forward, model)
 
 
 @contextmanager
 def _told(what: str) -> Iterator[None]:
-    """Exporters and runtimes raise exceptions of many kinds."""
+    """Raise ExportError for any of the many exceptions of exporters and runtimes."""
     try:
         yield
     except OSError:
@@ -94,7 +94,7 @@ def _told(what: str) -> Iterator[None]:
         raise ExportError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
-def _difference(run: Run, model: EmbeddingModel) -> float:
+def _difference(forward: Forward, model: EmbeddingModel) -> float:
     """Compare on other batches and lengths than the file was made with."""
     traits = model.traits
     joints = model.encoder.backbone.layout.num_joints
@@ -107,7 +107,7 @@ def _difference(run: Run, model: EmbeddingModel) -> float:
             expected = model(x)
         wanted = [expected] if isinstance(expected, Tensor) else list(expected)
         with _told(f"the file does not run for input {list(shape)}"):
-            found = run(x)
+            found = forward(x)
         if [list(f.shape) for f in found] != [list(w.shape) for w in wanted]:
             raise ExportError(f"outputs differ in shape for input {list(shape)}")
         for f, w in zip(found, wanted, strict=True):
@@ -121,13 +121,13 @@ def _difference(run: Run, model: EmbeddingModel) -> float:
 # --- Formats: each writes a file, and returns how to run it ---------------------------------------
 
 
-def _safetensors(model: EmbeddingModel, file: Path) -> Run:
+def _safetensors(model: EmbeddingModel, file: Path) -> Forward:
     write_safetensors(model, file)
     again = load_encoder(file, device="cpu").model
     return lambda x: _as_list(again(x))
 
 
-def _torch(model: EmbeddingModel, file: Path) -> Run:
+def _torch(model: EmbeddingModel, file: Path) -> Forward:
     example, dynamic = _example(model)
     with _sizes_free():
         program = torch.export.export(model, example, dynamic_shapes=dynamic)
@@ -138,7 +138,7 @@ def _torch(model: EmbeddingModel, file: Path) -> Run:
     return lambda x: _as_list(again(x))
 
 
-def _onnx(model: EmbeddingModel, file: Path) -> Run:
+def _onnx(model: EmbeddingModel, file: Path) -> Forward:
     import onnxruntime
 
     example, dynamic = _example(model)
@@ -157,10 +157,10 @@ def _onnx(model: EmbeddingModel, file: Path) -> Run:
     program.save(file, external_data=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
-    def run(x: Tensor) -> list[Tensor]:
+    def forward(x: Tensor) -> list[Tensor]:
         return [torch.from_numpy(np.asarray(out)) for out in session.run(None, {INPUT: x.numpy()})]
 
-    return run
+    return forward
 
 
 _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
@@ -168,7 +168,7 @@ _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 
 @contextmanager
 def _sizes_free() -> Iterator[None]:
-    """Let what is traced hold where a size is one: of a few frames, strides leave one."""
+    """Trace a graph that also holds for sizes of one: strides may leave a single frame."""
     patch: Any = getattr(tracing, "patch", None)
     with patch(backed_size_oblivious=True) if FREE else nullcontext():
         yield
@@ -177,8 +177,8 @@ def _sizes_free() -> Iterator[None]:
 def _example(model: EmbeddingModel) -> tuple[tuple[Tensor], dict[str, Any]]:
     """What tracing needs: an input, and the axes that may have any size.
 
-    The input may be longer than the store's sequences: it has to have two frames left after all
-    strides, so that nothing in it is a special case.
+    The input may be longer than the store's sequences: two frames must be left after all strides,
+    so that no size is a special case.
     """
     traits = model.traits
     long = 8 * traits.frame_step
@@ -198,7 +198,7 @@ def _as_list(outputs: Any) -> list[Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters tell of packages and functions that are not ours."""
+    """Silence what the exporters say about packages and functions that are not ours."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -258,7 +258,7 @@ def main(arguments: list[str]) -> None:
 
 
 def command_line(arguments: list[str]) -> None:
-    run(PROGRAM, main, arguments, CheckpointError, ExportError, OSError)
+    run(PROGRAM, main, arguments)
 
 
 if __name__ == "__main__":

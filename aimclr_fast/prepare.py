@@ -17,11 +17,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ._console import plain_console
 from .cli import Parser, UserError, config_names, run
-from .data import Store, StoreError, resolve_store, split
+from .data import Store, resolve_store, split
 from .data.conversion import (
     LEFT_OUT,
     ROTATIONS,
-    PrepareError,
     Result,
     convert,
     describe,
@@ -31,7 +30,7 @@ from .data.conversion import (
 )
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
-from .data.readers import UNITS, Options, Plan, ReadError, get_reader, reader_names
+from .data.readers import UNITS, Options, Plan, get_reader, reader_names
 
 PROGRAM = "python -m aimclr_fast.prepare"
 #: No packaged config has larger batches; what a store with fewer training samples gets at most.
@@ -360,7 +359,7 @@ class _Bar:
 
 
 def command_line(arguments: list[str]) -> None:
-    run(PROGRAM, main, arguments, StoreError, ReadError, PrepareError, OSError)
+    run(PROGRAM, main, arguments)
 
 
 if __name__ == "__main__":

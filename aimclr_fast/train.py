@@ -21,13 +21,10 @@ from .cli import (
     run,
     with_config_files,
 )
-from .config import ConfigError, TrainConfig
-from .data import StoreError
+from .config import TrainConfig
 from .nn import get_method, method_names
-from .training.checkpoint import CheckpointError
-from .training.distributed import OtherRankError, RankLostError
+from .training.distributed import OtherRankError
 from .training.pretrain import PROGRAM, pretrain
-from .training.run import DivergedError
 from .training.signals import StoppedError
 
 DEFAULT_CONFIG = "ui_prmd"
@@ -115,8 +112,7 @@ def _config_of_resumed(arguments: list[str]) -> str | None:
 
 
 def command_line(arguments: list[str]) -> None:
-    errors = (ConfigError, CheckpointError, StoreError, DivergedError, RankLostError, OSError)
-    run(PROGRAM, main, arguments, *errors)
+    run(PROGRAM, main, arguments)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ from harness import BASELINE, Bench, Case, cases
 from limits import Work
 from measure import Step
 
-from aimclr_fast.encoder import Encoder, Traits
-from aimclr_fast.inference.encoder import EmbeddingModel
+from aimclr_fast.inference.encoder import EmbeddingModel, Encoder, Traits
 from aimclr_fast.nn import STGCN, SkeletonEncoder
 
 CPU_SIZES = [{"N": 64}]

@@ -32,7 +32,7 @@ from aimclr_fast.ops import stgcn_block
 from aimclr_fast.ops._dispatch import REFERENCE, explain
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
-from aimclr_fast.training.placement import place
+from aimclr_fast.training.placement import place_sequences
 
 SEQUENCES = 1024
 TOPK = 1
@@ -81,7 +81,7 @@ def pretraining(inputs: Inputs, encoder_backend: str | None = None) -> Pretraini
         precision=case.precision,
         encoder_backend=encoder_backend,
     )
-    placed = place(inputs.data, device, "auto")
+    placed = place_sequences(inputs.data, device, "auto")
     return Pretraining(Job(config, device), LAYOUT, placed, torch.arange(SEQUENCES))
 
 

@@ -53,7 +53,8 @@ PUBLISHED = "N128 and not topk0 and not K131072 and not streams"
 # The backends in C++ for CUDA, then those in Triton.
 SANITIZED = (
     *("tests/native/test_philox.py", "tests/ops/test_skeleton_augment.py"),
-    *("tests/ops/test_apply_augment.py", "tests/ops/test_eadm_pool.py"),
+    *("tests/ops/test_apply_augment.py", "tests/ops/test_skelemix.py"),
+    *("tests/ops/test_eadm_pool.py", "tests/ops/test_masked_pool.py"),
     *("tests/ops/test_queue_contrast.py", "tests/ops/test_stgcn_block_kernels.py"),
 )
 # What compiles or differentiates numerically takes too long under a sanitizer.

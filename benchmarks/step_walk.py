@@ -25,7 +25,7 @@ from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn.stgcn import STGCNBlock
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
-from aimclr_fast.training.placement import place
+from aimclr_fast.training.placement import place_sequences
 
 RESULTS = Path(__file__).parent / "results" / "step_walk.csv"
 SHAPE = (3, 50, 25, 2)
@@ -71,7 +71,7 @@ def walk_step(encoder: str = "default", sequences: int = 128, precision: str = "
     inputs: list[Operand] = []
     walk = Walk()
     with pretend_gpu(walk):
-        placed = place(data, CUDA, "device")
+        placed = place_sequences(data, CUDA, "device")
         training = Pretraining(Job(config, CUDA), get_layout("ntu-rgb+d"), placed, index)
         for stream in training.streams.values():
             for block in _blocks(stream.model):

@@ -40,7 +40,7 @@ from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.monitor import Monitor
-from aimclr_fast.training.placement import Batch, place
+from aimclr_fast.training.placement import Batch, place_sequences
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -120,7 +120,7 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
         ),
         batch_statistics="rank" if statistics == "rank" else "synchronized",
     )  # fmt: skip
-    placed = place(store.positions, CPU, "device")
+    placed = place_sequences(store.positions, CPU, "device")
     frozen = statistics == "frozen"
     training = Checked(frozen, Job(config, CPU, ranks), store.layout, placed, samples)
     while training.step < steps:

@@ -73,6 +73,16 @@ def golden() -> type[Golden]:
     return Golden
 
 
+@pytest.fixture(scope="session")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of small stores and checkpoints to evaluate, to be read only."""
+    from small_data import write_evaluated  # imports what not every GPU machine has
+
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_evaluated(folder)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def exact_products() -> None:
     """Float32 products of a GPU are exact, and the same bits each time, unless the test itself sets

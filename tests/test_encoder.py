@@ -15,9 +15,9 @@ from tolerances import assert_near
 
 import aimclr_fast
 from aimclr_fast import load_encoder
+from aimclr_fast._checkpoint import CheckpointError
 from aimclr_fast.data import open_embedded
 from aimclr_fast.data.preprocessing import Preprocessing
-from aimclr_fast.encoder import CheckpointError
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import LAYOUTS
 from aimclr_fast.nn.official import from_official

@@ -10,7 +10,7 @@ import pytest
 import torch
 from encoders import save
 from rich.console import Console
-from small_data import CLASSES, write_evaluated
+from small_data import CLASSES
 
 from aimclr_fast.data import resolve_store
 from aimclr_fast.data.store import sha256
@@ -36,17 +36,9 @@ QUICK = {
 }
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """Stores of a few sequences, with and without labels, and checkpoints."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    write_evaluated(folder)
-    return folder
-
-
 @pytest.fixture
-def run(place, monkeypatch, tmp_path):
-    monkeypatch.chdir(place)
+def run(evaluated, monkeypatch, tmp_path):
+    monkeypatch.chdir(evaluated)
 
     def command(protocol, *arguments, data="store", labels=None, rule="odd-even"):
         options = ["--data", data, "--split", rule, "--output", str(tmp_path / "out")]
@@ -222,16 +214,16 @@ def test_a_share_says_how_many_labels_it_came_to(run):
     assert {row["setting"].split(", ")[0] for row in rows} == {"1% (4 labels)", "20% (4 labels)"}
 
 
-def test_a_head_of_standardized_features_classifies_as_measured(run, place, tmp_path):
+def test_a_head_of_standardized_features_classifies_as_measured(run, evaluated, tmp_path):
     (row,) = run("linear", "joint.pt", "--standardize", "true", "--lr", "0.1")["rows"]
     head = tmp_path / "out" / row["details"]["head"]
     # No record of the data's preparation is in this checkpoint: it is given.
-    state = torch.load(place / "joint.pt", weights_only=True)
+    state = torch.load(evaluated / "joint.pt", weights_only=True)
     encoder, data = encoder_from(state).encoder, open_labeled_data(
         resolve_store("store"), "odd-even", frame_step=2
     )  # fmt: skip
     weight, bias, names = read_head(
-        head, stream="joint", checkpoint_sha256=sha256(place / "joint.pt")
+        head, stream="joint", checkpoint_sha256=sha256(evaluated / "joint.pt")
     )
     features = data.features(encoder, "joint")
     right = (features.test @ weight.T + bias).argmax(1) == features.test_labels
@@ -239,8 +231,8 @@ def test_a_head_of_standardized_features_classifies_as_measured(run, place, tmp_
     assert names == data.classes
 
 
-def test_encoders_share_the_mapped_data(place, tmp_path, monkeypatch):
-    monkeypatch.chdir(place)
+def test_encoders_share_the_mapped_data(evaluated, tmp_path, monkeypatch):
+    monkeypatch.chdir(evaluated)
     options = EvaluationOptions(data="other", split="odd-even", output=str(tmp_path / "out"))
     protocol = get_protocol("transfer")
     paths = ["joint.pt", "joint1.pt"]
@@ -250,34 +242,34 @@ def test_encoders_share_the_mapped_data(place, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def trained(place, tmp_path):
+def trained(evaluated, tmp_path):
     """Checkpoints of runs on the store by a split, as training saves them."""
 
     def write(split, data="store"):
-        state = torch.load(place / "joint.pt", weights_only=True)
+        state = torch.load(evaluated / "joint.pt", weights_only=True)
         del state["sha256"]
         state["config"]["data"]["split"] = split
-        state["data"] = resolve_store(str(place / data)).checksums()
+        state["data"] = resolve_store(str(evaluated / data)).checksums()
         return str(save(state, tmp_path / f"{split}.pt"))
 
     return write
 
 
-def test_the_split_is_the_checkpoints_on_its_own_store(trained, place, tmp_path, capsys):
+def test_the_split_is_the_checkpoints_on_its_own_store(trained, evaluated, tmp_path, capsys):
     def results(*arguments):
         out = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
         common = ["--output", str(out), "--csv", str(tmp_path / "r.csv"), "--threads", "1"]
         command_line(["knn", *arguments, *common, "--k", "[1]"])
         return json.loads((out / "results.json").read_text())["data"]["protocol"]
 
-    store = ["--data", str(place / "store")]
+    store = ["--data", str(evaluated / "store")]
     path = trained("odd-even")
     assert results(path, *store) == "odd-even"
     assert f"split odd-even, by which {path} was trained" in capsys.readouterr().out
     assert results(path, *store, "--split", "three") == "three"
     assert "by which" not in capsys.readouterr().out
     moved = tmp_path / "moved"
-    shutil.copytree(place / "store", moved)  # what counts is what is in it
+    shutil.copytree(evaluated / "store", moved)  # what counts is what is in it
     assert results(path, "--data", str(moved)) == "odd-even"
     others = [path, trained("three")]
     with pytest.raises(SystemExit) as caught:
@@ -287,18 +279,19 @@ def test_the_split_is_the_checkpoints_on_its_own_store(trained, place, tmp_path,
     assert results(*others, *store, "--split", "three") == "three"
 
 
-def test_a_split_that_trains_on_all_is_not_taken(trained, place, tmp_path, capsys):
+def test_a_split_that_trains_on_all_is_not_taken(trained, evaluated, tmp_path, capsys):
     """Every query would find itself."""
     path = trained("all")
     with pytest.raises(SystemExit) as caught:
-        command_line(["knn", path, "--data", str(place / "store")])
+        command_line(["knn", path, "--data", str(evaluated / "store")])
     assert caught.value.code == 2
-    assert "which trains on its test samples: say by which --split" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "which trains on its test samples: choose another with --split" in shown
 
 
-def test_another_store_has_the_usual_split(trained, place, tmp_path, capsys):
+def test_another_store_has_the_usual_split(trained, evaluated, tmp_path, capsys):
     with pytest.raises(SystemExit):
-        command_line(["knn", trained("odd-even", "blind"), "--data", str(place / "store")])
+        command_line(["knn", trained("odd-even", "blind"), "--data", str(evaluated / "store")])
     assert "xsub" in capsys.readouterr().err
 
 
@@ -358,8 +351,8 @@ def test_table_of_several_runs(run, tmp_path, capsys):
         (["table", "odd.pt", "--format", "word"], "--format word: choose from markdown, latex"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(place, arguments, message, monkeypatch, capsys):
-    monkeypatch.chdir(place)
+def test_mistakes_are_one_line_and_exit_code_2(evaluated, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(evaluated)
     if arguments[0] != "table" and "--data" not in arguments:
         arguments = [*arguments, "--data", "store"]
     if "--data" in arguments and "--split" not in arguments:
@@ -370,4 +363,4 @@ def test_mistakes_are_one_line_and_exit_code_2(place, arguments, message, monkey
     assert ended.value.code == 2
     assert message in error
     assert error.count("\n") == 1, error
-    assert not (place / "evaluations").exists()
+    assert not (evaluated / "evaluations").exists()

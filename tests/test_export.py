@@ -13,8 +13,8 @@ from tolerances import assert_near
 
 from aimclr_fast import _files, load_encoder
 from aimclr_fast import export as module
+from aimclr_fast._checkpoint import CheckpointError
 from aimclr_fast.data import open_embedded
-from aimclr_fast.encoder import CheckpointError
 from aimclr_fast.export import SUFFIXES, command_line
 
 

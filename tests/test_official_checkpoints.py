@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aimclr_fast import load_encoder
-from aimclr_fast.encoder import CheckpointError
+from aimclr_fast._checkpoint import CheckpointError
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 from aimclr_fast.nn.official import from_official, to_official
 

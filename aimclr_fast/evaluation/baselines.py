@@ -30,7 +30,7 @@ def baselines(
     Args:
         pretrained: the encoder, and the data.
         kinds: those of `BASELINES` that are wanted.
-        scratch: recipe of training from scratch; None leaves the encoder to be trained as it is.
+        scratch: recipe of training from scratch; None: the encoder stays untrained.
         seen: baselines of other checkpoints, which are reused; new ones are added.
         say: called with a message before long work.
     """

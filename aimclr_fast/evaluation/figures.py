@@ -36,22 +36,22 @@ def draw_tsne(
     """Features [Q, F] of unit length in two dimensions, colored by class."""
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     perplexity = min(perplexity, (len(unit) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="random", random_state=seed % 2**32).fit_transform(
+    points = TSNE(perplexity=perplexity, init="random", random_state=seed % 2**32).fit_transform(
         unit
     )
     present = np.unique(labels)
     colors = _colors(len(present))
     figure = Figure(figsize=(8.5, 5.5), layout="constrained")
     axes = figure.subplots()
-    for place, label in enumerate(present):
+    for i, label in enumerate(present):
         rows = labels == label
-        marker = "ov^sD"[place // 20 % 5]
+        marker = "ov^sD"[i // 20 % 5]
         axes.scatter(
-            places[rows, 0],
-            places[rows, 1],
+            points[rows, 0],
+            points[rows, 1],
             s=10,
             marker=marker,
-            color=colors[place],
+            color=colors[i],
             label=classes[label],
         )
     axes.set(xticks=[], yticks=[], title="t-SNE of the features of the test samples")
@@ -62,11 +62,11 @@ def draw_tsne(
 
 def _colors(count: int) -> list[Any]:
     table = matplotlib.colormaps["tab20"]
-    return [table(place % 20) for place in range(count)]
+    return [table(i % 20) for i in range(count)]
 
 
 def draw_confusion(predicted: Array, labels: Array, classes: Sequence[str], title: str) -> Figure:
-    """Share of each class (row) that is taken for each class (column)."""
+    """Confusion matrix: the share of each class (row) that is predicted as each class (column)."""
     count = len(classes)
     table = np.zeros((count, count))
     np.add.at(table, (labels, predicted), 1)
@@ -99,9 +99,9 @@ def draw_per_class(accuracies: Mapping[str, Array], classes: Sequence[str], titl
     figure = Figure(figsize=(7.5, 1.5 + 0.24 * len(order)), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(accuracies)
-    for place, (name, values) in enumerate(accuracies.items()):
-        at = np.arange(len(order)) + 0.4 - (place + 0.5) * height
-        color = ("tab:blue", "0.7", "tab:orange")[place % 3]
+    for i, (name, values) in enumerate(accuracies.items()):
+        at = np.arange(len(order)) + 0.4 - (i + 0.5) * height
+        color = ("tab:blue", "0.7", "tab:orange")[i % 3]
         axes.barh(at, 100 * values[order], height, color=color, label=name)
     axes.set_yticks(range(len(order)), [classes[label] for label in order], fontsize=7)
     axes.set(xlabel="accuracy, %", xlim=(0, 100), title=title)
@@ -155,12 +155,12 @@ def draw_neighbors(
     grid = figure.subplots(len(rows), across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for place, row in enumerate(rows):
+    for i, row in enumerate(rows):
         for column, sequence in enumerate(row):
-            axes = grid[place, column]
+            axes = grid[i, column]
             _skeleton(axes, sequence, layout)
-            color = "black" if column == 0 else "tab:green" if right[place][column] else "tab:red"
-            axes.set_title(fill(titles[place][column], 34), fontsize=7, color=color)
+            color = "black" if column == 0 else "tab:green" if right[i][column] else "tab:red"
+            axes.set_title(fill(titles[i][column], 34), fontsize=7, color=color)
     figure.suptitle("queries of the test set (left) and their nearest training samples", fontsize=9)
     return figure
 

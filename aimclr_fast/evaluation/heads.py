@@ -42,8 +42,8 @@ class LinearConfig:
         sweep: train with twenty learning rates at once and keep the one that is best on training
             folds, or on validation samples (`choose`).
         standardize: give each feature mean 0 and standard deviation 1 over the training samples.
-            Not part of the published recipe; but the features of an untrained encoder hardly vary
-            about their mean, and no learning rate learns much from them as they are.
+            Not part of the published recipe; needed for an untrained encoder, whose features hardly
+            vary around their mean.
     """
 
     lr: float = 3.0
@@ -253,7 +253,7 @@ def _heads(weight: Tensor, count: int) -> Head:
 
 
 def _accuracy(weight: Tensor, samples: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Share of samples [Q, F] each head gets right, [R]; a diverged head gets none right."""
+    """Accuracy [R] of each head on samples [Q, F]; 0 for a head that diverged."""
     right = torch.zeros(count, dtype=torch.int64)
     block = max(1, 2**24 // len(weight))
     for x, target in zip(samples.split(block), labels.split(block), strict=True):

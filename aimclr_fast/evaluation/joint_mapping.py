@@ -12,7 +12,8 @@ from .labeled_data import EvaluationError, LabeledData
 
 LEAST = 0.5  # of the encoder's joints that must be there
 
-# What layouts call the same place. Names of segments (an upper arm) mean the joint they start at.
+# Names of the same joint in different layouts. A segment (an upper arm) stands for the joint at
+# which it starts.
 _TRUNK = {
     "waist": "spine_base", "hip_centre": "spine_base", "hip_center": "spine_base",
     "pelvis": "spine_base", "mid_hip": "spine_base",
@@ -32,8 +33,8 @@ class JointMap(NamedTuple):
     Attributes:
         source: joint of the data's skeleton for each joint of the encoder's.
         named: (encoder's joint, data's joint) that were matched by name.
-        filled: (encoder's joint, encoder's joint it stands in the place of): the data have no such
-            joint, so it is put where the nearest joint along the encoder's skeleton is.
+        filled: (encoder's joint without a match, encoder's joint whose position it takes), which
+            is the nearest along the encoder's skeleton.
         unused: the data's joints that no joint of the encoder was matched with.
     """
 
@@ -54,7 +55,7 @@ class JointMap(NamedTuple):
 
 
 def canonical_names(layout: Layout) -> tuple[str, ...]:
-    """Joints under names that mean the same place in every layout."""
+    """The joints of a layout under names that are the same in every layout."""
     segments = any(name.endswith("upper_arm") for name in layout.joints)
     names = []
     for name in layout.joints:
@@ -84,13 +85,13 @@ def map_joints(encoder: Layout, data: Layout, given: Mapping[str, str] | None = 
                 f"joints: layout {layout.name!r} has no joint {name!r}; it has "
                 f"{', '.join(layout.joints)}"
             )
-    places = {name: joint for joint, name in enumerate(canonical_names(data))}
+    joints = {name: joint for joint, name in enumerate(canonical_names(data))}
     found: dict[int, int] = {}
     for joint, canonical in enumerate(canonical_names(encoder)):
         if encoder.joints[joint] in given:
             found[joint] = data.joints.index(given[encoder.joints[joint]])
-        elif canonical in places:
-            found[joint] = places[canonical]
+        elif canonical in joints:
+            found[joint] = joints[canonical]
     if len(found) < LEAST * encoder.num_joints:
         missing = [name for j, name in enumerate(encoder.joints) if j not in found]
         raise EvaluationError(

@@ -42,7 +42,7 @@ def knn_accuracies(
     *,
     temperature: float = 0.07,
 ) -> dict[int, float]:
-    """Share of test samples whose class `knn_predict` finds, for each k, from one search.
+    """Accuracy of `knn_predict` on the test samples for each k, from one search.
 
     Raises:
         ValueError: a k is not in 1..S.
@@ -62,7 +62,7 @@ def knn_accuracies(
 def knn_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int
 ) -> float:
-    """Share of test samples whose class `knn_predict` finds."""
+    """Accuracy of `knn_predict` on the test samples."""
     return knn_accuracies(train, train_labels, test, test_labels, [k])[k]
 
 

@@ -20,17 +20,17 @@ from aimclr_fast.nn import SkeletonEncoder
 
 #: (rows to learn from, rows held out) of the training samples.
 Folds: TypeAlias = list[tuple[Tensor, Tensor]]
-SHARE = 0.5  # of the free GPU memory that sequences may take
+SHARE = 0.5  # part of the free GPU memory that sequences may take
 
 
 class EvaluationError(Error, ValueError):
-    """Data, checkpoint and options do not go together; the message says which."""
+    """Data, checkpoint and options do not fit each other; the message says which."""
 
 
 class Features(NamedTuple):
     """Vectors of the training samples [S, F] and the test samples [Q, F], and their classes.
 
-    `val` are those of validation samples, where choices are to be made on them.
+    `val` are those of the validation samples, if choices are made on them.
     """
 
     train: Tensor
@@ -119,9 +119,9 @@ class LabeledData:
         return Features(*part(self.train), *part(self.test), len(self.classes), *val)
 
     def folds(self, count: int = 5) -> Folds:
-        """Parts the training samples: (rows to learn from, rows held out), rows of `train`.
+        """Folds of the training samples: (rows to learn from, rows held out), rows of `train`.
 
-        No subject (or whatever the split is made by) is in both where there are several.
+        If there are several subjects (or other groups that the split is made by), none is in both.
 
         Raises:
             EvaluationError: fewer than two samples of some class.
@@ -151,7 +151,7 @@ def open_labeled_data(
     Args:
         store: must have labels.
         split: of the store, or a built-in one.
-        frame_step: take every so many frames, as in pretraining.
+        frame_step: step between the frames that are taken, as in pretraining.
         device: where encoders and classifiers run; the CPU by default.
         batch_size: sequences encoded at once.
         backend: of the ops.
@@ -203,7 +203,7 @@ def _no_validation(store: Store, rule: SplitRule) -> str:
 
 
 def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """On the GPU where it takes less than half of what is free, otherwise in the file or memory."""
+    """On the GPU if it takes less than half of what is free, otherwise in the file or memory."""
     with warnings.catch_warnings():
         # torch has no read-only tensors; nothing writes to this one.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -216,15 +216,15 @@ def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:
 def training_folds(
     labels: npt.NDArray[Any], groups: npt.NDArray[Any] | None, count: int = 5
 ) -> list[tuple[Tensor, Tensor]]:
-    """Part samples into folds with about the same classes each.
+    """Folds of samples, each with about the same share of every class.
 
     Args:
         labels: classes [S].
-        groups: [S], no value of which is in both parts of a fold; None where there are none.
-        count: folds, at most.
+        groups: [S], no value of which is in both parts of a fold; None if there are none.
+        count: largest number of folds.
 
     Returns:
-        (rows to learn from, rows held out) of each; none where there is nothing to part.
+        (rows to learn from, rows held out) of each; empty if there are too few samples.
     """
     counts = np.unique(labels, return_counts=True)[1]
     several = len(np.unique(groups)) if groups is not None else counts.max()

@@ -16,13 +16,13 @@ def nearest(
     block: int = 1024,
     gallery_block: int = 65536,
 ) -> tuple[Tensor, Tensor]:
-    """The `k` rows of `gallery` [S, F] most like each of `queries` [Q, F] under cosine.
+    """The `k` rows of `gallery` [S, F] most similar to each of `queries` [Q, F] under cosine.
 
     Args:
         queries: [Q, F].
         gallery: [S, F].
-        k: at most S, or S - 1 where something is excluded.
-        exclude: for each query a row of the gallery that does not count, [Q].
+        k: at most S, or S - 1 with `exclude`.
+        exclude: for each query a row of the gallery to ignore, [Q].
         block: queries at a time.
         gallery_block: rows of the gallery at a time; no [Q, S] matrix is kept.
 
@@ -35,18 +35,18 @@ def nearest(
     for first in range(0, len(queries), block):
         rows = slice(first, first + block)
         here = queries[rows]
-        found = at = here.new_empty(len(here), 0)
+        best = best_index = here.new_empty(len(here), 0)
         for start in range(0, len(gallery), gallery_block):
             products = here @ gallery[start : start + gallery_block].T
             if exclude is not None:
                 own = exclude[rows] - start
                 inside = ((own >= 0) & (own < products.shape[1])).nonzero()[:, 0]
                 products[inside, own[inside]] = -torch.inf
-            values, places = products.topk(min(k, products.shape[1]), dim=1)
-            if start:  # the best of those so far and these
-                merged = torch.cat([found, values], 1)
+            values, columns = products.topk(min(k, products.shape[1]), dim=1)
+            if start:  # merge with the best of earlier blocks
+                merged = torch.cat([best, values], 1)
                 values, order = merged.topk(min(k, merged.shape[1]), dim=1)
-                places = torch.cat([at, places + start], 1).gather(1, order)
-            found, at = values, places
-        similarity[rows], index[rows] = found, at
+                columns = torch.cat([best_index, columns + start], 1).gather(1, order)
+            best, best_index = values, columns
+        similarity[rows], index[rows] = best, best_index
     return similarity, index

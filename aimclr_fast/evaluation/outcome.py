@@ -19,9 +19,9 @@ class Outcome:
 
     Attributes:
         metrics: shares in 0..1, by name.
-        details: what else belongs into results.json: curves, chosen rates, what was done.
-        setting: what tells this outcome from others of the same evaluation, such as "10 %".
-        draw: number of the random subset, where there are several.
+        details: what else belongs in results.json: curves, chosen rates, what was done.
+        setting: what distinguishes this outcome from others of the same evaluation, such as "10 %".
+        draw: number of the random subset, if there are several.
         logits: [Q, C] of the test samples after the last epoch, where there is a classifier.
         best_logits: after the epoch that was best on the test samples, or, if so asked, on the
             validation samples.

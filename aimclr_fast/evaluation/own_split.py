@@ -17,7 +17,7 @@ _OTHERWISE = "xsub"
 
 
 def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> str:
-    """The split that ``auto`` stands for, which is printed where it is that of a training run.
+    """Resolve the split ``auto``, and print it if it is that of a training run.
 
     Raises:
         EvaluationError: encoders were trained on the store by different splits, or by one whose
@@ -31,7 +31,7 @@ def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> s
     }
     if len(trained) > 1:
         seen = ", ".join(f"{path} by {name}" for name, path in trained.items())
-        raise EvaluationError(f"trained by different splits ({seen}): say --split")
+        raise EvaluationError(f"trained by different splits ({seen}): choose one with --split")
     for name, path in trained.items():
         try:
             train, test = split(store, name)
@@ -40,8 +40,8 @@ def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> s
         if np.isin(test, train).any():
             raise EvaluationError(
                 f"{path} was trained by split {name}, which trains on its test samples: "
-                "say by which --split to evaluate"
+                "choose another with --split"
             )
-        text = f"split {name}, by which {path} was trained (--split says otherwise)"
+        text = f"split {name}, by which {path} was trained (--split chooses another)"
         console.print(text, highlight=False, soft_wrap=True)
     return next(iter(trained), _OTHERWISE)

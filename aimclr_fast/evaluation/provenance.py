@@ -1,4 +1,4 @@
-"""What tells measurements apart: what an encoder was trained by, and options that were changed."""
+"""What distinguishes measurements: an encoder's training configuration, and changed options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "
 
 
 def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) -> str:
-    """What tells encoders of different configurations apart, in eight hexadecimal digits.
+    """Checksum of the configuration that an encoder was trained with, eight hexadecimal digits.
 
     Args:
         run: configuration of the pretraining run; of baselines only the encoder and the frames

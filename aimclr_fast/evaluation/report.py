@@ -97,7 +97,7 @@ class Report:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Print what results.json should say as well; once is enough."""
+        """Print a line, and keep it for results.json; a repeated one is dropped."""
         if text not in self.notes:
             self.notes.append(text)
             self.say(text)
@@ -208,7 +208,7 @@ class Report:
         self.say(f"saved: {saved}{added}")
 
     def _save(self, about: dict[str, Any]) -> Path | None:
-        """Write results.json, to the folder for temporary files if it cannot be where it should."""
+        """Write results.json; to a temporary folder if the output folder cannot be written."""
         try:
             self.make_folder()
             return save_results(self.folder, self.rows, about)

@@ -1,4 +1,4 @@
-"""One evaluation as asked for, resolved: options checked, data and encoders opened."""
+"""One evaluation, resolved: options checked, data and encoders opened."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Request(Generic[ConfigT]):
         scratch: FinetuneConfig | None = None,
         train_supervised: bool = True,
     ) -> Iterator[Representation]:
-        """Each pretrained encoder's and, if asked for, those of its baselines.
+        """Representations of each pretrained encoder and, if asked for, of its baselines.
 
-        Baselines that several encoders share come once in a request.
+        A baseline that several encoders share comes once.
 
         Args:
-            of: these encoders; left out, all.
-            kinds: baselines that make sense here.
+            of: the encoders; left out, all.
+            kinds: the baselines that apply.
             scratch: recipe of the supervised encoder; left out, that of the options.
             train_supervised: False leaves the supervised encoder to be trained by the protocol.
         """
@@ -86,7 +86,7 @@ def resolve(
 
     Raises:
         CheckpointError: a file is no checkpoint.
-        EvaluationError: data, checkpoints and options do not go together.
+        EvaluationError: data, checkpoints and options do not fit each other.
         ResultsError: results.csv cannot be added to.
         StoreError: the data cannot be read.
     """
@@ -129,7 +129,7 @@ def resolve(
 
 
 def _prepare(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.device:
-    """Refuse values that no evaluation can have, and set the threads.
+    """Refuse invalid options, and set the number of threads.
 
     Returns:
         The device, which can be used.

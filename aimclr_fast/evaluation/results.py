@@ -69,7 +69,7 @@ class Row:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What makes two rows the same measurement: all but the numbers and the file's name."""
+        """Equal for rows of the same measurement: all but the numbers and the file's name."""
         own = asdict(self)
         return tuple(own[name] for name in IDENTITY if name != "checkpoint")
 
@@ -182,7 +182,7 @@ def read_results(paths: Iterable[Path]) -> list[Row]:
     for path in paths:
         try:
             found = _from_json(path) if path.suffix == ".json" else _from_csv(path)
-            # Apart, so that one file does not replace half the metrics of another's row.
+            # By file, so that one does not replace half the metrics of another's row.
             rows.update({row.identity: row for row in found})
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"

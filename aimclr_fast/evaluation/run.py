@@ -30,7 +30,7 @@ def evaluate_checkpoints(
         console: where progress and tables go.
 
     Raises:
-        EvaluationError: data, checkpoints and options do not go together.
+        EvaluationError: data, checkpoints and options do not fit each other.
         CheckpointError: a file is no checkpoint.
         ResultsError: results.csv cannot be added to.
         StoreError: the data cannot be read.

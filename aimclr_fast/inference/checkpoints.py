@@ -1,4 +1,4 @@
-"""Encoders out of checkpoints."""
+"""Encoders from checkpoints."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LoadedEncoder(NamedTuple):
 
 
 def streams_of(state: Mapping[str, Any]) -> tuple[str, ...]:
-    """Streams that a checkpoint holds an encoder of."""
+    """Streams for which a checkpoint holds an encoder."""
     return tuple(state["models"])
 
 
@@ -81,7 +81,7 @@ def _inside(prefix: str, weights: Mapping[str, Any]) -> dict[str, Any]:
 def fresh_encoder(
     model: Mapping[str, Any], layout: Layout, *, seed: int | None = None
 ) -> SkeletonEncoder:
-    """An untrained encoder of a run's `config["model"]`.
+    """An untrained encoder, as a run's `config["model"]` describes it.
 
     With the run's seed it has the weights that a run of one stream started from; torch's generator
     is left as it was. Without a seed the weights come from torch's generator.

@@ -25,14 +25,15 @@ _LOOKED = 8  # sequences of a call whose bodies' size is looked at
 
 @dataclass(frozen=True)
 class Traits:
-    """What an encoder must know of the sequences it was trained on, to be used on others.
+    """What must be known of an encoder's training sequences to use it on others.
 
     Attributes:
         stream: joint, motion or bone.
-        preprocessing: what was done to each sequence; None where that is not known.
-        frames: frames of each sequence after preprocessing.
-        bodies: bodies of each sequence; an absent one counts, as zeros, in the mean over bodies.
-        frame_step: only every so many frames are taken.
+        preprocessing: what was done to each sequence; None if unknown.
+        frames: number of frames of each sequence after preprocessing.
+        bodies: number of bodies of each sequence; an absent one counts, as zeros, in the mean over
+            bodies.
+        frame_step: step between the frames that are taken; 1 takes all.
         class_names: of the classifier, if there is one.
     """
 
@@ -118,8 +119,8 @@ class EmbeddingModel(nn.Module):
     def forward(self, positions: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         step = self.traits.frame_step
         if step > 1:  # not a slice: what is traced holds for any length only if nothing is strided
-            places = torch.arange(0, positions.shape[2], step, device=positions.device)
-            positions = positions.index_select(2, places)
+            kept = torch.arange(0, positions.shape[2], step, device=positions.device)
+            positions = positions.index_select(2, kept)
         x = apply_augment(
             positions,
             AugmentParams(),
@@ -203,7 +204,7 @@ class Encoder:
             ValueError: a sequence has the wrong shape, number of joints or bodies, a value that is
                 not finite, or nobody in it; the preprocessing is not known and `preprocessed` was
                 not set; or without it, the first sequences are not in meters, by the size of their
-                bodies (2D layouts are not asked).
+                bodies (not checked for 2D layouts).
             TypeError: a sequence is not an array of floating point numbers.
         """
         features, _, single = self._run(sequences, preprocessed, batch_size)
@@ -288,20 +289,20 @@ class Encoder:
     def _batches(
         self, sequences: Sequence[Positions], preprocessed: bool, size: int
     ) -> Iterator[tuple[list[int], npt.NDArray[Any]]]:
-        """Places and positions of at most `size` sequences of one length."""
+        """Indices and positions of at most `size` sequences of one length."""
         waiting: dict[int, list[tuple[int, npt.NDArray[Any]]]] = {}
         first: list[npt.NDArray[Any]] = []
-        for place, sequence in enumerate(sequences):
+        for index, sequence in enumerate(sequences):
             try:
                 x = self.prepare(sequence, preprocessed=preprocessed)
             except (TypeError, ValueError) as error:
-                raise type(error)(f"sequence {place}: {error}") from None
-            if place < _LOOKED and not preprocessed:
+                raise type(error)(f"sequence {index}: {error}") from None
+            if index < _LOOKED and not preprocessed:
                 first.append(x)
-                if place == min(_LOOKED, len(sequences)) - 1:
+                if index == min(_LOOKED, len(sequences)) - 1:
                     _check_size(first, self.layout)
             batch = waiting.setdefault(x.shape[1], [])
-            batch.append((place, x))
+            batch.append((index, x))
             if len(batch) == size:
                 yield _stack(waiting.pop(x.shape[1]))
         for batch in waiting.values():

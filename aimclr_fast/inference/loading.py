@@ -126,7 +126,7 @@ def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[Skelet
 
 
 def _of_neither(state: Any) -> str:
-    """Says what is in a file that is no checkpoint of ours nor has the authors' names."""
+    """The refusal of a file that is neither ours nor has the authors' names."""
     content = type(state).__name__
     if isinstance(state, dict):
         some = ", ".join(map(str, list(state)[:5])) or "nothing"

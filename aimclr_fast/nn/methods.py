@@ -143,6 +143,7 @@ def draw_views(
         step=batch.step,
         offset=batch.offset,
         streams=batch.streams,
+        views=names,
         backend=recipe.backend,
     )
     return {

@@ -26,7 +26,7 @@ DTYPES = {
 }
 
 
-# The caches below forget nothing: tables are small and few, and a captured CUDA graph holds their
+# The caches below drop nothing: tables are small and few, and a captured CUDA graph holds their
 # addresses.
 
 
@@ -43,10 +43,10 @@ def joint_table(table: Sequence[int], device: torch.device) -> Tensor:
 
 
 @functools.cache
-def place_table(joints: tuple[int, ...], bodies: int, device: torch.device) -> Tensor:
-    """For each place joint * M + body of a row, the place of the same body's joint of a table."""
-    places = torch.tensor(joints, dtype=torch.int32)[:, None] * bodies
-    return (places + torch.arange(bodies, dtype=torch.int32)).flatten().to(device)
+def column_table(joints: tuple[int, ...], bodies: int, device: torch.device) -> Tensor:
+    """For each column (joint * M + body) of a row, the column of the joint in a table."""
+    columns = torch.tensor(joints, dtype=torch.int32)[:, None] * bodies
+    return (columns + torch.arange(bodies, dtype=torch.int32)).flatten().to(device)
 
 
 class NativeChain(NamedTuple):
@@ -72,11 +72,11 @@ def native_chain(
     device: torch.device,
 ) -> NativeChain:
     """For sequences of `shape` [T, V, M] on `device`."""
-    tables = tuple(place_table(table, shape[2], device) for table in (swap, parents))
-    swap_places, parent_places = (table.data_ptr() for table in tables)
+    tables = tuple(column_table(table, shape[2], device) for table in (swap, parents))
+    swap_table, parent_table = (table.data_ptr() for table in tables)
     members = {
         "shape": dict(zip(("frames", "joints", "bodies"), shape, strict=True)),
-        "joints": {"swap": swap_places, "parents": parent_places},
+        "joints": {"swap": swap_table, "parents": parent_table},
         "padding": shape[0] // crop_ratio,
         "blur_taps": blur_taps,
         "blur_normalize": blur_normalize,
@@ -141,7 +141,7 @@ def check_sequences(name: str, tensor: Tensor, swap: Sequence[int], parents: Seq
 def check_draws(
     streams: Sequence[int], key: Sequence[int], step: int, step_tensor: Tensor | None
 ) -> None:
-    """Places in STREAMS, and what counts the random numbers: a step, or a tensor that holds it."""
+    """Indices into STREAMS, and what counts the draws: a step, or a tensor that holds it."""
     streams = list(streams)
     if not streams or len(set(streams)) < len(streams) or not set(streams) <= {0, 1, 2}:
         raise ValueError(f"streams must be different ones of 0, 1 and 2, got {streams}")

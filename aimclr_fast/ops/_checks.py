@@ -17,7 +17,7 @@ from torch import Tensor
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # More than any memory holds. A tensor with strides of 0, or one of no elements, can claim as many
-# rows, and going through them takes for ever.
+# rows, and iterating over them takes forever.
 MOST_ELEMENTS = 2**44
 
 
@@ -89,7 +89,7 @@ def check_same_device(**tensors: Tensor) -> None:
 
 
 def check_memory(*arguments: Any) -> None:
-    """A matter of implementations: that no tensor's storage was freed under it (null pointer)."""
+    """For implementations only: no tensor's storage was freed under it (null pointer)."""
     for argument in arguments:
         if isinstance(argument, list):
             check_memory(*argument)
@@ -103,7 +103,7 @@ def check_memory(*arguments: Any) -> None:
 def check_range(name: str, tensor: Tensor, low: int, high: int) -> None:
     """Integers in low..high. Checked on the CPU only: on a GPU it would wait for the device.
 
-    A matter of implementations: in a fake, and while torch.compile traces, there are no values.
+    For implementations only: in a fake, and while torch.compile traces, there are no values.
     """
     if torch.compiler.is_compiling() or tensor.device.type != "cpu" or tensor.numel() == 0:
         return

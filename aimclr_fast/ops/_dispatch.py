@@ -142,15 +142,6 @@ def pick(op: str, backends: Sequence[Backend], name: str, tensor: torch.Tensor) 
     return backend
 
 
-def choose(
-    op: str, backends: Sequence[Backend], name: str, tensor: torch.Tensor
-) -> Callable[..., Any]:
-    """The `run` of the backend that `pick` picks."""
-    run = pick(op, backends, name, tensor).run
-    assert run is not None
-    return run
-
-
 def check_backend(op: str, backends: Sequence[Backend], name: str, tensor: torch.Tensor) -> None:
     """In a torch op: that `name` is one of the compiled `backends`, and can run on `tensor`.
 

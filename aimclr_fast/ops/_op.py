@@ -43,14 +43,26 @@ def _fields(named_tuple: type) -> str:
 
 
 class Op:
-    """`torch.ops.aimclr_fast.<name>`: compiled backends, and others beside it that are not.
+    """An op: its backends, and `torch.ops.aimclr_fast.<name>` for those with a `forward`.
 
-    What the op takes stands in one named tuple, its call, whose last fields say the backend.
+    The arguments of the op are the fields of one named tuple, its call, which has a field
+    `backend`.
+
+    Args:
+        name: of the op.
+        backends: fastest first.
+        results: turns the outputs of the torch op into what a backend's `run` returns.
     """
 
-    def __init__(self, name: str, backends: list[Backend]) -> None:
+    def __init__(
+        self,
+        name: str,
+        backends: list[Backend],
+        results: Callable[[Any], Any] = lambda outputs: outputs,
+    ) -> None:
         self.name = name
         self.backends = backends
+        self.results = results
 
     def define(
         self,
@@ -131,6 +143,38 @@ class Op:
             raise NotImplementedError(f"{self.name}: backend {call.backend!r} has no gradient")
         run(call, outputs)
 
+    def dispatch(
+        self,
+        call: Any,
+        tensor: Tensor,
+        *,
+        over_ranks: Callable[[Tensor], Tensor] | None = None,
+        only_reference: str | None = None,
+        limit: Callable[[], str | None] = lambda: None,
+    ) -> Any:
+        """Run a call by the backend that its field `backend` names: how a public function ends.
+
+        Args:
+            call: the op's call.
+            tensor: see `route`, like the last two.
+            over_ranks: sums a tensor over the processes of a job; an argument of the reference's
+                `run`. Give `only_reference`, too.
+            only_reference: see there.
+            limit: see there.
+
+        Returns:
+            What a backend's `run` returns.
+
+        Raises:
+            ValueError: the op has no such backend.
+            BackendError: the backend cannot run, with the reason.
+        """
+        chosen = self.route(call.backend, tensor, only_reference=only_reference, limit=limit)
+        call = call._replace(backend=chosen.name)
+        if chosen.run is None:
+            return self.results(getattr(torch.ops.aimclr_fast, self.name)(*call))
+        return chosen.run(call) if over_ranks is None else chosen.run(call, over_ranks)
+
     def route(
         self,
         name: str,
@@ -139,7 +183,7 @@ class Op:
         only_reference: str | None = None,
         limit: Callable[[], str | None] = lambda: None,
     ) -> Backend:
-        """Where a public function takes a call.
+        """The backend of a call.
 
         A compiled backend that is called by its name is not asked here whether it can run: the op
         asks, but for a meta tensor, which any of its backends can shape.

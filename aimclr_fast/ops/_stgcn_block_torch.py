@@ -11,6 +11,8 @@ With E the bytes of a map of the output's channels and E_x those of the input's,
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,49 +20,31 @@ from torch import Tensor
 from aimclr_fast.reference.stgcn_block import every, normalize
 
 
-def stgcn_block(
-    x: Tensor,
-    adjacency: Tensor,
-    spatial_weight: Tensor,
-    spatial_bias: Tensor,
-    temporal_weight: Tensor,
-    temporal_bias: Tensor,
-    norms: Tensor,
-    residual_weight: Tensor | None,
-    residual_bias: Tensor | None,
-    running: Tensor | None,
-    keep: Tensor | None,
-    identity: bool,
-    scale: float,
-    stride: int,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
-    """As the reference: y [B, C_out, ceil(T / stride), V] and the statistics of the norms."""
+def stgcn_block(call: Any) -> tuple[Tensor, Tensor]:
+    """For the op's Call: y [B, C_out, ceil(T / stride), V] and the statistics of the norms."""
     used: list[Tensor] = []
 
     def norm(y: Tensor, factor: float = 1.0) -> Tensor:
         i = len(used)
-        affine = norms[i] if factor == 1.0 else norms[i] * factor
-        fixed = None if running is None else running[i]
-        y, statistics = normalize(y, affine, fixed, eps)
+        affine = call.norms[i] if factor == 1.0 else call.norms[i] * factor
+        fixed = None if call.running is None else call.running[i]
+        y, statistics = normalize(y, affine, fixed, call.eps)
         used.append(statistics)
         return y
 
-    x = x.contiguous(memory_format=torch.channels_last)
+    x, stride = call.x.contiguous(memory_format=torch.channels_last), call.stride
     # It is all in the type of x already; autocast would widen some of it.
     with torch.autocast(x.device.type, enabled=False):
-        y = torch.relu(norm(graph_convolution(x, adjacency, spatial_weight, spatial_bias)))
-        padding = (temporal_weight.shape[2] // 2, 0)
-        y = F.conv2d(y, temporal_weight, temporal_bias, (stride, 1), padding)
-        if keep is None:
-            y = norm(y)
-        else:
-            y = norm(y, scale) * keep
-        if residual_weight is not None:
+        y = graph_convolution(x, call.adjacency, call.spatial_weight, call.spatial_bias)
+        y = torch.relu(norm(y))
+        padding = (call.temporal_weight.shape[2] // 2, 0)
+        y = F.conv2d(y, call.temporal_weight, call.temporal_bias, (stride, 1), padding)
+        y = norm(y) if call.keep is None else norm(y, call.scale) * call.keep
+        if call.residual_weight is not None:
             if x.is_cpu:  # a GPU would copy the frames
                 x, stride = every(stride, x), 1
-            y = y + norm(F.conv2d(x, residual_weight, residual_bias, (stride, 1)))
-        elif identity:
+            y = y + norm(F.conv2d(x, call.residual_weight, call.residual_bias, (stride, 1)))
+        elif call.identity:
             y = y + x
         return torch.relu(y), torch.stack(used)
 

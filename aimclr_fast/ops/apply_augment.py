@@ -78,7 +78,7 @@ class Call(NamedTuple):
         temporal_flip: see there.
         swap: [V], each joint's mirror image.
         parents: [V], each joint's neighbor towards the center.
-        stream: place in STREAMS.
+        stream: index into STREAMS.
         crop_ratio: see `apply_augment`, like the next two.
         blur_taps: see there.
         blur_normalize: see there.
@@ -394,14 +394,10 @@ def apply_augment(
     wanting = [
         name for name, value in _params(call).items() if value is not None and value.requires_grad
     ]
-    chosen = _OP.route(
-        backend,
+    augmented: Tensor = _OP.dispatch(
+        call,
         x,
         only_reference=f"it has no gradient for params.{wanting[0]}" if wanting else None,
         limit=lambda: why_too_large(x, call.crop_ratio, call.blur_taps),
     )
-    if chosen.run is not None:
-        augmented: Tensor = chosen.run(call)
-    else:
-        augmented = torch.ops.aimclr_fast.apply_augment(*call._replace(backend=chosen.name))
     return augmented

@@ -295,7 +295,7 @@ def _no_second_gradient(ctx: Any, *_: Any) -> None:
     )
 
 
-_OP = Op("eadm_pool", BACKENDS)
+_OP = Op("eadm_pool", BACKENDS, results=lambda saved: saved[:2])
 _OP.define(Call, Saved, _prepare, _compute)
 _OP.define(GradientCall, Tensor, _prepare_backward, _compute_backward, "_backward")
 _OP.differentiate(_save, _gradient)
@@ -342,11 +342,5 @@ def eadm_pool(
         x, check_number("keep_prob", keep_prob), check_number("e_lambda", e_lambda), backend
     )
     reason = None if over_ranks is None else "it counts what is kept in one process alone"
-    chosen = _OP.route(backend, x, only_reference=reason)
-    if chosen.name == REFERENCE:
-        return _reference(call, over_ranks)
-    if chosen.run is not None:
-        pooled, pooled_drop = chosen.run(call)
-    else:
-        pooled, pooled_drop, *_ = torch.ops.aimclr_fast.eadm_pool(*call[:-1], chosen.name)
+    pooled, pooled_drop = _OP.dispatch(call, x, over_ranks=over_ranks, only_reference=reason)
     return pooled, pooled_drop

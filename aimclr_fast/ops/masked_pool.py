@@ -252,9 +252,5 @@ def masked_pool(features: Tensor, mask: Tensor, backend: str = "auto") -> tuple[
     """
     check_dense("features", features)
     check_dense("mask", mask)
-    chosen = _OP.route(backend, features)
-    if chosen.run is not None:
-        inside, outside = chosen.run(Call(features, mask, chosen.name))
-    else:
-        inside, outside = torch.ops.aimclr_fast.masked_pool(features, mask, chosen.name)
+    inside, outside = _OP.dispatch(Call(features, mask, backend), features)
     return inside, outside

@@ -11,8 +11,9 @@ from aimclr_fast import native
 from aimclr_fast.reference import philox as reference
 
 from ._checks import check_dense, check_dtype, check_range, check_type
-from ._dispatch import REFERENCE, Backend, choose
+from ._dispatch import REFERENCE, Backend
 from ._native import cpp_why_not, cuda_why_not, current_stream
+from ._op import Op
 
 
 class Call(NamedTuple):
@@ -21,10 +22,12 @@ class Call(NamedTuple):
     Attributes:
         counter: [..., 4].
         key: low and high word.
+        backend: name of a backend.
     """
 
     counter: Tensor
     key: tuple[int, int]
+    backend: str
 
 
 def _members(counter: Tensor, key: tuple[int, int], out: Tensor) -> dict[str, int]:
@@ -61,6 +64,7 @@ BACKENDS = [
     Backend("cpp", _cpp, cpp_why_not),
     Backend(REFERENCE, _reference),
 ]
+_OP = Op("philox4x32", BACKENDS)
 
 
 def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "auto") -> Tensor:
@@ -84,7 +88,7 @@ def philox4x32(counter: Tensor, key: Tensor | tuple[int, int], backend: str = "a
         raise ValueError(f"counter must have shape [..., 4], got {list(counter.shape)}")
     check_range("counter", counter, 0, 2**32 - 1)
     words = key_words(key)
-    out: Tensor = choose("philox4x32", BACKENDS, backend, counter)(Call(counter, words))
+    out: Tensor = _OP.dispatch(Call(counter, words, backend), counter)
     return out
 
 

@@ -219,7 +219,7 @@ def _compute_dtype(rows: Tensor) -> torch.dtype:
 def _prepare(call: Call) -> Outputs:
     _check(call)
     first, streams, sets = call.rows[0], len(call.queues), len(call.teacher)
-    _OP.check_backend(call.backend, first, _limit(call))
+    _OP.check_backend(call.backend, first, _limit(call) if call.backend == "triton" else None)
     n, d = first.shape
     dtype = _compute_dtype(first)
     return Outputs(
@@ -233,6 +233,8 @@ def _prepare(call: Call) -> Outputs:
 def _limit(call: Call) -> str | None:
     """Why no compiled backend can take the call, or None."""
     plain = [term._replace(key=0) for term in reference.AIMCLR]
+    if call.rows[0].device.type == "cpu" and call.backend != "triton":
+        return None
     if len(call.queues) == len(call.keys) == 1 and not call.votes and call.terms == plain:
         return None
     return "it takes AimCLR's three sets of rows"
@@ -242,36 +244,49 @@ def _limit(call: Call) -> str | None:
 
 
 @functools.lru_cache(maxsize=32)
-def _workspace_bytes(sizes: tuple[tuple[str, int], ...], element_bytes: int, threads: int) -> int:
+def _workspace_bytes(
+    shape: tuple[tuple[str, int | tuple[int, ...]], ...], element_bytes: int, threads: int
+) -> int:
     size: int = native.load().queue_contrast_workspace_cpu(
-        **dict(sizes), element_bytes=element_bytes, threads=threads
+        **dict(shape), element_bytes=element_bytes, threads=threads
     )
     return size
 
 
+def _padded(values: Sequence[int], size: int) -> tuple[int, ...]:
+    """As an array of the native call, which reads the first ones."""
+    return (*values, *[type(values[0])()] * (size - len(values)))
+
+
 def _cpp(call: Call, out: Outputs) -> None:
     dtype = out.losses.dtype
-    names = ("query", "extreme", "dropped", "key", "queue")
-    given = (*call.rows, *call.keys, *call.queues)
     # Held here for their addresses.
-    inputs = {
-        name: tensor.to(dtype).contiguous() for name, tensor in zip(names, given, strict=True)
+    tensors = {name: call.stacked(name, dtype) for name in ("rows", "keys")}
+    queues = [queue.to(dtype).contiguous() for queue in call.queues]
+    streams, sets, n, d = tensors["rows"].shape
+    shape = {
+        "streams": streams,
+        "sets": sets,
+        "key_sets": tensors["keys"].shape[1],
+        "n": n,
+        "d": d,
+        "k": _padded([queue.shape[0] for queue in queues], MAX_STREAMS),
+        "topk": call.topk,
     }
     threads = torch.get_num_threads()
-    n, d = call.rows[0].shape
-    sizes = {"n": n, "k": call.queues[0].shape[0], "d": d, "topk": call.topk}
-    size = _workspace_bytes(tuple(sizes.items()), dtype.itemsize, threads)
-    workspace = torch.empty(size, dtype=torch.uint8)
+    size = _workspace_bytes(tuple(shape.items()), dtype.itemsize, threads)
+    tensors |= out._asdict() | {"workspace": torch.empty(size, dtype=torch.uint8)}
+    terms = ("teacher", "negative", "mines", "positives", "own_key")
     run = getattr(native.load(), f"queue_contrast_{SUFFIXES[dtype]}_cpu")
-    outputs = {name: getattr(out, name) for name in ("losses", "gradients", "neighbors")}
-    tensors = inputs | outputs | {"workspace": workspace}
     run(
+        shape=shape,
         **{name: tensor.data_ptr() for name, tensor in tensors.items()},
-        **sizes,
+        queues=_padded([queue.data_ptr() for queue in queues], MAX_STREAMS),
+        **{name: _padded(getattr(call, name), MAX_SETS) for name in terms},
         temperature=call.temperature,
+        votes=call.votes,
         threads=threads,
     )
-    out.counts.copy_(_counts(out.neighbors))
 
 
 def _counts(neighbors: Tensor) -> Tensor:

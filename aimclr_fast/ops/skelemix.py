@@ -23,8 +23,8 @@ from ._augment import (
     check_draws,
     check_joints,
     check_streams,
+    column_table,
     joint_table,
-    place_table,
 )
 from ._checks import (
     FLOATS,
@@ -67,11 +67,11 @@ class Call(NamedTuple):
         query: [N, 3, T, V, M].
         part_of: [V], each joint's body part.
         parents: [V], each joint's neighbor towards the center.
-        streams: places in STREAMS.
+        streams: indices into STREAMS.
         settings: MixConfig's fields, in its order.
         key: low and high word of the seed.
         step: of the draws.
-        step_tensor: int64 of no dimensions, in place of `step`.
+        step_tensor: int64 of no dimensions, instead of `step`.
         backend: name of a compiled backend.
     """
 
@@ -174,7 +174,7 @@ def _compiled(call: Call, out: list[Tensor]) -> None:
         "samples": samples,
         "shape": {"frames": frames, "joints": joints, "bodies": bodies},
         "parts": joint_table(tuple(call.part_of), query.device).data_ptr(),
-        "parents": place_table(tuple(call.parents), bodies, query.device).data_ptr(),
+        "parents": column_table(tuple(call.parents), bodies, query.device).data_ptr(),
         "settings": vars(config),
         "streams": len(streams),
         "stream": [*streams, *[0] * spare],
@@ -290,10 +290,5 @@ def skelemix(
         step_tensor,
         backend,
     )
-    chosen = _OP.route(backend, query, limit=lambda: _why_not(query))
-    if chosen.run is not None:
-        found = chosen.run(call)
-    else:
-        found = torch.ops.aimclr_fast.skelemix(*call._replace(backend=chosen.name))
-    *views, mask, partner = found
+    *views, mask, partner = _OP.dispatch(call, query, limit=lambda: _why_not(query))
     return Mixed(tuple(views), mask, partner)

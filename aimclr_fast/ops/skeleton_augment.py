@@ -101,13 +101,13 @@ class Call(NamedTuple):
         index: [N], on whose device the views are made.
         swap: [V], each joint's mirror image.
         parents: [V], each joint's neighbor towards the center.
-        streams: places in STREAMS.
-        views: places in VIEWS, different ones.
+        streams: indices into STREAMS.
+        views: indices into VIEWS.
         dtype: of the views, one of WRITTEN.
         key: low and high word of the seed.
         step: of the draws.
-        step_tensor: int64 of no dimensions, in place of `step`.
-        offset: place of index[0] in the global batch.
+        step_tensor: int64 of no dimensions, instead of `step`.
+        offset: position of index[0] in the global batch.
         crop_ratio: as in AugmentConfig, like the next two.
         blur_taps: see there.
         blur_normalize: see there.
@@ -330,7 +330,7 @@ def skeleton_augment(
 ) -> Views:
     """Draw views of each sequence in a batch, by default AimCLR's three (section 3.2).
 
-    All draws come from Philox4x32-10 keyed by `seed` and counted by (step, place in the global
+    All draws come from Philox4x32-10 keyed by `seed` and counted by (step, position in the global
     batch, view, augmentation): they do not depend on the backend, the device, the number of
     processes or how the batch is split.
 
@@ -344,7 +344,7 @@ def skeleton_augment(
         seed: 64-bit key of the draws.
         step: training step, below 2^32; as an int64 tensor of no dimensions on the index's device
             it is read there, so that a captured CUDA graph can count its own steps.
-        offset: place of index[0] in the global batch.
+        offset: position of index[0] in the global batch.
         stream: "joint", "motion" or "bone".
         views: different ones of "extreme" (all augmentations), "query" and "key" (crop and shear),
             and "strong" (all augmentations, too). Each has draws of its own, which do not depend on
@@ -445,13 +445,9 @@ def skeleton_augment_streams(
         backend,
     )
     # The index says where the views go; the data may stay in pinned host memory.
-    chosen = _OP.route(
-        backend, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
+    found = _OP.dispatch(
+        call, index, limit=lambda: _why_not(data, config.crop_ratio, config.blur_taps)
     )
-    if chosen.run is not None:
-        found = chosen.run(call)
-    else:
-        found = torch.ops.aimclr_fast.skeleton_augment(*call._replace(backend=chosen.name))
     made = [view.to(dtype) for view in found]
     return tuple(
         Views(*made[i : i + len(views)], names=views) for i in range(0, len(made), len(views))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -81,6 +80,7 @@ class Call(NamedTuple):
 
 
 INPUTS = Call._fields[:11]  # its tensors
+OPERANDS = (*INPUTS[1:6], "residual_weight", "residual_bias")  # what maps are convolved with
 
 
 class Outputs(NamedTuple):
@@ -377,27 +377,25 @@ def _triton_why_not(x: Tensor) -> str | None:
     return triton_why_not(x)
 
 
-def _plain(
-    function: Callable[..., tuple[Tensor, Tensor]], call: Call, *more: Any
-) -> tuple[Tensor, Tensor]:
-    """A block of PyTorch's operations: what the op accepts, with parameters in the type of x."""
+def _checked(call: Call) -> Call:
+    """A call for PyTorch's operations, whose products take operands of one dtype: that of x."""
     _check(call)
-    inputs: dict[str, Tensor | None] = {name: getattr(call, name) for name in INPUTS}
-    if call.x.dtype in HALVES:  # PyTorch's products take operands of one type
-        for name, tensor in inputs.items():
-            if tensor is not None and ("weight" in name or "bias" in name or name == "adjacency"):
-                inputs[name] = tensor.to(call.x.dtype)
-    settings = (call.identity, call.scale, call.stride, call.eps)
-    y, statistics = function(*inputs.values(), *settings, *more)
-    return y, statistics.detach()
+    if call.x.dtype not in HALVES:
+        return call
+    given = {name: getattr(call, name) for name in OPERANDS}
+    return call._replace(
+        **{name: each.to(call.x.dtype) for name, each in given.items() if each is not None}
+    )
 
 
 def _torch(call: Call) -> tuple[Tensor, Tensor]:
-    return _plain(plain.stgcn_block, call)
+    y, statistics = plain.stgcn_block(_checked(call))
+    return y, statistics.detach()
 
 
 def _reference(call: Call, over_ranks: SumOverRanks | None = None) -> tuple[Tensor, Tensor]:
-    return _plain(reference.stgcn_block, call, over_ranks)
+    y, statistics = reference.stgcn_block(*_checked(call)[:15], over_ranks)
+    return y, statistics.detach()
 
 
 BACKENDS = [
@@ -431,7 +429,7 @@ def _gradient(ctx: Any, grad_y: Tensor | None, *_: Any) -> tuple[Any, ...]:
     return gradients(Call, **{name: gradient for name, gradient, needs in needed if needs})
 
 
-_OP = Op("stgcn_block", BACKENDS)
+_OP = Op("stgcn_block", BACKENDS, results=lambda outputs: outputs[:2])
 _OP.define(Call, Outputs, _prepare, _compute)
 _OP.define(GradientCall, Gradients, _prepare_backward, _compute_backward, "_backward")
 _OP.differentiate(_save, _gradient)
@@ -527,11 +525,5 @@ def stgcn_block(
         backend=backend,
     )
     reason = None if over_ranks is None else "it takes statistics in one process alone"
-    chosen = _OP.route(backend, x, only_reference=reason)
-    if chosen.name == REFERENCE:
-        return _reference(call, over_ranks)
-    if chosen.run is not None:
-        y, statistics = chosen.run(call)
-    else:
-        y, statistics, *_ = torch.ops.aimclr_fast.stgcn_block(*call[:-1], chosen.name)
+    y, statistics = _OP.dispatch(call, x, over_ranks=over_ranks, only_reference=reason)
     return y, statistics

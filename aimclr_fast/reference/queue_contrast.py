@@ -74,12 +74,18 @@ def voted_mask(neighbors: Tensor, num_keys: int, votes: int) -> Tensor:
     neighbors [S, N, miners, topk]: a stream votes for what all its miners have found.
     """
     streams, n, miners, _ = neighbors.shape
-    found = torch.zeros((streams, n, num_keys), device=neighbors.device)
-    found.scatter_add_(
-        2, neighbors.flatten(2), torch.ones_like(neighbors.flatten(2), dtype=found.dtype)
-    )
+    indices = neighbors.flatten(2)
+    found = torch.zeros((streams, n, num_keys), dtype=torch.int64, device=neighbors.device)
+    found.scatter_add_(2, indices, torch.ones_like(indices))
     agreed = (found == miners).sum(0) >= votes
-    return torch.cat([torch.ones_like(found[0, :, :1]), agreed.to(found.dtype)], 1)
+    return torch.nn.functional.pad(agreed.float(), (1, 0), value=1.0)
+
+
+def positive_masks(neighbors: Tensor, sizes: Sequence[int], votes: int) -> list[Tensor]:
+    """Positives [N, 1+K] of each stream; `neighbors` [S, N, miners, topk], K as `sizes` say."""
+    if votes:
+        return [voted_mask(neighbors, sizes[0], votes)] * len(sizes)
+    return [positive_mask(found, size) for found, size in zip(neighbors, sizes, strict=True)]
 
 
 def logits(
@@ -90,6 +96,31 @@ def logits(
     if negative is not None:
         similarities.append((rows * negative).sum(1, keepdim=True))
     return torch.cat(similarities, 1) / temperature
+
+
+def losses_of(
+    rows: Tensor,
+    keys: Tensor,
+    queue: Tensor,
+    terms: Sequence[Term],
+    positives: Tensor,
+    temperature: float,
+) -> Tensor:
+    """The losses [R] of one stream: rows [R, N, D], keys [P, N, D], positives [N, 1+K]."""
+    log_p = []
+    for at, (term, key) in enumerate(zip(terms, key_indices(terms, len(keys)), strict=True)):
+        negative = None if term.negative is None else rows[term.negative].detach()
+        log_p.append(logits(rows[at], keys[key], queue, temperature, negative).log_softmax(1))
+    losses = []
+    for own, term in zip(log_p, terms, strict=True):
+        if term.teacher is not None:
+            losses.append(-(log_p[term.teacher].detach().exp() * own).sum(1).mean())
+        elif term.positives:
+            chosen = (own[:, : positives.shape[1]] * positives).sum(1)
+            losses.append(-(chosen / positives.sum(1)).mean())
+        else:
+            losses.append(-own[:, 0].mean())
+    return torch.stack(losses)
 
 
 def queue_losses(
@@ -111,43 +142,20 @@ def queue_losses(
     dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
     rows, keys = rows.to(dtype), keys.detach().to(dtype)
     queues = [queue.detach().to(dtype) for queue in queues]
-    own = key_indices(terms, keys.shape[1])
-
     with torch.no_grad():
-        miners = [at for at, term in enumerate(terms) if term.mines]
-        found = [
-            torch.stack([nearest_neighbors(sets[at], queue, topk) for at in miners], dim=1)
-            if miners
-            else sets.new_zeros((sets.shape[1], 0, topk), dtype=torch.int64)
-            for sets, queue in zip(rows, queues, strict=True)
-        ]
-        neighbors = torch.stack(found)
-        if votes:
-            masks = [voted_mask(neighbors, len(queues[0]), votes).to(dtype)] * len(queues)
-        else:
-            masks = [
-                positive_mask(mined, len(queue)).to(dtype)
-                for mined, queue in zip(found, queues, strict=True)
-            ]
-
-    losses = []
-    for sets, key, queue, positives in zip(rows, keys, queues, masks, strict=True):
-        log_p = []
-        for at, term in enumerate(terms):
-            negative = None if term.negative is None else sets[term.negative].detach()
-            log_p.append(
-                logits(sets[at], key[own[at]], queue, temperature, negative).log_softmax(1)
-            )
-        for at, term in enumerate(terms):
-            if term.teacher is not None:
-                losses.append(-(log_p[term.teacher].detach().exp() * log_p[at]).sum(1).mean())
-            elif term.positives:
-                chosen = (log_p[at][:, : 1 + len(queue)] * positives).sum(1)
-                losses.append(-(chosen / positives.sum(1)).mean())
-            else:
-                losses.append(-log_p[at][:, 0].mean())
+        n, miners = rows.shape[2], [at for at, term in enumerate(terms) if term.mines]
+        neighbors = rows.new_empty((len(queues), n, len(miners), topk), dtype=torch.int64)
+        for stream, queue in enumerate(queues):
+            for place, at in enumerate(miners):
+                neighbors[stream, :, place] = nearest_neighbors(rows[stream, at], queue, topk)
+        masks = positive_masks(neighbors, [len(queue) for queue in queues], votes)
+    streams = zip(rows, keys, queues, masks, strict=True)
+    losses = [
+        losses_of(sets, own, queue, terms, mask.to(dtype), temperature)
+        for sets, own, queue, mask in streams
+    ]
     counts = torch.stack([mask.sum(1).to(torch.int64) for mask in masks])
-    return torch.stack(losses).unflatten(0, (len(queues), len(terms))), neighbors, counts
+    return torch.stack(losses), neighbors, counts
 
 
 def queue_contrast(

@@ -126,7 +126,7 @@ class AugmentParams:
 def counters(step: int | Tensor, positions: Tensor, view: View, draw: Draw, blocks: int) -> Tensor:
     """Philox counters [N, blocks, 4] of one draw: (block, step, position, view and draw).
 
-    A sample's numbers depend only on its place in the global batch, so neither the split of the
+    A sample's numbers depend only on its position in the global batch, so neither the split of the
     batch over devices nor the order of the work can change them.
     """
     counter = positions.new_zeros((positions.numel(), blocks, 4), dtype=torch.int64)
@@ -217,7 +217,7 @@ def rotation_matrix(angles: Tensor) -> Tensor:
     """Rotations [N, 3, 3] about x, then y, then z by `angles` [N, 3] in radians."""
     cos, sin = angles.cos(), angles.sin()
     matrices = torch.eye(3, dtype=angles.dtype, device=angles.device).repeat(3, len(angles), 1, 1)
-    # Row, column of +sin in Rx, Ry and Rz; -sin stands at the transposed place.
+    # Row, column of +sin in Rx, Ry and Rz; -sin is at the transposed position.
     for axis, (row, column) in enumerate([(1, 2), (2, 0), (0, 1)]):
         for diagonal in (row, column):
             matrices[axis, :, diagonal, diagonal] = cos[:, axis]
@@ -343,8 +343,8 @@ def skeleton_augment_streams(
 ) -> list[tuple[Tensor, ...]]:
     """For each stream, the views of the sequences `data[index]`, in the order of `views`.
 
-    Views are [N, 3, T, V, M] float32 on the index's device. `offset` is the place of `index[0]` in
-    the global batch; `scale` turns stored units to meters.
+    Views are [N, 3, T, V, M] float32 on the index's device. `offset` is the position of `index[0]`
+    in the global batch; `scale` turns stored units to meters.
     """
     x = data[index.to(data.device)].to(index.device, torch.float32) * scale
     positions = offset + torch.arange(len(index), device=x.device)

@@ -44,7 +44,7 @@ def normalize(
     if running is not None:
         mean, variance = running
         return F.batch_norm(x, mean, variance, norm[0], norm[1], eps=eps), running
-    # With momentum 1 batch norm leaves what it found, so that nobody reads the map again for it.
+    # With momentum 1, batch norm leaves the batch's statistics here, without another pass over x.
     dtype = torch.promote_types(x.dtype, torch.float32)
     if over_ranks is not None:
         count = x.numel() // x.shape[1] * over_ranks.size

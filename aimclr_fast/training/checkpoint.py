@@ -1,4 +1,4 @@
-"""Checkpoints: models, optimizers and place in training, in plain containers and tensors."""
+"""Checkpoints: models, optimizers and training state, in plain containers and tensors."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def save_checkpoint(
     data: Mapping[str, Any] | None = None,
     place: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write models and optimizers by stream, place in training, configuration and skeleton.
+    """Write models and optimizers by stream, training state, configuration and skeleton.
 
     Args:
         path: of the file, which appears whole or not at all.
@@ -45,11 +45,11 @@ def save_checkpoint(
         layout: of the skeleton.
         epoch: the epoch that the last step belongs to, from 1.
         step: steps taken.
-        data: what tells this data set from another, and what an encoder must know of it.
-        place: all else that a run needs to go on as if it had never stopped.
+        data: identity of the data set, and its traits that an encoder needs.
+        place: what else a run needs to resume exactly.
 
     Raises:
-        OSError: it cannot be written; what was there before still is.
+        OSError: the file cannot be written; an existing one is untouched.
     """
     state: dict[str, Any] = {
         "format": FORMAT,

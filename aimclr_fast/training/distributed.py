@@ -49,7 +49,7 @@ class Ranks:
     ) -> None:
         self.rank, self.size = rank, size
         self.local_rank, self.local_size = local_rank, local_size
-        # Beside the GPUs' own, for what hosts agree upon without waiting for their GPUs.
+        # A second group, so that hosts can agree without waiting for their GPUs.
         self._hosts = dist.new_group(backend="gloo", timeout=TIMEOUT) if size > 1 else None
 
     @property
@@ -67,7 +67,7 @@ class Ranks:
         """Leave the job; CUDA graphs that hold its messages must be gone.
 
         Args:
-            abort: after an error, wait for no message that another process may never take.
+            abort: after an error: do not wait for messages that another process may never receive.
         """
         if self.size == 1:
             return
@@ -84,7 +84,7 @@ class Ranks:
         return rows.tensor_split(self.size)[self.rank]
 
     def mean_(self, tensor: Tensor) -> Tensor:
-        """The mean over the ranks, in place and the same bits on all of them."""
+        """The mean over the ranks, in place; bitwise the same on all of them."""
         if self.size > 1:
             with _noticing():
                 dist.all_reduce(tensor)
@@ -101,7 +101,7 @@ class Ranks:
         return parts
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """The sum over the ranks; differentiable, each rank's loss a part of one sum."""
+        """The sum over the ranks; differentiable if the loss is the sum of each rank's."""
         total: Tensor = _Sum.apply(tensor)  # type: ignore[no-untyped-call]
         return total
 
@@ -138,8 +138,8 @@ class Ranks:
     def together(self) -> Iterator[None]:
         """An error in the block on one rank is raised on all ranks.
 
-        Nothing is exchanged inside. The first rank to have met an error raises it, with its rank
-        if it is not 0; all others raise `OtherRankError`.
+        Nothing may be exchanged inside. The lowest rank with an error raises it; all others raise
+        `OtherRankError`.
         """
         error: Exception | None = None
         try:
@@ -191,7 +191,7 @@ def _noticing() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # Without the place in gloo's sources and its advice.
+        # Without gloo's source location and advice.
         reason = re.sub(r"^\[[^]]*\] ", "", str(error)).splitlines()[0].partition(". ")[0]
         raise RankLostError(
             f"another process of the job has ended or cannot be reached ({reason})"

@@ -12,9 +12,9 @@ COUNTS = ("gradient_norm", "positives", "taken", "skipped", "skipped_in_a_row")
 
 
 def report_names(losses: Iterable[str]) -> tuple[str, ...]:
-    """What a step reports, as one tensor: its loss and the parts of it, the norm of its gradient,
-    the mean number of positives in a row of the loss, 1 if it was taken, and how many were skipped
-    up to now, in all and since the last one that was taken.
+    """Names of what a step reports, in order: the loss and its parts, the norm of the gradient, the
+    mean number of positives per row, whether the step was taken (1 or 0), and the numbers of steps
+    skipped in all and in a row.
     """
     return ("loss", *losses, *COUNTS)
 
@@ -58,13 +58,13 @@ class StepGuard:
         fine = finite.all()
         self.skipped.add_(~fine)
         self.skipped[1].mul_(~fine)
-        place = torch.as_tensor(step, device=fine.device)
-        self._last_step.copy_(torch.where(fine, self._last_step, place))
+        this_step = torch.as_tensor(step, device=fine.device)
+        self._last_step.copy_(torch.where(fine, self._last_step, this_step))
         self._last_parts.copy_(torch.where(fine, self._last_parts, ~finite))
         return fine
 
     def restore(self, statistics: Tensor, fine: Tensor) -> None:
-        """Put back what `remember` returned unless the step was fine."""
+        """Restore what `remember` returned unless the step was fine."""
         kept = torch.where(fine, self.remember(), statistics)
         rows = [
             row.view_as(buffer)
@@ -73,7 +73,7 @@ class StepGuard:
         torch._foreach_copy_(self.statistics, rows)
 
     def last_skipped(self) -> tuple[int, list[str]]:
-        """The step that was skipped last and the parts of it that were not finite; waits."""
+        """The last skipped step and its parts that were not finite; waits for the device."""
         parts = [
             name for name, bad in zip(self._parts, self._last_parts.tolist(), strict=True) if bad
         ]

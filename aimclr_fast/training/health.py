@@ -18,23 +18,23 @@ from .loop import Pretraining
 from .placement import batches
 from .precision import autocast
 
-ROWS = 64  # sequences it is measured on
-FLAT_FEATURES = 0.01  # of the standard deviation that rows in all directions have
-FLAT_LOSS = 0.99  # of ln(K + 1), the loss of a softmax that tells no key from another
+ROWS = 64  # sequences to measure on
+FLAT_FEATURES = 0.01  # share of the standard deviation of rows spread in all directions
+FLAT_LOSS = 0.99  # share of ln(K + 1), the loss of a uniform softmax
 PATIENCE = 3  # consecutive epochs before a warning
 
 
 @torch.no_grad()
 def measure_health(training: Pretraining) -> dict[str, dict[str, float]]:
-    """Numbers on the state of each stream, from a few sequences of the last step.
+    """Signs of collapse in each stream, on a few sequences of the last step's batch.
 
     Returns:
         By stream, then by name:
         feature_std: standard deviation of the unit query rows over the sequences, times the root
-            of their width: near 1 where they fill the space, 0 where all are the same.
-        teacher_entropy: of the softmax over key and queue, in nats; ln(K + 1) where it tells no
-            key from another.
-        queue_age: steps ago that the oldest key was made.
+            of their width: near 1 if they are spread evenly, 0 if all are the same.
+        teacher_entropy: entropy of the softmax over key and queue, in nats; ln(K + 1) if it is
+            uniform.
+        queue_age: age of the oldest key in the queue, in steps.
     """
     step = training.step - 1
     index = training.samples_of(step)[:ROWS]
@@ -72,8 +72,8 @@ def _health(
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes that the process holds in memory (the most so far where there is no /proc, 0 where the
-    system does not say); on a GPU, the most that it has allocated there.
+    """Resident memory of the process in bytes (its peak where there is no /proc, 0 if unknown); on
+    a GPU, the peak of what torch has allocated there.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -113,6 +113,6 @@ class CollapseWatch:
             return None
         return (
             f"the features have collapsed for {PATIENCE} epochs: {' and '.join(signs)}. "
-            "Try a lower optim.lr, a longer optim.warmup_epochs, a model.momentum nearer to 1, or "
-            "more optim.clip_norm than none"
+            "Try a lower optim.lr, a longer optim.warmup_epochs, a model.momentum closer to 1, or "
+            "gradient clipping (optim.clip_norm)"
         )

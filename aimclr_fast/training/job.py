@@ -18,8 +18,10 @@ from aimclr_fast.nn.momentum import INITS
 from aimclr_fast.ops import (
     BackendError,
     eadm_pool,
+    masked_pool,
     pick,
     queue_contrast,
+    skelemix,
     skeleton_augment,
     stgcn_block,
 )
@@ -215,8 +217,12 @@ def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
     """The backend of each op; refuses one that cannot run before anything is measured."""
     probe = torch.zeros(1, config.model.embedding, device=device)
     picked = {}
+    ops = [skeleton_augment, stgcn_block, eadm_pool, queue_contrast]
+    parts = get_method(config.method).parts_of(config)
+    if parts is not None and parts.mixes:
+        ops += [skelemix, masked_pool]
     try:
-        for op in (skeleton_augment, stgcn_block, eadm_pool, queue_contrast):
+        for op in ops:
             name = op.__name__.rpartition(".")[2]
             wanted = (op is stgcn_block and config.encoder_backend) or config.backend
             picked[name] = pick(name, op.BACKENDS, wanted, probe).name

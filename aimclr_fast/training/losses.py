@@ -1,4 +1,4 @@
-"""The reports of steps as numbers: read now and then, averaged over an epoch, by stream."""
+"""Step reports as numbers by stream: read at intervals, and averaged over an epoch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ READ_BACK = 0.25  # seconds between two readings of the losses: reading waits fo
 
 
 class LossReader:
-    """Averages the reports of steps on the device and reads them now and then, not every step.
+    """Averages step reports on the device and reads them at intervals, not every step.
 
-    Steps that were skipped do not count. `state` goes into checkpoints, so that the means of an
-    epoch that was interrupted are those of all its steps.
+    Skipped steps do not count. `state` goes into checkpoints, so that the means of an interrupted
+    epoch are those of all its steps.
 
     Args:
         streams: names of the rows of a report.
         names: of the columns of a report (`guard.report_names`).
-        state: of the reader that goes on.
+        state: of an earlier reader, to resume from.
 
     Attributes:
-        latest: what was read last, by stream and name.
+        latest: the last report that was read, by stream and name.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class LossReader:
         self.latest: dict[str, dict[str, float]] | None = None
 
     def add(self, report: Tensor) -> bool:
-        """Take one step's report [streams, names]; True when `latest` was read anew."""
+        """Add one step's report [streams, names]; returns whether `latest` is new."""
         counted = torch.where(report[:, self._taken, None] > 0, report, 0.0)
         self.state = counted if self.state is None else self.state + counted
         # The CPU has nothing to wait for.
@@ -62,7 +62,7 @@ class LossReader:
 
 
 def by_stream(numbers: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Numbers of each stream as those of the run: of one stream under their own names; of several
+    """Numbers of a run from those of its streams: of one stream under the same names; of several
     under STREAM/NAME, and their means under NAME.
     """
     each = list(numbers.values())

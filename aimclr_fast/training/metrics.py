@@ -19,7 +19,7 @@ class MetricsLog:
 
     Args:
         folder: of the run.
-        before: lines of earlier epochs stay, later ones go: a run that resumes writes them again.
+        before: epoch from which on lines are dropped: a resumed run writes them again.
     """
 
     def __init__(self, folder: Path, before: int = 0) -> None:
@@ -33,7 +33,7 @@ class MetricsLog:
         self._lines = path.open("a", encoding="utf-8")
         board = folder / "tensorboard"
         _put_before_now(board)
-        # TensorBoard passes over what an earlier process wrote from this step on.
+        # TensorBoard ignores what an earlier process wrote from this step on.
         self._board = SummaryWriter(str(board), purge_step=purge_step)
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
@@ -57,15 +57,15 @@ class MetricsLog:
 
 
 def _put_before_now(board: Path) -> None:
-    """Let the event files of earlier starts sort before the next one, each by its start.
+    """Rename the event files of earlier starts so that they sort before the next one.
 
     TensorBoard reads the files of a folder in the order of their names: EVENTS, the second of the
-    start, host, process. Within one second, or where the clock was set back, that is not the order
-    of the starts, and it would pass over the wrong epochs.
+    start, host, process. Within one second, or if the clock was set back, that is not the order of
+    the starts, and it would ignore the wrong epochs.
     """
     files = board.glob(f"{EVENTS}{'[0-9]' * 10}*")
     found = [(int(file.name.removeprefix(EVENTS)[:10]), file) for file in files]
-    # Those that earlier versions have left with the same second.
+    # Earlier versions left several with the same second.
     found.sort(key=lambda one: (one[0], one[1].stat().st_mtime_ns, one[1].name))
     latest = int(time.time())
     for second, file in reversed(found):
@@ -75,7 +75,7 @@ def _put_before_now(board: Path) -> None:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The lines of `folder`/metrics.jsonl, up to one that was cut short as it was written."""
+    """The lines of `folder`/metrics.jsonl, up to the first incomplete one."""
     numbers = []
     with (folder / "metrics.jsonl").open(encoding="utf-8") as lines:
         for line in lines:

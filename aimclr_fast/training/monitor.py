@@ -1,4 +1,4 @@
-"""Measures the representation during training: on the test samples, to show it, and on other
+"""Measures the representation during training: on the test samples, for display, and on other
 samples, to choose the best checkpoint.
 """
 
@@ -23,13 +23,13 @@ KNN_K = (1, 20)
 
 @dataclass(frozen=True)
 class Scores:
-    """Accuracies in 0..1; None where it was not measured.
+    """Accuracies in 0..1; None if not measured.
 
     Attributes:
-        knn_1: of the test samples.
-        knn_20: of the test samples.
-        linear: of the test samples.
-        selection: what the best checkpoint is chosen by; no test sample has a part in it.
+        knn_1: accuracy of kNN with k = 1 on the test samples.
+        knn_20: accuracy of kNN with k = 20 on the test samples.
+        linear: accuracy of the linear probe on the test samples.
+        selection: accuracy that the best checkpoint is chosen by; no test sample is used for it.
     """
 
     knn_1: float | None = None
@@ -101,8 +101,8 @@ class Monitor:
     def _right(
         self, train: Tensor, train_labels: Tensor, queries: Tensor, answers: Tensor, ks: list[int]
     ) -> dict[int, int]:
-        """How many queries kNN classifies rightly for each k, from one search; each query is asked
-        by one of the ranks.
+        """Number of queries that kNN classifies correctly, by k, from one search that the ranks
+        share.
         """
         mine = slice(self._ranks.rank, None, self._ranks.size)
         queries, answers = queries[mine], answers[mine]
@@ -132,7 +132,7 @@ class Monitor:
         return self._ranks.gather(padded)[: len(index)]
 
     def score_raw_poses(self) -> Scores:
-        """The same for the poses themselves, as vectors of coordinates."""
+        """The same scores of raw poses, as vectors of coordinates."""
         train, test = (raw_poses(self._data, index) for index in self._indices)
         return self._score_features(train, test, linear=True)
 
@@ -146,7 +146,7 @@ class Monitor:
             arrays: list[np.ndarray] = [
                 tensor.cpu().numpy() for tensor in (train, labels[0], test, labels[1])
             ]
-            # One solver for all: the others wait without their GPUs.
+            # Only the first rank fits it; the others wait.
             found = linear_probe(*arrays) if self._ranks.first else None
             scores["linear"] = self._ranks.from_first(found)
         return Scores(**scores)

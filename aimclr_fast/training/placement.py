@@ -18,11 +18,11 @@ from torch import Tensor
 from aimclr_fast._errors import Error
 
 PLACEMENTS = ("auto", "device", "pinned", "mmap")
-SHARE = 0.5  # of the free memory that data may take
+SHARE = 0.5  # part of the free memory that data may take
 
 
 class PlacementError(Error, ValueError):
-    """The data cannot be kept where it was asked to be."""
+    """The data cannot be kept in the requested memory."""
 
 
 class Placed(NamedTuple):
@@ -47,17 +47,17 @@ class Batch:
     index: Tensor
 
 
-def place(
+def place_sequences(
     positions: npt.NDArray[np.generic], device: torch.device, choice: str, processes: int = 1
 ) -> Placed:
-    """Keep the sequences in the memory that is fastest and large enough, or where it is said.
+    """Keep the sequences in the fastest memory that is large enough, or where `choice` says.
 
     Args:
         positions: [S, 3, T, V, M], maybe mapped from a file.
         device: what trains.
         choice: "device"; "pinned" (host memory that the GPU reads in place); "mmap" (left in the
             file; the next batch is read while this one is trained on); "auto".
-        processes: on this machine, which share its memory, each with its sequences.
+        processes: number of processes on this machine, each of which keeps its own copy.
 
     Raises:
         PlacementError: pinned memory without a GPU, or more than the device has free.
@@ -137,7 +137,7 @@ def _dtype(positions: npt.NDArray[np.generic]) -> torch.dtype:
 
 
 def _filled(target: Tensor, positions: npt.NDArray[np.generic], rows: int = 4096) -> Tensor:
-    """`target` with the positions in it, copied piece by piece: there may be no room for two."""
+    """`target`, filled piece by piece: there may be no memory for a second copy."""
     for first in range(0, len(positions), rows):
         piece = torch.from_numpy(np.array(positions[first : first + rows]))
         target[first : first + rows].copy_(piece)
@@ -145,7 +145,7 @@ def _filled(target: Tensor, positions: npt.NDArray[np.generic], rows: int = 4096
 
 
 def _free_host_memory() -> float:
-    """Bytes; infinitely many where the system does not say."""
+    """In bytes; infinity if unknown."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

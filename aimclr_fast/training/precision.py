@@ -1,4 +1,4 @@
-"""What the encoder computes in. Statistics, losses and the momentum update are always float32."""
+"""Precision of the encoder. Statistics, losses and the momentum update are always float32."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """`auto` as what it stands for: bf16 on GPUs that have it, fp32 elsewhere.
+    """Resolve `auto`: bf16 on GPUs that have it, fp32 elsewhere.
 
-    Two cores of a CPU with bfloat16 instructions train no faster with them.
+    Two CPU cores with bfloat16 instructions train no faster with them.
     """
     if name != "auto":
         return name
@@ -28,7 +28,7 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def use_precision(name: str, device: torch.device) -> None:
-    """Set torch's float32 products, for the whole process: exact with fp32, tensor cores else."""
+    """Set how torch multiplies float32, for the whole process: exactly with fp32, else in TF32."""
     if device.type == "cuda":
         exact = name == "fp32"
         torch.set_float32_matmul_precision("highest" if exact else "high")

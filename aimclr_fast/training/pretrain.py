@@ -6,6 +6,7 @@ import functools
 import platform
 import shlex
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from .job import Job, resolve
 from .loop import Pretraining
 from .metrics import MetricsLog
 from .monitor import Monitor
-from .placement import PlacementError, place
+from .placement import Placed, PlacementError, place_sequences
 from .profile import profile_steps, trace_steps
 from .progress import TrainProgress, counted
 from .report import draw_curves, save_scores, score_table
@@ -37,22 +38,22 @@ COMPILING = "first step: compiling the Triton kernels, half a minute unless they
 
 
 def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
-    """Pretrain as configured, from the start or from where a run was left; returns its folder.
+    """Pretrain as configured, or resume a run; returns the run's folder.
 
     Args:
-        config: what to do.
-        config_text: the resolved configuration, saved beside the results.
+        config: the configuration.
+        config_text: the same as YAML, saved as config.yaml.
         console: where progress and the closing table go.
 
     Raises:
         ConfigError: a field cannot work, or the folder holds another run.
-        CheckpointError: all checkpoints of the run to be continued are damaged, or the last one
-            cannot be written.
+        CheckpointError: all checkpoints of a resumed run are damaged, or the last one cannot be
+            written.
         StoreError: the data cannot be read.
         DivergedError: losses or gradients are no longer finite.
         StoppedError: Ctrl-C or SIGTERM, once the run is saved.
-        RankLostError: another of several processes has ended.
-        OtherRankError: another of several processes has met an error, and says so.
+        RankLostError: another process has ended.
+        OtherRankError: another process has failed, and reports its error.
     """
     with join(config.device) as ranks:
         if not ranks.first:
@@ -65,81 +66,72 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
             raise
 
 
+@dataclass(frozen=True)
+class _Samples:
+    """A store, and which of its samples a run uses.
+
+    Attributes:
+        store: the sequences.
+        train_index: indices of the training samples.
+        test_index: indices of the test samples.
+        selection: what the best checkpoint is chosen on.
+    """
+
+    store: Store
+    train_index: torch.Tensor
+    test_index: torch.Tensor
+    selection: Selection | None
+
+
 def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ranks) -> Path:
     say = functools.partial(console.print, highlight=False, soft_wrap=True)
     with ExitStack() as stack:
         with ranks.together():
-            store = resolve_store(config.data.store)
-            try:
-                train_index, test_index = map(torch.from_numpy, split(store, config.data.split))
-                selection = open_selection(store, config.data.split, train_index)
-            except ValueError as error:
-                raise ConfigError(f"data.split: {error}") from error
-            frames = store.positions.shape[2]
-            job = resolve(config, ranks, samples=len(train_index), frames=frames)
+            samples = _open_samples(config)
+            frames = samples.store.positions.shape[2]
+            job = resolve(config, ranks, samples=len(samples.train_index), frames=frames)
             if config.threads:
                 torch.set_num_threads(config.threads)
-            folder, data = None, {}
+            folder, identity = None, {}
             if ranks.first:
-                data = data_identity(store, train_index)
-                folder = stack.enter_context(closing(open_run(config, data)))
+                identity = data_identity(samples.store, samples.train_index)
+                folder = stack.enter_context(closing(open_run(config, identity)))
                 for warning in folder.warnings:
                     say(f"warning: {warning}; the one before it is used")
         path, state = ranks.from_first(folder and (folder.path, folder.state))
         with ranks.together():
-            try:
-                positions = store.positions[:, :, :: config.data.frame_step]
-                placed = place(positions, job.device, config.placement, ranks.local_size)
-            except PlacementError as error:
-                raise ConfigError(f"placement is {config.placement!r}: {error}") from error
-            training = Pretraining(job, store.layout, placed, train_index)
-            stack.callback(training.free_graphs)  # before the ranks part, and after any error
+            placed = _place(samples.store, job)
+            training = Pretraining(job, samples.store.layout, placed, samples.train_index)
+            stack.callback(training.free_graphs)  # before the process group goes, also on errors
             if state is not None:
                 training.load_state(state)
-            elif folder is not None:
-                folder.describe(config, data, **_about(path, store, job))
-            # After run.json, by which a run that was killed here is known to be one.
-            if folder is not None and not (path / "config.yaml").exists():
-                with written_whole(path / "config.yaml") as temporary:
-                    temporary.write_text(config_text, encoding="utf-8")
-        say(_opening(store, training, test_index))
+            elif config.start is not None:
+                training.start_from(config.start)
+            if state is None and folder is not None:
+                folder.describe(config, identity, **_about(path, samples.store, job))
+            if folder is not None:
+                _keep_config(path, config_text)
+        say(_opening(samples, training))
         say(f"backends: {', '.join(f'{op} {backend}' for op, backend in job.backends.items())}")
         if state is not None:
-            say(f"going on in {path} after step {training.step} (epoch {training.epoch})")
+            say(f"resuming {path} after step {training.step} (epoch {training.epoch})")
 
-        triton = job.device.type == "cuda" and "triton" in job.backends.values()
-        waits = COMPILING if triton else ""
+        first = COMPILING if _compiles(job) else ""
         if config.profile:
-            if waits:
-                say(waits)
+            if first:
+                say(first)
             console.print(profile_steps(training, config.profile))
             say(trace_steps(training, config.profile, path / "trace.json"))
             return Path(path)
 
-        monitors = _monitors(store, training, test_index, selection)
-        progress = TrainProgress(
-            console,
-            config.optim.epochs,
-            training.steps_per_epoch,
-            tuple(job.losses),
-            training.step,
-            waits,
-        )
+        progress = _progress(training, console, first)
         log = None
         if folder is not None:
             log = stack.enter_context(MetricsLog(path, before=training.epoch))
-        run = Run(training, folder, state, data, monitors, log, progress)
-        try:
-            if state is None:
-                run.measure_start()
-            run.train()
-        except (StoppedError, RankLostError) as stop:
-            again = f"{_command(ranks)} --resume {shlex.quote(str(path))}"
-            stop.args = (f"{stop}; go on with: {again}",)
-            raise
-
+        run = Run(training, folder, state, identity, _monitors(samples, training), log, progress)
+        _train(run, path, new=state is None)
         if run.rows:
-            name = f"{store.path.name} {config.data.split}, {_streams(config)}"
+            name = f"{samples.store.path.name} {config.data.split}, {_streams(config)}"
             console.print(score_table(run.rows, f"{name}, test set"))
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
@@ -149,34 +141,83 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
         return Path(path)
 
 
-def _monitors(
-    store: Store,
-    training: Pretraining,
-    test_index: torch.Tensor,
-    selection: Selection | None,
-) -> dict[str, Monitor]:
-    """One for each stream; none where the store has no labels to score against."""
-    if store.labels is None:
+def _open_samples(config: TrainConfig) -> _Samples:
+    store = resolve_store(config.data.store)
+    try:
+        train_index, test_index = map(torch.from_numpy, split(store, config.data.split))
+        selection = open_selection(store, config.data.split, train_index)
+    except ValueError as error:
+        raise ConfigError(f"data.split: {error}") from error
+    return _Samples(store, train_index, test_index, selection)
+
+
+def _place(store: Store, job: Job) -> Placed:
+    config = job.config
+    positions = store.positions[:, :, :: config.data.frame_step]
+    try:
+        return place_sequences(positions, job.device, config.placement, job.ranks.local_size)
+    except PlacementError as error:
+        raise ConfigError(f"placement is {config.placement!r}: {error}") from error
+
+
+def _keep_config(folder: Path, text: str) -> None:
+    """Write config.yaml, after run.json, which identifies a run that is killed in between."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        with written_whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _compiles(job: Job) -> bool:
+    return job.device.type == "cuda" and "triton" in job.backends.values()
+
+
+def _progress(training: Pretraining, console: Console, first: str) -> TrainProgress:
+    return TrainProgress(
+        console,
+        training.config.optim.epochs,
+        training.steps_per_epoch,
+        tuple(training.job.losses),
+        training.step,
+        first,
+    )
+
+
+def _train(run: Run, folder: Path, *, new: bool) -> None:
+    """Train to the last epoch; a run that is stopped before says how to resume it."""
+    try:
+        if new:
+            run.measure_start()
+        run.train()
+    except (StoppedError, RankLostError) as stop:
+        again = f"{_command(run.ranks)} --resume {shlex.quote(str(folder))}"
+        stop.args = (f"{stop}; resume with: {again}",)
+        raise
+
+
+def _monitors(samples: _Samples, training: Pretraining) -> dict[str, Monitor]:
+    """A monitor for each stream; none if the store has no labels."""
+    if samples.store.labels is None:
         return {}
-    labels = torch.from_numpy(np.array(store.labels))
+    labels = torch.from_numpy(np.array(samples.store.labels))
     config = training.config
     return {
         stream: Monitor(
             training.placed.data,
             labels,
-            training.train_index,
-            test_index,
+            samples.train_index,
+            samples.test_index,
             stream=stream,
             batch_size=config.monitor.batch_size,
             backend=config.backend,
             ranks=training.ranks,
-            selection=selection,
+            selection=samples.selection,
         )
         for stream in config.data.streams
     }
 
 
-def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> str:
+def _opening(samples: _Samples, training: Pretraining) -> str:
     job, config, placed = training.job, training.config, training.placed
     layout, ranks = training.layout, training.ranks
     each = ""
@@ -190,8 +231,8 @@ def _opening(store: Store, training: Pretraining, test_index: torch.Tensor) -> s
     parameters = sum(p.numel() for p in encoders[0].parameters())
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
-        f"{store.path.name}: {len(training.train_index)} training and "
-        f"{counted(len(test_index), 'test sequence')} ({config.data.split}), {layout.name} "
+        f"{samples.store.path.name}: {len(samples.train_index)} training and "
+        f"{counted(len(samples.test_index), 'test sequence')} ({config.data.split}), {layout.name} "
         f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{_method(job)}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "
@@ -206,7 +247,7 @@ def _streams(config: TrainConfig) -> str:
 
 
 def _method(job: Job) -> str:
-    """How the method differs from published AimCLR, for the opening lines."""
+    """The method, and its parts that differ from published AimCLR, for the opening lines."""
     changed = job.method.changes(job.config)
     if job.config.method == TrainConfig.method and not changed:
         return ""
@@ -241,7 +282,7 @@ def _reproduce(folder: Path, ranks: Ranks) -> str:
 
 
 def _closing(folder: Path, run: Run) -> str:
-    places = {
+    files = {
         "checkpoint": "checkpoint.pt",
         "scores": "results.json",
         "metrics": "metrics.jsonl",
@@ -251,11 +292,11 @@ def _closing(folder: Path, run: Run) -> str:
     }
     chosen = ""
     if best := run.best:
-        places["best"] = BEST
+        files["best"] = BEST
         chosen = (
             f"\n{BEST}: epoch {best['epoch']}, chosen by kNN-{best['name'].removeprefix('knn_')} "
             f"({100 * best['score']:.1f} %) on {best['on']}"
         )
-    listed = "\n".join(f"  {what:<12}{folder / name}" for what, name in places.items())
+    listed = "\n".join(f"  {what:<12}{folder / name}" for what, name in files.items())
     again = _reproduce(folder, run.ranks)
     return f"run it again with: {again}{chosen}\n{run.seconds:.0f} s in all; saved:\n{listed}"

@@ -31,14 +31,14 @@ def profile_steps(training: Pretraining, steps: int) -> Table:
     Returns:
         A row for each section: milliseconds a step and share of the step.
     """
-    run = _runner(training)
-    run(WARMUP)
-    plain = run(steps)
+    take = _runner(training)
+    take(WARMUP)
+    plain = take(steps)
     timer = SectionTimer(training.device)
     with _without_graphs(training):
-        run(1)
+        take(1)
         with timing(timer):
-            sectioned = run(steps)
+            sectioned = take(steps)
 
     each = f" in {len(training.streams)} streams" if len(training.streams) > 1 else ""
     batch = training.config.optim.batch_size
@@ -58,23 +58,32 @@ def trace_steps(training: Pretraining, steps: int, file: Path) -> str:
     """Take up to three steps, kernel by kernel, and write a trace of them in Chrome's format.
 
     Returns:
-        Where the trace is, or why there is none, for people: torch's profiler cannot trace on
-        every machine.
+        Where the trace is, or why there is none: torch's profiler does not work on every machine.
+
+    Raises:
+        Exception: a step failed, whatever becomes of its trace.
     """
-    run = _runner(training)
+    take = _runner(training)
     activities = [ProfilerActivity.CPU]
     if training.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
+    failed: Exception | None = None
     try:
         with (
             _without_graphs(training),
             profile(activities=activities) as trace,
             timing(SectionTimer(training.device)),
         ):
-            run(min(steps, 3))
+            try:
+                take(min(steps, 3))
+            except Exception as error:
+                failed = error
+                raise
         with written_whole(file) as temporary:
             trace.export_chrome_trace(str(temporary))
     except (RuntimeError, OSError) as error:
+        if failed is not None:  # the profiler may have failed, too, as it was stopped
+            raise failed from None
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return f"warning: no trace: {reason}"
     return f"trace: {file}"
@@ -87,7 +96,7 @@ def _runner(training: Pretraining) -> Callable[[int], float]:
     for learner in training.learners:
         learner.model.train()
 
-    def run(steps: int) -> float:
+    def take(steps: int) -> float:
         _wait(training.device)
         began = time.perf_counter()
         for _ in range(steps):
@@ -95,7 +104,7 @@ def _runner(training: Pretraining) -> Callable[[int], float]:
         _wait(training.device)
         return 1e3 * (time.perf_counter() - began) / steps
 
-    return run
+    return take
 
 
 @contextmanager

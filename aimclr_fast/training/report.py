@@ -40,7 +40,7 @@ def seconds_so_far(folder: Path) -> float:
 
 
 def save_scores(folder: Path, rows: dict[str, Scores], **about: object) -> Path:
-    """Write the table's numbers and what they are about to results.json."""
+    """Write the table's numbers, and `about`, to results.json."""
     path = folder / RESULTS
     scores = {name: row.as_dict() for name, row in rows.items()}
     with written_whole(path) as temporary:
@@ -53,7 +53,7 @@ def draw_curves(folder: Path, losses: Mapping[str, str]) -> Path:
 
     Args:
         folder: of the run.
-        losses: the parts of the loss and how they are called.
+        losses: labels of the parts of the loss, by name.
     """
     lines = read_metrics(folder)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -87,8 +87,8 @@ def draw_curves(folder: Path, losses: Mapping[str, str]) -> Path:
 
 
 def _knn_curves(lines: list[dict[str, float]]) -> dict[str, str]:
-    """Names of the kNN accuracies in metrics.jsonl, each stream's if there are several, and how
-    they are called. None for a store without labels; no kNN-20 where there are fewer samples.
+    """Labels of the kNN accuracies in metrics.jsonl, by name; with several streams, each stream's.
+    Empty for a store without labels; without kNN-20 if there are fewer samples.
     """
     names = {name for line in lines for name in line}
     labels = {"knn_1": "kNN-1", "knn_20": "kNN-20"}

@@ -1,4 +1,4 @@
-"""A run from its first epoch, or from where it was left, to the last: saving, scoring, logging."""
+"""A run from its first epoch, or the one it resumes in, to the last: saving, scoring, logging."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .report import seconds_so_far
 from .run_folder import BEST, RunFolder
 from .signals import StoppedError, StopSignals
 
-AGREE = 10  # steps between two agreements of several processes to stop or to save
+AGREE = 10  # steps between two exchanges of several processes on whether to stop or save
 
 
 class DivergedError(Error, RuntimeError):
@@ -36,7 +36,7 @@ class Run:
     Args:
         training: at the start, or loaded from `state`.
         folder: where checkpoints go; None on all ranks but the first, which writes.
-        state: the checkpoint to go on from, if any.
+        state: the checkpoint to resume from, if any.
         data: identity of the data set, for checkpoints.
         monitors: score encoders, by stream; none without labels.
         log: takes each epoch's numbers; None where `folder` is.
@@ -208,7 +208,7 @@ class Run:
         return seconds > 0 and time.perf_counter() - self._saved_at > seconds
 
     def _heed(self, signals: StopSignals, due: bool = False) -> None:
-        """Stop if a signal has come to any rank; else save if it is time on any."""
+        """Stop if any rank has received a signal; otherwise save if it is time on any."""
         stop, due = self.ranks.any(signals.received is not None, due)
         if stop:
             self._save(must=True)
@@ -249,7 +249,7 @@ class Run:
         )
 
     def _save(self, *, must: bool = False) -> None:
-        """Write the newest checkpoint; where that fails, go on with the one before, or raise."""
+        """Write the newest checkpoint; if that fails, raise if it `must`, otherwise warn."""
         if self._saved_step == self.training.step:
             return
         learners = self.training.learners

@@ -25,8 +25,8 @@ NEWEST, NEXT, BEST, ABOUT = "checkpoint.pt", "next.pt", "best.pt", "run.json"
 
 
 def data_identity(store: Store, train_index: Tensor) -> dict[str, Any]:
-    """What tells one data set from another: the checksums of its files and of what is trained on;
-    and what an encoder must know of it (`Store.traits`).
+    """Identity of a data set: checksums of its files and of the training samples' indices; and its
+    traits that an encoder needs (`Store.traits`).
     """
     return {
         "training_samples": len(train_index),
@@ -53,11 +53,11 @@ class RunFolder:
         self.state = self._newest()
 
     def close(self) -> None:
-        """Let other processes have the folder."""
+        """Release the folder to other processes."""
         self._lock.close()
 
     def _chain(self) -> list[Path]:
-        """Where checkpoints are, newest first."""
+        """The checkpoint files, newest first."""
         numbers = sorted(
             int(number)
             for file in self.path.glob("previous-*.pt")
@@ -81,10 +81,10 @@ class RunFolder:
         return None
 
     def save(self, write: Callable[[Path], None], keep: int) -> None:
-        """Have `write` write the newest checkpoint, then let the older ones each move on by one.
+        """Write the newest checkpoint with `write`, then rename each older one to the next name.
 
-        At every moment the newest whole one is found under one of their names, and nothing goes
-        before it is on the disk; so there are up to `keep` + 1 files meanwhile.
+        A complete newest checkpoint is under one of the names at every moment, and no file is
+        deleted before the new one is on the disk; so there are up to `keep` + 1 meanwhile.
         """
         write(self.path / NEXT)
         for file in self._damaged:
@@ -114,7 +114,7 @@ class RunFolder:
 
 
 def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
-    """Make the folder of a new run, or open that of a run to be continued.
+    """Make the folder of a new run, or open that of a run to resume.
 
     Raises:
         ConfigError: it holds something else, another run, or one that another process is training.
@@ -131,7 +131,7 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             raise ConfigError(f"resume: {path} holds no run")
         return _locked(_made(path))
     if not (path / ABOUT).is_file():
-        raise ConfigError(f"output {path} holds something, but no run to go on with")
+        raise ConfigError(f"output {path} is not empty, but holds no run to resume")
     run = _locked(path)
     try:
         if run.state is None:
@@ -198,8 +198,8 @@ def _new_folder(config: TrainConfig) -> Path:
         path = Path(config.output)
         if _has_content(path):
             raise ConfigError(
-                f"output {path} exists and is not an empty folder; name another, or go on with "
-                "its run: --resume auto"
+                f"output {path} exists and is not an empty folder; name another, or resume its "
+                "run: --resume auto"
             )
         return _made(path)
     data = config.data

@@ -1,4 +1,4 @@
-"""What best.pt is chosen on: validation samples or held-out training subjects, never the test."""
+"""What best.pt is chosen on: validation samples or held-out training subjects."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ class Selection:
 
 
 def open_selection(store: Store, split: str, train_index: Tensor) -> Selection | None:
-    """The validation samples of a split, or else folds of its training samples that part the
-    subjects (or, without subjects, the samples); None for a store without labels, or with too few
-    samples to part.
+    """The validation samples of a split, or else folds of its training samples, by subject if
+    there are subjects; None for a store without labels, or with too few samples for folds.
 
     Raises:
         ValueError: the split is not valid.

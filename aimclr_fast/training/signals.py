@@ -15,7 +15,7 @@ class StoppedError(Error):
     """A run was asked to stop, and has saved what it needs to go on.
 
     Attributes:
-        signum: the signal that asked.
+        signum: number of the signal.
     """
 
     def __init__(self, signum: int, message: str) -> None:
@@ -74,10 +74,10 @@ class StopSignals:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Inside, a signal ends the block at once: for what is done again on resuming, and writes
-        files whole or not at all.
+        """Within the block, a signal ends it at once: for work that a resumed run repeats, and that
+        writes files whole or not at all.
 
-        Among several processes it does not, for they must leave together.
+        With several processes it does not: they must stop together.
         """
         try:
             self._at_once = True

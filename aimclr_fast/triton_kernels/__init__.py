@@ -17,7 +17,7 @@ def _let_scalars_index() -> None:
     """Let the interpreter of Triton before 3.7 use a scalar as the end of a range.
 
     It holds scalars as arrays of shape [1] and converts them with int(), which NumPy 2.4 and newer
-    refuse (triton-lang/triton#9171, mended in 3.7). GPUs are not concerned.
+    refuse (triton-lang/triton#9171, fixed in 3.7). GPUs are not affected.
     """
     from triton.runtime import interpreter
 

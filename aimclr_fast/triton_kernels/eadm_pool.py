@@ -323,9 +323,9 @@ def backward_kernel(
     byte = tl.load(bits[None] + octet * STRIDE, mask=(octet < OCTETS) & plane_valid[None], other=0)
     kept_joint = tl.load(kept_joints + sample * V + index_v, mask=plane_valid, other=0)
     byte = tl.where(kept_joint[None] != 0, byte.to(tl.int32), 0)
-    place = tl.arange(0, 8)[None, :, None]
-    values = tl.where((byte[:, None] >> place) & 1 != 0, where_kept, where_dropped)
-    time = octet[:, None] * 8 + place
+    bit = tl.arange(0, 8)[None, :, None]
+    values = tl.where((byte[:, None] >> bit) & 1 != 0, where_kept, where_dropped)
+    time = octet[:, None] * 8 + bit
     tl.store(dx[None, None] + time * STRIDE, values, mask=(time < T) & plane_valid[None, None])
 
 
@@ -388,7 +388,7 @@ def backward(
     channels_last: bool,
     dx: Tensor,
 ) -> None:
-    """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` left."""
+    """Fill dx [B, C, T, V] from the gradients [B, C] and what `forward` saved."""
     batch, channels, frames, joints = dx.shape
     tile = tiles.backward_tile((channels, frames, joints), channels_last)
     programs = batch * triton.cdiv(channels, tile.block_c) * triton.cdiv(frames, 8 * tile.block_o)

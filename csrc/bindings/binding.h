@@ -11,17 +11,14 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
-#include <set>
 #include <stdexcept>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
-#include <utility>
 
 #include "bindings/keywords.h"
 #include "common/dtypes.h"
@@ -46,64 +43,51 @@ template <typename T>
 inline constexpr bool kNamed = !std::is_class_v<std::decay_t<T>> && !std::is_lvalue_reference_v<T>;
 
 template <typename Parameter, typename Value>
-void read_parameter(Keywords& keywords, const char* const*& names, Value& value) {
+void read_parameter(Keywords& keywords, const pybind11::handle*& names, Value& value) {
     if constexpr (std::is_class_v<Value>) {
-        value.fields(keywords);
+        keywords.read_members(value);
     } else if constexpr (kNamed<Parameter>) {
         keywords.read(*names++, value);
     }
 }
 
-// The keywords of a call, to find those that two of its parameters share.
-class KeywordNames {
-  public:
-    explicit KeywordNames(std::string function) : function_(std::move(function)) {}
-
-    void add(std::string_view name) {
-        if (!seen_.emplace(name).second) {
-            throw std::logic_error(function_ + " has two arguments '" + std::string(name) + "'");
-        }
-    }
-
-    // For AIMCLR_FIELDS.
-    template <typename... Ts>
-    void operator()(std::string_view names, const Ts&...) {
-        for (std::size_t i = 0; i < sizeof...(Ts); ++i) {
-            add(next_name(names));
-        }
-    }
-
-  private:
-    std::string function_;
-    std::set<std::string, std::less<>> seen_;
-};
-
+// Adds the keywords of a parameter that is a struct.
 template <typename Value>
-void add_members(KeywordNames& names, [[maybe_unused]] Value value) {
+void add_members(Names& names) {
     if constexpr (std::is_class_v<Value>) {
-        value.fields(names);
+        names.insert(names.end(), member_names<Value>().begin(), member_names<Value>().end());
+    }
+}
+
+inline void check_different(const std::string& function, const Names& names) {
+    for (auto name = names.begin(); name != names.end(); ++name) {
+        if (std::find(names.begin(), name, *name) != name) {
+            throw std::logic_error(function + " has two arguments '" +
+                                   std::string(pybind11::str(*name)) + "'");
+        }
     }
 }
 
 template <auto Function, typename... Parameters, std::size_t N>
 void define_call_as(pybind11::module_& module, const std::string& name, Status (*)(Parameters...),
-                    const std::array<const char*, N>& names) {
+                    const std::array<const char*, N>& own_names) {
     static_assert((std::size_t{kNamed<Parameters>} + ... + 0) == N, "one name a parameter");
     using Values = std::tuple<std::decay_t<Parameters>...>;
-    KeywordNames all(name);
-    for (const char* const one : names) {
-        all.add(one);
+    Names names;
+    for (const char* const one : own_names) {
+        names.push_back(interned(one));
     }
-    (add_members(all, std::decay_t<Parameters>{}), ...);
-    const auto call = [name, names](pybind11::kwargs given) -> pybind11::object {
+    (add_members<std::decay_t<Parameters>>(names), ...);
+    check_different(name, names);
+    const auto call = [name, names](const pybind11::kwargs& given) -> pybind11::object {
         Values values{};
-        Keywords keywords(name, std::move(given));
+        Keywords keywords(name, given);
         const auto read = [&](auto&... value) {
-            [[maybe_unused]] const char* const* next = names.data();
+            [[maybe_unused]] const pybind11::handle* next = names.data();
             (read_parameter<Parameters>(keywords, next, value), ...);
         };
         std::apply(read, values);
-        keywords.finish();
+        keywords.finish(names);
         {
             const pybind11::gil_scoped_release release;
             raise_if_error(std::apply(Function, values));

@@ -16,6 +16,6 @@ AIMCLR_BINDINGS(queue_contrast, module) {
     using namespace aimclr;
     define_for<float>(module);
     define_for<double>(module);
-    bindings::define_call<&cpu::queue_contrast_workspace>(
-        module, "queue_contrast_workspace_cpu", "n", "k", "d", "topk", "threads", "element_bytes");
+    bindings::define_call<&cpu::queue_contrast_workspace>(module, "queue_contrast_workspace_cpu",
+                                                          "threads", "element_bytes");
 }

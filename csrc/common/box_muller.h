@@ -1,5 +1,5 @@
 // Logarithm, square root, sine and cosine for Box-Muller: no branches and no calls, so that CPU
-// loops vectorize, and the same arithmetic on a GPU, so that draws agree but for the rounding of
+// loops vectorize, and the same arithmetic on a GPU, so that draws agree except for the rounding of
 // fused multiply-adds. The polynomials are minimax fits on the ranges given.
 #pragma once
 
@@ -97,7 +97,7 @@ AIMCLR_HD SinCos sincos_turns(float turns) {
 
 // Sine and cosine of an angle in radians.
 AIMCLR_HD SinCos sincos_radians(float angle) {
-    // Double holds the quarter turns of any sensible angle with bits to spare.
+    // A double holds the quarter turns of any realistic angle exactly.
     const double quarters = angle * 0.63661977236758134;
     const auto nearest = static_cast<std::int64_t>(quarters + (quarters < 0 ? -0.5 : 0.5));
     return sincos_quadrant(

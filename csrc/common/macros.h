@@ -1,4 +1,4 @@
-// Compiler differences, kept in one place.
+// Compiler differences.
 #pragma once
 
 // A small function that both the host compiler and nvcc's device pass may use. Always inlined:

@@ -12,7 +12,7 @@
 
 namespace aimclr {
 
-// The n counters to encrypt. Words travel as int64, as in the reference, since PyTorch lacks most
+// The n counters to encrypt. Words are int64, as in the reference, since PyTorch lacks most
 // uint32 operations.
 struct PhiloxCall {
     const std::int64_t* counters;  // [n, 4]
@@ -63,7 +63,7 @@ AIMCLR_HD Words4 philox4x32(Words4 counter, std::uint32_t key0, std::uint32_t ke
     return {{c0, c1, c2, c3}};
 #else
     // Words stay in 64-bit lanes, as products need both halves: no packing when vectorized. The
-    // upper halves of c1 and c3 are rubbish that the masks drop.
+    // upper halves of c1 and c3 are garbage that the masks drop.
     constexpr std::uint64_t kLow = 0xFFFFFFFFu;
     std::uint64_t c0 = counter.v[0], c1 = counter.v[1], c2 = counter.v[2], c3 = counter.v[3];
     for (int round = 0; round < 10; ++round) {
@@ -83,7 +83,7 @@ AIMCLR_HD Words4 philox4x32(Words4 counter, std::uint32_t key0, std::uint32_t ke
 
 // The upper 24 bits as a float in [0, 1): every value is exact.
 AIMCLR_HD float uniform(std::uint32_t word) {
-    // By way of a signed integer, which every instruction set converts in one step.
+    // Through a signed integer, which every instruction set converts in one step.
     return static_cast<float>(static_cast<std::int32_t>(word >> 8)) * 0x1p-24f;
 }
 

@@ -87,8 +87,8 @@ struct Outputs {
     }
 };
 
-// Left-right partner and next joint towards the center, for each place joint * bodies + body of a
-// row: the place of the same body's other joint.
+// Left-right partner and next joint towards the center: for each column (joint * bodies + body) of
+// a row, the column of the same body's other joint.
 struct JointTables {
     const std::int32_t* swap;
     const std::int32_t* parents;
@@ -256,7 +256,7 @@ struct GivenArrays {
     }
 };
 
-// A 3x3 matrix in row order; the identity is told apart, since it must change nothing.
+// A 3x3 matrix in row order; the identity is marked, since it must not change a bit.
 template <typename Real>
 struct Matrix {
     bool identity = true;
@@ -307,8 +307,8 @@ AIMCLR_HD Matrix<Real> matrix_of(const Params<Real>& params) {
     return matrix;
 }
 
-// Frame of the sequence at place `padded` of the sequence with mirrored frames before and after
-// it; frame 0 is at place 0.
+// The frame that stands at `padded` of the padded sequence, counted from the sequence's own first
+// frame: mirrored ones are negative, or `frames` and more.
 AIMCLR_HD int mirrored_frame(int padded, int frames) {
     const int folded = padded < 0 ? -1 - padded : padded;
     return folded >= frames ? 2 * frames - 1 - folded : folded;

@@ -1,5 +1,5 @@
-// What one CUDA block does to augment one sequence, cut into phases: between two phases all threads
-// of the block meet. A phase is a function of the thread's number, so that host code can run a
+// What one CUDA block does to augment one sequence, cut into phases, between which the threads of
+// the block synchronize. A phase is a function of the thread's number, so that host code can run a
 // block thread by thread, phase by phase, where there is no GPU
 // (cpu/skeleton_augment/skeleton_augment_emulated.cpp).
 //
@@ -18,7 +18,7 @@
 namespace aimclr::augment {
 
 // kSpread leaves a word free after every 32, so that threads four elements apart, as in packs, do
-// not meet in a bank of shared memory.
+// not conflict in a bank of shared memory.
 template <typename Real, bool kSpread>
 struct Block {
     Launch launch;
@@ -27,7 +27,8 @@ struct Block {
     Real* weights;
     int threads;
 
-    AIMCLR_HD static int place(int element) {
+    // Where a buffer holds an element.
+    AIMCLR_HD static int slot(int element) {
         return kSpread ? element + (element >> 5) : element;
     }
     // Elements that a buffer needs for a sequence.
@@ -78,7 +79,7 @@ struct Block {
             }
         }
         for (int element = thread; element < elements; element += threads) {
-            raw[place(element)] = scale * load<Real>(from[element]);
+            raw[slot(element)] = scale * load<Real>(from[element]);
         }
     }
 
@@ -86,7 +87,7 @@ struct Block {
     AIMCLR_HD void put(const Pack<T>& pack, int element, Real scale) const {
         AIMCLR_UNROLL
         for (int i = 0; i < 4; ++i) {
-            raw[place(element + i)] = scale * load<Real>(pack.v[i]);
+            raw[slot(element + i)] = scale * load<Real>(pack.v[i]);
         }
     }
 
@@ -113,7 +114,7 @@ struct Block {
             AIMCLR_UNROLL
             for (int i = 0; i < 4; ++i) {
                 if (element + i < elements) {
-                    work[place(element + i)] = draws.v[i] * std;
+                    work[slot(element + i)] = draws.v[i] * std;
                 }
             }
         }
@@ -122,7 +123,7 @@ struct Block {
     AIMCLR_HD Vector3<Real> read(const Real* buffer, int point) const {
         const int plane = launch.chain.shape.plane();
         return {
-            {buffer[place(point)], buffer[place(point + plane)], buffer[place(point + 2 * plane)]}};
+            {buffer[slot(point)], buffer[slot(point + plane)], buffer[slot(point + 2 * plane)]}};
     }
 
     AIMCLR_HD static Vector3<Real> multiply(const Matrix<Real>& matrix, Vector3<Real> x) {
@@ -135,7 +136,7 @@ struct Block {
                  m[6] * x.v[0] + m[7] * x.v[1] + m[8] * x.v[2]}};
     }
 
-    // Place in `raw` of a point of the cropped and flipped sequence.
+    // The element of `raw` for a point of the cropped and flipped sequence.
     AIMCLR_HD int source_point(const Plan<Real>& plan, int frame, int at) const {
         const int source = mirrored_frame(plan.crop_start + frame - launch.chain.padding,
                                           launch.chain.shape.frames);
@@ -157,7 +158,7 @@ struct Block {
                 if (axis == plan.axis_mask) {
                     continue;
                 }
-                Real& target = work[place(axis * plane + point)];
+                Real& target = work[slot(axis * plane + point)];
                 Real value = x.v[axis];
                 if (drawn) {
                     value += target;
@@ -190,7 +191,7 @@ struct Block {
                 for (int i = 0; i < kTaps + kFrames - 1; ++i) {
                     const int frame = first + i - radius;
                     const Real x =
-                        frame >= 0 && frame < frames ? work[place(column + frame * row)] : Real(0);
+                        frame >= 0 && frame < frames ? work[slot(column + frame * row)] : Real(0);
                     AIMCLR_UNROLL
                     for (int j = 0; j < kFrames; ++j) {
                         if (i - j >= 0 && i - j < kTaps) {
@@ -202,7 +203,7 @@ struct Block {
                 for (int i = 0; i < taps + kFrames - 1; ++i) {
                     const int frame = first + i - radius;
                     const Real x =
-                        frame >= 0 && frame < frames ? work[place(column + frame * row)] : Real(0);
+                        frame >= 0 && frame < frames ? work[slot(column + frame * row)] : Real(0);
                     AIMCLR_UNROLL
                     for (int j = 0; j < kFrames; ++j) {
                         sum[j] += i - j >= 0 && i - j < taps ? weights[i - j] * x : Real(0);
@@ -212,7 +213,7 @@ struct Block {
             AIMCLR_UNROLL
             for (int j = 0; j < kFrames; ++j) {
                 if (first + j < frames) {
-                    raw[place(column + (first + j) * row)] = sum[j];
+                    raw[slot(column + (first + j) * row)] = sum[j];
                 }
             }
         }

@@ -1,4 +1,4 @@
-// The calls of skeleton_augment and apply_augment, as both devices and the bindings know them.
+// The calls of skeleton_augment and apply_augment, for both devices and the bindings.
 #pragma once
 
 #include <cstdint>

@@ -106,7 +106,7 @@ struct DrawnViews {
         }
     }
 
-    // 2. Draws the noise while the sequence is on its way, then puts that in place. The parameters
+    // 2. Draws the noise while the sequence is loading, then stages the sequence. The parameters
     // that the noise needs follow from the words at once, without the matrices.
     AIMCLR_HD void prepare(int thread, const Prefetched& prefetched) const {
         if (thread < kLaunchViews) {
@@ -257,9 +257,9 @@ struct GivenView {
         const int plane = block.launch.chain.shape.plane(), row = block.launch.chain.shape.row();
         const int last = block.launch.chain.shape.frames - 1;
         for (int point = thread; point < plane; point += block.threads) {
-            const int place = block.launch.row_divider.quotient(point),
-                      in_row = point - place * row;
-            const int frame = plan.temporal_flip ? last - place : place;
+            const int written = block.launch.row_divider.quotient(point),
+                      in_row = point - written * row;
+            const int frame = plan.temporal_flip ? last - written : written;
             Vector3<Real> sum = {};
             if (call.stream != Stream::kMotion) {
                 sum = block.read(block.raw, frame * row + in_row);
@@ -282,7 +282,7 @@ struct GivenView {
             sum = block.masked(sum, plan.axis_mask);
             AIMCLR_UNROLL
             for (int axis = 0; axis < 3; ++axis) {
-                block.work[block.place(axis * plane + point)] = sum.v[axis];
+                block.work[block.slot(axis * plane + point)] = sum.v[axis];
             }
         }
     }

@@ -29,11 +29,11 @@ enum class Level : int { baseline, v3, v4 };
 // The highest level that the processor has and the library was compiled for.
 Level highest_level();
 
-// The level in use: the highest, or the one last set.
+// The level in use: the highest, or the one last set. A call reads it once.
 Level level();
 
-// Uses a level from now on, in all threads. False if it is above the highest. Calls under way keep
-// theirs, but for skeleton_augment and apply_augment, which may mix the two levels.
+// Uses a level from now on, in all threads; calls under way keep theirs. False if it is above the
+// highest.
 bool set_level(Level level);
 
 // Bytes of a level's widest vectors.

@@ -41,9 +41,8 @@ struct Grid {
     std::size_t shared_bytes = 0;
 };
 
-// Lets `kernel` have that much dynamic shared memory on the current device. The permission only
-// ever grows: lowered to what this launch needs, it could be too little for one that another thread
-// is about to make.
+// Lets `kernel` have that much dynamic shared memory on the current device. The limit is only
+// raised: lowered to what this launch needs, it could be too low for a launch of another thread.
 inline Status allow_shared_memory(const void* kernel, std::size_t bytes) {
     static std::mutex mutex;
     static std::map<std::pair<int, const void*>, std::size_t> allowed;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import bench_masked_pool
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 from aimclr_fast.nn.official import from_official, to_official
 from aimclr_fast.reference import eadm_pool as reference_eadm
+from aimclr_fast.reference import masked_pool as reference_masked
 from aimclr_fast.reference import queue_contrast as reference_contrast
 
 LAYOUT = get_layout("ntu-rgb+d")
@@ -160,6 +162,15 @@ def test_eadm_pool(keep_prob):
     (actual, gradient), (expected, expected_gradient) = results
     assert_near(actual, expected, dtype=torch.float64)
     assert_near(gradient, expected_gradient, gradient=True, dtype=torch.float64)
+
+
+def test_masked_pool():
+    x, mask = torch.randn(4, 6, 13, 25, dtype=torch.float64), torch.rand(13, 25) < 0.3
+    pairs = zip(
+        bench_masked_pool.weighted(x, mask), reference_masked.masked_pool(x, mask), strict=True
+    )
+    for actual, expected in pairs:
+        assert_near(actual, expected, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("topk", [0, 1, 5])

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from small_data import write_evaluated
 
 pytest.importorskip("jsonargparse", reason="not on every GPU machine")
 
@@ -28,19 +27,12 @@ OPTIONS = ["--data", "store", "--split", "odd-even", "--output", "out", "--csv",
 (MAJORITY,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("protocols")
-    write_evaluated(folder)
-    return folder
-
-
 @pytest.fixture
-def majority(place, tmp_path, monkeypatch):
+def majority(evaluated, tmp_path, monkeypatch):
     """A protocol in a file of its own, outside the package; where it writes is `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     for name in ("store", "joint.pt"):
-        (tmp_path / name).symlink_to(place / name)
+        (tmp_path / name).symlink_to(evaluated / name)
     folder = tmp_path / "protocols"
     folder.mkdir()
     (folder / "majority.py").write_text(MAJORITY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import arguments as public
@@ -120,71 +121,113 @@ NAMES = ("cpp", "triton", "cuda", REFERENCE, "auto", "", "CPP", "cpp\0", 3, None
 DTYPES = (*public.FLOATS, *public.ODD_DTYPES)
 
 
+Spoil = Callable[[st.DrawFn, Tensor], Any]
+
+
+def _other_size(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    shape = list(tensor.shape)
+    if not shape or math.prod(shape) >= 2**24:
+        return tensor
+    shape[draw(st.integers(0, len(shape) - 1))] += draw(st.sampled_from([-1, 1, 20_000]))
+    return tensor.new_zeros([max(n, 0) for n in shape])
+
+
+def _other_dimensions(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    more = draw(st.booleans()) or tensor.dim() == 0 or len(tensor) == 0
+    return tensor[None] if more else tensor[0]
+
+
+def _huge(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    shape = list(tensor.shape)
+    return tensor.new_zeros([1] * len(shape)).expand([2**45, *shape[1:]] if shape else [])
+
+
+def _other_layout(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    if tensor.dtype != torch.float32:
+        return tensor
+    how = draw(st.sampled_from(["sparse", "mkldnn", "quantized"]))
+    if how == "quantized":
+        return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+    return tensor.to_sparse() if how == "sparse" else tensor.to_mkldnn()
+
+
+def _other_value(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    if not tensor.numel():
+        return tensor
+    changed = tensor.clone(memory_format=torch.contiguous_format)
+    limits = [math.nan, math.inf, 1e30, -1e30] if tensor.is_floating_point() else [-1, 3, 77]
+    if tensor.dtype in (torch.uint8, torch.bool):
+        limits = [0, 1]
+    value = draw(st.sampled_from(limits))
+    changed.view(-1)[draw(st.integers(0, tensor.numel() - 1))] = value
+    return changed
+
+
+def _wants_gradient(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    return torch.nn.Parameter(tensor.clone()) if tensor.is_floating_point() else tensor
+
+
+def _freed(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    freed = tensor.clone()
+    freed.untyped_storage().resize_(0)
+    return freed
+
+
+def _zero_without_memory(draw: st.DrawFn, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    return torch._efficientzerotensor(list(tensor.shape), dtype=tensor.dtype)
+
+
+#: Each gives another tensor, or the same where it does not apply.
+SPOILS: tuple[Spoil, ...] = (
+    lambda draw, tensor: tensor.to(draw(st.sampled_from(DTYPES))),
+    lambda draw, tensor: tensor.new_zeros(draw(st.lists(st.integers(0, 5), max_size=6))),
+    _other_size,
+    _other_dimensions,
+    lambda draw, tensor: tensor.to("meta"),
+    _huge,
+    _other_layout,
+    public._in_memory,
+    public._in_memory,  # twice as often
+    _other_value,
+    lambda draw, tensor: tensor.new_zeros(0),
+    _wants_gradient,
+    _freed,
+    _zero_without_memory,
+    lambda draw, tensor: draw(st.sampled_from([None, 3, "x", [tensor]])),
+)
+
+
 @st.composite
 def spoilt_tensor(draw: st.DrawFn, tensor: Tensor | None) -> Any:
-    """Another tensor in its place: equal in another memory, or of another kind, shape or dtype."""
+    """Another tensor instead: equal in other memory, or of another kind, shape or dtype."""
     if tensor is None:
         tensor = torch.randn(draw(st.lists(st.integers(0, 4), max_size=5)))
-    shape = list(tensor.shape)
-    kind = draw(st.sampled_from([
-        "dtype", "shape", "size", "dimensions", "meta", "huge", "layout", "strides", "strides",
-        "values", "empty", "gradient", "freed", "zero", "odd",
-    ]))  # fmt: skip
-    if kind == "dtype":
-        return tensor.to(draw(st.sampled_from(DTYPES)))
-    if kind == "shape":
-        return tensor.new_zeros(draw(st.lists(st.integers(0, 5), max_size=6)))
-    if kind == "size" and shape:
-        shape[draw(st.integers(0, len(shape) - 1))] += draw(st.sampled_from([-1, 1, 20_000]))
-        return tensor.new_zeros([max(n, 0) for n in shape]) if math.prod(shape) < 2**24 else tensor
-    if kind == "dimensions":
-        return tensor[None] if draw(st.booleans()) or not shape or not shape[0] else tensor[0]
-    if kind == "meta":
-        return tensor.to("meta")
-    if kind == "huge":
-        return tensor.new_zeros([1] * len(shape)).expand([2**45, *shape[1:]] if shape else [])
-    if kind == "layout" and tensor.dtype == torch.float32:
-        how = draw(st.sampled_from(["sparse", "mkldnn", "quantized"]))
-        if how == "quantized":
-            return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
-        return tensor.to_sparse() if how == "sparse" else tensor.to_mkldnn()
-    if kind == "strides":
-        return public._in_memory(draw, tensor)
-    if kind == "values" and tensor.numel():
-        changed = tensor.clone(memory_format=torch.contiguous_format)
-        limits = [math.nan, math.inf, 1e30, -1e30] if tensor.is_floating_point() else [-1, 3, 77]
-        value = draw(st.sampled_from(limits))
-        if tensor.dtype in (torch.uint8, torch.bool):
-            value = draw(st.integers(0, 1))
-        changed.view(-1)[draw(st.integers(0, tensor.numel() - 1))] = value
-        return changed
-    if kind == "empty":
-        return tensor.new_zeros(0)
-    if kind == "gradient" and tensor.is_floating_point():
-        return torch.nn.Parameter(tensor.clone())
-    if kind == "freed":
-        freed = tensor.clone()
-        freed.untyped_storage().resize_(0)
-        return freed
-    if kind == "zero" and tensor.is_floating_point():
-        return torch._efficientzerotensor(shape, dtype=tensor.dtype)
-    return draw(st.sampled_from([None, 3, "x", [tensor]])) if kind == "odd" else tensor
+    return draw(st.sampled_from(SPOILS))(draw, tensor)
+
+
+@st.composite
+def spoilt_list(draw: st.DrawFn, kind: str, items: list[Any]) -> list[Any]:
+    """Another list instead, of items of the schema's type `kind`."""
+    one = draw(spoilt(kind, items[0] if items else 0))
+    how = draw(st.sampled_from(["drop", "add", "replace", "none", "swap"]))
+    if how == "drop":
+        return items[:-1]
+    if how == "add":
+        return [*items, one]
+    if how == "replace" and items:
+        items[draw(st.integers(0, len(items) - 1))] = one
+    if how == "none":
+        return []
+    return items[::-1] if how == "swap" else items
 
 
 @st.composite
 def spoilt(draw: st.DrawFn, kind: str, value: Any) -> Any:
     """Another argument of the schema's type `kind`, or of none it knows."""
     if kind.startswith("List"):
-        items = list(value)
-        one = draw(spoilt(kind.split("[")[1].rstrip("]"), items[0] if items else 0))
-        how = draw(st.sampled_from(["drop", "add", "replace", "none", "swap"]))
-        if how == "drop":
-            return items[:-1]
-        if how == "add":
-            return [*items, one]
-        if how == "replace" and items:
-            items[draw(st.integers(0, len(items) - 1))] = one
-        return [] if how == "none" else items[::-1] if how == "swap" else items
+        return draw(spoilt_list(kind.split("[")[1].rstrip("]"), list(value)))
     if "Tensor" in kind:
         return draw(spoilt_tensor(value))
     by_kind = {"float": FLOATS, "int": INTEGERS, "SymInt": INTEGERS, "bool": (True, False, 2, None)}
@@ -211,8 +254,8 @@ def calls_of(draw: st.DrawFn, op: str) -> Call:
     schema = HERE[op].default._schema.arguments
     assert len(given) == len(schema)
     most = draw(st.sampled_from([0, 2]))
-    places = draw(st.lists(st.integers(0, len(given) - 1), max_size=most, unique=True))
-    for place in places:
-        kind = str(schema[place].real_type)
-        given[place] = draw(spoilt(kind, given[place]))
-    return Call(given, [schema[place].name for place in places])
+    indices = draw(st.lists(st.integers(0, len(given) - 1), max_size=most, unique=True))
+    for index in indices:
+        kind = str(schema[index].real_type)
+        given[index] = draw(spoilt(kind, given[index]))
+    return Call(given, [schema[index].name for index in indices])

@@ -12,13 +12,13 @@ from missing import require
 
 from aimclr_fast import native
 from aimclr_fast.ops import apply_augment, philox, skelemix, skeleton_augment
-from aimclr_fast.ops._augment import joint_table, native_chain, place_table
+from aimclr_fast.ops._augment import column_table, joint_table, native_chain
 from aimclr_fast.ops._native import SUFFIXES
 from aimclr_fast.reference.skeleton_augment import AugmentConfig
 
 CPU = torch.device("cpu")
 ODD = (-1, -(2**62), 2**41, 2**62, 2**63 - 1)
-MEMORY = torch.zeros(1 << 18, dtype=torch.uint8)  # of sound calls: read, written, scratch
+MEMORY = torch.zeros(1 << 19, dtype=torch.uint8)  # of sound calls: read, written, scratch
 AT = -(-MEMORY.data_ptr() // 64) * 64
 OUT, SCRATCH = AT + (1 << 16), AT + (1 << 17)
 HALF_SET = AT + (1 << 15)  # bytes of 0 and 1 in turn
@@ -62,12 +62,16 @@ def sound() -> dict[str, Members]:
             "threads": 1,
         }  # fmt: skip
     calls["eadm_pool_workspace_cpu"] = {**shape, "real_bytes": 4, "threads": 1}
-    sizes = {"n": 2, "k": 8, "d": 16, "topk": 1}
+    sizes = {
+        "streams": 2, "sets": 2, "key_sets": 1, "n": 2, "d": 16, "k": [8, 8, *[0] * 6], "topk": 1,
+    }  # fmt: skip
     for suffix in ("f32", "f64"):
         calls[f"queue_contrast_{suffix}_cpu"] = {
-            **dict.fromkeys(("query", "extreme", "dropped", "key", "queue"), AT), **sizes,
-            "temperature": 0.07, "workspace": SCRATCH, "losses": OUT, "gradients": OUT,
-            "neighbors": OUT, "threads": 1,
+            "shape": sizes, "rows": AT, "keys": AT, "queues": [AT, AT, *[0] * 6],
+            "teacher": [-1, 0, *[0] * 14], "negative": [-1] * 16, "mines": [True] * 16,
+            "positives": [True] * 16, "own_key": [0] * 16, "temperature": 0.07, "votes": 1,
+            "workspace": SCRATCH, "losses": OUT, "gradients": OUT, "neighbors": OUT, "counts": OUT,
+            "threads": 1,
         }  # fmt: skip
     calls["queue_contrast_workspace_cpu"] = {**sizes, "threads": 1, "element_bytes": 4}
     calls |= sound_stgcn_block()
@@ -154,7 +158,8 @@ def paths(members: Any, wanted: Any, path: tuple[Any, ...] = ()) -> Iterator[tup
 
 SIZES = {
     "batch", "channels", "frames", "joints", "n", "k", "d", "topk", "real_bytes", "samples",
-    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride", *MIX,
+    "bodies", "padding", "blur_taps", "in", "out", "parts", "taps", "stride", "streams", "sets",
+    "key_sets", *MIX,
 }  # fmt: skip
 CALLS = sound()
 
@@ -171,8 +176,10 @@ def test_sound_calls_work(name):
     getattr(native.load(), name)(**CALLS[name])
 
 
-def test_the_scratch_is_large_enough():
-    size = native.load().stgcn_block_workspace_cpu(**CALLS["stgcn_block_workspace_cpu"])
+@pytest.mark.parametrize("op", ["stgcn_block", "queue_contrast"])
+def test_the_scratch_is_large_enough(op):
+    call = CALLS[f"{op}_workspace_cpu"] | {"element_bytes": 8}
+    size = getattr(native.load(), f"{op}_workspace_cpu")(**call)
     assert size <= MEMORY.data_ptr() + MEMORY.numel() - SCRATCH
 
 
@@ -207,6 +214,7 @@ DRAWN, GIVEN = (
     [f"{op}_{device}" for device in ("cpu", "emulated")]
     for op in ("skeleton_augment", "apply_augment")
 )
+CONTRAST = ["queue_contrast_f32_cpu", "queue_contrast_f64_cpu"]
 
 MIXED = ["skelemix_cpu", "skelemix_emulated"]
 POOLED = [name for name in CALLS if name.startswith("masked_pool")]
@@ -233,6 +241,23 @@ POOLED = [name for name in CALLS if name.startswith("masked_pool")]
         (MIXED, ("settings", "blocks_min"), 3, "bad settings"),
         (MIXED, ("settings", "blocks_max"), 4, "bad settings"),
         (POOLED, ("mask",), AT, "must have both true and false entries"),
+        *(
+            (CONTRAST, (name, 1), value, "teacher, negative or own_key is no set")
+            for name, value in (
+                ("teacher", -2),
+                ("teacher", 2),
+                ("negative", 2),
+                ("negative", -2),
+                ("own_key", 1),
+                ("own_key", -1),
+            )
+        ),
+        (CONTRAST, ("votes",), 3, r"votes must lie in 0\.\.streams"),
+        (CONTRAST, ("votes",), -1, r"votes must lie in 0\.\.streams"),
+        (CONTRAST, ("mines",), [False] * 16, "and sets must mine"),
+        (CONTRAST, ("shape", "k", 1), 9, "votes need queues of one size"),
+        (CONTRAST, ("shape", "k", 7), 2**41, "k must not be negative or too large"),
+        (CONTRAST, ("temperature",), 0.0, "temperature must be positive"),
     ],
 )
 def test_values_that_cannot_be_are_refused(names, path, value, message):
@@ -341,7 +366,8 @@ def test_skeleton_augment_calls_the_cuda_function_as_it_is(cuda_branch):
 
 
 def test_philox_calls_the_cuda_function_as_it_is(cuda_branch):
-    philox._cuda(philox.Call(torch.empty(0, 4, dtype=torch.int64, device="meta"), (1, 2)))
+    counter = torch.empty(0, 4, dtype=torch.int64, device="meta")
+    philox._cuda(philox.Call(counter, (1, 2), "cuda"))
     assert cuda_branch == ["philox4x32_cuda"]
 
 
@@ -374,6 +400,6 @@ def cuda_branch(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(op, "current_stream", lambda tensor: 0)
     for op in (apply_augment, skeleton_augment):  # tables that have an address
         monkeypatch.setattr(op, "native_chain", lambda *given: native_chain(*given[:-1], CPU))
-    for name, table in (("joint_table", joint_table), ("place_table", place_table)):
+    for name, table in (("joint_table", joint_table), ("column_table", column_table)):
         monkeypatch.setattr(skelemix, name, lambda *given, table=table: table(*given[:-1], CPU))
     return called

@@ -262,7 +262,7 @@ def test_every_op_takes_another_backend(name):
     try:
         assert [backend.name for backend in module.BACKENDS] == ["mine", *names]
         found = USES[name]("mine")
-        assert [type(call) for call in calls] == [module.Call]
+        assert [(type(call), call.backend) for call in calls] == [(module.Call, "mine")]
         for got, expected in zip(found, wanted, strict=True):
             assert torch.equal(got, expected)
     finally:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -16,16 +17,18 @@ from emulation import CPP
 from ops import test_apply_augment as apply_augment
 from ops import test_eadm_pool as eadm_pool
 from ops import test_masked_pool as masked_pool
+from ops import test_queue_losses as queue_losses
 from ops import test_skelemix as skelemix
 from ops import test_skeleton_augment as skeleton_augment
 from ops import test_stgcn_block as stgcn_block
 from tolerances import assert_near
 from torch import Tensor
 
-from aimclr_fast import native
+from aimclr_fast import functional, native
 from aimclr_fast.functional import queue_contrast
 from aimclr_fast.ops.philox import philox4x32
 from aimclr_fast.reference import philox as philox_reference
+from aimclr_fast.reference.skeleton_augment import AugmentParams
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOATS = (torch.float32, torch.float64)
@@ -49,6 +52,12 @@ def test_queue_contrast(cpu_level, dtype):
             assert torch.equal(value, expected)
         else:
             assert_near(value, expected, dtype=dtype, gradient=i > 4)
+
+
+@pytest.mark.parametrize("place", queue_losses.CPP)
+def test_queue_losses(cpu_level, place):
+    for case in queue_losses.ALL:
+        queue_losses.check(place, case)
 
 
 BLOCKS = [
@@ -144,6 +153,67 @@ def test_levels_are_what_runs(request):
     for op, tensors in baseline.items():
         assert all(torch.equal(a, b) for a, b in zip(tensors, again[op], strict=True)), op
         assert not all(torch.equal(a, b) for a, b in zip(tensors, v3[op], strict=True)), op
+
+
+def spectral_block() -> list[Tensor]:
+    torch.manual_seed(0)
+    case = BLOCKS[3]._replace(batch=16)
+    arguments = stgcn_block.converted(stgcn_block.make(case), torch.float32)
+    return [*functional.stgcn_block(**arguments, backend="cpp")]
+
+
+def augmented(gradient: bool) -> list[Tensor]:
+    x = skeleton_augment.make_data(50, 25, 2).repeat(20, 1, 1, 1, 1).requires_grad_()
+    count = len(x)
+    params = AugmentParams(
+        crop_start=torch.arange(count) % 17,
+        shear=torch.eye(3).repeat(count, 1, 1) + 0.3,
+        blur_sigma=torch.full((count,), 1.5),
+    )
+    y = functional.apply_augment(x, params, stream="motion", backend="cpp")
+    return [*torch.autograd.grad(y, x, x.detach())] if gradient else [y]
+
+
+CALLS = {  # by name: some milliseconds in one call of the library
+    "apply_augment": lambda: augmented(gradient=False),
+    "apply_augment_backward": lambda: augmented(gradient=True),
+    "queue_contrast": lambda: contrast(torch.float32, "cpp")[:4],
+    "skeleton_augment": lambda: skeleton_augment.augment(
+        CPP, skeleton_augment.make_data(50, 25, 2), torch.arange(200) % 5
+    )[0],
+    "stgcn_block": spectral_block,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_keeps_its_level(request, name):
+    """Another thread keeps changing the level; each result is still of one level."""
+    library = native.load()
+    if "v3" not in library.cpu_levels():
+        pytest.skip("this processor or build has the baseline alone")
+    before = library.cpu_level()
+    request.addfinalizer(lambda: library.set_cpu_level(before))
+    wanted = []
+    for level in ("baseline", "v3"):
+        library.set_cpu_level(level)
+        wanted.append(CALLS[name]())
+    done, changes = threading.Event(), [0]
+
+    def change() -> None:
+        while not done.is_set():
+            library.set_cpu_level(("baseline", "v3")[changes[0] % 2])
+            changes[0] += 1
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(10):
+            found = CALLS[name]()
+            assert any(all(map(torch.equal, found, level)) for level in wanted)
+    finally:
+        done.set()
+        thread.join()
+    assert changes[0] > 10
 
 
 @pytest.mark.parametrize("name", ["", "v2", "V3", "x86-64-v3"])

@@ -62,13 +62,11 @@ def test_threads_do_not_change_a_bit(n, k):
     ],
 )
 def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
-    library = native.load()
-    assert (
-        library.queue_contrast_workspace_cpu(
-            n=n, k=k, d=128, topk=topk, threads=threads, element_bytes=4
-        )
-        <= limit
+    shape = {"streams": 1, "sets": 3, "key_sets": 1, "n": n, "d": 128, "topk": topk}
+    size = native.load().queue_contrast_workspace_cpu(
+        **shape, k=[k, *[0] * 7], threads=threads, element_bytes=4
     )
+    assert size <= limit
 
 
 @pytest.mark.parametrize(
@@ -79,18 +77,24 @@ def test_workspace_holds_no_rows_by_keys(n, k, topk, threads, limit):
         ({"topk": 9}, "topk must lie in 0..k"),
         ({"temperature": 0.0}, "temperature must be positive"),
         ({"workspace": 8}, "aligned to 64 bytes"),
+        ({"streams": 9}, "too few or too many streams, sets or key sets"),
+        ({"sets": 17}, "too few or too many streams, sets or key sets"),
     ],
 )
 def test_the_library_checks_its_arguments(changes, message):
+    shape = {"streams": 1, "sets": 1, "key_sets": 1, "n": 1, "d": 4, "topk": 1}
+    shape = {name: changes.get(name, value) for name, value in shape.items()}
+    changes = {name: value for name, value in changes.items() if name not in shape}
     arguments = {
-        **dict.fromkeys(("query", "extreme", "dropped", "key", "queue"), 64),
-        "n": 1,
-        "k": 8,
-        "d": 4,
+        "shape": {**shape, "k": [8] * 8},
+        **dict.fromkeys(("rows", "keys", "workspace"), 64),
+        **dict.fromkeys(("losses", "gradients", "neighbors", "counts"), 64),
+        "queues": [64] * 8,
+        **dict.fromkeys(("teacher", "negative"), [-1] * 16),
+        **dict.fromkeys(("mines", "positives"), [True] * 16),
+        "own_key": [0] * 16,
         "temperature": 0.1,
-        "topk": 1,
-        "workspace": 64,
-        **dict.fromkeys(("losses", "gradients", "neighbors"), 64),
+        "votes": 0,
         "threads": 1,
     }
     with pytest.raises(ValueError, match=message):

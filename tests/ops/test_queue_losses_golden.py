@@ -12,6 +12,8 @@ from aimclr_fast.reference import queue_contrast as reference
 
 PLACES = [
     pytest.param(("reference", "cpu", torch.float64), id="reference"),
+    pytest.param(("cpp", "cpu", torch.float64), id="cpp"),
+    pytest.param(("cpp", "cpu", torch.float32), id="cpp-float32"),
 ]  # fmt: skip
 
 
@@ -42,11 +44,8 @@ def check(step: golden_contrast.Step, backend: str, device: str, dtype: torch.dt
         for row, gradient in zip(have, want, strict=True):
             # In float64 rounding is no excuse.
             assert_near(row.grad, gradient, gradient=dtype == torch.float32, dtype=dtype)
-    neighbors, k = found.neighbors.cpu(), len(step.queues[0])
-    if step.votes:
-        masks = [reference.voted_mask(neighbors, k, step.votes)] * len(step.queues)
-    else:
-        masks = [reference.positive_mask(one, k) for one in neighbors]
+    sizes = [len(queue) for queue in step.queues]
+    masks = reference.positive_masks(found.neighbors.cpu(), sizes, step.votes)
     for mask, want in zip(masks, step.mask, strict=False):
         assert torch.equal(mask.bool(), want)
     assert torch.equal(found.positives.cpu(), torch.stack([mask.sum(1).long() for mask in masks]))

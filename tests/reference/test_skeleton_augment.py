@@ -142,9 +142,24 @@ def test_main_axes_and_gates_are_fair():
     assert not params.temporal_flip.any()
 
 
+def test_the_strong_view_is_drawn_as_the_extreme_one_is():
+    strong, extreme = draw(view=View.STRONG), draw()
+    for name, values in vars(extreme).items():
+        assert getattr(strong, name).shape == values.shape
+    assert (strong.noise_std == extreme.noise_std).all()  # always on in this configuration
+    for name in ("crop_start", "rotation_angles", "blur_sigma", "axis_mask"):
+        assert (getattr(strong, name) != getattr(extreme, name)).any()
+
+
 def test_draws_differ_between_views_steps_and_seeds():
     base = draw().shear
-    for other in (draw(view=View.KEY), draw(step=4), draw(seed=2), draw(seed=1 + 2**32)):
+    for other in (
+        draw(view=View.KEY),
+        draw(view=View.STRONG),
+        draw(step=4),
+        draw(seed=2),
+        draw(seed=1 + 2**32),
+    ):
         assert not torch.isclose(base, other.shear).all(dim=(1, 2)).any()
 
 

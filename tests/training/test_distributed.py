@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aimclr_fast.nn.stgcn import STGCN, RowNorm, SkeletonEncoder, STGCNBlock
 from aimclr_fast.reference import eadm_pool, stgcn_block
 from aimclr_fast.training.distributed import Ranks, join
 
@@ -69,6 +70,37 @@ def test_statistics_over_ranks_are_those_of_all_rows():
         *(eadm_pool.eadm_pool(x, over_ranks=o) for o in (None, Twice())), strict=True
     ):
         torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5)])
+def test_norms_of_rows_are_over_ranks(shape):
+    """As the batch norm of all rows: outputs, gradients and running statistics."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    norms = [RowNorm(4).double(), torch.nn.BatchNorm1d(4).double()]
+    for norm in norms:
+        norm.load_state_dict({**norm.state_dict(), "weight": torch.rand(4) + 0.5})
+    norms[1].weight.data.copy_(norms[0].weight.data)
+    norms[0].over_ranks = Twice()
+    ours, whole = norms[0](x), norms[1](torch.cat([x, x]))
+    torch.testing.assert_close(torch.cat([ours, ours]), whole)
+    torch.testing.assert_close(norms[0].state_dict(), norms[1].state_dict())
+    weight = torch.randn(shape, generator=generator, dtype=torch.float64)
+    (mine,) = torch.autograd.grad((ours * weight).sum(), x)
+    (theirs,) = torch.autograd.grad((whole * torch.cat([weight, weight])).sum(), x)
+    torch.testing.assert_close(2 * mine, theirs)
+    for norm in norms:
+        norm.eval()
+    torch.testing.assert_close(norms[0](x), norms[1](x))
+
+
+def test_all_norms_of_an_encoder_are_over_ranks():
+    encoder = SkeletonEncoder(STGCN("ui-prmd", channels=2, features=4), 4, norm_head=True)
+    encoder.over_ranks = ranks = Twice()
+    norms = [one for one in encoder.modules() if isinstance(one, RowNorm | STGCNBlock)]
+    assert len(norms) == 12
+    assert all(norm.over_ranks is ranks for norm in norms)
+    assert encoder.over_ranks is ranks
 
 
 def test_shares_are_the_whole():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -32,6 +34,8 @@ def test_what_was_left_open_is_decided():
         "queue_contrast": "reference",
     }
     assert job.method is get_method("aimclr")
+    mixing = resolve(replace(config, method="skelemixclr"), ranks_of(1), samples=20, frames=64)
+    assert mixing.backends == {**job.backends, "skelemix": "reference", "masked_pool": "reference"}
     assert job.config is config
     assert config == config_of(backend="reference", encoder_backend="torch")  # as it was given
 

@@ -75,9 +75,9 @@ def test_a_run_passes_its_backend_on(monkeypatch):
     training = SimpleNamespace(
         config=TrainConfig(backend="reference"),
         placed=SimpleNamespace(data=torch.zeros(0)),
-        train_index=torch.arange(2),
         ranks=None,
     )
-    store = SimpleNamespace(labels=[0, 1])
-    pretrain._monitors(store, training, torch.arange(2), None)
+    index = torch.arange(2)
+    samples = pretrain._Samples(SimpleNamespace(labels=[0, 1]), index, index, None)
+    pretrain._monitors(samples, training)
     assert given["backend"] == "reference"

@@ -13,7 +13,7 @@ from aimclr_fast.training import placement
 from aimclr_fast.training.graph import GraphedStep
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
-from aimclr_fast.training.placement import PlacementError, batches, place
+from aimclr_fast.training.placement import PlacementError, batches, place_sequences
 
 CPU = torch.device("cpu")
 
@@ -47,7 +47,7 @@ def train(store, where: str, device: torch.device, **overrides) -> list[torch.Te
         **overrides,
     )
     torch.manual_seed(0)
-    placed = place(store.positions, device, where)
+    placed = place_sequences(store.positions, device, where)
     assert placed.where == where
     training = Pretraining(Job(config, device), store.layout, placed, torch.arange(len(store)))
     return [losses.clone() for _ in range(2) for losses in training.train_epoch()]
@@ -62,7 +62,7 @@ def test_a_mapped_store_trains_like_one_in_memory(store):
 @pytest.mark.parametrize("where", ["device", "mmap"])
 def test_batches_hold_the_rows_asked_for(store, where):
     index = list(torch.randperm(23).split(4))
-    placed = place(store.positions, CPU, where)
+    placed = place_sequences(store.positions, CPU, where)
     for rows, batch in zip(index, batches(placed, index, CPU), strict=True):
         expected = torch.from_numpy(store.positions[rows.numpy()])
         assert torch.equal(batch.data[batch.index], expected)
@@ -71,7 +71,7 @@ def test_batches_hold_the_rows_asked_for(store, where):
 @pytest.mark.parametrize("where", ["device", "mmap"])
 def test_an_epoch_of_which_nothing_is_left_has_no_batches(store, where):
     """A run resumed from a checkpoint at the end of an epoch."""
-    assert list(batches(place(store.positions, CPU, where), [], CPU)) == []
+    assert list(batches(place_sequences(store.positions, CPU, where), [], CPU)) == []
 
 
 def test_an_abandoned_epoch_leaves_no_thread_waiting(store):
@@ -79,24 +79,24 @@ def test_an_abandoned_epoch_leaves_no_thread_waiting(store):
 
     index = list(torch.arange(20).split(5))
     for _ in range(3):
-        next(batches(place(store.positions, CPU, "mmap"), index, CPU))
+        next(batches(place_sequences(store.positions, CPU, "mmap"), index, CPU))
     alive = [thread.name for thread in threading.enumerate() if "prefetch" in thread.name]
     assert not alive
 
 
 def test_the_file_is_mapped_when_memory_is_short(store, monkeypatch):
-    assert place(store.positions, CPU, "auto").where == "device"
+    assert place_sequences(store.positions, CPU, "auto").where == "device"
     monkeypatch.setattr(placement, "_free_host_memory", lambda: 1.9 * store.positions.nbytes)
-    placed = place(store.positions, CPU, "auto")
+    placed = place_sequences(store.positions, CPU, "auto")
     assert placed.where == "mmap"
     assert "of memory free" in placed.reason
 
 
 def test_what_cannot_be(store):
     with pytest.raises(PlacementError, match="read by a GPU"):
-        place(store.positions, CPU, "pinned")
+        place_sequences(store.positions, CPU, "pinned")
     with pytest.raises(PlacementError, match="compressed"):
-        place(np.array(store.positions), CPU, "mmap")
+        place_sequences(np.array(store.positions), CPU, "mmap")
 
 
 def test_memory_is_filled_piece_by_piece(store):
@@ -112,7 +112,7 @@ def test_only_meters_are_kept_as_halves(store, monkeypatch, dtype):
     positions = (1000 * store.positions).astype(dtype)
     size = positions.nbytes
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (int(1.5 * size), 10 * size))
-    placed = place(positions, torch.device("cuda"), "device")
+    placed = place_sequences(positions, torch.device("cuda"), "device")
     assert placed.data.dtype == (torch.int16 if dtype == np.int16 else torch.float16)
 
 
@@ -159,7 +159,7 @@ def test_steps_are_captured(store):
         model=ModelConfig(channels=4, features=8, embedding=16, queue_size=16),
         optim=OptimConfig(epochs=2, batch_size=4),
     )
-    placed = place(store.positions, device, "auto")
+    placed = place_sequences(store.positions, device, "auto")
     training = Pretraining(Job(config, device), store.layout, placed, torch.arange(len(store)))
     for _ in range(2):
         for _ in training.train_epoch():

@@ -25,7 +25,7 @@ from aimclr_fast.training import distributed, graph, pretrain
 from aimclr_fast.training.distributed import Ranks
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
-from aimclr_fast.training.placement import place
+from aimclr_fast.training.placement import place_sequences
 from aimclr_fast.training.run import DivergedError, Run
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def stand_ins(monkeypatch):
 
 def training_of(kind: type[Pretraining]) -> Pretraining:
     config = TrainConfig(model=SMALL, optim=OptimConfig(batch_size=4), backend="reference")
-    placed = place(np.zeros((24, 3, 12, 22, 1), np.float32), CPU, "device")
+    placed = place_sequences(np.zeros((24, 3, 12, 22, 1), np.float32), CPU, "device")
     return kind(Job(config, CPU), get_layout("ui-prmd"), placed, torch.arange(24))
 
 

@@ -150,7 +150,7 @@ def test_a_signal_saves_first(undisturbed, monkeypatch, capsys):
             train(output)
     assert ended.value.code == 128 + signum
     shown = capsys.readouterr().err
-    assert f"saved at step 5; go on with: python -m aimclr_fast.train --resume {output}" in shown
+    assert f"saved at step 5; resume with: python -m aimclr_fast.train --resume {output}" in shown
     assert shown.count("\n") == 1
     command_line(["--resume", output])
     assert outcome(output) == undisturbed
@@ -252,7 +252,10 @@ def test_another_run_is_refused_and_nothing_is_lost(undisturbed, tiny, capsys):
         (["--resume", "auto"], "output, the run's folder, is not given"),
         (["--resume", "store"], "--resume store: holds no run"),
         (["--resume=nowhere"], "--resume nowhere: holds no run"),
-        (["--resume", "auto", "--output", "store"], "store holds something, but no run"),
+        (
+            ["--resume", "auto", "--output", "store"],
+            "store is not empty, but holds no run to resume",
+        ),
     ],
 )
 def test_where_there_is_nothing_to_go_on_with(arguments, message, capsys):

@@ -12,7 +12,7 @@ from aimclr_fast.training.guard import report_names
 from aimclr_fast.training.job import Job
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.losses import LossReader, by_stream
-from aimclr_fast.training.placement import place
+from aimclr_fast.training.placement import place_sequences
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def untrained(
         seed=3,
     )
     positions = torch.randn(20, 3, 12, 22, 1, generator=torch.Generator().manual_seed(0)).numpy()
-    placed = place(positions, device, "device")
+    placed = place_sequences(positions, device, "device")
     return Pretraining(Job(config, device), get_layout("ui-prmd"), placed, torch.arange(20))
 
 

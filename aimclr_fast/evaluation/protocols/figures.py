@@ -62,7 +62,7 @@ def run(request: Request[Config]) -> Outcomes:
     """Draw every figure for each stream of a checkpoint, with the untrained encoder beside it.
 
     Raises:
-        EvaluationError: several checkpoints, or something that does not go together.
+        EvaluationError: several checkpoints, or an invalid number.
     """
     config = request.config
     if len(request.paths) != 1:
@@ -148,10 +148,10 @@ def _by_class(
 
 
 def _neighbors(data: LabeledData, features: Features, config: Config, *, seed: int) -> Figure:
-    """Queries of different classes where there are so many, with their nearest neighbors."""
+    """Queries, of different classes as far as possible, with their nearest neighbors."""
     order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(seed))
     labels = data.labels[data.test][order].tolist()
-    fresh = [row for place, row in enumerate(order.tolist()) if labels[place] not in labels[:place]]
+    fresh = [row for i, row in enumerate(order.tolist()) if labels[i] not in labels[:i]]
     queries = torch.tensor((fresh + order.tolist())[: config.queries])
     k = min(config.neighbors, len(features.train))
     _, found = nearest(features.test[queries.to(features.test.device)], features.train, k)

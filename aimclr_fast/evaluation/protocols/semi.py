@@ -74,7 +74,7 @@ def learn(
     poses are standardized, with learning rates of `FEW_LABELS_LR`.
 
     Raises:
-        EvaluationError: an amount or a way of tuning that does not exist.
+        EvaluationError: an invalid amount, `tune` or number of draws.
     """
     if config.tune not in TUNES or config.draws < 1:
         raise EvaluationError(

@@ -20,8 +20,8 @@ void forward(const T* x, const T* noise, T* out, Stream stream, const Params<Rea
         if (noise == nullptr) {
             return nullptr;
         }
-        loops::load_scaled(noise + static_cast<std::int64_t>(axis) * size, Real(1),
-                           workspace.noise(), size);
+        workspace.loops.load_scaled(noise + static_cast<std::int64_t>(axis) * size, Real(1),
+                                    workspace.noise(), size);
         return workspace.noise();
     };
     write_view(params, chain, plane_of_noise, &stream, &out, 1, workspace);
@@ -29,7 +29,8 @@ void forward(const T* x, const T* noise, T* out, Stream stream, const Params<Rea
 
 // The gradient at a plane, from that at its stream.
 template <typename Real>
-void before_stream(const Real* grad, Stream stream, const augment::Chain& chain, Real* plane) {
+void before_stream(const Real* grad, Stream stream, const augment::Chain& chain, Loops loops,
+                   Real* plane) {
     const augment::Shape shape = chain.shape;
     const int size = shape.plane(), row = shape.row();
     if (stream == Stream::kMotion && shape.frames == 1) {
@@ -39,7 +40,7 @@ void before_stream(const Real* grad, Stream stream, const augment::Chain& chain,
         for (int i = 0; i < row; ++i) {
             plane[i] = -grad[i];
         }
-        loops::subtract(grad, grad + row, plane + row, size - 2 * row);
+        loops.subtract(grad, grad + row, plane + row, size - 2 * row);
         std::copy_n(grad + (size - 2 * row), row, plane + (size - row));
     } else {
         std::copy_n(grad, size, plane);
@@ -63,8 +64,9 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
         if (axis == params.axis_mask) {
             std::fill_n(moved, size, Real(0));
         } else {
-            loops::load_scaled(grad + at, Real(1), workspace.streamed(), size);
-            before_stream(workspace.streamed(), stream, chain, workspace.reversed());
+            workspace.loops.load_scaled(grad + at, Real(1), workspace.streamed(), size);
+            before_stream(workspace.streamed(), stream, chain, workspace.loops,
+                          workspace.reversed());
             for (int t = 0; t < shape.frames; ++t) {
                 const int from = params.temporal_flip ? shape.frames - 1 - t : t;
                 std::copy_n(workspace.reversed() + std::int64_t{from} * row, row,
@@ -78,19 +80,19 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
             }
         }
         if (grad_noise != nullptr) {
-            loops::store(moved, grad_noise + at, size);
+            workspace.loops.store(moved, grad_noise + at, size);
         }
     }
     for (int axis = 0; grad_x != nullptr && axis < 3; ++axis) {
         const Real column[3] = {matrix.entry[axis], matrix.entry[3 + axis], matrix.entry[6 + axis]};
         const Real* turned = workspace.flipped(axis);
         if (!matrix.identity) {
-            loops::combine(workspace.flipped(0), workspace.flipped(1), workspace.flipped(2), column,
-                           workspace.blurred(), size);
+            workspace.loops.combine(workspace.flipped(0), workspace.flipped(1),
+                                    workspace.flipped(2), column, workspace.blurred(), size);
             turned = workspace.blurred();
         }
         if (params.spatial_flip) {  // the permutation is its own inverse
-            loops::gather_places(turned, chain.joints.swap, shape, workspace.reversed());
+            gather_columns(turned, chain.joints.swap, shape, workspace.reversed());
             turned = workspace.reversed();
         }
         Real* const padded = workspace.staged(axis);
@@ -99,10 +101,11 @@ void backward(const T* grad, T* grad_x, T* grad_noise, Stream stream, const Para
         std::copy_n(turned, size, padded + std::int64_t{params.crop_start} * row);
         for (int i = 1; i <= chain.padding; ++i) {
             const std::int64_t before = -i, after = shape.frames - 1 + i;
-            loops::add(first + before * row, first + (i - 1) * std::int64_t{row}, row);
-            loops::add(first + after * row, first + (shape.frames - i) * std::int64_t{row}, row);
+            workspace.loops.add(first + before * row, first + (i - 1) * std::int64_t{row}, row);
+            workspace.loops.add(first + after * row, first + (shape.frames - i) * std::int64_t{row},
+                                row);
         }
-        loops::store(first, grad_x + static_cast<std::int64_t>(axis) * size, size);
+        workspace.loops.store(first, grad_x + static_cast<std::int64_t>(axis) * size, size);
     }
 }
 

@@ -165,9 +165,9 @@ AIMCLR_INLINE void forward_columns(const PoolForward<T>& call, std::int64_t samp
             attend<1, Attend::kAlone>(row, padded, {mean, slope, limit}, attention,
                                       static_cast<R*>(nullptr), kept_values, kept);
             std::uint8_t* bits = sample_bits + (t / 8 * joints + v) * channels;
-            const int place = static_cast<int>(t % 8);
+            const int bit = static_cast<int>(t % 8);
             for (std::int64_t c = 0; c < channels; ++c) {
-                bits[c] = static_cast<std::uint8_t>((place ? bits[c] : 0) | kept[c] << place);
+                bits[c] = static_cast<std::uint8_t>((bit ? bits[c] : 0) | kept[c] << bit);
             }
         }
         std::fill(attention + channels, attention + padded, R(0));

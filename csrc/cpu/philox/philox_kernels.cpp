@@ -30,7 +30,7 @@ constexpr std::uint32_t kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
 
 #if defined(__AVX512F__)
 
-// Words lie in the lower halves of 64-bit lanes; the upper halves hold rubbish, which products
+// Words lie in the lower halves of 64-bit lanes; the upper halves hold garbage, which products
 // ignore. Two vectors at a time, since a product takes longer than the rest of a round.
 void philox_lanes(Words4 counter, std::uint32_t key0, std::uint32_t key1,
                   std::uint32_t (&words)[4][kPhiloxLanes]) {

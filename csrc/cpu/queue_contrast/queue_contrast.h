@@ -7,24 +7,43 @@
 
 namespace aimclr::cpu {
 
+inline constexpr std::int64_t kMaxStreams = 8;
+inline constexpr std::int64_t kMaxSets = 16;
+
+struct QueueContrastShape {
+    std::int64_t streams;
+    std::int64_t sets;      // of rows, in each stream
+    std::int64_t key_sets;  // of keys, in each stream
+    std::int64_t n, d;
+    std::int64_t k[kMaxStreams];  // keys in the queue of each stream
+    std::int64_t topk;
+    AIMCLR_FIELDS(streams, sets, key_sets, n, d, k, topk)
+};
+
 // Losses, gradients and neighbors of aimclr_fast/reference/queue_contrast.py in one pass over the
-// queue. All arrays are contiguous; T is float or double.
+// queues. All arrays are contiguous; T is float or double.
 template <typename T>
 struct QueueContrast {
-    const T* query;  // [n, d], like the next three
-    const T* extreme;
-    const T* dropped;
-    const T* key;
-    const T* queue;  // [k, d]
-    std::int64_t n, k, d;
+    QueueContrastShape shape;
+    const T* rows;                 // [streams, sets, n, d]
+    const T* keys;                 // [streams, key_sets, n, d]
+    const T* queues[kMaxStreams];  // [k, d]
+    // What each set learns: aimclr_fast/ops/queue_contrast.py, Call.
+    std::int64_t teacher[kMaxSets];
+    std::int64_t negative[kMaxSets];
+    bool mines[kMaxSets];
+    bool positives[kMaxSets];
+    std::int64_t own_key[kMaxSets];
     double temperature;
-    std::int64_t topk;
+    std::int64_t votes;
     void* workspace;          // queue_contrast_workspace() bytes, aligned to 64
-    T* losses;                // [3], means over rows: InfoNCE, D3M of the extreme and the dropped
-    T* gradients;             // [3, n, d], of each loss, by query, extreme and dropped
-    std::int64_t* neighbors;  // [n, 3, topk]: by descending similarity, ties by the lower index
-    AIMCLR_FIELDS(query, extreme, dropped, key, queue, n, k, d, temperature, topk, workspace,
-                  losses, gradients, neighbors)
+    T* losses;                // [streams, sets], means over rows
+    T* gradients;             // [streams, sets, n, d], of each loss, by its rows
+    std::int64_t* neighbors;  // [streams, n, sets that mine, topk]: by descending similarity, ties
+                              // by the lower index
+    std::int64_t* counts;     // [streams, n], of positives
+    AIMCLR_FIELDS(shape, rows, keys, queues, teacher, negative, mines, positives, own_key,
+                  temperature, votes, workspace, losses, gradients, neighbors, counts)
 };
 
 // The results do not depend on `threads`.
@@ -32,7 +51,7 @@ template <typename T>
 Status queue_contrast(const QueueContrast<T>& call, int threads);
 
 // Bytes of workspace for elements of `element_bytes` (4 or 8).
-Status queue_contrast_workspace(std::int64_t n, std::int64_t k, std::int64_t d, std::int64_t topk,
-                                int threads, std::int64_t element_bytes, std::int64_t& bytes);
+Status queue_contrast_workspace(const QueueContrastShape& shape, int threads,
+                                std::int64_t element_bytes, std::int64_t& bytes);
 
 }  // namespace aimclr::cpu

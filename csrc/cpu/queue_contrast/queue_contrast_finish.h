@@ -32,45 +32,75 @@ struct Softmax {
     double log_normalizer;  // less own / temperature, the own key's logit
 };
 
-// lean [d] = sum of weight (key - own key): what the mean key adds to the own key.
+// One row of a set, and what belongs to it.
 template <typename T>
-AIMCLR_INLINE Softmax merge_chunks(const Call<T>& call, Index view, Index i, T* lean) {
-    const Plan& plan = call.plan;
-    const T* const key = call.key + i * plan.d;
-    const Index row = view * plan.n + i;
-    const double own = dot(call.views[view] + i * plan.d, key, plan.d);
-    double top = own;
+struct Row {
+    const T* row;
+    const T* key;       // its own
+    const T* negative;  // one more key, where there is one
+    bool has_negative;  // its pointer may be null for rows of no width
+    T* gradient;
+    T* lean;   // [d] sum of weight (key - own key): what the mean key adds to the own key
+    Index at;  // in the stream's stack
+};
+
+template <typename T>
+AIMCLR_INLINE Row<T> row_of(const Call<T>& call, const Stream<T>& stream, Index set, Index i) {
+    const Plan& plan = stream.plan;
+    const Index at = set * plan.n + i, other = call.given.negative[set];
+    // The first chunk's sum of keys becomes the mean key.
+    return {stream.rows + at * plan.d,
+            stream.keys + (call.given.own_key[set] * plan.n + i) * plan.d,
+            stream.rows + (std::max<Index>(other, 0) * plan.n + i) * plan.d,
+            other >= 0,
+            stream.gradients + at * plan.d,
+            stream.key_sums + at * plan.padded_d,
+            at};
+}
+
+// Fills in the row's lean.
+template <typename T>
+AIMCLR_INLINE Softmax merge_chunks(const Stream<T>& stream, double temperature, const Row<T>& of) {
+    const Plan& plan = stream.plan;
+    const double own = dot(of.row, of.key, plan.d);
+    const double other = of.has_negative ? dot(of.row, of.negative, plan.d) : own;
+    double top = std::max(own, other);
     for (Index chunk = 0; chunk < plan.chunks; ++chunk) {
-        top = std::max<double>(top, call.work.maxima[chunk * plan.padded_rows + row]);
+        top = std::max<double>(top, stream.maxima[chunk * plan.padded_rows + of.at]);
     }
     double in_queue = 0.0;
-    std::fill_n(lean, plan.d, T{0});
+    T* const sum = of.gradient;
+    std::fill_n(sum, plan.d, T{0});
     for (Index chunk = 0; chunk < plan.chunks; ++chunk) {
-        const Index at = chunk * plan.padded_rows + row;
-        const double weight = std::exp((call.work.maxima[at] - top) / call.temperature);
-        in_queue += weight * call.work.normalizers[at];
-        add_scaled(call.work.key_sums + at * plan.padded_d, static_cast<T>(weight), plan.d, lean);
+        const Index at = chunk * plan.padded_rows + of.at;
+        const double weight = std::exp((stream.maxima[at] - top) / temperature);
+        in_queue += weight * stream.normalizers[at];
+        add_scaled(stream.key_sums + at * plan.padded_d, static_cast<T>(weight), plan.d, sum);
     }
-    const double total = std::exp((own - top) / call.temperature) + in_queue;
+    if (of.has_negative) {
+        const double weight = std::exp((other - top) / temperature);
+        in_queue += weight;
+        add_scaled(of.negative, static_cast<T>(weight), plan.d, sum);
+    }
+    const double total = std::exp((own - top) / temperature) + in_queue;
     for (Index j = 0; j < plan.d; ++j) {
-        lean[j] = static_cast<T>((lean[j] - in_queue * key[j]) / total);
+        of.lean[j] = static_cast<T>((sum[j] - in_queue * of.key[j]) / total);
     }
-    return {own, (top - own) / call.temperature + std::log(total)};
+    return {own, (top - own) / temperature + std::log(total)};
 }
 
 // The nearest keys of a row, from the lists of all chunks.
 template <typename T>
-AIMCLR_INLINE void merge_neighbors(const Call<T>& call, Index view, Index i, Index* neighbors) {
-    const Plan& plan = call.plan;
+AIMCLR_INLINE void merge_neighbors(const Stream<T>& stream, Index row, Index* neighbors) {
+    const Plan& plan = stream.plan;
     // The first chunk's list becomes the row's.
-    const Index row = view * plan.n + i;
-    T* const scores = call.work.near_scores + row * plan.topk;
-    Index* const indices = call.work.near_indices + row * plan.topk;
+    T* const scores = stream.near_scores + row * plan.topk;
+    Index* const indices = stream.near_indices + row * plan.topk;
     for (Index chunk = 1; chunk < plan.chunks; ++chunk) {
         const Index at = (chunk * plan.padded_rows + row) * plan.topk;
         for (Index place = 0; place < plan.topk; ++place) {
-            const T score = call.work.near_scores[at + place];
-            const Index index = call.work.near_indices[at + place];
+            const T score = stream.near_scores[at + place];
+            const Index index = stream.near_indices[at + place];
             if (index >= 0 && score > scores[plan.topk - 1]) {
                 insert(score, index, scores, indices, plan.topk);
             }
@@ -82,57 +112,118 @@ AIMCLR_INLINE void merge_neighbors(const Call<T>& call, Index view, Index i, Ind
     }
 }
 
+AIMCLR_INLINE bool contains(const Index* list, Index count, Index value) {
+    return std::find(list, list + count, value) != list + count;
+}
+
+// The streams whose miners all have found the key.
 template <typename T>
-AIMCLR_INLINE void finish_row(const Call<T>& call, Index i) {
-    const Plan& plan = call.plan;
-    const Index n = plan.n, d = plan.d, mined = kViews * plan.topk;
-    T* lean[kViews];
-    Softmax softmax[kViews];
-    for (Index view = 0; view < kViews; ++view) {
-        lean[view] = call.gradients + (view * n + i) * d;
-        softmax[view] = merge_chunks(call, view, i, lean[view]);
-    }
-    Index* const neighbors = call.neighbors + i * mined;
-    for (Index view = 0; plan.topk > 0 && view < kViews; ++view) {
-        merge_neighbors(call, view, i, neighbors + view * plan.topk);
-    }
-
-    // D3M: the rows are taught by the query's mean key, so theirs come first.
-    const T scale = static_cast<T>(1.0 / (call.temperature * static_cast<double>(n)));
-    for (Index view = 1; view < kViews; ++view) {
-        const double agreement = dot(call.views[view] + i * d, lean[0], d) / call.temperature;
-        call.work.row_losses[view * n + i] = softmax[view].log_normalizer - agreement;
-        for (Index j = 0; j < d; ++j) {
-            lean[view][j] = scale * (lean[view][j] - lean[0][j]);
+AIMCLR_INLINE Index count_votes(const Call<T>& call, Index i, Index key) {
+    const Index topk = call.given.shape.topk, mined = call.miners * topk;
+    Index votes = 0;
+    for (Index s = 0; s < call.given.shape.streams; ++s) {
+        const Index* const lists = call.stream[s].neighbors + i * mined;
+        bool all = true;
+        for (Index miner = 0; miner < call.miners; ++miner) {
+            all = all && contains(lists + miner * topk, topk, key);
         }
+        votes += all ? 1 : 0;
     }
+    return votes;
+}
 
-    // InfoNCE: the mean of the positives, each counted once.
-    const T* const query = call.views[0] + i * d;
-    const T* const key = call.key + i * d;
-    double similarity = 0.0;  // with the mined keys, less that with the own key
-    Index positives = 1;
-    const auto is_new = [neighbors](Index place) {
-        return std::find(neighbors, neighbors + place, neighbors[place]) == neighbors + place;
-    };
-    for (Index place = 0; place < mined; ++place) {
-        if (is_new(place)) {
-            ++positives;
-            similarity += dot(query, call.queue + neighbors[place] * d, d) - softmax[0].own;
-        }
-    }
-    const double share = 1.0 / static_cast<double>(positives);
-    call.work.row_losses[i] = softmax[0].log_normalizer - similarity * share / call.temperature;
-    for (Index place = 0; place < mined; ++place) {
-        if (is_new(place)) {
-            const T* const neighbor = call.queue + neighbors[place] * d;
-            for (Index j = 0; j < d; ++j) {
-                lean[0][j] -= static_cast<T>(share) * (neighbor[j] - key[j]);
+// Lists the sample's positives in the queue of stream `s`, each once, in the order in which its
+// sets have found them; returns how many they are. With votes, all streams' lists are looked at.
+template <typename T>
+AIMCLR_INLINE Index list_positives(const Call<T>& call, Index s, Index i, Index* positives) {
+    const bool voted = call.given.votes > 0;
+    const Index topk = call.given.shape.topk, mined = call.miners * topk;
+    // A key with votes is on the list of each miner, so that of the first one will do.
+    const Index length = voted ? topk : mined;
+    const Index first = voted ? 0 : s, last = voted ? call.given.shape.streams : s + 1;
+    Index count = 0;
+    for (Index from = first; from < last; ++from) {
+        const Index* const found = call.stream[from].neighbors + i * mined;
+        for (Index place = 0; place < length; ++place) {
+            const Index key = found[place];
+            if (!contains(positives, count, key) &&
+                (!voted || count_votes(call, i, key) >= call.given.votes)) {
+                positives[count++] = key;
             }
         }
     }
+    return count;
+}
+
+// D3M: the row is taught by its teacher's mean key. Returns what the log of the normalizer is less.
+template <typename T>
+AIMCLR_INLINE double follow_teacher(const Plan& plan, const Row<T>& of, const T* taught, T scale) {
+    for (Index j = 0; j < plan.d; ++j) {
+        of.gradient[j] = scale * (of.lean[j] - taught[j]);
+    }
+    return dot(of.row, taught, plan.d);
+}
+
+// InfoNCE: by the mean of the positives, of which the own key is one.
+template <typename T>
+AIMCLR_INLINE double follow_positives(const Stream<T>& stream, const Row<T>& of, double own,
+                                      const Index* positives, Index count, T scale) {
+    const Index d = stream.plan.d;
+    const double share = 1.0 / static_cast<double>(1 + count);
+    double similarity = 0.0;  // with the positives, less that with the own key
+    std::copy_n(of.lean, d, of.gradient);
+    for (Index place = 0; place < count; ++place) {
+        const T* const key = stream.queue + positives[place] * d;
+        similarity += dot(of.row, key, d) - own;
+        for (Index j = 0; j < d; ++j) {
+            of.gradient[j] -= static_cast<T>(share) * (key[j] - of.key[j]);
+        }
+    }
     for (Index j = 0; j < d; ++j) {
-        lean[0][j] *= scale;
+        of.gradient[j] *= scale;
+    }
+    return similarity * share;
+}
+
+template <typename T>
+AIMCLR_INLINE void finish_stream(const Call<T>& call, Index s, Index i,
+                                 const Softmax (&softmax)[kMaxSets]) {
+    const Stream<T>& stream = call.stream[s];
+    const Plan& plan = stream.plan;
+    const T scale = static_cast<T>(1.0 / (call.given.temperature * static_cast<double>(plan.n)));
+    Index* const positives = call.positives + (s * plan.n + i) * call.most_positives();
+    const Index count = list_positives(call, s, i, positives);
+    stream.counts[i] = 1 + count;
+    for (Index set = 0; set < plan.sets; ++set) {
+        const Row<T> of = row_of(call, stream, set, i);
+        const Index teacher = call.given.teacher[set];
+        const double agreement =
+            teacher >= 0 ? follow_teacher(plan, of, row_of(call, stream, teacher, i).lean, scale)
+                         : follow_positives(stream, of, softmax[set].own, positives,
+                                            call.given.positives[set] ? count : 0, scale);
+        stream.row_losses[of.at] = softmax[set].log_normalizer - agreement / call.given.temperature;
+    }
+}
+
+template <typename T>
+AIMCLR_INLINE void finish_row(const Call<T>& call, Index i) {
+    const QueueContrastShape& shape = call.given.shape;
+    Softmax softmax[kMaxStreams][kMaxSets];
+    for (Index s = 0; s < shape.streams; ++s) {
+        const Stream<T>& stream = call.stream[s];
+        Index* neighbors = stream.neighbors + i * call.miners * shape.topk;
+        for (Index set = 0; set < shape.sets; ++set) {
+            const Row<T> of = row_of(call, stream, set, i);
+            softmax[s][set] = merge_chunks(stream, call.given.temperature, of);
+            if (shape.topk > 0 && call.given.mines[set]) {
+                merge_neighbors(stream, of.at, neighbors);
+                neighbors += shape.topk;
+            }
+        }
+    }
+    // Teachers come after their students, and votes are those of all streams.
+    for (Index s = 0; s < shape.streams; ++s) {
+        finish_stream(call, s, i, softmax[s]);
     }
 }
 

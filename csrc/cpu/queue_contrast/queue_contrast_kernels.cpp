@@ -11,13 +11,13 @@ namespace contrast {
 namespace {
 
 template <typename Tl, typename T>
-AIMCLR_INLINE void pack_rows(const Call<T>& call) {
-    const Plan& plan = call.plan;
-    std::fill_n(call.work.packed_rows, plan.padded_rows * plan.padded_d, T{0});
+AIMCLR_INLINE void pack_rows(const Stream<T>& stream) {
+    const Plan& plan = stream.plan;
+    std::fill_n(stream.packed_rows, plan.padded_rows * plan.padded_d, T{0});
     for (Index row = 0; row < plan.rows; ++row) {
-        const T* const from = call.views[row / plan.n] + row % plan.n * plan.d;
-        T* const to = call.work.packed_rows + row / Tl::kPanel * Tl::kPanel * plan.padded_d +
-                      row % Tl::kPanel;
+        const T* const from = stream.rows + row * plan.d;
+        T* const to =
+            stream.packed_rows + row / Tl::kPanel * Tl::kPanel * plan.padded_d + row % Tl::kPanel;
         for (Index i = 0; i < plan.d; ++i) {
             to[i * Tl::kPanel] = from[i];
         }
@@ -56,18 +56,26 @@ AIMCLR_INLINE void mine_tile(const T* scores, const T* largest, Index count, Ind
     }
 }
 
-// One block of rows against one chunk of the queue. `follows`: the same thread has just done the
-// chunk before, so a score below that one's last neighbor need not be kept.
+// What a score must beat to enter a row's list: infinity, if the row's set does not mine. After the
+// chunk before, a score below that one's last neighbor need not be kept.
+template <typename T>
+AIMCLR_INLINE T bar_of(const Call<T>& call, const Plan& plan, Index row, const T* before) {
+    constexpr T kMost = std::numeric_limits<T>::infinity();
+    if (row < plan.rows && !call.given.mines[row / plan.n]) {
+        return kMost;
+    }
+    return before != nullptr ? before[plan.topk - 1] : -kMost;
+}
+
+// One block of rows against one chunk of the queue.
 template <typename Tl, typename T>
-AIMCLR_INLINE void scan_chunk(const Call<T>& call, Index block, Index chunk, bool follows,
-                              T* scratch) {
-    const Plan& plan = call.plan;
-    const Workspace<T>& work = call.work;
+AIMCLR_INLINE void scan_chunk(const Call<T>& call, const Stream<T>& work, Part of, T* scratch) {
+    const Plan& plan = work.plan;
     const Index topk = plan.topk, padded_d = plan.padded_d;
-    const Index begin = block * kBlockRows;
+    const Index begin = of.block * kBlockRows;
     const Index end = std::min(begin + kBlockRows, plan.padded_rows);
-    const Index part = chunk * plan.padded_rows;
-    const T scale = static_cast<T>(1.4426950408889634 / call.temperature);
+    const Index part = of.chunk * plan.padded_rows;
+    const T scale = static_cast<T>(1.4426950408889634 / call.given.temperature);
     constexpr T kNone = -std::numeric_limits<T>::infinity();
 
     std::fill(work.maxima + part + begin, work.maxima + part + end, kNone);
@@ -76,17 +84,17 @@ AIMCLR_INLINE void scan_chunk(const Call<T>& call, Index block, Index chunk, boo
               T{0});
     for (Index row = begin; topk > 0 && row < end; ++row) {
         T* const list = work.near_scores + (part + row) * topk;
-        const T bar = follows ? (list - plan.padded_rows * topk)[topk - 1] : kNone;
-        std::fill_n(list, topk, bar);
+        const T* const before = of.follows ? list - plan.padded_rows * topk : nullptr;
+        std::fill_n(list, topk, bar_of(call, plan, row, before));
         std::fill_n(work.near_indices + (part + row) * topk, topk, Index{-1});
     }
 
     T* const keys = scratch;
     T* const scores = scratch + kTileKeys * padded_d;
-    for (Index tile = plan.first_tile(chunk); tile < plan.first_tile(chunk + 1); ++tile) {
+    for (Index tile = plan.first_tile(of.chunk); tile < plan.first_tile(of.chunk + 1); ++tile) {
         const Index first_key = tile * kTileKeys;
         const Index count = std::min(kTileKeys, plan.k - first_key);
-        pack_keys<Tl>(call.queue + first_key * plan.d, count, plan, keys);
+        pack_keys<Tl>(work.queue + first_key * plan.d, count, plan, keys);
         for (Index row = begin; row < end; row += Tl::kPanel) {
             const Index at = part + row;
             typename Tl::Vec largest[Tl::kPanelVecs], rescale[Tl::kPanelVecs];
@@ -114,14 +122,14 @@ template <typename T>
 using Tile = contrast::Tile<T, vector_bytes(Level::AIMCLR_LEVEL)>;
 
 template <typename T>
-void contrast_pack(const contrast::Call<T>& call) {
-    contrast::pack_rows<Tile<T>>(call);
+void contrast_pack(const contrast::Stream<T>& stream) {
+    contrast::pack_rows<Tile<T>>(stream);
 }
 
 template <typename T>
-void contrast_scan(const contrast::Call<T>& call, contrast::Index block, contrast::Index chunk,
-                   bool follows, T* scratch) {
-    contrast::scan_chunk<Tile<T>>(call, block, chunk, follows, scratch);
+void contrast_scan(const contrast::Call<T>& call, const contrast::Stream<T>& stream,
+                   contrast::Part part, T* scratch) {
+    contrast::scan_chunk<Tile<T>>(call, stream, part, scratch);
 }
 
 template <typename T>
@@ -129,10 +137,10 @@ void contrast_finish(const contrast::Call<T>& call, contrast::Index i) {
     contrast::finish_row(call, i);
 }
 
-#define AIMCLR_CONTRAST(T)                                                                        \
-    template void contrast_pack(const contrast::Call<T>&);                                        \
-    template void contrast_scan(const contrast::Call<T>&, contrast::Index, contrast::Index, bool, \
-                                T*);                                                              \
+#define AIMCLR_CONTRAST(T)                                                            \
+    template void contrast_pack(const contrast::Stream<T>&);                          \
+    template void contrast_scan(const contrast::Call<T>&, const contrast::Stream<T>&, \
+                                contrast::Part, T*);                                  \
     template void contrast_finish(const contrast::Call<T>&, contrast::Index);
 AIMCLR_CONTRAST(float)
 AIMCLR_CONTRAST(double)

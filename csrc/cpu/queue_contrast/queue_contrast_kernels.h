@@ -7,16 +7,16 @@
 namespace aimclr::cpu {
 
 AIMCLR_EACH_LEVEL(
-    // Lays out the rows of the three views for `contrast_scan`.
-    template <typename T> AIMCLR_LEVEL_ENTRY void contrast_pack(const contrast::Call<T>& call);
+    // Lays out a stream's rows for `contrast_scan`.
+    template <typename T> AIMCLR_LEVEL_ENTRY void contrast_pack(const contrast::Stream<T>& stream);
 
-    // One block of rows against one chunk of the queue. `follows`: the same thread has just done
-    // the chunk before.
-    template <typename T>
-    AIMCLR_LEVEL_ENTRY void contrast_scan(const contrast::Call<T>& call, contrast::Index block,
-                                          contrast::Index chunk, bool follows, T* scratch);
+    // One block of a stream's rows against one chunk of its queue.
+    template <typename T> AIMCLR_LEVEL_ENTRY void contrast_scan(const contrast::Call<T>& call,
+                                                                const contrast::Stream<T>& stream,
+                                                                contrast::Part part, T* scratch);
 
-    // Losses, gradients and neighbors of row `i` of the batch from all chunks.
+    // Losses, gradients and neighbors of row `i` of the batch, in all streams and sets, from all
+    // chunks.
     template <typename T>
     AIMCLR_LEVEL_ENTRY void contrast_finish(const contrast::Call<T>& call, contrast::Index i);)
 

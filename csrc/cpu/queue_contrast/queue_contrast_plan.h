@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <type_traits>
+
+#include "cpu/queue_contrast/queue_contrast.h"
 
 #define AIMCLR_INLINE [[gnu::always_inline]] inline
 
@@ -11,7 +12,6 @@ namespace aimclr::cpu::contrast {
 
 using Index = std::int64_t;
 
-inline constexpr Index kViews = 3;        // query, extreme, dropped
 inline constexpr Index kRowPadding = 48;  // a multiple of the rows of any register tile
 inline constexpr Index kDimPadding = 32;  // likewise of its dimensions
 inline constexpr Index kTileKeys = 128;   // keys whose scores are held at a time
@@ -23,16 +23,19 @@ constexpr Index round_up(Index a, Index b) {
     return (a + b - 1) / b * b;
 }
 
-// The three views are one stack of 3n rows, and attention with keys = values = queue does not care
-// which view a row is of. A part of the work is a block of rows times a chunk of the queue. Nothing
-// here depends on the number of threads, so neither do the results.
+// The sets of a stream are one stack of rows, and attention with keys = values = queue does not
+// care which set a row is of. A part of the work is a block of rows times a chunk of the queue.
+// Nothing here depends on the number of threads, so neither do the results.
 struct Plan {
-    Index n, k, d, topk;
-    Index rows, padded_rows, padded_d;
-    Index blocks, chunks, tiles;
+    Index n = 0, k = 0, d = 0, topk = 0, sets = 0;
+    Index rows = 0, padded_rows = 0, padded_d = 0;
+    Index blocks = 0, chunks = 0, tiles = 0;
 
-    Plan(Index n_, Index k_, Index d_, Index topk_) : n(n_), k(k_), d(d_), topk(topk_) {
-        rows = kViews * n;
+    Plan() = default;
+
+    Plan(const QueueContrastShape& shape, Index stream)
+        : n(shape.n), k(shape.k[stream]), d(shape.d), topk(shape.topk), sets(shape.sets) {
+        rows = sets * n;
         padded_rows = round_up(rows, kRowPadding);
         padded_d = round_up(d, kDimPadding);
         blocks = (rows + kBlockRows - 1) / kBlockRows;
@@ -46,64 +49,118 @@ struct Plan {
         return blocks * chunks;
     }
 
-    Index workers(int threads) const {
-        return std::min<Index>(threads, parts());
-    }
-
     Index first_tile(Index chunk) const {
         return tiles * chunk / chunks;
     }
 };
 
-// Arrays inside the workspace.
+// `follows`: the thread has just done the chunk before.
+struct Part {
+    Index block, chunk;
+    bool follows;
+};
+
+// Hands out arrays of one block of memory; of none, to count its bytes.
+class Arrays {
+  public:
+    explicit Arrays(void* base) : base_(static_cast<char*>(base)) {}
+
+    template <typename Element>
+    void take(Element*& array, Index count) {
+        array = base_ ? reinterpret_cast<Element*>(base_ + bytes_) : nullptr;
+        bytes_ += round_up(count * static_cast<Index>(sizeof(Element)), 64);
+    }
+
+    Index bytes() const {
+        return bytes_;
+    }
+
+  private:
+    char* base_;
+    Index bytes_ = 0;
+};
+
+// One stream: its arrays, and those of the workspace.
 template <typename T>
-struct Workspace {
+struct Stream {
+    const T* rows;   // [sets][n][d]
+    const T* keys;   // [key_sets][n][d]
+    const T* queue;  // [k][d]
+    T* gradients;
+    Index* neighbors;
+    Index* counts;
+    Plan plan;
     T* packed_rows;       // [padded_rows / panel][padded_d][panel]: the rows, lane by lane
     T* key_sums;          // [chunks][padded_rows][padded_d]: sum of exp(s - maximum) key
     T* maxima;            // [chunks][padded_rows]: largest score
     T* normalizers;       // [chunks][padded_rows]: sum of exp(s - maximum)
     T* near_scores;       // [chunks][padded_rows][topk]: largest scores, descending
     Index* near_indices;  // [chunks][padded_rows][topk]: their keys, -1 where there are fewer
-    double* row_losses;   // [3][n]
-    T* scratch;           // [workers][scratch_size()]
-    Index bytes;
+    double* row_losses;   // [sets][n]
 
-    Workspace(const Plan& plan, int threads, void* base) {
-        const Index rows = plan.chunks * plan.padded_rows;
-        char* const start = static_cast<char*>(base);
-        Index offset = 0;
-        const auto take = [&offset, start](auto*& array, Index count) {
-            using Element = std::remove_reference_t<decltype(*array)>;
-            array = start ? reinterpret_cast<Element*>(start + offset) : nullptr;
-            offset += round_up(count * static_cast<Index>(sizeof(Element)), 64);
-        };
-        take(packed_rows, plan.padded_rows * plan.padded_d);
-        take(key_sums, rows * plan.padded_d);
-        take(maxima, rows);
-        take(normalizers, rows);
-        take(near_scores, rows * plan.topk);
-        take(near_indices, rows * plan.topk);
-        take(row_losses, kViews * plan.n);
-        take(scratch, plan.workers(threads) * scratch_size(plan));
-        bytes = offset;
-    }
-
-    // A packed tile of keys, and its scores against the widest panel of rows.
-    static constexpr Index scratch_size(const Plan& plan) {
-        return kTileKeys * (plan.padded_d + kRowPadding);
+    void lay_out(Arrays& arrays) {
+        // A row's part of the first chunk becomes its mean key, even if there is no queue.
+        const Index rows = std::max<Index>(plan.chunks, 1) * plan.padded_rows;
+        arrays.take(packed_rows, plan.padded_rows * plan.padded_d);
+        arrays.take(key_sums, rows * plan.padded_d);
+        arrays.take(maxima, rows);
+        arrays.take(normalizers, rows);
+        arrays.take(near_scores, rows * plan.topk);
+        arrays.take(near_indices, rows * plan.topk);
+        arrays.take(row_losses, plan.rows);
     }
 };
 
 template <typename T>
 struct Call {
-    const T* views[kViews];  // query, extreme, dropped
-    const T* key;
-    const T* queue;
-    double temperature;
-    T* gradients;
-    Index* neighbors;
-    Plan plan;
-    Workspace<T> work;
+    const QueueContrast<T>& given;
+    Index parts = 0, miners = 0;
+    Stream<T> stream[kMaxStreams] = {};
+    // Positives of a sample beside its own key, by votes those of all streams.
+    Index* positives = nullptr;  // [streams][n][most_positives()]
+    T* scratch = nullptr;        // [workers()][scratch_size()]
+    Index bytes = 0;
+
+    Call(const QueueContrast<T>& given_, int threads) : given(given_) {
+        const QueueContrastShape& shape = given.shape;
+        Arrays arrays(given.workspace);
+        for (Index s = 0; s < shape.streams; ++s) {
+            stream[s].plan = Plan(shape, s);
+            stream[s].lay_out(arrays);
+            parts += stream[s].plan.parts();
+        }
+        arrays.take(positives, shape.streams * shape.n * most_positives());
+        arrays.take(scratch, workers(threads) * scratch_size());
+        bytes = arrays.bytes();
+        if (given.workspace == nullptr) {
+            return;  // it was only counted
+        }
+        for (Index set = 0; set < shape.sets; ++set) {
+            miners += given.mines[set] ? 1 : 0;
+        }
+        const Index size = shape.n * shape.d;
+        for (Index s = 0; s < shape.streams; ++s) {
+            stream[s].rows = given.rows + s * shape.sets * size;
+            stream[s].keys = given.keys + s * shape.key_sets * size;
+            stream[s].queue = given.queues[s];
+            stream[s].gradients = given.gradients + s * shape.sets * size;
+            stream[s].neighbors = given.neighbors + s * shape.n * miners * shape.topk;
+            stream[s].counts = given.counts + s * shape.n;
+        }
+    }
+
+    Index workers(int threads) const {
+        return std::min<Index>(threads, parts);
+    }
+
+    Index most_positives() const {
+        return std::max(given.shape.sets, given.shape.streams) * given.shape.topk;
+    }
+
+    // A packed tile of keys, and its scores against the widest panel of rows.
+    Index scratch_size() const {
+        return kTileKeys * (stream[0].plan.padded_d + kRowPadding);
+    }
 };
 
 // Puts a score that beats the list's last one into its place in a descending list. Scores come in

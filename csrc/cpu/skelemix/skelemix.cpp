@@ -10,7 +10,7 @@
 namespace aimclr::cpu {
 namespace {
 
-// Places of a row that follow each other.
+// Columns of a row that follow each other.
 struct Run {
     int first, length;
 };
@@ -63,8 +63,8 @@ void write_pair(const mix::Call& call, std::int64_t pair, const Replaced& replac
         const std::int64_t at = static_cast<std::int64_t>(axis) * plane;
         Real* const mixed = workspace.staged(axis);
         Real* const other = workspace.flipped(axis);
-        loops::load_scaled(query + partner * elements + at + std::int64_t{begin} * row, Real(1),
-                           other, (end - begin) * row);
+        workspace.loops.load_scaled(query + partner * elements + at + std::int64_t{begin} * row,
+                                    Real(1), other, (end - begin) * row);
         for (int frame = begin; frame < end; ++frame) {
             for (const Run& run : replaced.runs) {
                 std::copy_n(other + (frame - begin) * row + run.first, run.length,

@@ -28,8 +28,8 @@ const float* draw_plane(Source source, View view, int axis, int size, float std,
                         Workspace<float>& workspace) {
     const std::int64_t begin = static_cast<std::int64_t>(axis) * size, end = begin + size;
     const std::int64_t first = begin / 4, last = (end + 3) / 4;
-    loops::draw_noise(source, view, static_cast<std::uint32_t>(first),
-                      static_cast<int>(last - first), std, workspace.noise());
+    workspace.loops.draw_noise(source, view, static_cast<std::uint32_t>(first),
+                               static_cast<int>(last - first), std, workspace.noise());
     return workspace.noise() + begin % 4;
 }
 

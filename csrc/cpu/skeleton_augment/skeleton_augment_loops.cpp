@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-namespace aimclr::cpu::loops {
+namespace aimclr::cpu {
 namespace {
 
 // Moves `Unit`s, each a joint's bodies. For the baseline alone: gather instructions are slower
@@ -12,8 +12,8 @@ void gather_loop(const Real* in, const std::int32_t* table, augment::Shape shape
     constexpr int kBodies = sizeof(Unit) / sizeof(Real);
     const int row = shape.row();
     for (int frame = 0; frame < shape.frames; ++frame, in += row, out += row) {
-        for (int place = 0; place < row; place += kBodies) {
-            std::memcpy(out + place, in + table[place], sizeof(Unit));
+        for (int column = 0; column < row; column += kBodies) {
+            std::memcpy(out + column, in + table[column], sizeof(Unit));
         }
     }
 }
@@ -32,12 +32,13 @@ void gather_bodies(const Real* in, const std::int32_t* table, augment::Shape sha
 
 }  // namespace
 
-void gather_places(const float* in, const std::int32_t* table, augment::Shape shape, float* out) {
+void gather_columns(const float* in, const std::int32_t* table, augment::Shape shape, float* out) {
     gather_bodies(in, table, shape, out);
 }
 
-void gather_places(const double* in, const std::int32_t* table, augment::Shape shape, double* out) {
+void gather_columns(const double* in, const std::int32_t* table, augment::Shape shape,
+                    double* out) {
     gather_bodies(in, table, shape, out);
 }
 
-}  // namespace aimclr::cpu::loops
+}  // namespace aimclr::cpu

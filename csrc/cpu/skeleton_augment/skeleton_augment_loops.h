@@ -38,25 +38,27 @@ AIMCLR_EACH_LEVEL(
     AIMCLR_LEVEL_ENTRY void draw_noise(augment::Source source, augment::View view,
                                        std::uint32_t first, int blocks, float std, float* out);)
 
-namespace loops {
+// The loops at one level: a call reads the level once, and all its threads use the same.
+struct Loops {
+    Level level;
 
-#define AIMCLR_LOOP(name)                             \
-    template <typename... Arguments>                  \
-    void name(Arguments... arguments) {               \
-        AIMCLR_AT_LEVEL(level(), name(arguments...)); \
+#define AIMCLR_LOOP(name)                           \
+    template <typename... Arguments>                \
+    void name(Arguments... arguments) const {       \
+        AIMCLR_AT_LEVEL(level, name(arguments...)); \
     }
-AIMCLR_LOOP(load_scaled)
-AIMCLR_LOOP(store)
-AIMCLR_LOOP(combine)
-AIMCLR_LOOP(add)
-AIMCLR_LOOP(subtract)
-AIMCLR_LOOP(blur)
-AIMCLR_LOOP(draw_noise)
+    AIMCLR_LOOP(load_scaled)
+    AIMCLR_LOOP(store)
+    AIMCLR_LOOP(combine)
+    AIMCLR_LOOP(add)
+    AIMCLR_LOOP(subtract)
+    AIMCLR_LOOP(blur)
+    AIMCLR_LOOP(draw_noise)
 #undef AIMCLR_LOOP
+};
 
-// out[frame, place] = in[frame, table[place]], for the tables of augment::JointTables.
-void gather_places(const float* in, const std::int32_t* table, augment::Shape shape, float* out);
-void gather_places(const double* in, const std::int32_t* table, augment::Shape shape, double* out);
+// out[frame, column] = in[frame, table[column]], for the tables of augment::JointTables.
+void gather_columns(const float* in, const std::int32_t* table, augment::Shape shape, float* out);
+void gather_columns(const double* in, const std::int32_t* table, augment::Shape shape, double* out);
 
-}  // namespace loops
 }  // namespace aimclr::cpu

@@ -24,8 +24,11 @@ namespace aimclr::cpu {
 template <typename Real>
 class Workspace {
   public:
-    explicit Workspace(const augment::Chain& chain)
-        : plane_(chain.shape.plane()),
+    const Loops loops;
+
+    Workspace(const augment::Chain& chain, Loops loops_)
+        : loops(loops_),
+          plane_(chain.shape.plane()),
           row_(chain.shape.row()),
           staged_plane_(plane_ + 2 * std::int64_t{chain.padding} * row_),
           halo_(std::int64_t{chain.blur_taps / 2} * row_) {
@@ -73,7 +76,7 @@ class Workspace {
     std::unique_ptr<Real[]> memory_;
 };
 
-// Whether each place of a row has another one of the row: here the tables can be read.
+// Refuses tables that lead outside a row. augment::check() reads no memory, so it cannot.
 inline Status check_tables(const augment::Chain& chain) {
     for (const std::int32_t* table : {chain.joints.swap, chain.joints.parents}) {
         for (int i = 0; i < chain.shape.row(); ++i) {
@@ -92,9 +95,10 @@ Status for_samples(std::int64_t n, const augment::Chain& chain, int threads, con
     constexpr std::int64_t kElements = 1 << 17;
     const std::int64_t grain =
         std::max<std::int64_t>(1, kElements / std::max(chain.shape.elements(), 1));
+    const Loops loops{level()};
     std::atomic<bool> out_of_memory{false};
     parallel_for(n, threads, grain, [&](std::int64_t begin, std::int64_t end) {
-        Workspace<Real> workspace(chain);
+        Workspace<Real> workspace(chain, loops);
         if (!workspace.allocated()) {
             out_of_memory = true;
             return;
@@ -112,8 +116,9 @@ void stage(const T* sequence, Real scale, const augment::Chain& chain, Workspace
     const int frames = chain.shape.frames, row = chain.shape.row();
     for (int axis = 0; axis < 3; ++axis) {
         Real* const first = workspace.staged(axis) + std::int64_t{chain.padding} * row;
-        loops::load_scaled(sequence + static_cast<std::int64_t>(axis) * chain.shape.plane(), scale,
-                           first, chain.shape.plane());
+        workspace.loops.load_scaled(
+            sequence + static_cast<std::int64_t>(axis) * chain.shape.plane(), scale, first,
+            chain.shape.plane());
         for (int i = 1; i <= chain.padding; ++i) {
             const std::int64_t before = -i, after = frames - 1 + i;
             std::copy_n(first + (i - 1) * std::int64_t{row}, row, first + before * row);
@@ -144,8 +149,8 @@ struct Blur {
 
     // Blurs workspace.transformed().
     void operator()(Workspace<Real>& workspace, augment::Shape shape, Real* out) const {
-        loops::blur(workspace.transformed() - std::int64_t{taps / 2} * shape.row(), weight, taps,
-                    shape.row(), out, shape.plane());
+        workspace.loops.blur(workspace.transformed() - std::int64_t{taps / 2} * shape.row(), weight,
+                             taps, shape.row(), out, shape.plane());
     }
 };
 
@@ -155,7 +160,7 @@ void write_stream(const Real* plane, augment::Stream stream, const augment::Chai
                   Workspace<Real>& workspace, T* out) {
     const int size = chain.shape.plane(), row = chain.shape.row();
     if (stream == augment::Stream::kJoint) {
-        loops::store(plane, out, size);
+        workspace.loops.store(plane, out, size);
         return;
     }
     Real* target = workspace.streamed();
@@ -163,15 +168,15 @@ void write_stream(const Real* plane, augment::Stream stream, const augment::Chai
         target = out;
     }
     if (stream == augment::Stream::kMotion) {
-        loops::subtract(plane + row, plane, target, size - row);
+        workspace.loops.subtract(plane + row, plane, target, size - row);
         std::fill_n(target + (size - row), row, Real(0));
     } else {
         Real* const parents = workspace.noise();  // the noise is part of the plane by now
-        loops::gather_places(plane, chain.joints.parents, chain.shape, parents);
-        loops::subtract(plane, parents, target, size);
+        gather_columns(plane, chain.joints.parents, chain.shape, parents);
+        workspace.loops.subtract(plane, parents, target, size);
     }
     if constexpr (!std::is_same_v<T, Real>) {
-        loops::store(target, out, size);
+        workspace.loops.store(target, out, size);
     }
 }
 
@@ -189,7 +194,7 @@ void write_view(const augment::Params<Real>& params, const augment::Chain& chain
     for (int axis = 0; axis < 3; ++axis) {
         source[axis] = workspace.staged(axis) + std::int64_t{params.crop_start} * row;
         if (params.spatial_flip) {
-            loops::gather_places(source[axis], chain.joints.swap, shape, workspace.flipped(axis));
+            gather_columns(source[axis], chain.joints.swap, shape, workspace.flipped(axis));
             source[axis] = workspace.flipped(axis);
         }
     }
@@ -214,15 +219,15 @@ void write_view(const augment::Params<Real>& params, const augment::Chain& chain
         const Real* const added = noise(axis);
         const Real* plane = source[axis];
         if (!matrix.identity) {
-            loops::combine(source[0], source[1], source[2], matrix.entry + 3 * axis, transformed,
-                           size);
+            workspace.loops.combine(source[0], source[1], source[2], matrix.entry + 3 * axis,
+                                    transformed, size);
             plane = transformed;
         } else if (blurs || added != nullptr) {
             std::copy_n(plane, size, transformed);
             plane = transformed;
         }
         if (added != nullptr) {
-            loops::add(added, transformed, size);
+            workspace.loops.add(added, transformed, size);
         }
         if (blurs) {
             Real* const blurred = direct != nullptr ? direct : workspace.blurred();

@@ -78,7 +78,7 @@ constexpr double kPowersOfTen[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7
                                    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 constexpr std::uint64_t kExact = std::uint64_t{1} << 53;
 
-// Reads a finite number at `at` and moves past it; what follows is the caller's business.
+// Reads a finite number at `at` and moves past it; the caller checks what follows.
 // Digits that fit a double exactly over an exact power of ten give the correctly rounded quotient;
 // anything else, exponents included, goes to the library.
 bool read_number(const char*& at, const char* end, double& value) {

@@ -1,6 +1,6 @@
 // Readers of skeleton text: NTU RGB+D's .skeleton files, and plain tables of numbers.
 //
-// Text comes from strangers. Nothing outside [text, text + size) is read, nothing beyond the stated
+// The text is not trusted. Nothing outside [text, text + size) is read, nothing beyond the stated
 // capacity is written, and a count in the text is never trusted further than the text goes. The
 // text need not end in a newline or a null.
 #pragma once

@@ -13,7 +13,7 @@ namespace stgcn {
 template <typename T>
 struct Backward {
     const Plan plan;
-    const Sums place;
+    const SumOffsets offsets;
     Kernels<T> kernels{};
     const T* const grad_y;
     const StgcnBlock<T> block;
@@ -26,13 +26,13 @@ struct Backward {
     T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
     double* norm_sums;                // [batch][norms][2][out]
     T* inner;                         // [batch][T][V][out]: gradient of the spatial norm's output
-    T* shares;                        // [shares][place.total]
+    T* shares;                        // [shares][offsets.total]
     double* edge_shares;              // [shares][edges]
 
     Backward(const Plan& plan_, const T* grad_y_, const StgcnBlock<T>& block_,
              const StgcnMaps<T>& saved_, const StgcnGradients<T>& to_, Arena& arena)
         : plan(plan_),
-          place(plan_),
+          offsets(plan_),
           grad_y(grad_y_),
           block(block_),
           saved(saved_),
@@ -48,7 +48,7 @@ struct Backward {
         }
         norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * out);
         inner = arena.take<T>(plan.batch * plan.map());
-        shares = arena.take<T>(plan.shares * place.total);
+        shares = arena.take<T>(plan.shares * offsets.total);
         edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
     }
 
@@ -89,20 +89,22 @@ struct Backward {
     double* sums_of(Index sample, Index norm) const {
         return norm_sums + (sample * plan.norms + norm) * 2 * plan.out;
     }
-    Incoming<T> outer(Index at, bool dropped) const {
+    // The gradient of y, at element `at`, that reaches the temporal norm (through dropout) and the
+    // residual branch.
+    Incoming<T> upstream(Index at, bool dropped) const {
         return {grad_y + at, saved.y + at, dropped && block.keep ? block.keep + at : nullptr,
                 static_cast<T>(block.scale)};
     }
 
     // The sums that the last norms' gradients need.
-    void sum_outer(Index sample) const {
+    void sum_last_norms(Index sample) const {
         const Index row = plan.joints * plan.out;
         std::fill_n(sums_of(sample, 0), plan.norms * 2 * plan.out, 0.0);
         for (Index norm = 1; norm < plan.norms; ++norm) {
             const T* const map = norm == 1 ? saved.temporal : saved.shortcut;
             for (Index t = 0; t < plan.shorter; ++t) {
                 const Index at = sample * plan.short_map() + t * row;
-                kernels.norm_sums({outer(at, norm == 1), map + at, mean(norm), plan.joints,
+                kernels.norm_sums({upstream(at, norm == 1), map + at, mean(norm), plan.joints,
                                    plan.out, sums_of(sample, norm)});
             }
         }
@@ -145,13 +147,13 @@ struct Backward {
         return t % plan.stride * plan.shorter + t / plan.stride;
     }
 
-    // A sample's upstream gradient at the temporal convolution, and what that was given.
+    // A sample's upstream gradient at the temporal convolution, and the convolution's input.
     void load_time(Index sample, const BackwardScratch<T>& scratch) const {
         const Index out = plan.out, joints = plan.joints, row = joints * out;
         const Index frame = joints * plan.rows_pitch;
         for (Index t = 0; t < plan.shorter; ++t) {
             const Index at = sample * plan.short_map() + t * row;
-            norm_backward(1, outer(at, true), saved.temporal + at, scratch.rows + t * frame,
+            norm_backward(1, upstream(at, true), saved.temporal + at, scratch.rows + t * frame,
                           plan.rows_pitch, scratch.columns + t * out * plan.pitch);
         }
         for (Index t = 0; t < plan.frames; ++t) {
@@ -177,8 +179,8 @@ struct Backward {
             if (begin < end) {
                 kernels.outer({scratch.activated + slot(begin * plan.stride + offset) * frame,
                                plan.rows_pitch, out, scratch.rows + begin * frame, plan.rows_pitch,
-                               out, (end - begin) * joints, sums + place.temporal + tap * out * out,
-                               out});
+                               out, (end - begin) * joints,
+                               sums + offsets.temporal + tap * out * out, out});
             }
         }
         for (Index t = 0; t < plan.frames; ++t) {
@@ -232,7 +234,7 @@ struct Backward {
             }
         }
         kernels.spectral_output({spectral.tap_waves(table), scratch.taps, out * out, nullptr, out,
-                                 out, sums + place.temporal, out * out});
+                                 out, sums + offsets.temporal, out * out});
     }
 
     // The gradient of a frame of x that does not pass through the spatial convolution.
@@ -240,7 +242,7 @@ struct Backward {
                            const BackwardScratch<T>& scratch) const {
         const Index out = plan.out, joints = plan.joints, size = joints * plan.in;
         if (block.identity) {
-            kernels.mask({outer(sample * plan.map() + t * joints * out, false), size, dx});
+            kernels.mask({upstream(sample * plan.map() + t * joints * out, false), size, dx});
             return;
         }
         std::fill_n(dx, size, T{0});
@@ -248,16 +250,16 @@ struct Backward {
             return;
         }
         const Index at = sample * plan.short_map() + t / plan.stride * joints * out;
-        norm_backward(2, outer(at, false), saved.shortcut + at, scratch.beside_rows, out,
-                      scratch.beside_columns);
+        norm_backward(2, upstream(at, false), saved.shortcut + at, scratch.residual_rows, out,
+                      scratch.residual_columns);
         const Index width = round_up(plan.in, kernels.lanes);
-        kernels.product({scratch.beside_columns, plan.pitch, joints, out, packed_residual, out, 0,
-                         width, nullptr, 0, scratch.beside, width});
+        kernels.product({scratch.residual_columns, plan.pitch, joints, out, packed_residual, out, 0,
+                         width, nullptr, 0, scratch.residual, width});
         for (Index joint = 0; joint < joints; ++joint) {
-            std::copy_n(scratch.beside + joint * width, plan.in, dx + joint * plan.in);
+            std::copy_n(scratch.residual + joint * width, plan.in, dx + joint * plan.in);
         }
         kernels.outer({block.x + (sample * plan.frames + t) * size, plan.in, plan.in,
-                       scratch.beside_rows, out, out, joints, sums + place.residual, out});
+                       scratch.residual_rows, out, out, joints, sums + offsets.residual, out});
     }
 
     void joints_backward(Index sample, T* sums, double* edges,
@@ -275,7 +277,7 @@ struct Backward {
                               saved.spatial + at * out, rows, plan.rows_pitch, scratch.columns);
                 for (Index joint = 0; joint < joints; ++joint) {
                     kernels.add(
-                        {rows + joint * plan.rows_pitch, sums + place.joints + joint * out, out});
+                        {rows + joint * plan.rows_pitch, sums + offsets.joints + joint * out, out});
                 }
                 kernels.gather(
                     graph.edges(plan),
@@ -289,7 +291,7 @@ struct Backward {
                                 {input, scratch.product, width, plan.in, dx, scratch.edge_sums});
             }
             kernels.outer({scratch.gathered, plan.inputs, plan.inputs, scratch.rows,
-                           plan.rows_pitch, out, (last - first) * joints, sums + place.spatial,
+                           plan.rows_pitch, out, (last - first) * joints, sums + offsets.spatial,
                            out});
         }
         for (Index edge = 0; edge < graph.count; ++edge) {
@@ -300,13 +302,13 @@ struct Backward {
     }
 
     void run(const BackwardScratch<T>* scratch, int threads) const {
-        for_each(plan.batch, threads, [&](Index b, Index) { sum_outer(b); });
+        for_each(plan.batch, threads, [&](Index b, Index) { sum_last_norms(b); });
         for (Index norm = 1; norm < plan.norms; ++norm) {
             reduce(norm);
         }
         for_each(plan.shares, threads, [&](Index share, Index worker) {
-            T* const sums = shares + share * place.total;
-            std::fill_n(sums, place.total, T{0});
+            T* const sums = shares + share * offsets.total;
+            std::fill_n(sums, offsets.total, T{0});
             const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
             if (plan.use_spectral()) {
                 spectral_backward(first, last, sums, scratch[worker]);
@@ -321,15 +323,15 @@ struct Backward {
             double* const edges = edge_shares + share * graph.count;
             std::fill_n(edges, graph.count, 0.0);
             for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1); ++b) {
-                joints_backward(b, shares + share * place.total, edges, scratch[worker]);
+                joints_backward(b, shares + share * offsets.total, edges, scratch[worker]);
             }
         });
         constexpr Index kSlice = 8192;
-        for_each((place.total + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
+        for_each((offsets.total + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
             const Index begin = slice * kSlice;
-            const Index count = std::min(kSlice, place.total - begin);
+            const Index count = std::min(kSlice, offsets.total - begin);
             for (Index share = 1; share < plan.shares; ++share) {
-                kernels.add({shares + share * place.total + begin, shares + begin, count});
+                kernels.add({shares + share * offsets.total + begin, shares + begin, count});
             }
         });
     }
@@ -341,15 +343,15 @@ struct Backward {
             for (Index row = 0; row < out; ++row) {
                 for (Index tap = 0; tap < taps; ++tap) {
                     to.d_temporal_weight[(c * out + row) * taps + tap] =
-                        shares[place.temporal + (tap * out + row) * out + c];
+                        shares[offsets.temporal + (tap * out + row) * out + c];
                 }
             }
             for (Index row = 0; row < plan.inputs; ++row) {
                 to.d_spatial_weight[(row / in * out + c) * in + row % in] =
-                    shares[place.spatial + row * out + c];
+                    shares[offsets.spatial + row * out + c];
             }
             for (Index row = 0; plan.residual && row < in; ++row) {
-                to.d_residual_weight[c * in + row] = shares[place.residual + row * out + c];
+                to.d_residual_weight[c * in + row] = shares[offsets.residual + row * out + c];
             }
         });
     }
@@ -357,7 +359,7 @@ struct Backward {
     // The spatial bias reaches joint w through the sum of its edges.
     void write_edges() const {
         const Index out = plan.out, parts = plan.parts;
-        const T* const joint_sums = shares + place.joints;
+        const T* const joint_sums = shares + offsets.joints;
         std::fill_n(to.d_spatial_bias, parts * out, T{0});
         std::fill_n(to.d_adjacency, parts * plan.joints * plan.joints, T{0});
         for (Index group = 0; group < plan.joints * parts; ++group) {
@@ -374,7 +376,7 @@ struct Backward {
                 for (Index share = 0; share < plan.shares; ++share) {
                     total += edge_shares[share * graph.count + edge];
                 }
-                to.d_adjacency[graph.place[edge]] = static_cast<T>(total);
+                to.d_adjacency[graph.index[edge]] = static_cast<T>(total);
                 weight += graph.weight[edge];
             }
             for (Index c = 0; c < out; ++c) {

@@ -15,13 +15,13 @@ inline Index chunk_frames(const Plan& plan) {
 
 template <typename T>
 struct BackwardScratch {
-    T *rows, *columns;    // gradients of a sample's temporal map, or of a chunk's spatial map
-    T* activated;         // a sample after the spatial norm, by rows
-    T* gathered;          // a chunk's inputs of the spatial product
-    T *product, *beside;  // gradients of a frame's inputs, of the spatial and residual product
-    T *beside_rows, *beside_columns;
+    T *rows, *columns;      // gradients of a sample's temporal map, or of a chunk's spatial map
+    T* activated;           // a sample after the spatial norm, by rows
+    T* gathered;            // a chunk's inputs of the spatial product
+    T *product, *residual;  // gradients of a frame's inputs, of the spatial and residual product
+    T *residual_rows, *residual_columns;
     T* edge_sums;
-    // Of some samples' spectral convolution: planes of what comes from behind by columns and by
+    // Of some samples' spectral convolution: planes of the upstream gradient by columns and by
     // rows, of the activated map by rows, products, and planes of the taps' gradient.
     T *inputs, *grads, *activations, *products, *taps;
 
@@ -32,9 +32,9 @@ struct BackwardScratch {
         activated = arena.take<T>((plan.frames + plan.stride) * plan.joints * plan.rows_pitch);
         gathered = arena.take<T>(chunk_frames(plan) * plan.joints * plan.inputs);
         product = arena.take<T>(plan.joints * plan.wide_inputs);
-        beside = arena.take<T>(plan.residual ? plan.joints * plan.wide_in : 0);
-        beside_rows = arena.take<T>(plan.residual ? plan.joints * plan.out : 0);
-        beside_columns = arena.take<T>(plan.residual ? plan.out * plan.pitch : 0);
+        residual = arena.take<T>(plan.residual ? plan.joints * plan.wide_in : 0);
+        residual_rows = arena.take<T>(plan.residual ? plan.joints * plan.out : 0);
+        residual_columns = arena.take<T>(plan.residual ? plan.out * plan.pitch : 0);
         edge_sums = arena.take<T>(plan.parts * plan.joints * plan.joints * kMaxLanes);
         const Spectral<T> spectral = plan.spectral<T>();
         const Index samples = plan.use_spectral() ? kSpectralSamples : 0;
@@ -47,11 +47,11 @@ struct BackwardScratch {
     }
 };
 
-// Where one share's sums of weight gradients are.
-struct Sums {
+// Offsets of the weight gradients among one share's sums.
+struct SumOffsets {
     Index temporal, spatial, residual, joints, total;
 
-    explicit Sums(const Plan& plan) {
+    explicit SumOffsets(const Plan& plan) {
         temporal = 0;                                                  // [taps][out][out]
         spatial = temporal + plan.taps * plan.out * plan.out;          // [parts * in][out]
         residual = spatial + plan.inputs * plan.out;                   // [in][out]

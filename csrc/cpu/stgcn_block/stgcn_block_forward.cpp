@@ -129,8 +129,8 @@ struct Forward {
         }
     }
 
-    // The maps of `count` samples, from and to their places in the whole or in scratch.
-    void convolve_time(Index first, Index count, const T* from, T* to, T* beside,
+    // Of `count` samples, between maps of the batch or of the scratch.
+    void convolve_time(Index first, Index count, const T* from, T* to, T* shortcut,
                        const Scratch<T>& scratch) const {
         const Spectral<T> spectral = plan.spectral<T>();
         for (Index i = 0; plan.use_spectral() && i < count; ++i) {
@@ -158,7 +158,7 @@ struct Forward {
             }
             keep_moments(first + i, 1, scratch.sums, map, plan.shorter * plan.joints);
             if (plan.residual) {
-                convolve_residual(first + i, beside + i * plan.short_map(), scratch);
+                convolve_residual(first + i, shortcut + i * plan.short_map(), scratch);
             }
         }
     }
@@ -189,7 +189,7 @@ struct Forward {
         keep_moments(sample, 2, scratch.sums, to, plan.shorter * joints);
     }
 
-    void finish(Index sample, const T* map, const T* beside) const {
+    void finish(Index sample, const T* map, const T* shortcut) const {
         const Index out = plan.out, row = plan.joints * out;
         const T* const input = block.identity ? block.x + sample * plan.short_map() : nullptr;
         for (Index t = 0; t < plan.shorter; ++t) {
@@ -201,7 +201,7 @@ struct Forward {
             call.keep = block.keep ? block.keep + at : nullptr;
             call.keep_scale = static_cast<T>(block.scale);
             if (plan.residual) {
-                call.shortcut = beside + t * row;
+                call.shortcut = shortcut + t * row;
                 call.shortcut_scale = scale + 2 * out;
                 call.shortcut_shift = shift + 2 * out;
             } else if (block.identity) {
@@ -252,20 +252,20 @@ struct Forward {
                 body(first, std::min(size, plan.batch - first), scratch[worker]);
             });
         };
-        if (!training()) {  // nothing to wait for
+        if (!training()) {  // no statistics to wait for
             for (Index norm = 0; norm < plan.norms; ++norm) {
                 normalize(norm);
             }
             groups([&](Index first, Index count, const Scratch<T>& own) {
-                T* const inner = of(maps.spatial, first, map, own.spatial);
-                T* const outer = of(maps.temporal, first, short_map, own.temporal);
-                T* const beside = of(maps.shortcut, first, short_map, own.shortcut);
+                T* const spatial = of(maps.spatial, first, map, own.spatial);
+                T* const temporal = of(maps.temporal, first, short_map, own.temporal);
+                T* const shortcut = of(maps.shortcut, first, short_map, own.shortcut);
                 for (Index i = 0; i < count; ++i) {
-                    convolve_joints(first + i, inner + i * map, own);
+                    convolve_joints(first + i, spatial + i * map, own);
                 }
-                convolve_time(first, count, inner, outer, beside, own);
+                convolve_time(first, count, spatial, temporal, shortcut, own);
                 for (Index i = 0; i < count; ++i) {
-                    finish(first + i, outer + i * short_map, beside + i * short_map);
+                    finish(first + i, temporal + i * short_map, shortcut + i * short_map);
                 }
             });
             return;

@@ -12,7 +12,7 @@
 namespace aimclr::cpu::stgcn {
 
 inline constexpr Index kMaxLanes = 16;
-inline constexpr Index kSpectralChannels = 32;  // from here on it is the faster way
+inline constexpr Index kSpectralChannels = 32;  // from this many on it is faster
 inline constexpr Index kSpectralSamples = 4;    // that share a pass over the weights
 
 // Sizes that follow from the shape alone, for vectors of any width.
@@ -95,8 +95,8 @@ struct Plan : StgcnShape {
         return use_spectral() ? std::clamp<Index>(batch / (2 * threads), 1, kSpectralSamples) : 1;
     }
 
-    // The same for its gradient at input frame `t`. Taps of a frame are every stride-th, the last
-    // first, for their frames of output ascend; those with one remainder are packed in a row.
+    // The same for its gradient at input frame `t`. A frame's taps are every stride-th one, the
+    // last first, as their output frames ascend; those of one remainder are packed side by side.
     Index class_taps(Index remainder) const {
         return remainder < taps ? (taps - remainder + stride - 1) / stride : 0;
     }
@@ -107,13 +107,13 @@ struct Plan : StgcnShape {
         }
         return start;
     }
-    // The tap at place `i` of its class.
+    // Tap `i` of its class.
     Index class_tap(Index remainder, Index i) const {
         return remainder + (class_taps(remainder) - 1 - i) * stride;
     }
     Reach reach_back(Index t) const {
         const Index shifted = t + taps / 2, remainder = shifted % stride;
-        // Place i of the class is the output frame first + i.
+        // Tap i of the class reads the output frame first + i.
         const Index count = class_taps(remainder);
         const Index first = shifted / stride - (count - 1);
         const Index begin = std::clamp<Index>(first, 0, shorter);
@@ -142,7 +142,7 @@ class Arena {
     Index bytes_ = 0;
 };
 
-// Calls body(item, worker) for each item, whoever is free; a worker has its own scratch.
+// Calls body(item, worker) for each item, on the next free worker; a worker has its own scratch.
 template <typename Body>
 void for_each(Index items, int threads, const Body& body) {
     std::atomic<Index> next{0};
@@ -184,7 +184,7 @@ struct SpectralWeights {
 
 template <typename T>
 struct Graph {
-    Index *first, *from, *place;  // place: where the edge is in the adjacency
+    Index *first, *from, *index;  // index: of the edge in the adjacency
     T* weight;
     Index count = 0;
 
@@ -192,7 +192,7 @@ struct Graph {
         const Index most = plan.parts * plan.joints * plan.joints;
         first = arena.take<Index>(plan.parts * plan.joints + 1);
         from = arena.take<Index>(most);
-        place = arena.take<Index>(most);
+        index = arena.take<Index>(most);
         weight = arena.take<T>(most);
     }
 
@@ -205,7 +205,7 @@ struct Graph {
                     const Index at = (p * plan.joints + v) * plan.joints + w;
                     if (adjacency[at] != T{0}) {
                         from[count] = v;
-                        place[count] = at;
+                        index[count] = at;
                         weight[count++] = adjacency[at];
                     }
                 }

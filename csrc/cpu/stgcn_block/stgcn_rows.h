@@ -1,5 +1,5 @@
-// What is done to the rows of a frame, element by element: norms, ReLUs, their sums and gradients,
-// and the way from rows to columns.
+// Elementwise work on the rows of a frame: norms, ReLUs, their sums and gradients, and the
+// transposition from rows to columns.
 #pragma once
 
 #include <type_traits>

@@ -1,6 +1,6 @@
 // The temporal convolution of wide blocks over frequencies: a cyclic one, long enough that nothing
 // wraps around to where it is read, is one product of matrices at each frequency. Frames are real,
-// so half of the frequencies do, and a complex product takes three real ones (Gauss).
+// so half of the frequencies suffice, and a complex product takes three real ones (Gauss).
 //
 // "Planes" are what these products are of, [1 + 3 * (length / 2 - 1) + 1]: one for frequency 0,
 // three for each up to length / 2, one for that. With re and im of a transform they are
