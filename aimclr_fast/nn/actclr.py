@@ -6,13 +6,16 @@ of a sequence, in time and body, that moves unlike the average of the batch.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from aimclr_fast._sections import section
-from aimclr_fast.reference.actclr import ActMix, mix, partner_of, swap_bones
+from aimclr_fast.layouts import Layout
+from aimclr_fast.reference.actclr import mix, partner_of, swap_bones
 from aimclr_fast.reference.actionlet import (
     actionlet,
     actionlet_pool,
@@ -23,8 +26,10 @@ from aimclr_fast.reference.actionlet import (
     shares,
 )
 from aimclr_fast.reference.skelemix import part_table
-from aimclr_fast.reference.skeleton_augment import STREAMS
 
+from .actclr_views import LATE_EPOCH, ActDraws, draw_act_views, draw_augmentations
+from .contrast import check_mixing
+from .methods import Method, Recipe, Sampled, Views, plain_encoder
 from .momentum import MomentumContrast, unit
 from .stgcn import SkeletonEncoder
 
@@ -32,18 +37,8 @@ from .stgcn import SkeletonEncoder
 LOSSES = {"query": "KL query", "transformed": "KL transformed", "mixed": "KL mixed"}
 
 
-class ActDraws(NamedTuple):
-    """What the second phase draws for a batch besides its views.
-
-    Attributes:
-        swap_shift: bones take the lengths of those of row (i + swap_shift) mod N.
-        blended: the mix that is blended with the sequence it was made of.
-        whole: the mix that is encoded as it is.
-    """
-
-    swap_shift: Tensor
-    blended: ActMix
-    whole: ActMix
+#: Of the keys in the queue, how many a student is compared by: 8192 of 65536.
+SHARE = 1 / 8
 
 
 class ActOutput(NamedTuple):
@@ -71,15 +66,13 @@ class ActCLR(MomentumContrast):
 
     Args:
         encoder: query encoder of the first phase; the key encoder starts as its copy.
-        stream: that of the views, which bone swap must know.
         neighbors: keys of the queue that a student is compared by: the teacher's nearest.
         across_channels: actionlets by the cosine similarity of rows; false as in the released
             program (see `reference.actionlet`), which leaves rounding of them.
         options: as `MomentumContrast` takes them; the temperature is not used.
 
     Raises:
-        ValueError: an unknown stream, more neighbors than the queue has keys, or a skeleton without
-            body parts.
+        ValueError: more neighbors than the queue has keys, or a skeleton without body parts.
     """
 
     part_of: Tensor
@@ -89,20 +82,16 @@ class ActCLR(MomentumContrast):
         self,
         encoder: SkeletonEncoder,
         *,
-        stream: str = "joint",
         neighbors: int = 8192,
         across_channels: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(encoder, **options)
-        if stream not in STREAMS:
-            raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {stream!r}")
         if not 1 <= neighbors <= len(self.queue):
             raise ValueError(
                 f"neighbors must lie in 1..{len(self.queue)}, the keys in the queue, got "
                 f"{neighbors}"
             )
-        self.stream = stream
         self.neighbors = neighbors
         self.across_channels = across_channels
         layout = encoder.backbone.layout
@@ -110,7 +99,13 @@ class ActCLR(MomentumContrast):
         self.register_buffer("parents", torch.tensor(layout.parents), persistent=False)
 
     def forward(
-        self, extreme: Tensor, query: Tensor, weak: Tensor, key: Tensor, draws: ActDraws
+        self,
+        extreme: Tensor,
+        query: Tensor,
+        weak: Tensor,
+        key: Tensor,
+        draws: ActDraws,
+        stream: str = "joint",
     ) -> ActOutput:
         """One step's loss from the views of one stream, each [N, C, T, V, M], N >= 3.
 
@@ -129,9 +124,9 @@ class ActCLR(MomentumContrast):
             with section("blend and mix"):
                 query = blend(query, extreme, in_query)
                 partner = partner_of(len(weak), draws.swap_shift)
-                swapped = swap_bones(weak, partner, self.parents, self.stream)
+                swapped = swap_bones(weak, partner, self.parents, stream)
                 # As released, bones of the joint stream are swapped in place.
-                plain = swapped if self.stream == "joint" else weak
+                plain = swapped if stream == "joint" else weak
                 blended = blend(swapped, mix(swapped, draws.blended, self.part_of).x, in_weak)
                 whole = mix(plain, draws.whole, self.part_of)
                 other, own = shares(
@@ -177,3 +172,51 @@ class ActCLR(MomentumContrast):
                 bodies=bodies,
                 across_channels=self.across_channels,
             )
+
+
+class ActCLRMethod(Method):
+    """ActCLR's second phase as training has it."""
+
+    summary = "ActCLR's second phase (Lin et al., CVPR 2023); --start gives the encoder of a first"
+    losses = LOSSES
+    published = MappingProxyType(
+        {
+            "model": {"queue_size": 65536},
+            "optim": {"epochs": 350, "mining_epoch": 0},
+            "mix": {"blocks_min": 3, "blocks_max": 5},
+        }
+    )
+
+    def build(self, layout: Layout, recipe: Recipe) -> ActCLR:
+        model = recipe.model
+        return ActCLR(
+            plain_encoder(layout, model),
+            embedding=model.embedding,
+            queue_size=model.queue_size,
+            neighbors=max(1, int(SHARE * model.queue_size)),
+            momentum=model.momentum,
+            init=model.init,
+            backend=recipe.backend,
+        )
+
+    def check(self, recipe: Recipe, layout: Layout, frames: int, samples: int) -> None:
+        if getattr(recipe, "start", None) is None:
+            raise ValueError(
+                "start is left out, but actclr is a second phase: give the checkpoint of a run to "
+                "begin with, such as one of --method aimclr"
+            )
+        check_mixing(recipe, layout, frames, samples)
+
+    def phase(self, recipe: Recipe, epoch: int) -> Hashable:
+        """What `augment` does otherwise than before."""
+        return draw_augmentations(recipe.seed, epoch), epoch >= LATE_EPOCH
+
+    def augment(self, recipe: Recipe, batch: Sampled) -> Views:
+        return draw_act_views(recipe, batch)
+
+    def forward(self, models: Mapping[str, Any], views: Views, phase: Hashable) -> Any:
+        ((stream, model),) = models.items()
+        return model(**views[stream], stream=stream)
+
+
+METHOD = ActCLRMethod()

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr
-from aimclr_fast.nn.actclr import ActCLR, ActDraws, ActOutput
+from aimclr_fast.nn.actclr import ActCLR, ActOutput
+from aimclr_fast.nn.actclr_views import ActDraws
 from aimclr_fast.nn.official import from_official
 from aimclr_fast.reference.actclr import ActMix
 
