@@ -50,16 +50,17 @@ def test_the_augmentations_of_an_epoch():
     for epoch in (1, 100):
         assert draw_augmentations(3, epoch) == Augmentations(OF_QUERY, OF_EXTREME)
     for first, last, of_query, of_extreme in ((101, 200, 3, 5), (201, 300, 1, 3)):
-        drawn = [draw_augmentations(3, epoch) for epoch in range(first, last + 1)]
+        epochs = range(first, last + 1, 2)
+        drawn = [draw_augmentations(3, epoch) for epoch in epochs]
         for place, (names, size) in enumerate(((OF_QUERY, of_query), (OF_EXTREME, of_extreme))):
             sets = [own[place] for own in drawn]
             assert all(len(own) == size for own in sets)
             assert all(own == tuple(name for name in names if name in own) for own in sets)
             counts = Counter(name for own in sets for name in own)
             share = size / len(names)
-            assert all(abs(counts[name] / 100 - share) < 0.2 for name in names)
-        assert drawn == [draw_augmentations(3, epoch) for epoch in range(first, last + 1)]
-        assert drawn != [draw_augmentations(4, epoch) for epoch in range(first, last + 1)]
+            assert all(abs(counts[name] / len(epochs) - share) < 0.2 for name in names)
+        assert drawn[:5] == [draw_augmentations(3, epoch) for epoch in epochs[:5]]
+        assert drawn[:5] != [draw_augmentations(4, epoch) for epoch in epochs[:5]]
     assert draw_augmentations(3, 301) is None
 
 
@@ -119,13 +120,13 @@ def test_late_epochs_have_no_augmentation():
 
 
 def test_views_do_not_depend_on_the_split_of_the_batch():
-    whole = draw_act_views(RECIPE, sampled(5))
-    parts = [draw_act_views(RECIPE, sampled(n, offset=at)) for n, at in ((2, 0), (3, 2))]
+    whole = draw_act_views(RECIPE, sampled(6))
+    parts = [draw_act_views(RECIPE, sampled(3, offset=at)) for at in (0, 3)]
     for stream in STREAMS:
         for name in ("extreme", "query", "weak", "key"):
             joined = torch.cat([part[stream][name] for part in parts])
             torch.testing.assert_close(whole[stream][name], joined, rtol=0, atol=1e-6)
-    other = draw_act_views(RECIPE, sampled(5, step=1))
+    other = draw_act_views(RECIPE, sampled(6, step=1))
     assert not torch.equal(whole["joint"]["extreme"], other["joint"]["extreme"])
 
 
@@ -135,7 +136,7 @@ def test_views_do_not_depend_on_the_split_of_the_batch():
 )
 def test_mixes_are_drawn_in_their_ranges(epoch, parts, blocks):
     drawn = [
-        draw_for_batch(RECIPE, sampled(epoch=epoch, step=step), frames=24) for step in range(150)
+        draw_for_batch(RECIPE, sampled(epoch=epoch, step=step), frames=24) for step in range(100)
     ]
     assert {int(one.swap_shift) for one in drawn} == {1, 2, 3}
     ranges = {"blended": (parts, blocks), "whole": ((2, 3), (3, 5))}
@@ -143,7 +144,7 @@ def test_mixes_are_drawn_in_their_ranges(epoch, parts, blocks):
         mixes = [getattr(one, name) for one in drawn]
         kinds = Counter(int(mix.kind) for mix in mixes)
         for kind, share in ((Kind.SWAP, 0.5), (Kind.RESAMPLED, 0.25), (Kind.MIXTURE, 0.25)):
-            assert abs(kinds[kind] / len(mixes) - share) < 0.1
+            assert abs(kinds[kind] / len(mixes) - share) < 0.12
         assert {int(mix.shift) for mix in mixes} == {1, 2, 3}
         counts = {int(mix.parts.sum()) for mix in mixes}
         assert counts == set(range(of_parts[0], of_parts[1] + 1))
