@@ -35,8 +35,6 @@ from .stgcn import SkeletonEncoder
 
 #: The losses of a step, and their names in figures.
 LOSSES = {"query": "KL query", "transformed": "KL transformed", "mixed": "KL mixed"}
-
-
 #: Of the keys in the queue, how many a student is compared by: 8192 of 65536.
 SHARE = 1 / 8
 
@@ -161,8 +159,7 @@ class ActCLR(MomentumContrast):
     def _actionlet(
         self, encoder: SkeletonEncoder, features: Tensor, average: Tensor, bodies: int
     ) -> Tensor:
-        # Not in half precision, which the gradient is too small for. And autocast would keep the
-        # head's weights without a gradient for the passes that follow.
+        # In float32 whatever the encoders compute in: it is a gradient divided by a tiny constant.
         with torch.autocast(features.device.type, enabled=False):
             return actionlet(
                 features,
@@ -208,7 +205,7 @@ class ActCLRMethod(Method):
         check_mixing(recipe, layout, frames, samples)
 
     def phase(self, recipe: Recipe, epoch: int) -> Hashable:
-        """What `augment` does otherwise than before."""
+        """What `augment` depends on: the epoch's augmentations, and whether mixes are smaller."""
         return draw_augmentations(recipe.seed, epoch), epoch >= LATE_EPOCH
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:

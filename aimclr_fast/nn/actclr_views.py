@@ -6,6 +6,7 @@ place in the global batch. So a resumed run goes on exactly, and the device chan
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from enum import IntEnum
@@ -122,7 +123,7 @@ def draw_act_views(recipe: Recipe, batch: Sampled) -> Views:
         (extreme,) = drawn(_only(loud, chosen.of_extreme), "extreme")
         extreme = _more(extreme, chosen.of_extreme, recipe.seed, batch)
         views = [extreme, *drawn(mild, "strong"), *drawn(augment, "query", "key")]
-    parents = torch.tensor(batch.layout.parents, device=batch.index.device)
+    parents = _table(batch.layout.parents, batch.index.device)
     draws = draw_for_batch(recipe, batch, frames=views[0].shape[2])
     names = ("extreme", "query", "weak", "key")
     found: Any = {
@@ -132,6 +133,12 @@ def draw_act_views(recipe: Recipe, batch: Sampled) -> Views:
     for own in found.values():
         own["draws"] = draws
     return found  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=8)
+def _table(joints: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept, because a step that a GPU captures must not copy from the host."""
+    return torch.tensor(joints, device=device)
 
 
 def _only(config: AugmentConfig, names: Sequence[str]) -> AugmentConfig:
@@ -150,7 +157,7 @@ def _more(x: Tensor, names: Sequence[str], seed: int, batch: Sampled) -> Tensor:
         x = resample(x, speeds)
     if "bone scale" in names:
         draws = uniform(_words(Draw.BONES, seed, batch.step, places, x.shape[3]))
-        x = scale_bones(x, draws, torch.tensor(batch.layout.parents, device=x.device))
+        x = scale_bones(x, draws, _table(batch.layout.parents, x.device))
     return x
 
 

@@ -13,7 +13,7 @@ from small_data import write_tiny
 
 from aimclr_fast.config import MixConfig, TrainConfig
 from aimclr_fast.layouts import get_layout
-from aimclr_fast.nn import STGCN, SkeletonEncoder, get_method
+from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr, get_method
 from aimclr_fast.nn.actclr import ActCLR
 from aimclr_fast.nn.actclr_views import (
     LATE_EPOCH,
@@ -26,6 +26,7 @@ from aimclr_fast.nn.actclr_views import (
 )
 from aimclr_fast.nn.methods import Sampled, Views
 from aimclr_fast.reference.actclr import Kind
+from aimclr_fast.reference.actionlet import actionlet
 from aimclr_fast.reference.skeleton_augment import to_stream
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
@@ -187,12 +188,22 @@ def test_both_encoders_start_alike_and_only_one_is_trained():
         ActCLR(own, embedding=6, queue_size=20, neighbors=21)
 
 
-def test_half_precision_leaves_no_weight_without_a_gradient():
-    """Autocast keeps half copies of weights; those of the passes without gradient must not stay."""
+def test_in_half_precision_actionlets_are_found_in_float32(monkeypatch):
     views = draw_act_views(RECIPE, sampled())["joint"]
     model = ActCLR(encoder(), embedding=6, queue_size=20, neighbors=9)
+    calls = []
+
+    def recorded(*arguments, **options):
+        calls.append((arguments, options, actionlet(*arguments, **options)))
+        return calls[-1][-1]
+
+    monkeypatch.setattr(actclr, "actionlet", recorded)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = model(**views)
+    assert len(calls) == 3
+    for (features, *others), options, found in calls:
+        assert features.dtype == torch.bfloat16
+        assert torch.equal(found, actionlet(features.float(), *others, **options))
     assert out.loss.dtype == torch.float32
     out.loss.backward()
     missing = [name for name, p in model.query_encoder.named_parameters() if p.grad is None]
