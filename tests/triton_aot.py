@@ -234,6 +234,8 @@ def of_recorded(compiler: Compiler, recorded: list[dict[str, Any]]) -> list[Laun
     import triton.language as tl
 
     def value_of(described: Any) -> Any:
+        if isinstance(described, list):
+            return tuple(described)
         if not isinstance(described, dict):
             return described
         if "dtype" in described:

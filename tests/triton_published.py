@@ -70,13 +70,35 @@ QUEUE_CONTRAST = """
 def empty(*size, dtype=torch.float32):
     return torch.empty(*size, dtype=dtype, device="meta")
 
-n, k, d, topk = {n}, {k}, {d}, {topk}
-rows = [empty(n, d, dtype={rows}) for _ in range(4)]
-outputs = (empty(3, n), empty(n, 3, topk, dtype=torch.int64), empty(3, n, d))
+n, k, d, topk, streams, votes = {n}, {k}, {d}, {topk}, {streams}, {votes}
+terms = kernels.Terms(*{terms})
+sets, miners = len(terms.teacher), len(terms.miners)
+outputs = (
+    empty(streams, sets, n), empty(streams, n, miners, topk, dtype=torch.int64),
+    empty(streams, n, dtype=torch.int64), empty(streams, sets, n, d),
+)
 kernels.queue_contrast(
-    *rows, empty(k, d, dtype={queue}), 0.07, topk, "{precision}", 132, outputs
+    empty(streams, sets, n, d, dtype={rows}), empty(streams, 1 + max(terms.own_key), n, d),
+    [empty(k, d, dtype={queue})] * streams, terms, 0.07, votes, "{precision}", 132, outputs
 )
 """
+
+
+class Asked(NamedTuple):
+    """What is asked of the rows: teachers, negatives, aims, keys and miners of the sets."""
+
+    terms: tuple[tuple[int, ...], ...]
+    streams: int = 1
+    votes: int = 0
+
+
+AIMCLR = Asked(((-1, 0, 0), (-1,) * 3, (1, 0, 0), (0,) * 3, (0, 1, 2)))
+#: Phase 3 of AimCLR++; SkeleMixCLR+, and HiCLR's chain.
+METHODS = {
+    "aimclr++": Asked(((-1, 0), (-1, -1), (1, 0), (0, 0), (0, 1)), streams=3, votes=2),
+    "skelemixclr": Asked(((-1,) * 7, (-1, 2, 1, 4, 3, 6, 5), (1,) * 7, (0, 1, 0, 2, 0, 3, 0), ())),
+    "hiclr": Asked(((-1, 0, 1), (-1,) * 3, (1, 0, 0), (0,) * 3, (0, 1, 2))),
+}
 # Precision, width, topk, dtypes of rows and queue.
 QUEUES = [
     ("bf16", 128, 1, "bfloat16", "bfloat16"),
@@ -96,12 +118,16 @@ SIZES = [(128, 32768, 128, 1), (128, 32768, 128, 0), (37, 5003, 256, 32), (512, 
 
 
 def queue_contrast(
-    precision: str, d: int, topk: int, rows: str, queue: str, n: int = 128, k: int = 32768
-) -> Program:
+    precision: str, d: int, topk: int, rows: str, queue: str, n: int = 128, k: int = 32768,
+    method: str = "",
+) -> Program:  # fmt: skip
+    asked = METHODS.get(method, AIMCLR)
     code = QUEUE_CONTRAST.format(
-        n=n, k=k, d=d, topk=topk, precision=precision, rows=f"torch.{rows}", queue=f"torch.{queue}"
-    )
+        n=n, k=k, d=d, topk=topk, precision=precision, rows=f"torch.{rows}",
+        queue=f"torch.{queue}", **asked._asdict(),
+    )  # fmt: skip
     name = f"queue_contrast {precision} {n}x{k}x{d} topk {topk}, {rows} rows, {queue} queue"
+    name += f", {method}" if method else ""
     return Program("aimclr_fast.triton_kernels.queue_contrast", code, name)
 
 

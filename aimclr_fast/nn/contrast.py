@@ -8,6 +8,7 @@ them, and `contrast_step` is the forward pass of one stream or of several that l
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -43,28 +44,28 @@ class StepOutput(NamedTuple):
         loss: info_nce + d3m_weight * (d3m_extreme + d3m_dropped + d3m_masked)
             + mix_weight / 2 * (trimmed + truncated).
         info_nce: of the query rows.
-        d3m_extreme: of the extreme view's rows: D3M, or their InfoNCE where D3M is off. This and
-            each of the following is 0 without its part.
-        d3m_dropped: likewise after dropping.
-        d3m_masked: likewise of the masked view.
-        trimmed: InfoNCE of what was mixed in, the sum over mixes.
-        truncated: InfoNCE of what is left of the query view, the sum over mixes.
+        d3m_extreme: of the extreme view's rows: D3M, or their InfoNCE where D3M is off; 0 without
+            the view.
+        d3m_dropped: likewise after dropping; 0 without EADM.
         keys: rows [N, D] to enqueue.
         neighbors: what the query, extreme, dropped and masked rows mined that there are,
             [N, rows, topk] indices into the queue.
         positives: [N], how many positives the query row has, its key included.
+        d3m_masked: as d3m_extreme, of the masked view; None, like the next, without the part.
+        trimmed: InfoNCE of what was mixed in, the sum over mixes.
+        truncated: InfoNCE of what is left of the query view, the sum over mixes.
     """
 
     loss: Tensor
     info_nce: Tensor
     d3m_extreme: Tensor
     d3m_dropped: Tensor
-    d3m_masked: Tensor
-    trimmed: Tensor
-    truncated: Tensor
     keys: Tensor
     neighbors: Tensor
     positives: Tensor
+    d3m_masked: Tensor | None = None
+    trimmed: Tensor | None = None
+    truncated: Tensor | None = None
 
 
 class Voting(NamedTuple):
@@ -141,29 +142,33 @@ class Contrast(MomentumContrast):
         views = {"query": query, "key": key, **more}
         if extreme is not None:
             views["extreme"] = extreme
-        return StepOutput(*(one[0] for one in contrast_step([self], [views], topk)))
+        output = contrast_step([self], [views], topk)
+        return StepOutput._make(None if one is None else one[0] for one in output)
 
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
         parts, encoder = self.parts, self.query_encoder
         # Batch norm's running statistics see the views in this order, as in the authors' code.
         with section("forward, query view"):
-            found = [encoder(views["query"])]
+            found = [unit(encoder(views["query"]))]
         with section("forward, extreme view"):
             if parts.eadm:
                 extreme = views["extreme"]
-                found += encoder.forward_with_drop(extreme, self.keep_prob, backend=self.backend)
+                pooled = encoder.forward_with_drop(extreme, self.keep_prob, backend=self.backend)
+                found += map(unit, pooled)
             elif parts.extreme:
-                found.append(encoder(views["extreme"]))
+                found.append(unit(encoder(views["extreme"])))
         if parts.masked:
             with section("forward, masked view"):
                 value = self.mask_value.to(views["strong"].dtype)
-                found.append(encoder(torch.where(views["hidden"], value, views["strong"])))
+                masked = torch.where(views["hidden"], value, views["strong"])
+                found.append(unit(encoder(masked)))
         for mix in range(parts.mixes):
             with section("forward, mixed view"):
                 mixed, pasted = views["mixed"][mix], views["pasted"][mix]
-                found += encoder.forward_with_mask(mixed, pasted, backend=self.backend)
-        return [unit(rows) for rows in found]
+                pooled = encoder.forward_with_mask(mixed, pasted, backend=self.backend)
+                found += map(unit, pooled)
+        return found
 
 
 def contrast_step(
@@ -205,14 +210,24 @@ def contrast_step(
             votes=votes if first.parts.nnm else 0,
             backend=first.backend,
         )
-        losses = dict.fromkeys(LOSSES, torch.zeros_like(found.losses[:, 0]))
-        for name, loss in zip(names, found.losses.unbind(1), strict=True):
-            losses[name] = losses[name] + loss
-        students = losses["d3m_extreme"] + losses["d3m_dropped"] + losses["d3m_masked"]
-        mixed = losses["trimmed"] + losses["truncated"]
-        loss = losses["info_nce"] + first.d3m_weight * students + first.mix_weight / 2 * mixed
+        losses: dict[str, Tensor] = {}
+        for name, own in zip(names, found.losses.unbind(1), strict=True):
+            losses[name] = losses[name] + own if name in losses else own
+        loss = losses["info_nce"]
+        for weight, together in (
+            (first.d3m_weight, ("d3m_extreme", "d3m_dropped", "d3m_masked")),
+            (first.mix_weight / 2, ("trimmed", "truncated")),
+        ):
+            if there := [losses[name] for name in together if name in losses]:
+                loss = loss + weight * functools.reduce(torch.add, there)
+        for name in {"d3m_extreme", "d3m_dropped"} - losses.keys():
+            losses[name] = torch.zeros_like(loss)
     return StepOutput(
-        loss, **losses, keys=torch.stack(keys), neighbors=found.neighbors, positives=found.positives
+        loss,
+        **losses,
+        keys=torch.stack(keys) if len(keys) > 1 else keys[0][None],  # without a copy of one
+        neighbors=found.neighbors,
+        positives=found.positives,
     )
 
 

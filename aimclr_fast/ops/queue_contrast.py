@@ -219,7 +219,7 @@ def _compute_dtype(rows: Tensor) -> torch.dtype:
 def _prepare(call: Call) -> Outputs:
     _check(call)
     first, streams, sets = call.rows[0], len(call.queues), len(call.teacher)
-    _OP.check_backend(call.backend, first, _limit(call) if call.backend == "triton" else None)
+    _OP.check_backend(call.backend, first)
     n, d = first.shape
     dtype = _compute_dtype(first)
     return Outputs(
@@ -228,16 +228,6 @@ def _prepare(call: Call) -> Outputs:
         first.new_empty((streams, n), dtype=torch.int64),
         first.new_empty((streams, sets, n, d), dtype=dtype),
     )
-
-
-def _limit(call: Call) -> str | None:
-    """Why no compiled backend can take the call, or None."""
-    plain = [term._replace(key=0) for term in reference.AIMCLR]
-    if call.rows[0].device.type == "cpu" and call.backend != "triton":
-        return None
-    if len(call.queues) == len(call.keys) == 1 and not call.votes and call.terms == plain:
-        return None
-    return "it takes AimCLR's three sets of rows"
 
 
 # --- Backends ------------------------------------------------------------------------------------
@@ -271,7 +261,7 @@ def _cpp(call: Call, out: Outputs) -> None:
         "n": n,
         "d": d,
         "k": _padded([queue.shape[0] for queue in queues], MAX_STREAMS),
-        "topk": call.topk,
+        "topk": call.topk if call.miners else 0,
     }
     threads = torch.get_num_threads()
     size = _workspace_bytes(tuple(shape.items()), dtype.itemsize, threads)
@@ -287,11 +277,6 @@ def _cpp(call: Call, out: Outputs) -> None:
         votes=call.votes,
         threads=threads,
     )
-
-
-def _counts(neighbors: Tensor) -> Tensor:
-    ordered = neighbors.flatten(2).sort(2).values
-    return 1 + (ordered[..., :1] >= 0).sum(2) + (ordered.diff(dim=2) != 0).sum(2)
 
 
 def default_precision(*tensors: Tensor) -> str:
@@ -310,31 +295,36 @@ def _triton_why_not(row: Tensor) -> str | None:
 def _triton(call: Call, out: Outputs) -> None:
     from aimclr_fast.triton_kernels import queue_contrast as kernels
 
-    (query, extreme, dropped), (key,), (queue,) = call.rows, call.keys, call.queues
+    dtypes = {row.dtype for row in call.rows}
     # The rows share a dtype in the kernels, which have no float64.
-    if not query.dtype == extreme.dtype == dropped.dtype:
-        query, extreme, dropped = query.float(), extreme.float(), dropped.float()
-    if queue.dtype == torch.float64:
-        queue = queue.float()
-    row_losses = out.gradients.new_empty(3, query.shape[0])
+    rows = call.stacked("rows", None if len(dtypes) == 1 else torch.float32)
+    keys = call.stacked("keys", out.gradients.dtype)
+    queues = [q.float() if q.dtype == torch.float64 else q for q in call.queues]
+    learned = zip(call.positives, call.teacher, strict=True)
+    terms = kernels.Terms(
+        tuple(call.teacher),
+        tuple(call.negative),
+        tuple(int(over and teacher < 0) for over, teacher in learned),
+        tuple(call.own_key),
+        tuple(call.miners),
+    )
+    row_losses = out.gradients.new_empty(out.gradients.shape[:3])
     processors = 4
-    if query.device.type == "cuda":
-        processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-    with torch.cuda.device_of(query):
+    if rows.device.type == "cuda":
+        processors = torch.cuda.get_device_properties(rows.device).multi_processor_count
+    with torch.cuda.device_of(rows):
         kernels.queue_contrast(
-            query.contiguous(),
-            extreme.contiguous(),
-            dropped.contiguous(),
-            key.contiguous(),
-            queue.contiguous(),
+            rows,
+            keys,
+            [queue.contiguous() for queue in queues],
+            terms,
             call.temperature,
-            call.topk,
-            call.precision or default_precision(query, queue),
+            call.votes,
+            call.precision or default_precision(rows, *queues),
             processors,
-            (row_losses, out.neighbors[0], out.gradients[0]),
+            (row_losses, out.neighbors, out.counts, out.gradients),
         )
-        torch.mean(row_losses, 1, out=out.losses[0])
-    out.counts.copy_(_counts(out.neighbors))
+        torch.mean(row_losses, 2, out=out.losses)
 
 
 def _reference(call: Call) -> tuple[Tensor, Tensor, Tensor]:
@@ -388,7 +378,7 @@ _OP.differentiate(_save, _gradient)
 
 
 def _run(call: Call) -> QueueLosses:
-    chosen = _OP.route(call.backend, call.rows[0], limit=lambda: _limit(call))
+    chosen = _OP.route(call.backend, call.rows[0])
     if chosen.run is not None:
         return QueueLosses(*chosen.run(call))
     call = call._replace(backend=chosen.name)
@@ -400,6 +390,8 @@ def _flat(name: str, value: Any, streams: int) -> list[Tensor]:
     if isinstance(value, Tensor):
         check_dense(name, value)
         check_shape(name, value, streams, "sets", "N", "D")
+        if value.shape[1] > MAX_SETS:  # with a stride of 0 it could claim any number
+            raise ValueError(f"{name} must be of at most {MAX_SETS} sets, got {value.shape[1]}")
         return [tensor for one in value.unbind() for tensor in one.unbind()]
     words = "a tensor [S, n, N, D], or for each stream a sequence of tensors [N, D]"
     check_type(name, value, list | tuple, words)

@@ -110,7 +110,7 @@ class Pretraining:
                 output = self.job.method.forward(models, own, phase)  # moves the key encoders, too
             with section("backward"):
                 learner.optimizer.zero_grad(set_to_none=True)
-                output.loss.sum().backward()
+                output.loss.backward(torch.ones_like(output.loss))  # of the sum over streams
             parts = ("loss", *self.job.losses)
             losses = torch.stack([getattr(output, name).detach().view(-1) for name in parts])
             positives = mean_positives(output)
@@ -123,7 +123,8 @@ class Pretraining:
                     keys = [self.ranks.gather(rows) for rows in keys]
             with section("optimizer"):
                 norm = self._gradient_norm(learner.parameters)
-                fine = learner.guard.judge(losses.sum(1), norm, step)
+                summed = losses.sum(1) if len(models) > 1 else losses[:, 0]
+                fine = learner.guard.judge(summed, norm, step)
                 if self.device.type == "cuda":
                     learner.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
                     learner.optimizer.step()
@@ -133,8 +134,8 @@ class Pretraining:
                 for model, rows in zip(models.values(), keys, strict=True):
                     model.enqueue(rows, fine)
         counts = [norm, positives, fine, *learner.guard.skipped]
-        numbers = [count.to(losses.dtype).expand(len(models)) for count in counts]
-        return torch.cat([losses, torch.stack(numbers)]).T
+        numbers = torch.stack([count.expand(len(models)) for count in counts])
+        return torch.cat([losses, numbers.to(losses.dtype)]).T
 
     def _gradient_norm(self, parameters: list[nn.Parameter]) -> Tensor:
         """Norm of the gradient, which is shortened if it is too long."""

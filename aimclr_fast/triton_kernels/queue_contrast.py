@@ -1,9 +1,10 @@
 """queue_contrast on a GPU: attention over a queue, split over its keys, with gradients and mining.
 
-The three views are one stack of 3N rows, and all that a row's loss and gradient need of the queue
-is a softmax-weighted sum of keys: the scan is attention with keys = values = queue. It also notes
-each row's largest score in every tile of keys. The topk nearest keys lie in the topk tiles whose
-largest scores are largest, so that only those are looked at again.
+The R sets of rows are one stack of R N rows, and all that a row's loss and gradient need of the
+queue is a softmax-weighted sum of keys: the scan is attention with keys = values = queue. It also
+notes each row's largest score in every tile of keys. The topk nearest keys lie in the topk tiles
+whose largest scores are largest, so that only those are looked at again. Streams, each with a queue
+of its own, are searched one after the other; what a set learns enters when its splits are merged.
 
 Scores stay plain dot products; the temperature enters in the exponent.
 """
@@ -44,15 +45,18 @@ def _index(rank):
 
 
 @triton.jit
-def _load_rows(query, extreme, dropped, row, n, dim, D: tl.constexpr):
-    """Rows [len(row), len(dim)] of the stack of query, extreme and dropped; zero outside it."""
-    view = row // n
-    at = (row - view * n)[:, None] * D + dim[None, :]
-    inside = (dim < D)[None, :]
-    rows = tl.load(query + at, mask=(view == 0)[:, None] & inside, other=0.0)
-    rows += tl.load(extreme + at, mask=(view == 1)[:, None] & inside, other=0.0)
-    rows += tl.load(dropped + at, mask=(view == 2)[:, None] & inside, other=0.0)
-    return rows
+def _pick(at, OF: tl.constexpr, COUNT: tl.constexpr):
+    """The number `at` of a tuple of COUNT constants."""
+    value = tl.zeros_like(at) + OF[0]
+    for i in tl.static_range(1, COUNT):
+        value = tl.where(at == i, OF[i], value)
+    return value
+
+
+@triton.jit
+def _load_row(rows, row, dim, D: tl.constexpr):
+    """One row [len(dim)] as float32; zero beyond its width."""
+    return tl.load(rows + row.to(tl.int64) * D + dim, mask=dim < D, other=0.0).to(tl.float32)
 
 
 @triton.jit
@@ -65,12 +69,12 @@ def _load_keys(queue, key, k, dim, D: tl.constexpr):
     return tl.load(queue + at, mask=(dim < D)[None, :], other=0.0)
 
 
-@triton.jit(do_not_specialize=["n", "k"])
+@triton.jit(do_not_specialize=["count", "k"])
 def _scan_kernel(
-    query, extreme, dropped, queue,  # [n, D] three times, [k, D]
-    key_sums, maxima, normalizers,  # out: [splits, 3n, D], [splits, 3n] twice
-    tile_maxima,  # out: [tiles, 3n]
-    n, k, scale,
+    rows, queue,  # [count, D], [k, D]
+    key_sums, maxima, normalizers,  # out: [splits, count, D], [splits, count] twice
+    tile_maxima,  # out: [tiles, count]
+    count, k, scale,
     D: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_KEYS: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, MINE: tl.constexpr,
@@ -82,9 +86,11 @@ def _scan_kernel(
     last = tiles * (split + 1) // tl.num_programs(1)
     row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
     dim = tl.arange(0, BLOCK_D)
-    stack = 3 * n.to(tl.int64)
+    stack = count.to(tl.int64)
     in_stack = row < stack
-    rows = _load_rows(query, extreme, dropped, row, n, dim, D).to(OPERAND).to(DOT)
+    inside = in_stack[:, None] & (dim < D)[None, :]
+    at = row.to(tl.int64)[:, None] * D + dim[None, :]
+    own = tl.load(rows + at, mask=inside, other=0.0).to(OPERAND).to(DOT)
 
     maximum = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
     normalizer = tl.zeros((BLOCK_ROWS,), tl.float32)
@@ -92,7 +98,7 @@ def _scan_kernel(
     for tile in range(first, last):
         key = tile * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
         keys = _load_keys(queue, key, k, dim, D).to(OPERAND).to(DOT)
-        scores = tl.dot(rows, tl.trans(keys), input_precision=PRECISION)
+        scores = tl.dot(own, tl.trans(keys), input_precision=PRECISION)
         scores = tl.where((key < k)[None, :], scores, float("-inf"))
         largest = tl.max(scores, 1)
         if MINE:
@@ -108,24 +114,25 @@ def _scan_kernel(
     at = split * stack + row
     tl.store(maxima + at, maximum, mask=in_stack)
     tl.store(normalizers + at, normalizer, mask=in_stack)
-    inside = in_stack[:, None] & (dim < D)[None, :]
     tl.store(key_sums + at[:, None] * D + dim[None, :], sums, mask=inside)
 
 
-@triton.jit(do_not_specialize=["n", "k"])
+@triton.jit(do_not_specialize=["n", "count", "k"])
 def _mine_kernel(
-    query, extreme, dropped, queue,
-    tile_maxima,  # [tiles, 3n]
-    neighbors,  # out: [n, 3, TOPK]
-    n, k,
+    rows, queue,
+    tile_maxima,  # [tiles, count]
+    neighbors,  # out: [n, COUNT, TOPK]
+    n, count, k,
+    MINERS: tl.constexpr, COUNT: tl.constexpr,  # the sets that mine, and how many they are
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_KEYS: tl.constexpr, BLOCK_TILES: tl.constexpr,
     TOPK: tl.constexpr, BLOCK_TOPK: tl.constexpr,
 ):  # fmt: skip
     """The TOPK nearest keys of one row, by exact float32 scores, from the tiles that hold them."""
-    row = tl.program_id(0)
-    view = row // n
+    miner = tl.program_id(0) // n
+    i = tl.program_id(0) - miner * n
+    row = _pick(miner, MINERS, COUNT) * n + i
     dim = tl.arange(0, BLOCK_D)
-    own = _load_rows(query, extreme, dropped, row + tl.arange(0, 1), n, dim, D).to(tl.float32)
+    own = _load_row(rows, row, dim, D)[None, :]
     tiles = tl.cdiv(k, BLOCK_KEYS)
     slot = tl.arange(0, BLOCK_TOPK)
     # Unsorted, and all different from the start, so that a value names its place.
@@ -135,7 +142,7 @@ def _mine_kernel(
         best_tile = LOWEST
         for start in range(0, tiles, BLOCK_TILES):
             tile = start + tl.arange(0, BLOCK_TILES)
-            at = tile.to(tl.int64) * (3 * n) + row
+            at = tile.to(tl.int64) * count + row
             rank = _ranked(tl.load(tile_maxima + at, mask=tile < tiles, other=0.0), tile)
             rank = tl.where((tile < tiles) & (rank < previous_tile), rank, LOWEST)
             best_tile = tl.maximum(best_tile, tl.max(rank, 0))
@@ -153,7 +160,7 @@ def _mine_kernel(
             worst = tl.min(best, 0)
 
     best = tl.where(slot < TOPK, best, LOWEST)
-    out = neighbors + ((row - view * n).to(tl.int64) * 3 + view) * TOPK
+    out = neighbors + (i.to(tl.int64) * COUNT + miner) * TOPK
     for place in range(TOPK):
         nearest = tl.max(best, 0)
         tl.store(out + place, _index(nearest).to(tl.int64))
@@ -162,10 +169,10 @@ def _mine_kernel(
 
 @triton.jit
 def _merge_splits(
-    row, key, key_sums, maxima, normalizers, stacked, rows, splits, dim, scale,
-    D: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
+    row, key, negative, has_negative, key_sums, maxima, normalizers, stacked, count, splits, dim,
+    scale, D: tl.constexpr, BLOCK_SPLITS: tl.constexpr, NEGATIVES: tl.constexpr,
 ):  # fmt: skip
-    """A row's softmax over its own key and the queue, seen from its own key.
+    """A row's softmax over its own key, the queue and its negative, seen from its own key.
 
     Returns what the mean key adds to the own key, and the log of the normalizer less the own key's
     logit: a confident row's losses and gradients are made of these small numbers, and would drown
@@ -177,7 +184,7 @@ def _merge_splits(
     sums = tl.zeros_like(key)
     for start in range(0, splits, BLOCK_SPLITS):
         split = start + tl.arange(0, BLOCK_SPLITS)
-        at = split.to(tl.int64) * rows + stacked
+        at = split.to(tl.int64) * count + stacked
         top = tl.load(maxima + at, mask=split < splits, other=float("-inf"))
         part = tl.load(normalizers + at, mask=split < splits, other=0.0)
         inside = (split < splits)[:, None] & (dim < D)[None, :]
@@ -188,6 +195,14 @@ def _merge_splits(
         in_queue = in_queue * rescale + tl.sum(weight * part, 0)
         sums = sums * rescale + tl.sum(weight[:, None] * part_sums, 0)
         maximum = new_maximum
+    if NEGATIVES:
+        score = tl.where(has_negative, tl.sum(row * negative, 0), float("-inf"))
+        new_maximum = tl.maximum(maximum, score)
+        rescale = tl.exp2((maximum - new_maximum) * scale)
+        weight = tl.exp2((score - new_maximum) * scale)
+        in_queue = in_queue * rescale + weight
+        sums = sums * rescale + weight * negative
+        maximum = new_maximum
     total = tl.exp2((own - maximum) * scale) + in_queue
     lean = (sums - in_queue * key) / total
     return lean, ((maximum - own) * scale + tl.log2(total)) / LOG2E
@@ -195,20 +210,36 @@ def _merge_splits(
 
 @triton.jit
 def _sum_positives(
-    neighbors, queue, own, dim,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, MINED: tl.constexpr, BLOCK_MINED: tl.constexpr,
-    BLOCK: tl.constexpr,
+    neighbors, queue, own, i, n, stream, dim,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, STREAMS: tl.constexpr, VOTES: tl.constexpr,
+    MINERS: tl.constexpr, TOPK: tl.constexpr, BLOCK_MINED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Sum of (key - own key) over a list of MINED neighbors, each once; how many they are."""
+    """Sum of (key - own key) over sample i's mined positives, each once; how many they are.
+
+    They are on the lists of its stream or, with votes, on those of all streams.
+    """
+    LIST: tl.constexpr = MINERS * TOPK  # of one stream
+    MINED: tl.constexpr = STREAMS * LIST if VOTES > 0 else LIST
+    first = 0 if VOTES > 0 else stream
     total = tl.zeros((BLOCK_D,), tl.float32)
     count = 0.0
     other = tl.arange(0, BLOCK_MINED)
-    others = tl.load(neighbors + other, mask=other < MINED, other=-1)
+    # Entry `other % LIST` of stream `first + other // LIST`.
+    entry = ((first + other // LIST).to(tl.int64) * n + i) * LIST + other % LIST
+    others = tl.load(neighbors + entry, mask=other < MINED, other=-1)
     for start in range(0, MINED, BLOCK):
         place = start + tl.arange(0, BLOCK)
-        mined = tl.load(neighbors + place, mask=place < MINED, other=0)
-        earlier = (mined[:, None] == others[None, :]) & (other[None, :] < place[:, None])
+        at = ((first + place // LIST).to(tl.int64) * n + i) * LIST + place % LIST
+        mined = tl.load(neighbors + at, mask=place < MINED, other=0)
+        same = mined[:, None] == others[None, :]
+        earlier = same & (other[None, :] < place[:, None])
         is_new = (place < MINED) & (tl.sum(earlier.to(tl.int32), 1) == 0)
+        if VOTES > 0:
+            votes = tl.zeros((BLOCK,), tl.int32)
+            for s in tl.static_range(STREAMS):
+                lists = same & (other // LIST == s)[None, :]
+                votes += (tl.sum(lists.to(tl.int32), 1) == MINERS).to(tl.int32)
+            is_new = is_new & (votes >= VOTES)
         inside = is_new[:, None] & (dim < D)[None, :]
         keys = tl.load(queue + mined[:, None] * D + dim[None, :], mask=inside, other=0.0)
         total += tl.sum(tl.where(inside, keys.to(tl.float32) - own[None, :], 0.0), 0)
@@ -216,51 +247,62 @@ def _sum_positives(
     return total, count
 
 
-@triton.jit(do_not_specialize=["n", "splits"])
+@triton.jit(do_not_specialize=["n", "stream", "splits"])
 def _combine_kernel(
-    query, extreme, dropped, key, queue,
-    key_sums, maxima, normalizers,  # [splits, 3n, D], [splits, 3n] twice
-    neighbors,  # [n, 3, TOPK]
-    row_losses, gradients,  # out: [3, n], [3, n, D]
-    n, splits, scale,
+    rows, keys, queue,  # [SETS, n, D], [keys, n, D], [k, D]
+    key_sums, maxima, normalizers,  # [splits, SETS n, D], [splits, SETS n] twice
+    neighbors,  # [STREAMS, n, MINERS, TOPK]
+    row_losses, counts, gradients,  # out: [SETS, n], [n], [SETS, n, D]
+    n, stream, splits, scale,
+    # By set: its teacher and negative, -1 for none; whether positives are its aim; its key.
+    SETS: tl.constexpr, TEACHER: tl.constexpr, NEGATIVE: tl.constexpr, POSITIVES: tl.constexpr,
+    OWN_KEY: tl.constexpr, NEGATIVES: tl.constexpr,
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_SPLITS: tl.constexpr,
-    TOPK: tl.constexpr, BLOCK_MINED: tl.constexpr, BLOCK_POSITIVES: tl.constexpr,
+    STREAMS: tl.constexpr, VOTES: tl.constexpr, MINERS: tl.constexpr, TOPK: tl.constexpr,
+    BLOCK_MINED: tl.constexpr, BLOCK_POSITIVES: tl.constexpr,
 ):  # fmt: skip
-    """Losses and gradients of one row of the batch in its three views."""
+    """Loss and gradient of one row."""
     i = tl.program_id(0)
+    at_set = tl.program_id(1)
     dim = tl.arange(0, BLOCK_D)
-    inside = dim < D
-    at = i.to(tl.int64) * D + dim
-    own = tl.load(key + at, mask=inside, other=0.0).to(tl.float32)
-    q = tl.load(query + at, mask=inside, other=0.0).to(tl.float32)
-    e = tl.load(extreme + at, mask=inside, other=0.0).to(tl.float32)
-    d = tl.load(dropped + at, mask=inside, other=0.0).to(tl.float32)
-    lean_q, log_q = _merge_splits(
-        q, own, key_sums, maxima, normalizers, i, 3 * n, splits, dim, scale, D, BLOCK_SPLITS
-    )
-    lean_e, log_e = _merge_splits(
-        e, own, key_sums, maxima, normalizers, i + n, 3 * n, splits, dim, scale, D, BLOCK_SPLITS
-    )
-    lean_d, log_d = _merge_splits(
-        d, own, key_sums, maxima, normalizers, i + 2 * n, 3 * n, splits, dim, scale, D, BLOCK_SPLITS
-    )
-    positive = tl.zeros_like(own)  # as seen from the own key, too
-    if TOPK > 0:
-        mined, count = _sum_positives(
-            neighbors + i.to(tl.int64) * (3 * TOPK), queue, own, dim,
-            D, BLOCK_D, 3 * TOPK, BLOCK_MINED, BLOCK_POSITIVES,
+    at = at_set * n + i
+    own = _load_row(keys, _pick(at_set, OWN_KEY, SETS) * n + i, dim, D)
+    row = _load_row(rows, at, dim, D)
+    other = _pick(at_set, NEGATIVE, SETS)
+    negative = row
+    if NEGATIVES:
+        negative = _load_row(rows, tl.maximum(other, 0) * n + i, dim, D)
+    lean, log_normalizer = _merge_splits(
+        row, own, negative, other >= 0, key_sums, maxima, normalizers, at, SETS * n, splits, dim,
+        scale, D, BLOCK_SPLITS, NEGATIVES,
+    )  # fmt: skip
+
+    # What the mean key should add to the own key.
+    aim = tl.zeros_like(own)
+    teacher = _pick(at_set, TEACHER, SETS)
+    if teacher >= 0:
+        taught = teacher * n + i
+        teaching = _load_row(rows, taught, dim, D)
+        aim, _ = _merge_splits(
+            teaching, own, teaching, False, key_sums, maxima, normalizers, taught, SETS * n, splits,
+            dim, scale, D, BLOCK_SPLITS, False,
         )  # fmt: skip
-        positive = mined / (1.0 + count)
+    if TOPK > 0:
+        wanted = _pick(at_set, POSITIVES, SETS) > 0
+        if wanted | (at_set == 0):
+            mined, count = _sum_positives(
+                neighbors, queue, own, i, n, stream, dim,
+                D, BLOCK_D, STREAMS, VOTES, MINERS, TOPK, BLOCK_MINED, BLOCK_POSITIVES,
+            )  # fmt: skip
+            aim = tl.where(wanted, mined / (1.0 + count), aim)
+            tl.store(counts + i, (1.0 + count).to(tl.int64), mask=at_set == 0)
+    else:
+        tl.store(counts + i, 1, mask=at_set == 0)
 
     inverse = scale / LOG2E  # 1 / temperature
-    tl.store(row_losses + i, log_q - tl.sum(q * positive, 0) * inverse)
-    tl.store(row_losses + n + i, log_e - tl.sum(e * lean_q, 0) * inverse)
-    tl.store(row_losses + 2 * n + i, log_d - tl.sum(d * lean_q, 0) * inverse)
-    view = n.to(tl.int64) * D
-    step = inverse / n
-    tl.store(gradients + at, (lean_q - positive) * step, mask=inside)
-    tl.store(gradients + view + at, (lean_e - lean_q) * step, mask=inside)
-    tl.store(gradients + 2 * view + at, (lean_d - lean_q) * step, mask=inside)
+    tl.store(row_losses + at, log_normalizer - tl.sum(row * aim, 0) * inverse)
+    out = gradients + at.to(tl.int64) * D + dim
+    tl.store(out, (lean - aim) * (inverse / n), mask=dim < D)
 
 
 class Scan(NamedTuple):
@@ -300,60 +342,111 @@ def split_count(blocks: int, tiles: int, processors: int, limit: int = 64) -> in
     return min(range(1, max(1, min(tiles, limit)) + 1), key=time)
 
 
-def queue_contrast(
-    query: Tensor,
-    extreme: Tensor,
-    dropped: Tensor,
-    key: Tensor,
+class Terms(NamedTuple):
+    """What the sets of rows learn; a number for each.
+
+    Attributes:
+        teacher: index of its teacher, -1 for none.
+        negative: index of the set of its negatives, -1 for none.
+        positives: whether its loss is over the mined positives.
+        own_key: index of its key.
+        miners: indices of the sets that mine.
+    """
+
+    teacher: tuple[int, ...]
+    negative: tuple[int, ...]
+    positives: tuple[int, ...]
+    own_key: tuple[int, ...]
+    miners: tuple[int, ...]
+
+
+class Found(NamedTuple):
+    """What the scan leaves of the splits of a queue."""
+
+    key_sums: Tensor
+    maxima: Tensor
+    normalizers: Tensor
+
+
+def _search(
+    rows: Tensor,
     queue: Tensor,
-    temperature: float,
-    topk: int,
+    miners: tuple[int, ...],
+    scale: float,
     precision: str,
     processors: int,
-    outputs: tuple[Tensor, Tensor, Tensor],
-) -> None:
-    """Fill `outputs`: row losses [3, N], neighbors [N, 3, topk] int64, gradients [3, N, D].
-
-    Rows [N, D] share a dtype, and all inputs are contiguous. `precision` is a key of OPERANDS;
-    `processors` is how many programs run at a time.
-    """
-    row_losses, neighbors, gradients = outputs
-    if len(queue) == 0:  # a softmax over one logit
-        row_losses.zero_()
-        gradients.zero_()
-        return
-    (n, d), k, rows = query.shape, len(queue), 3 * len(query)
+    neighbors: Tensor,
+) -> Found:
+    """Scans a stream's queue for its rows [R, N, D], and fills in neighbors [N, miners, topk]."""
+    (sets, n, d), k, topk = rows.shape, queue.shape[0], neighbors.shape[2]
+    count = sets * n
     shape = scan_shape(d, precision, queue.element_size())
-    blocks, tiles = triton.cdiv(rows, shape.block_rows), triton.cdiv(k, shape.block_keys)
-    splits = split_count(blocks, tiles, processors)
+    blocks, tiles = triton.cdiv(count, shape.block_rows), triton.cdiv(k, shape.block_keys)
+    splits = split_count(blocks, tiles, processors) if k else 0
     block_d = max(16, triton.next_power_of_2(d))
-    scale = LOG2E.value / temperature
 
     def floats(*size: int) -> Tensor:
-        return query.new_empty(size, dtype=torch.float32)
+        return rows.new_empty(size, dtype=torch.float32)
 
-    key_sums, maxima, normalizers = floats(splits, rows, d), *floats(2, splits, rows)
-    tile_maxima = floats(tiles if topk else 0, rows)
+    found = Found(floats(splits, count, d), *floats(2, splits, count))
+    if k == 0:
+        return found
+    mines = topk > 0 and len(miners) > 0
+    tile_maxima = floats(tiles if mines else 0, count)
     operand = OPERANDS[precision]
     _scan_kernel[blocks, splits](
-        query, extreme, dropped, queue, key_sums, maxima, normalizers, tile_maxima, n, k, scale,
+        rows, queue, *found, tile_maxima, count, k, scale,
         D=d, BLOCK_D=block_d, BLOCK_ROWS=shape.block_rows, BLOCK_KEYS=shape.block_keys,
         # Triton's interpreter would multiply bfloat16 numbers as integers.
         OPERAND=operand, DOT=tl.float32 if INTERPRETED else operand,
-        PRECISION="ieee" if precision == "ieee" else "tf32", MINE=topk > 0,
+        PRECISION="ieee" if precision == "ieee" else "tf32", MINE=mines,
         num_warps=shape.num_warps, num_stages=shape.num_stages, maxnreg=ALL_REGISTERS,
     )  # fmt: skip
-    if topk:
-        _mine_kernel[rows,](
-            query, extreme, dropped, queue, tile_maxima, neighbors, n, k,
+    if mines:
+        _mine_kernel[len(miners) * n,](
+            rows, queue, tile_maxima, neighbors, n, count, k,
+            MINERS=miners, COUNT=len(miners),
             D=d, BLOCK_D=block_d, BLOCK_KEYS=shape.block_keys,
             BLOCK_TILES=min(1024, triton.next_power_of_2(tiles)),
             TOPK=topk, BLOCK_TOPK=triton.next_power_of_2(topk), maxnreg=ALL_REGISTERS,
         )  # fmt: skip
-    mined = triton.next_power_of_2(3 * topk)
-    _combine_kernel[n,](
-        query, extreme, dropped, key, queue, key_sums, maxima, normalizers, neighbors,
-        row_losses, gradients, n, splits, scale,
-        D=d, BLOCK_D=block_d, BLOCK_SPLITS=16,
-        TOPK=topk, BLOCK_MINED=mined, BLOCK_POSITIVES=min(mined, 16),
-    )  # fmt: skip
+    return found
+
+
+def queue_contrast(
+    rows: Tensor,
+    keys: Tensor,
+    queues: list[Tensor],
+    terms: Terms,
+    temperature: float,
+    votes: int,
+    precision: str,
+    processors: int,
+    outputs: tuple[Tensor, Tensor, Tensor, Tensor],
+) -> None:
+    """Fill `outputs`: row losses [S, R, N], neighbors [S, N, miners, topk] int64, counts of
+    positives [S, N] int64, gradients [S, R, N, D].
+
+    Rows [S, R, N, D], keys [S, P, N, D] and queues [K, D] are contiguous. `precision` is a key of
+    OPERANDS; `processors` is how many programs run at a time.
+    """
+    row_losses, neighbors, counts, gradients = outputs
+    streams, sets, n, d = rows.shape
+    miners, topk = neighbors.shape[2:]
+    scale = LOG2E.value / temperature
+    # Votes are those of all streams, so all are searched first.
+    found = [
+        _search(rows[s], queues[s], terms.miners, scale, precision, processors, neighbors[s])
+        for s in range(streams)
+    ]
+    mined = triton.next_power_of_2(max(1, miners * topk * (streams if votes else 1)))
+    for s in range(streams):
+        _combine_kernel[n, sets](
+            rows[s], keys[s], queues[s], *found[s], neighbors, row_losses[s], counts[s],
+            gradients[s], n, s, found[s].maxima.shape[0], scale,
+            SETS=sets, TEACHER=terms.teacher, NEGATIVE=terms.negative, POSITIVES=terms.positives,
+            OWN_KEY=terms.own_key, NEGATIVES=max(terms.negative) >= 0,
+            D=d, BLOCK_D=max(16, triton.next_power_of_2(d)), BLOCK_SPLITS=16,
+            STREAMS=streams, VOTES=votes, MINERS=miners, TOPK=topk if miners else 0,
+            BLOCK_MINED=mined, BLOCK_POSITIVES=min(mined, 16),
+        )  # fmt: skip

@@ -130,8 +130,8 @@ inline Status check(const Call& call) {
     if (call.streams < 1 || call.streams > 3) {
         return invalid_argument("skelemix: one to three streams");
     }
-    const bool empty = shape.bodies == 0;
-    if (has_null({call.mask, call.partner, call.parts}) ||
+    const bool empty = call.samples == 0 || shape.bodies == 0;
+    if ((call.samples > 0 && has_null({call.mask, call.partner, call.parts})) ||
         (!empty && has_null({call.query, call.parents}))) {
         return invalid_argument("skelemix: null pointer");
     }

@@ -181,13 +181,20 @@ def check_after(step: Step, g: Any, dtype: torch.dtype) -> None:
             assert difference <= bound * expected.abs().max(), f"after/{name}: {difference:.2g}"
 
 
-BOTH = [torch.float64, torch.float32]
-# The ops in the interpreter, the encoder's blocks by the reference.
-BACKENDS = [("reference", None), ("cpp", None), ("triton", "reference")]
-CASES = [(dtype, *names) for names in BACKENDS for dtype in BOTH if names[0] != "triton"]
-CASES += [(torch.float32, "triton", "reference")]
-IDS = [f"{backend}-{str(dtype).removeprefix('torch.')}" for dtype, backend, _ in CASES]
-everywhere = pytest.mark.parametrize(("dtype", "backend", "encoders"), CASES, ids=IDS)
+CASES = [
+    (backend, dtype) for backend in ("reference", "cpp") for dtype in (torch.float64, torch.float32)
+]
+
+
+def everywhere(names: list[str], *, triton: bool = True) -> pytest.MarkDecorator:
+    """Each step with each backend in both precisions; the last also with Triton's ops, which the
+    interpreter takes seconds for, and the reference's encoder blocks.
+    """
+    cases = [(name, *case, None) for name in names for case in CASES]
+    if triton:
+        cases.append((names[-1], "triton", torch.float32, "reference"))
+    ids = [f"{name}-{backend}-{str(dtype)[6:]}" for name, backend, dtype, _ in cases]
+    return pytest.mark.parametrize(("name", "backend", "dtype", "encoders"), cases, ids=ids)
 
 
 def contrast_of_views(
@@ -232,22 +239,19 @@ def contrast_of_views(
     check_state(step, g, dtype)
 
 
-@everywhere
-@pytest.mark.parametrize("name", SINGLE)
+@everywhere(SINGLE)
 def test_golden_aimclrpp_step(golden, name, dtype, backend, encoders, monkeypatch):
     options = {"dtype": dtype, "backend": backend, "encoders": encoders, "monkeypatch": monkeypatch}
     contrast_of_views(golden, name, ("joint",), options)
 
 
-@everywhere
-@pytest.mark.parametrize("name", TOGETHER)
+@everywhere(TOGETHER, triton=False)
 def test_golden_aimclrpp_step_of_three_streams(golden, name, dtype, backend, encoders, monkeypatch):
     options = {"dtype": dtype, "backend": backend, "encoders": encoders, "monkeypatch": monkeypatch}
     contrast_of_views(golden, name, STREAMS, options)
 
 
-@everywhere
-@pytest.mark.parametrize("name", MIXED)
+@everywhere(MIXED)
 def test_golden_skelemixclr_step(golden, name, dtype, backend, encoders, monkeypatch):
     g, state = golden(name), golden("skelemixclr/state")
     mixes = len(g["shift"])
@@ -290,8 +294,7 @@ def test_golden_skelemixclr_step(golden, name, dtype, backend, encoders, monkeyp
     check_state(step, g, dtype)
 
 
-@everywhere
-@pytest.mark.parametrize("name", CHAINED)
+@everywhere(CHAINED)
 def test_golden_hiclr_step(golden, name, dtype, backend, encoders, monkeypatch):
     g, state = golden(name), golden("hiclr/state")
     views = {

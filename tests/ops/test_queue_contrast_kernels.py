@@ -104,6 +104,30 @@ def test_the_library_checks_its_arguments(changes, message):
 # --- Triton --------------------------------------------------------------------------------------
 
 
+def empty_outputs(n: int, d: int, topk: int, device: str = "cpu") -> tuple[Tensor, ...]:
+    """Of the launcher, for AimCLR's three sets."""
+    integers = {"dtype": torch.int64, "device": device}
+    return (
+        torch.empty(1, 3, n, device=device),
+        torch.empty(1, n, 3, topk, **integers),
+        torch.empty(1, n, **integers),
+        torch.empty(1, 3, n, d, device=device),
+    )
+
+
+def launch(
+    kernels: Any,
+    inputs: list[Tensor],
+    processors: int,
+    outputs: tuple[Tensor, ...],
+    precision: str = "ieee",
+) -> None:
+    *rows, key, queue = inputs
+    rows, terms = torch.stack(rows)[None], kernels.Terms(*published.AIMCLR.terms)
+    rest = terms, 0.07, 0, precision, processors, outputs
+    kernels.queue_contrast(rows, key[None, None], [queue], *rest)
+
+
 @pytest.mark.parametrize("processors", [1, 3, 50])
 def test_splits_of_the_queue_do_not_matter(processors):
     """Programs as on small and large GPUs; each split merges into the same answer."""
@@ -111,14 +135,17 @@ def test_splits_of_the_queue_do_not_matter(processors):
         pytest.skip("Triton's interpreter is for machines without a GPU")
     kernels = importlib.import_module(MODULE)
     inputs = random_inputs(3, 300, 16)
-    n, topk = 3, 2
-    outputs = (torch.empty(3, n), torch.empty(n, 3, topk, dtype=torch.int64), torch.empty(3, n, 16))
-    kernels.queue_contrast(*inputs, 0.07, topk, "ieee", processors, outputs)
-    losses, neighbors, _, gradients = (x[0] for x in cpp(*inputs, 0.07, topk))
-    torch.testing.assert_close(outputs[0].mean(1), losses, rtol=1e-6, atol=0)
-    assert torch.equal(outputs[1], neighbors)
-    scale = float(gradients.abs().max())
-    torch.testing.assert_close(outputs[2], gradients, rtol=0, atol=2e-6 * scale)
+    topk = 2
+    outputs = empty_outputs(3, 16, topk)
+    launch(kernels, inputs, processors, outputs)
+    for have, want in zip(outputs[1:], cpp(*inputs, 0.07, topk)[1:], strict=True):
+        if have.dtype == torch.int64:
+            assert torch.equal(have, want)
+        else:
+            scale = float(want.abs().max())
+            torch.testing.assert_close(have, want, rtol=0, atol=2e-6 * scale)
+    losses = cpp(*inputs, 0.07, topk).losses
+    torch.testing.assert_close(outputs[0].mean(2), losses, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -160,15 +187,8 @@ def test_workspace_of_the_scan(monkeypatch, n, k, limit):
         monkeypatch.setattr(kernels, name, recorder)
     kinds = [(n, 128)] * 4 + [(k, 128)]
     inputs = [torch.empty(size, dtype=torch.bfloat16, device="meta") for size in kinds]
-    outputs = tuple(
-        torch.empty(size, dtype=dtype, device="meta")
-        for size, dtype in (
-            ((3, n), torch.float32),
-            ((n, 3, 1), torch.int64),
-            ((3, n, 128), torch.float32),
-        )
-    )
-    kernels.queue_contrast(*inputs, 0.07, 1, "bf16", 132, outputs)
+    outputs = empty_outputs(n, 128, 1, "meta")
+    launch(kernels, inputs, 132, outputs, "bf16")
     inputs_bytes = sum(x.nbytes for x in inputs)
     assert 0 < sum(recorder.bytes.values()) - inputs_bytes <= limit
 
@@ -206,3 +226,14 @@ def test_compiles_for_gpus_without_spills(queue):
         assert on_tensor_cores == (precision != "ieee"), f"sm_{arch}"
     # A block of 64 rows is what Hopper's own matrix instruction takes.
     assert ("wgmma" in scans[90]) == (precision != "ieee" and (precision, d) != ("tf32", 256))
+
+
+@pytest.mark.parametrize(("method", "topk"), [("aimclr++", 20), ("skelemixclr", 0), ("hiclr", 1)])
+def test_other_methods_compile_for_gpus_without_spills(method, topk):
+    program = published.queue_contrast("tf32", 128, topk, "float32", "float32", method=method)
+    launches = compile_launches(*program[:2])
+    for launch in launches:
+        print(launch)  # shown by pytest -rP
+    assert_no_spills(launches)
+    assert {launch.kernel for launch in launches} >= {"_scan_kernel", "_combine_kernel"}
+    assert max(launch.shared_bytes for launch in launches) <= 99 * 1024

@@ -14,6 +14,8 @@ PLACES = [
     pytest.param(("reference", "cpu", torch.float64), id="reference"),
     pytest.param(("cpp", "cpu", torch.float64), id="cpp"),
     pytest.param(("cpp", "cpu", torch.float32), id="cpp-float32"),
+    pytest.param(("triton", "cpu", torch.float32), id="triton-interpreter"),
+    pytest.param(("triton", "cuda", torch.float32), id="triton-cuda", marks=pytest.mark.cuda),
 ]  # fmt: skip
 
 

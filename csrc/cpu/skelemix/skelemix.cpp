@@ -97,10 +97,10 @@ Status check_tables(const mix::Call& call) {
 
 Status skelemix(const mix::Call& call, int threads) {
     AIMCLR_RETURN_IF_ERROR(mix::check(call));
-    AIMCLR_RETURN_IF_ERROR(check_tables(call));
     if (call.samples == 0) {
         return {};
     }
+    AIMCLR_RETURN_IF_ERROR(check_tables(call));
     std::vector<Replaced> mixes;
     for (int mix = 0; mix < call.settings.count; ++mix) {
         mixes.push_back(replaced_by(call, mix));
@@ -131,6 +131,9 @@ Status skelemix(const mix::Call& call, int threads) {
 
 Status skelemix_emulated(const mix::Call& call, int threads) {
     AIMCLR_RETURN_IF_ERROR(mix::check(call));
+    if (call.samples == 0) {
+        return {};
+    }
     AIMCLR_RETURN_IF_ERROR(check_tables(call));
     const mix::Launch launch = mix::Launch::of(call);
     return for_type<float, double, Half, BFloat16>(call.type, [&](auto tag) {
