@@ -18,7 +18,7 @@ from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr
 from aimclr_fast.nn.actclr import ActCLR, ActOutput
 from aimclr_fast.nn.actclr_views import ActDraws
-from aimclr_fast.nn.official import from_official
+from aimclr_fast.nn.official import build_encoder, encoder_from_official, from_official
 from aimclr_fast.reference.actclr import ActMix
 
 NTU = get_layout("ntu-rgb+d")
@@ -186,3 +186,14 @@ def test_golden_actclr_step_in_float32(golden, name, monkeypatch):
     with sides.taken():
         exact(*views_of(state, torch.float64), draws_of(g)).loss.backward()
     assert_exact_gradients(model, exact)
+
+
+def test_golden_actclr_checkpoint_is_an_encoder(golden):
+    """Its head is made of 1x1 convolutions."""
+    state = golden("actclr/state")
+    before = state.tree("before/")
+    assert before["encoder_q.fc.0.weight"].dim() == 4
+    encoder = build_encoder(encoder_from_official(before))
+    model = build(golden(steps("actclr", "step_*")[0]), from_official(before))
+    x = state["x_q"]
+    assert torch.equal(encoder(x), model.query_encoder.eval()(x))
