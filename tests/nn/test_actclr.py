@@ -1,19 +1,16 @@
-"""ActCLR's second phase beside its golden steps: draws, training, resuming, and what it refuses."""
+"""ActCLR's second phase beside its golden steps: what it draws, and its model."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from small_data import write_tiny
 
 from aimclr_fast.config import MixConfig, TrainConfig
 from aimclr_fast.layouts import get_layout
-from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr, get_method
+from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr
 from aimclr_fast.nn.actclr import ActCLR
 from aimclr_fast.nn.actclr_views import (
     LATE_EPOCH,
@@ -28,9 +25,7 @@ from aimclr_fast.nn.methods import Sampled, Views
 from aimclr_fast.reference.actclr import Kind
 from aimclr_fast.reference.actionlet import actionlet
 from aimclr_fast.reference.skeleton_augment import to_stream
-from aimclr_fast.train import command_line
-from aimclr_fast.training.checkpoint import digest, load_checkpoint
-from aimclr_fast.training.metrics import read_metrics
+from aimclr_fast.training.checkpoint import digest
 
 LAYOUT = get_layout("ui-prmd")
 RECIPE = TrainConfig(method="actclr", mix=MixConfig(blocks_min=3, blocks_max=5), seed=7)
@@ -208,53 +203,3 @@ def test_in_half_precision_actionlets_are_found_in_float32(monkeypatch):
     out.loss.backward()
     missing = [name for name, p in model.query_encoder.named_parameters() if p.grad is None]
     assert not missing
-
-
-TINY = {
-    "data": {"store": "store", "split": "odd-even"},
-    "model": {"channels": 2, "features": 4, "embedding": 16, "queue_size": 32, "dropout": 0.0},
-    "optim": {"epochs": 2, "batch_size": 16, "lr": 0.01, "mining_epoch": 0},
-    "mix": {"blocks_min": 1, "blocks_max": 2},
-    "monitor": {"knn_every": 0, "linear_probe": False},
-    "threads": 1,
-    "device": "cpu",
-}
-
-
-def test_the_command_trains_from_a_first_phase(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_tiny(tmp_path / "store")
-    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
-    streams = ["--config", "tiny.yaml", "--streams", "joint,motion"]
-    command_line([*streams, "--method", "skeletonclr", "--output", "first"])
-    second = [*streams, "--method", "actclr", "--start", "first/checkpoint.pt"]
-    capsys.readouterr()
-    command_line([*second, "--output", "run"])
-    assert ", actclr\n" in capsys.readouterr().out
-    line = read_metrics(Path("run"))[-1]
-    for stream in ("joint", "motion"):
-        losses = [line[f"{stream}/{name}"] for name in get_method("actclr").losses]
-        assert all(loss > 0 for loss in losses)
-        assert line[f"{stream}/loss"] == pytest.approx(sum(losses), rel=1e-5)
-    states = [load_checkpoint(f"{run}/checkpoint.pt")["models"] for run in ("first", "run")]
-    assert states[0]["joint"].keys() == states[1]["joint"].keys()
-    assert digest(states[0]) != digest(states[1])
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ([], "start is left out, but actclr is a second phase"),
-        (["--mix.blocks_max", "9"], "mix.blocks_max is 9, but must be at most"),
-        (["--model.eadm", "true"], "model.eadm is True, but the method has no such part"),
-    ],
-)
-def test_what_it_cannot_do_is_refused(flags, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_tiny(tmp_path / "store")
-    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
-    start = ["--start", "first.pt"] if flags else []
-    with pytest.raises(SystemExit) as ended:
-        command_line(["--config", "tiny.yaml", "--method", "actclr", *start, *flags])
-    assert ended.value.code == 2
-    assert message in capsys.readouterr().err
