@@ -297,20 +297,8 @@ class ContrastMethod(Method):
             other.key_encoder.requires_grad_(False)
 
     def check(self, recipe: Recipe, layout: Layout, frames: int, samples: int) -> None:
-        mixes, most = self._parts(recipe).mixes, recipe.mix.blocks_max
-        if not mixes:
-            return
-        _mix_config(recipe, mixes)
-        if most > (blocks := -(-frames // BLOCK)):
-            raise ValueError(
-                f"mix.blocks_max is {most}, but must be at most {blocks}: sequences have {frames} "
-                f"frames, and a block has {BLOCK}"
-            )
-        if samples < 3:
-            raise ValueError(
-                f"optim.batch_size must leave at least 3 samples to mix, not {samples}"
-            )
-        _ = layout.body_parts  # raises where there are none
+        if self._parts(recipe).mixes:
+            check_mixing(recipe, layout, frames, samples)
 
     def phase(self, recipe: Recipe, epoch: int) -> int | Voting:
         """Neighbors that a row mines, or how streams vote for them."""
@@ -359,6 +347,24 @@ class ContrastMethod(Method):
         parts = self.parts_of(recipe)
         assert parts is not None
         return parts
+
+
+def check_mixing(recipe: Recipe, layout: Layout, frames: int, samples: int) -> None:
+    """Refuse to mix sequences as the recipe's group `mix` says where they do not allow it.
+
+    Raises:
+        ValueError: names the field and what would do.
+    """
+    most = recipe.mix.blocks_max
+    _mix_config(recipe, 1)
+    if most > (blocks := -(-frames // BLOCK)):
+        raise ValueError(
+            f"mix.blocks_max is {most}, but must be at most {blocks}: sequences have {frames} "
+            f"frames, and a block has {BLOCK}"
+        )
+    if samples < 3:
+        raise ValueError(f"optim.batch_size must leave at least 3 samples to mix, not {samples}")
+    _ = layout.body_parts  # raises where there are none
 
 
 def _mix_config(recipe: Recipe, mixes: int) -> MixConfig:

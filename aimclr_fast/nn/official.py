@@ -70,18 +70,25 @@ def _convert(state: Mapping[str, Tensor], *, to_ours: bool) -> dict[str, Tensor]
         for theirs, ours in _PREFIXES:
             old, new = (theirs, ours) if to_ours else (ours, theirs)
             if name.startswith(old):
-                converted[new + _rename(name.removeprefix(old), table)] = tensor
+                renamed = _rename(name.removeprefix(old), table)
+                converted[new + renamed] = _as_linear(renamed, tensor) if to_ours else tensor
                 break
         else:
             raise ValueError(f"unknown parameter {name!r} in the checkpoint")
     return converted
 
 
+def _as_linear(name: str, tensor: Any) -> Any:
+    """The weights of a head's layer, which are those of a 1x1 convolution in ActCLR."""
+    pointwise = name.startswith("head.") and isinstance(tensor, Tensor) and tensor.dim() == 4
+    return tensor.flatten(1) if pointwise and tensor.shape[2:] == (1, 1) else tensor
+
+
 def from_official(state: Mapping[str, Tensor], stream: str | None = None) -> dict[str, Tensor]:
     """An authors' pretraining state dict as one for `Contrast.load_state_dict`.
 
     Args:
-        state: of AimCLR, AimCLR++, SkeleMixCLR or HiCLR.
+        state: of AimCLR, AimCLR++, SkeleMixCLR, HiCLR or ActCLR.
         stream: which one to take of a state dict of joint, motion and bone (3s-AimCLR++), where
             names of motion and bone say so (encoder_q_motion, queue_bone).
 
@@ -178,9 +185,10 @@ def official_encoder(state: Mapping[str, Any], stream: str | None = None) -> Off
         raise ValueError(f"the checkpoint has no query encoder ({QUERY}*); it holds {listed}")
     prefix, own = _chosen(queries, stream)
     theirs = {name: tensor for name, tensor in names.items() if name.startswith(prefix)}
-    weights = {
+    renamed = {
         _rename(name.removeprefix(prefix), _TO_OURS): tensor for name, tensor in theirs.items()
     }
+    weights = {name: _as_linear(name, tensor) for name, tensor in renamed.items()}
     check_finite(theirs)
     is_linear = f"{prefix}fc.weight" in names and len(prefixes) == len(queries)
     return OfficialEncoder(weights, own, is_linear)

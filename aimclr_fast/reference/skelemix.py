@@ -119,6 +119,32 @@ def draw_mixes(
     return MixDraws(1 + philox.bounded(region[:, 0], samples - 2), parts, first_block, blocks)
 
 
+def part_table(body_parts: Sequence[Sequence[int]]) -> Tensor:
+    """The part [V] of each joint, from the joints of each part, every joint in one."""
+    part_of = torch.empty(sum(map(len, body_parts)), dtype=torch.int64)
+    for part, joints in enumerate(body_parts):
+        part_of[list(joints)] = part
+    return part_of
+
+
+def region_mask(
+    parts: Tensor, first_block: Tensor, blocks: Tensor, part_of: Tensor, rows: int
+) -> Tensor:
+    """Mask [..., rows, V], true in the blocks and in the joints of the parts that were drawn.
+
+    Args:
+        parts: [..., 5] bool.
+        first_block: [...] integers.
+        blocks: [...] integers.
+        part_of: [V] each joint's part.
+        rows: of the mask, one a block.
+    """
+    row = torch.arange(rows, device=parts.device)
+    first_block, blocks = first_block[..., None], blocks[..., None]
+    in_time = (row >= first_block) & (row < first_block + blocks)
+    return in_time[..., None] & parts[..., None, part_of]
+
+
 def apply_skelemix(
     x: Tensor,
     shift: Tensor,
@@ -138,13 +164,9 @@ def apply_skelemix(
         the blocks and joints drawn, with T' = ceil(T / block_frames); the partner [R, N] of each
         row, whose joints they are.
     """
-    samples, _, frames, joints, _ = x.shape
-    part_of = torch.empty(joints, dtype=torch.int64, device=x.device)
-    for part, members in enumerate(body_parts):
-        part_of[list(members)] = part
-    row = torch.arange(block_rows(frames, block_frames), device=x.device)
-    in_time = (row >= first_block[:, None]) & (row < (first_block + blocks)[:, None])
-    mask = in_time[:, :, None] & parts[:, None, part_of]
+    samples, _, frames, _, _ = x.shape
+    part_of = part_table(body_parts).to(x.device)
+    mask = region_mask(parts, first_block, blocks, part_of, block_rows(frames, block_frames))
     partner = (torch.arange(samples, device=x.device) + shift[:, None]) % samples
     replaced = mask.repeat_interleave(block_frames, 1)[:, None, None, :frames, :, None]
     return torch.where(replaced, x[partner], x), mask, partner

@@ -140,11 +140,17 @@ def logits(step: Step, place: int, stream: int, temperature: float, *more: Tenso
 
 
 def norm_head(model: Any) -> tuple[str, ...]:
-    return ("head.0.bias",) if model.parts.norm_head else ()
+    head = model.query_encoder.head
+    return ("head.0.bias",) if isinstance(head[1], torch.nn.BatchNorm1d) else ()
 
 
 def check_state(step: Step, g: Any, dtype: torch.dtype) -> None:
-    """Gradients of parameters, and what a step changes: key encoders, statistics, queues."""
+    """Gradients of parameters, and what a step changes."""
+    check_gradients(step, g, dtype)
+    check_after(step, g, dtype)
+
+
+def check_gradients(step: Step, g: Any, dtype: torch.dtype) -> None:
     limit = {torch.float64: 1e-7, torch.float32: STEP_GRADIENTS[torch.float32]}[dtype]
     for stream, model in step.models.items():
         own = None if len(step.models) == 1 else stream
@@ -159,6 +165,12 @@ def check_state(step: Step, g: Any, dtype: torch.dtype) -> None:
                 scale = grads[name.replace("bias", "weight")].abs().max()  # rounding alone
             difference = (found.double() - expected.double()).abs().max()
             assert difference <= limit * scale, f"grad/{name}: off by {difference / scale:.2g}"
+
+
+def check_after(step: Step, g: Any, dtype: torch.dtype) -> None:
+    """What a step changes: key encoders, statistics, queues."""
+    for stream, model in step.models.items():
+        own = None if len(step.models) == 1 else stream
         state, after = model.state_dict(), from_official(g.tree("after/"), own)
         assert {"queue", "queue_ptr"} < after.keys()
         assert any(name.startswith("key_encoder.") for name in after)

@@ -1,0 +1,63 @@
+"""ActCLR's second phase as a command: it trains from a first phase, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from small_data import write_tiny
+
+from aimclr_fast.nn import get_method
+from aimclr_fast.train import command_line
+from aimclr_fast.training.checkpoint import digest, load_checkpoint
+from aimclr_fast.training.metrics import read_metrics
+
+TINY = {
+    "data": {"store": "store", "split": "odd-even"},
+    "model": {"channels": 2, "features": 4, "embedding": 16, "queue_size": 32, "dropout": 0.0},
+    "optim": {"epochs": 2, "batch_size": 16, "lr": 0.01, "mining_epoch": 0},
+    "mix": {"blocks_min": 1, "blocks_max": 2},
+    "monitor": {"knn_every": 0, "linear_probe": False},
+    "threads": 1,
+    "device": "cpu",
+}
+
+
+def test_the_command_trains_from_a_first_phase(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "store")
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    streams = ["--config", "tiny.yaml", "--streams", "joint,motion"]
+    command_line([*streams, "--method", "skeletonclr", "--output", "first"])
+    second = [*streams, "--method", "actclr", "--start", "first/checkpoint.pt"]
+    capsys.readouterr()
+    command_line([*second, "--output", "run"])
+    assert ", actclr\n" in capsys.readouterr().out
+    line = read_metrics(Path("run"))[-1]
+    for stream in ("joint", "motion"):
+        losses = [line[f"{stream}/{name}"] for name in get_method("actclr").losses]
+        assert all(loss > 0 for loss in losses)
+        assert line[f"{stream}/loss"] == pytest.approx(sum(losses), rel=1e-5)
+    states = [load_checkpoint(f"{run}/checkpoint.pt")["models"] for run in ("first", "run")]
+    assert states[0]["joint"].keys() == states[1]["joint"].keys()
+    assert digest(states[0]) != digest(states[1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "start is left out, but actclr is a second phase"),
+        (["--mix.blocks_max", "9"], "mix.blocks_max is 9, but must be at most"),
+        (["--model.eadm", "true"], "model.eadm is True, but the method has no such part"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(flags, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "store")
+    Path("tiny.yaml").write_text(yaml.safe_dump(TINY))
+    start = ["--start", "first.pt"] if flags else []
+    with pytest.raises(SystemExit) as ended:
+        command_line(["--config", "tiny.yaml", "--method", "actclr", *start, *flags])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
