@@ -200,7 +200,10 @@ struct Block {
                     }
                 }
             } else {
-                for (int i = 0; i < taps + kFrames - 1; ++i) {
+                // At least one turn, as the test at the end tells nvcc: it would unroll the outer
+                // loop for the case of none, and spill that loop's trip count.
+                int i = 0;
+                do {
                     const int frame = first + i - radius;
                     const Real x =
                         frame >= 0 && frame < frames ? work[slot(column + frame * row)] : Real(0);
@@ -208,7 +211,7 @@ struct Block {
                     for (int j = 0; j < kFrames; ++j) {
                         sum[j] += i - j >= 0 && i - j < taps ? weights[i - j] * x : Real(0);
                     }
-                }
+                } while (++i < taps + kFrames - 1);
             }
             AIMCLR_UNROLL
             for (int j = 0; j < kFrames; ++j) {
