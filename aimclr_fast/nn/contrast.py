@@ -26,6 +26,7 @@ from .momentum import MomentumContrast, unit
 from .stgcn import SkeletonEncoder
 
 BLOCK = 4  # frames that a frame of the feature map stands for
+PUBLISHED_BLOCKS = 64 // BLOCK  # of the sequences that SkeleMixCLR's numbers of blocks are for
 #: Losses in the order in which their rows are encoded, and their names in figures.
 LOSSES = {
     "info_nce": "InfoNCE",
@@ -297,10 +298,10 @@ class ContrastMethod(Method):
             other.key_encoder.requires_grad_(False)
 
     def check(self, recipe: Recipe, layout: Layout, frames: int, samples: int) -> None:
-        mixes, most = self._parts(recipe).mixes, recipe.mix.blocks_max
+        mixes = self._parts(recipe).mixes
         if not mixes:
             return
-        _mix_config(recipe, mixes)
+        most = _mix_config(recipe, mixes, frames).blocks_max
         if most > (blocks := -(-frames // BLOCK)):
             raise ValueError(
                 f"mix.blocks_max is {most}, but must be at most {blocks}: sequences have {frames} "
@@ -336,7 +337,7 @@ class ContrastMethod(Method):
             mixed = skelemix(
                 views["joint"]["query"],
                 layout=batch.layout,
-                config=_mix_config(recipe, parts.mixes),
+                config=_mix_config(recipe, parts.mixes, batch.data.shape[2]),
                 seed=recipe.seed,
                 step=batch.step,
                 streams=streams,
@@ -361,9 +362,17 @@ class ContrastMethod(Method):
         return parts
 
 
-def _mix_config(recipe: Recipe, mixes: int) -> MixConfig:
+def _mix_config(recipe: Recipe, mixes: int, frames: int) -> MixConfig:
+    """The recipe's mixes of sequences of so many frames, numbers of blocks that are left out filled
+    in: the published ones, or the same share of the blocks of shorter sequences.
+    """
+    blocks = min(-(-frames // BLOCK), PUBLISHED_BLOCKS)
+    own = asdict(recipe.mix)
+    for name in ("blocks_min", "blocks_max"):
+        if own[name] is None:
+            own[name] = max(1, getattr(MixConfig, name) * blocks // PUBLISHED_BLOCKS)
     try:
-        return MixConfig(count=mixes, **asdict(recipe.mix))
+        return MixConfig(count=mixes, **own)
     except ValueError as error:
         raise ValueError(f"mix.{error}") from error
 

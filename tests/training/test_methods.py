@@ -25,7 +25,7 @@ from aimclr_fast.config import (
 from aimclr_fast.evaluate import command_line as evaluate
 from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.layouts import Layout, get_layout
-from aimclr_fast.nn import get_method, method_names
+from aimclr_fast.nn import contrast, get_method, method_names
 from aimclr_fast.nn.contrast import terms_of
 from aimclr_fast.train import command_line, main
 from aimclr_fast.training.checkpoint import digest, load_checkpoint, save_checkpoint
@@ -62,8 +62,10 @@ def config_of(method: str, streams: str, parts: dict[str, Any]) -> TrainConfig:
     )
 
 
-def untrained(config: TrainConfig) -> Pretraining:
-    positions = torch.randn(14, 3, 12, 22, 1, generator=torch.Generator().manual_seed(0)).numpy()
+def untrained(config: TrainConfig, frames: int = 12) -> Pretraining:
+    positions = torch.randn(
+        14, 3, frames, 22, 1, generator=torch.Generator().manual_seed(0)
+    ).numpy()
     placed = place_sequences(positions, CPU, "device")
     return Pretraining(Job(config, CPU), get_layout("ui-prmd"), placed, torch.arange(14))
 
@@ -254,13 +256,45 @@ def refused(match: str, method: str, frames: int = 12, **changes: Any) -> None:
         begin()
 
 
+@pytest.mark.parametrize(
+    ("frames", "own", "blocks"),
+    [
+        (64, {}, (7, 11)),
+        (300, {}, (7, 11)),
+        (50, {}, (5, 8)),
+        (20, {}, (2, 3)),
+        (12, {}, (1, 2)),
+        (2, {}, (1, 1)),
+        (20, {"blocks_max": 2}, (2, 2)),
+        (20, {"blocks_min": 1}, (1, 3)),
+    ],
+)
+def test_blocks_that_are_not_set_follow_the_length(frames, own, blocks, monkeypatch):
+    seen = []
+
+    def noted(*args, config, **options):
+        seen.append((config.blocks_min, config.blocks_max))
+        return skelemix(*args, config=config, **options)
+
+    skelemix = contrast.skelemix
+    monkeypatch.setattr(contrast, "skelemix", noted)
+    config = replace(config_of("skelemixclr", "joint", {}), mix=MixConfig(**own))
+    training = untrained(config, frames)
+    assert training.augment(next(training.epoch_batches(1)), 0)
+    assert seen == [blocks]
+
+
 PUPPET = Layout("puppet", ("a", "b"), ((1, 0),), 0, (0, 1))
 
 
 @pytest.mark.parametrize(
     ("method", "changes", "match"),
     [
-        ("skelemixclr", {"mix": MixConfig()}, "mix.blocks_max is 11, but must be at most 3: .* 12"),
+        (
+            "skelemixclr",
+            {"mix": MixConfig(blocks_max=11)},
+            "mix.blocks_max is 11, .* most 3: .* 12",
+        ),
         ("skelemixclr", {"mix": MixConfig(parts_min=4)}, "mix.parts_min must be at most parts_max"),
         ("skelemixclr", {"layout": PUPPET}, "layout 'puppet' has no body parts"),
         ("skelemixclr", {"parts": {"mixes": 7}}, "model.mixes is 7, but must be from 0 to 6"),
