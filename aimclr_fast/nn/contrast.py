@@ -315,11 +315,24 @@ class ContrastMethod(Method):
 
     def phase(self, recipe: Recipe, epoch: int) -> int | Voting:
         """Neighbors that a row mines, or how streams vote for them."""
-        mines = self._parts(recipe).nnm and 0 < recipe.optim.mining_epoch <= epoch
-        votes = recipe.votes
-        if mines and self.joins(recipe) and 0 < votes.epoch <= epoch:
+        topk, votes = int(recipe.model.topk), recipe.votes
+        if not (self._parts(recipe).nnm and 0 < recipe.optim.mining_epoch <= epoch and topk > 0):
+            return 0
+        if self.joins(recipe) and 0 < votes.epoch <= epoch:
             return Voting(votes.topk, votes.least)
-        return int(recipe.model.topk) if mines else 0
+        return topk
+
+    def phases(self, recipe: Recipe) -> str:
+        if not self._parts(recipe).nnm:
+            return ""
+        last = self.phase(recipe, recipe.optim.epochs)
+        if last == 0:
+            return "no mining"
+        mining = f"mining from epoch {recipe.optim.mining_epoch}"
+        if not self.joins(recipe):
+            return mining
+        votes = f"votes from epoch {recipe.votes.epoch}" if isinstance(last, Voting) else "no votes"
+        return f"{mining}, {votes}"
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:
         """The views that the parts ask for; besides these, in each stream,

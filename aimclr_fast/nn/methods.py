@@ -207,6 +207,10 @@ class Method(ABC):
         """
         return 0
 
+    def phases(self, recipe: Recipe) -> str:
+        """The phases that a run will have, for its opening lines; empty if there is only one."""
+        return ""
+
     def forward(self, models: Mapping[str, Any], views: Views, phase: Any) -> Any:
         """The forward pass of one stream, or of several that learn together.
 

@@ -183,7 +183,9 @@ def _check_method(config: TrainConfig) -> None:
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
     if votes.epoch > 0 and method.joins(config):
-        most = model.queue_size
+        most, first = model.queue_size, config.optim.mining_epoch
+        late = f"0 or at least optim.mining_epoch ({first}): what streams vote for is mined"
+        require(votes.epoch >= first, "votes.epoch", late)
         require(1 <= votes.topk <= most, "votes.topk", f"from 1 to the queue's size ({most})")
         require(1 <= votes.least <= streams, "votes.least", f"from 1 to {streams}, the streams")
 

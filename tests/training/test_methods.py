@@ -26,7 +26,7 @@ from aimclr_fast.evaluate import command_line as evaluate
 from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.nn import contrast, get_method, method_names
-from aimclr_fast.nn.contrast import terms_of
+from aimclr_fast.nn.contrast import Voting, terms_of
 from aimclr_fast.train import command_line, main
 from aimclr_fast.training.checkpoint import digest, load_checkpoint, save_checkpoint
 from aimclr_fast.training.job import Job, validate
@@ -227,6 +227,8 @@ def test_commands_train_and_evaluate(method, streams, losses, tmp_path, monkeypa
     command_line([*command, "--output", "run"])
     shown = capsys.readouterr().out
     assert f", {method}\n" in shown
+    phases = {"aimclr++": ", mining from epoch 1, votes from epoch 2", "skelemixclr+": ""}
+    assert f"of 16{phases.get(method, ', mining from epoch 1')}\n" in shown
     line = read_metrics(Path("run"))[-1]
     logged = {name.rpartition("/")[2] for name in line}
     assert losses <= logged
@@ -254,6 +256,35 @@ def refused(match: str, method: str, frames: int = 12, **changes: Any) -> None:
 
     with pytest.raises(ConfigError, match=match):
         begin()
+
+
+@pytest.mark.parametrize(
+    ("method", "streams", "mining", "votes", "topk", "expected"),
+    [
+        ("skeletonclr", "joint", 2, 3, 2, ""),
+        ("aimclr", "joint", 2, 3, 2, "mining from epoch 2"),
+        ("aimclr", "joint,bone", 2, 3, 2, "mining from epoch 2"),
+        ("aimclr", "joint", 0, 3, 2, "no mining"),
+        ("aimclr", "joint", 4, 3, 2, "no mining"),  # only three epochs
+        ("aimclr", "joint", 2, 3, 0, "no mining"),
+        ("aimclr++", "joint", 2, 3, 2, "mining from epoch 2"),
+        ("aimclr++", ALL, 2, 3, 2, "mining from epoch 2, votes from epoch 3"),
+        ("aimclr++", ALL, 3, 3, 2, "mining from epoch 3, votes from epoch 3"),
+        ("aimclr++", ALL, 2, 0, 2, "mining from epoch 2, no votes"),
+        ("aimclr++", ALL, 2, 4, 2, "mining from epoch 2, no votes"),
+        ("aimclr++", ALL, 0, 3, 2, "no mining"),
+        ("aimclr++", ALL, 2, 3, 0, "no mining"),
+    ],
+)
+def test_the_phases_of_a_run_are_told(method, streams, mining, votes, topk, expected):
+    config = config_of(method, streams, {"topk": topk})
+    config.optim.mining_epoch, config.votes.epoch = mining, votes
+    own = get_method(method)
+    assert own.phases(config) == expected
+    mined = [own.phase(config, epoch) for epoch in (1, 2, 3)]
+    mines = expected.startswith("mining")
+    assert [one != 0 for one in mined] == [mines and epoch >= mining for epoch in (1, 2, 3)]
+    assert any(isinstance(one, Voting) for one in mined) == ("votes from" in expected)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +335,11 @@ PUPPET = Layout("puppet", ("a", "b"), ((1, 0),), 0, (0, 1))
         ("hiclr", {"parts": {"d3m": False}}, "model.chain is on, but d3m is off"),
         ("aimclr++", {"votes": VotesConfig(topk=17)}, "votes.topk is 17, but must be from 1 to"),
         ("aimclr++", {"votes": VotesConfig(topk=2, least=4)}, "votes.least is 4, .* from 1 to 3"),
+        (
+            "aimclr++",
+            {"votes": VotesConfig(epoch=1, topk=8)},
+            r"votes.epoch is 1, but must be 0 or at least optim.mining_epoch \(2\)",
+        ),
         ("aimclr++", {"votes": VotesConfig(epoch=-1)}, "votes.epoch is -1, but must be at least 0"),
     ],
 )
