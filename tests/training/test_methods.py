@@ -29,7 +29,7 @@ from aimclr_fast.nn import contrast, get_method, method_names
 from aimclr_fast.nn.contrast import Voting, terms_of
 from aimclr_fast.train import command_line, main
 from aimclr_fast.training.checkpoint import digest, load_checkpoint, save_checkpoint
-from aimclr_fast.training.job import Job, validate
+from aimclr_fast.training.job import Job, published_config, validate
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.placement import place_sequences
@@ -189,6 +189,24 @@ def test_published_numbers_are_fields_and_may_be_changed(method, monkeypatch, tm
     assert configs[1].optim.epochs == 7
     expected = {**plain["model"], **published.get("model", {})}
     assert asdict(configs[0].model) == expected
+
+
+def test_published_numbers_in_python():
+    own = MixConfig(parts_min=1)
+    config = published_config(
+        "skelemixclr+", seed=3, mix=own, model={"temperature": 0.3}, data={"stream": "bone"}
+    )
+    expected = TrainConfig(method="skelemixclr+", seed=3, mix=own, data=DataConfig(stream="bone"))
+    expected.model.temperature, expected.model.graph = 0.3, "directed"
+    expected.optim.milestones, expected.optim.mining_epoch = [300], 0
+    assert config == expected
+    assert published_config("aimclr") == TrainConfig()
+    config.optim.milestones.append(1)
+    assert published_config("skelemixclr").optim.milestones == [300]
+    with pytest.raises(TypeError, match="novel"):
+        published_config("aimclr", model={"novel": 1})
+    with pytest.raises(ValueError, match="unknown method 'novel'"):
+        published_config("novel")
 
 
 def test_the_numbers_of_a_config_go_before_the_methods(monkeypatch):
