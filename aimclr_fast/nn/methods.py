@@ -109,7 +109,7 @@ class Sampled(NamedTuple):
         index: [N] the sequences of the step.
         layout: of the skeleton.
         streams: the streams that are trained.
-        epoch: from 1.
+        epoch: from 1. A method whose views depend on it says so with `Method.augmentation`.
         step: of the draws.
         offset: place of index[0] in the global batch.
     """
@@ -204,6 +204,14 @@ class Method(ABC):
         """What the forward pass of epoch `epoch` (from 1) takes besides its views.
 
         On a GPU a step is captured anew when it changes.
+        """
+        return 0
+
+    def augmentation(self, recipe: Recipe, epoch: int) -> Hashable:
+        """What `augment` does otherwise in epoch `epoch` (from 1) than in others.
+
+        On a GPU a step is captured anew when it changes, and only then: what is captured keeps the
+        `Sampled.epoch` of its capture.
         """
         return 0
 
