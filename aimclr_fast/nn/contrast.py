@@ -343,12 +343,13 @@ class ContrastMethod(Method):
         """
         parts, streams = self._parts(recipe), batch.streams
         names = {"extreme": parts.extreme, "query": True, "key": True, "strong": parts.masked}
-        if parts.mixes and "joint" not in streams:  # sequences are mixed before they are streams
-            batch = batch._replace(streams=("joint", *streams))
         views = draw_views(recipe, batch, [name for name, on in names.items() if on])
         if parts.mixes:
+            joint = views  # sequences are mixed before they are streams
+            if "joint" not in streams:
+                joint = draw_views(recipe, batch._replace(streams=("joint",)), ["query"])
             mixed = skelemix(
-                views["joint"]["query"],
+                joint["joint"]["query"],
                 layout=batch.layout,
                 config=_mix_config(recipe, parts.mixes, batch.data.shape[2]),
                 seed=recipe.seed,
@@ -363,7 +364,7 @@ class ContrastMethod(Method):
             hidden = draw_hidden(recipe.mask, batch, recipe.seed)
             for stream in streams:
                 views[stream]["hidden"] = hidden
-        return {stream: views[stream] for stream in streams}
+        return views
 
     def forward(self, models: Mapping[str, Any], views: Views, phase: Any) -> StepOutput:
         topk, votes = phase if isinstance(phase, Voting) else (phase, 0)

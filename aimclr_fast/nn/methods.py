@@ -187,7 +187,11 @@ class Method(ABC):
         return self.losses
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:
-        """The views of a step's sequences by stream, then by name."""
+        """The views of a step's sequences by stream, then by name.
+
+        Each stream must have a `query` and a `key`, [N, 3, T, V, M]: the signs of a collapse are
+        measured on them.
+        """
         return draw_views(recipe, batch, ("extreme", "query", "key"))
 
     def check(  # noqa: B027  not every method has something to refuse

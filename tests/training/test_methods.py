@@ -11,7 +11,7 @@ import torch
 import yaml
 from small_data import write_tiny
 
-from aimclr_fast import load_encoder
+from aimclr_fast import functional, load_encoder
 from aimclr_fast.config import (
     ConfigError,
     DataConfig,
@@ -331,6 +331,38 @@ def test_blocks_that_are_not_set_follow_the_length(frames, own, blocks, monkeypa
     training = untrained(config, frames)
     assert training.augment(next(training.epoch_batches(1)), 0)
     assert seen == [blocks]
+
+
+@pytest.mark.parametrize("streams", ["motion,bone", "bone,joint"])
+def test_mixing_draws_no_views_that_are_not_used(streams, monkeypatch):
+    drawn = []
+
+    def noted(recipe, batch, names):
+        drawn.append((tuple(batch.streams), tuple(names)))
+        return draw_views(recipe, batch, names)
+
+    draw_views = contrast.draw_views
+    names = tuple(streams.split(","))
+    training = untrained(config_of("skelemixclr+", streams, {}))
+    batch = next(training.epoch_batches(1))
+    alone = untrained(config_of("skelemixclr+", "joint", {})).augment(batch, 4)["joint"]
+    monkeypatch.setattr(contrast, "draw_views", noted)
+    views = training.augment(batch, 4)
+    expected = [(names, ("query", "key"))]
+    assert drawn == expected + ([] if "joint" in names else [(("joint",), ("query",))])
+    assert tuple(views) == names
+    for own in views.values():
+        assert set(own) == {"query", "key", "mixed", "pasted", "partner"}
+        assert torch.equal(own["partner"], alone["partner"])
+    bones = functional.skelemix(
+        alone["query"],
+        layout=training.layout,
+        config=functional.MixConfig(count=3, **asdict(MIX)),
+        seed=3,
+        step=4,
+        streams=("bone",),
+    )
+    assert torch.equal(views["bone"]["mixed"], bones.views[0])
 
 
 PUPPET = Layout("puppet", ("a", "b"), ((1, 0),), 0, (0, 1))
