@@ -180,7 +180,8 @@ class VotesConfig:
     among the nearest of the query and of the extreme row.
 
     Attributes:
-        epoch: first epoch with votes; before it each stream has its own. 0 never votes.
+        epoch: first epoch with votes, at least optim.mining_epoch; before it each stream has its
+            own. 0, or optim.mining_epoch 0, never votes.
         topk: number of nearest keys of each row that count.
         least: number of streams that must vote for a key.
     """
