@@ -148,14 +148,17 @@ class MixConfig:
     Attributes:
         parts_min: least number of body parts that are pasted in, of five.
         parts_max: largest number.
-        blocks_min: least number of blocks of four frames that are pasted in.
-        blocks_max: largest number; at most a quarter of the frames.
+        blocks_min: least number of blocks of four frames that are pasted in; null means the
+            published 7, and for sequences of fewer than 64 frames 7/16 of their blocks, rounded
+            down but at least one.
+        blocks_max: largest number, at most a quarter of the frames; null likewise means 11, or
+            11/16.
     """
 
     parts_min: int = 2
     parts_max: int = 3
-    blocks_min: int = 7
-    blocks_max: int = 11
+    blocks_min: int | None = None
+    blocks_max: int | None = None
 
 
 @dataclass
@@ -177,7 +180,8 @@ class VotesConfig:
     among the nearest of the query and of the extreme row.
 
     Attributes:
-        epoch: first epoch with votes; before it each stream has its own. 0 never votes.
+        epoch: first epoch with votes, at least optim.mining_epoch; before it each stream has its
+            own. 0, or optim.mining_epoch 0, never votes.
         topk: number of nearest keys of each row that count.
         least: number of streams that must vote for a key.
     """

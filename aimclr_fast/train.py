@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .cli import (
 from .config import TrainConfig
 from .nn import get_method, method_names
 from .training.distributed import OtherRankError
+from .training.job import published_config
 from .training.pretrain import PROGRAM, pretrain
 from .training.signals import StoppedError
 
@@ -92,10 +94,9 @@ def _published(arguments: list[str]) -> list[str]:
             text = Path(value).read_text(encoding="utf-8") if "\n" not in value else value
             content = yaml.safe_load(text)
             method = content.get("method", method)
-    if method not in method_names() or not get_method(method).published:
-        return []
-    groups = {name: dict(fields) for name, fields in get_method(method).published.items()}
-    return [f"--config={yaml.safe_dump(groups)}"]
+    if method not in method_names():
+        return []  # refused where all fields are checked
+    return [f"--config={yaml.safe_dump(asdict(published_config(method)))}"]
 
 
 def _config_of_resumed(arguments: list[str]) -> str | None:

@@ -6,6 +6,7 @@ import csv
 import json
 import lzma
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,12 @@ import torch
 import yaml
 
 from aimclr_fast import evaluate, load_encoder, prepare, train
-from aimclr_fast.data import open_store
+from aimclr_fast._renamed import with_new_names
+from aimclr_fast.data import open_store, split
+from aimclr_fast.evaluation.finetuning import FinetuneConfig
+from aimclr_fast.evaluation.provenance import config_checksum
 from aimclr_fast.layouts import get_layout
+from aimclr_fast.training.run_folder import data_identity, open_run
 
 FILES = Path(__file__).parent / "old_files"
 COMMITS = sorted(path.name for path in FILES.iterdir() if path.is_dir())
@@ -172,3 +177,24 @@ def test_a_run_goes_on(old):
     assert [line["step"] for line in after] == [line["step"] for line in before]
     for name in ("loss", "info_nce", "lr", "positives"):
         assert after[-1][name] == pytest.approx(before[-1][name], rel=1e-3), name
+
+
+def test_a_run_of_the_embedded_default_goes_on_by_its_own_command(old, monkeypatch):
+    """Other fields come from today's ui_prmd: none that its versions lacked may differ."""
+    configs = []
+    monkeypatch.setattr(train, "pretrain", lambda config, *_: configs.append(config))
+    model = {"channels": 2, "features": 8, "embedding": 4, "queue_size": 12, "temporal_kernel": 3}
+    optim = {"batch_size": 3, "epochs": 20, "mining_epoch": 10, "lr": 0.01}
+    flags = [f"--model.{name}={value}" for name, value in (model | {"dropout": 0}).items()]
+    flags += [f"--optim.{name}={value}" for name, value in optim.items()]
+    flags += ["--batch_statistics", "synchronized", "--data", "store", SPLIT, "odd-even"]
+    train.main([*flags, "--output", "run", "--resume", "auto"])
+    about = json.loads(Path("run/run.json").read_text())
+    store = open_store("store")
+    rows = torch.from_numpy(split(store, "odd-even")[0])
+    open_run(configs[0], data_identity(store, rows)).close()
+    checksums = {
+        config_checksum(run, "pretrained", FinetuneConfig())
+        for run in (with_new_names(about["config"]), asdict(configs[0]))
+    }
+    assert len(checksums) == 1

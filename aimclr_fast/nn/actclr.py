@@ -197,7 +197,7 @@ class ActCLRMethod(Method):
         )
 
     def check(self, recipe: Recipe, layout: Layout, frames: int, samples: int) -> None:
-        if getattr(recipe, "start", None) is None:
+        if recipe.start is None:
             raise ValueError(
                 "start is left out, but actclr is a second phase: give the checkpoint of a run to "
                 "begin with, such as one of --method aimclr"

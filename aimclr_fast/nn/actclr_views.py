@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aimclr_fast.functional import AugmentConfig, MixConfig
+from aimclr_fast.functional import AugmentConfig
 from aimclr_fast.reference.actclr import ActMix, resample, scale_bones
 from aimclr_fast.reference.philox import bounded, philox4x32, split_seed, uniform
 from aimclr_fast.reference.skelemix import draw_mixes
 from aimclr_fast.reference.skeleton_augment import to_stream
 
+from .contrast import mix_config
 from .methods import Recipe, Sampled, Views, draw_views
 
 # The fields that turn an augmentation of AimCLR's off.
@@ -165,7 +166,7 @@ def draw_for_batch(recipe: Recipe, batch: Sampled, *, frames: int) -> ActDraws:
     """Bone swap and mixes; all sequences of a batch share them."""
     samples, device = len(batch.index), batch.index.device
     words = _words(Draw.MIXES, recipe.seed, batch.step, torch.arange(2, device=device), 3)
-    early = MixConfig(count=2, **asdict(recipe.mix))
+    early = mix_config(recipe, 2, frames)
     late = replace(
         early,
         parts_min=LATE_PARTS[0],

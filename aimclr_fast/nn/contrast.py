@@ -26,6 +26,7 @@ from .momentum import MomentumContrast, unit
 from .stgcn import SkeletonEncoder
 
 BLOCK = 4  # frames that a frame of the feature map stands for
+PUBLISHED_BLOCKS = 64 // BLOCK  # of the sequences that SkeleMixCLR's numbers of blocks are for
 #: Losses in the order in which their rows are encoded, and their names in figures.
 LOSSES = {
     "info_nce": "InfoNCE",
@@ -302,11 +303,24 @@ class ContrastMethod(Method):
 
     def phase(self, recipe: Recipe, epoch: int) -> int | Voting:
         """Neighbors that a row mines, or how streams vote for them."""
-        mines = self._parts(recipe).nnm and 0 < recipe.optim.mining_epoch <= epoch
-        votes = recipe.votes
-        if mines and self.joins(recipe) and 0 < votes.epoch <= epoch:
+        topk, votes = int(recipe.model.topk), recipe.votes
+        if not (self._parts(recipe).nnm and 0 < recipe.optim.mining_epoch <= epoch and topk > 0):
+            return 0
+        if self.joins(recipe) and 0 < votes.epoch <= epoch:
             return Voting(votes.topk, votes.least)
-        return int(recipe.model.topk) if mines else 0
+        return topk
+
+    def phases(self, recipe: Recipe) -> str:
+        if not self._parts(recipe).nnm:
+            return ""
+        last = self.phase(recipe, recipe.optim.epochs)
+        if last == 0:
+            return "no mining"
+        mining = f"mining from epoch {recipe.optim.mining_epoch}"
+        if not self.joins(recipe):
+            return mining
+        votes = f"votes from epoch {recipe.votes.epoch}" if isinstance(last, Voting) else "no votes"
+        return f"{mining}, {votes}"
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:
         """The views that the parts ask for; besides these, in each stream,
@@ -317,14 +331,15 @@ class ContrastMethod(Method):
         """
         parts, streams = self._parts(recipe), batch.streams
         names = {"extreme": parts.extreme, "query": True, "key": True, "strong": parts.masked}
-        if parts.mixes and "joint" not in streams:  # sequences are mixed before they are streams
-            batch = batch._replace(streams=("joint", *streams))
         views = draw_views(recipe, batch, [name for name, on in names.items() if on])
         if parts.mixes:
+            joint = views  # sequences are mixed before they are streams
+            if "joint" not in streams:
+                joint = draw_views(recipe, batch._replace(streams=("joint",)), ["query"])
             mixed = skelemix(
-                views["joint"]["query"],
+                joint["joint"]["query"],
                 layout=batch.layout,
-                config=_mix_config(recipe, parts.mixes),
+                config=mix_config(recipe, parts.mixes, batch.data.shape[2]),
                 seed=recipe.seed,
                 step=batch.step,
                 streams=streams,
@@ -337,7 +352,7 @@ class ContrastMethod(Method):
             hidden = draw_hidden(recipe.mask, batch, recipe.seed)
             for stream in streams:
                 views[stream]["hidden"] = hidden
-        return {stream: views[stream] for stream in streams}
+        return views
 
     def forward(self, models: Mapping[str, Any], views: Views, phase: Any) -> StepOutput:
         topk, votes = phase if isinstance(phase, Voting) else (phase, 0)
@@ -355,8 +370,7 @@ def check_mixing(recipe: Recipe, layout: Layout, frames: int, samples: int) -> N
     Raises:
         ValueError: names the field and what would do.
     """
-    most = recipe.mix.blocks_max
-    _mix_config(recipe, 1)
+    most = mix_config(recipe, 1, frames).blocks_max
     if most > (blocks := -(-frames // BLOCK)):
         raise ValueError(
             f"mix.blocks_max is {most}, but must be at most {blocks}: sequences have {frames} "
@@ -367,9 +381,17 @@ def check_mixing(recipe: Recipe, layout: Layout, frames: int, samples: int) -> N
     _ = layout.body_parts  # raises where there are none
 
 
-def _mix_config(recipe: Recipe, mixes: int) -> MixConfig:
+def mix_config(recipe: Recipe, mixes: int, frames: int) -> MixConfig:
+    """The recipe's mixes of sequences of so many frames, numbers of blocks that are left out filled
+    in: the published ones, or the same share of the blocks of shorter sequences.
+    """
+    blocks = min(-(-frames // BLOCK), PUBLISHED_BLOCKS)
+    own = asdict(recipe.mix)
+    for name in ("blocks_min", "blocks_max"):
+        if own[name] is None:
+            own[name] = max(1, getattr(MixConfig, name) * blocks // PUBLISHED_BLOCKS)
     try:
-        return MixConfig(count=mixes, **asdict(recipe.mix))
+        return MixConfig(count=mixes, **own)
     except ValueError as error:
         raise ValueError(f"mix.{error}") from error
 

@@ -96,6 +96,8 @@ class Recipe(Protocol):
     @property
     def votes(self) -> Any: ...
     @property
+    def start(self) -> str | None: ...
+    @property
     def seed(self) -> int: ...
     @property
     def backend(self) -> str: ...
@@ -109,7 +111,7 @@ class Sampled(NamedTuple):
         index: [N] the sequences of the step.
         layout: of the skeleton.
         streams: the streams that are trained.
-        epoch: from 1.
+        epoch: from 1. A method whose views depend on it says so with `Method.augmentation`.
         step: of the draws.
         offset: place of index[0] in the global batch.
     """
@@ -187,7 +189,11 @@ class Method(ABC):
         return self.losses
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:
-        """The views of a step's sequences by stream, then by name."""
+        """The views of a step's sequences by stream, then by name.
+
+        Each stream must have a `query` and a `key`, [N, 3, T, V, M]: the signs of a collapse are
+        measured on them.
+        """
         return draw_views(recipe, batch, ("extreme", "query", "key"))
 
     def check(  # noqa: B027  not every method has something to refuse
@@ -206,6 +212,18 @@ class Method(ABC):
         On a GPU a step is captured anew when it changes.
         """
         return 0
+
+    def augmentation(self, recipe: Recipe, epoch: int) -> Hashable:
+        """What `augment` does otherwise in epoch `epoch` (from 1) than in others.
+
+        On a GPU a step is captured anew when it changes, and only then: what is captured keeps the
+        `Sampled.epoch` of its capture.
+        """
+        return 0
+
+    def phases(self, recipe: Recipe) -> str:
+        """The phases that a run will have, for its opening lines; empty if there is only one."""
+        return ""
 
     def forward(self, models: Mapping[str, Any], views: Views, phase: Any) -> Any:
         """The forward pass of one stream, or of several that learn together.

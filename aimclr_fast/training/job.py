@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -76,6 +78,28 @@ class Job:
     def batch(self) -> int:
         """Sequences of a step that this process takes."""
         return self.config.optim.batch_size // self.ranks.size
+
+
+def published_config(method: str, **fields: Any) -> TrainConfig:
+    """A configuration with the numbers that a method was published with; `TrainConfig(method=...)`
+    has the defaults of the fields, which are AimCLR's.
+
+    Args:
+        method: its name.
+        fields: other fields of `TrainConfig`, which go before the method's numbers. A mapping sets
+            single fields of a group, such as optim={"epochs": 2}; a group is taken as it is.
+
+    Raises:
+        ValueError: there is no such method.
+        TypeError: there is no such field.
+    """
+    config = TrainConfig(method=method)
+    for changes in (get_method(method).published, fields):
+        for name, value in changes.items():
+            if isinstance(value, Mapping):
+                value = replace(getattr(config, name), **copy.deepcopy(dict(value)))
+            config = replace(config, **{name: value})
+    return config
 
 
 def resolve(config: TrainConfig, ranks: Ranks, *, samples: int, frames: int) -> Job:
@@ -183,7 +207,9 @@ def _check_method(config: TrainConfig) -> None:
     except ValueError as error:
         raise ConfigError(f"model.{error}") from error
     if votes.epoch > 0 and method.joins(config):
-        most = model.queue_size
+        most, first = model.queue_size, config.optim.mining_epoch
+        late = f"0 or at least optim.mining_epoch ({first}): what streams vote for is mined"
+        require(votes.epoch >= first, "votes.epoch", late)
         require(1 <= votes.topk <= most, "votes.topk", f"from 1 to the queue's size ({most})")
         require(1 <= votes.least <= streams, "votes.least", f"from 1 to {streams}, the streams")
 

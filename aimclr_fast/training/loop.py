@@ -269,10 +269,11 @@ class Pretraining:
                 self._rows = torch.empty_like(data)
             data = self._rows.copy_(data)
         phase = self.phase
-        if phase not in self._graphs:
+        key = phase, self.job.method.augmentation(self.config, self.epoch)
+        if key not in self._graphs:
             self.free_graphs()  # such as without mining: that graph is not needed again
-            self._graphs[phase] = GraphedStep(self.device)
-        graph, still = self._graphs[phase], Batch(data, self._index)
+            self._graphs[key] = GraphedStep(self.device)
+        graph, still = self._graphs[key], Batch(data, self._index)
         run = graph if self.use_graphs else graph.alone
         return run(lambda: self._step(still, self._step_number, phase))
 

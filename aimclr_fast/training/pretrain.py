@@ -124,9 +124,9 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             return Path(path)
 
         progress = _progress(training, console, first)
-        log = None
-        if folder is not None:
-            log = stack.enter_context(MetricsLog(path, before=training.epoch))
+        log = (
+            None if folder is None else stack.enter_context(MetricsLog(path, before=training.epoch))
+        )
         run = Run(training, folder, state, identity, _monitors(samples, training), log, progress)
         _train(run, path, new=state is None)
         if run.rows:
@@ -228,6 +228,7 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
         )
     encoders = [of.models[name].query_encoder for name, of in training.streams.items()]
     parameters = sum(p.numel() for p in encoders[0].parameters())
+    phases = job.method.phases(config)
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     return (
         f"{samples.store.path.name}: {len(samples.train_index)} training and "
@@ -236,7 +237,7 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "
         f"{counted(config.optim.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')} "
-        f"of {config.optim.batch_size}{each}"
+        f"of {config.optim.batch_size}{phases and ', '}{phases}{each}"
     )
 
 

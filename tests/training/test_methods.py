@@ -11,7 +11,7 @@ import torch
 import yaml
 from small_data import write_tiny
 
-from aimclr_fast import load_encoder
+from aimclr_fast import functional, load_encoder
 from aimclr_fast.config import (
     ConfigError,
     DataConfig,
@@ -25,11 +25,11 @@ from aimclr_fast.config import (
 from aimclr_fast.evaluate import command_line as evaluate
 from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.layouts import Layout, get_layout
-from aimclr_fast.nn import get_method, method_names
-from aimclr_fast.nn.contrast import terms_of
+from aimclr_fast.nn import contrast, get_method, method_names
+from aimclr_fast.nn.contrast import Voting, terms_of
 from aimclr_fast.train import command_line, main
 from aimclr_fast.training.checkpoint import digest, load_checkpoint, save_checkpoint
-from aimclr_fast.training.job import Job, validate
+from aimclr_fast.training.job import Job, published_config, validate
 from aimclr_fast.training.loop import Pretraining
 from aimclr_fast.training.metrics import read_metrics
 from aimclr_fast.training.placement import place_sequences
@@ -62,8 +62,10 @@ def config_of(method: str, streams: str, parts: dict[str, Any]) -> TrainConfig:
     )
 
 
-def untrained(config: TrainConfig) -> Pretraining:
-    positions = torch.randn(14, 3, 12, 22, 1, generator=torch.Generator().manual_seed(0)).numpy()
+def untrained(config: TrainConfig, frames: int = 12) -> Pretraining:
+    positions = torch.randn(
+        14, 3, frames, 22, 1, generator=torch.Generator().manual_seed(0)
+    ).numpy()
     placed = place_sequences(positions, CPU, "device")
     return Pretraining(Job(config, CPU), get_layout("ui-prmd"), placed, torch.arange(14))
 
@@ -189,6 +191,24 @@ def test_published_numbers_are_fields_and_may_be_changed(method, monkeypatch, tm
     assert asdict(configs[0].model) == expected
 
 
+def test_published_numbers_in_python():
+    own = MixConfig(parts_min=1)
+    config = published_config(
+        "skelemixclr+", seed=3, mix=own, model={"temperature": 0.3}, data={"stream": "bone"}
+    )
+    expected = TrainConfig(method="skelemixclr+", seed=3, mix=own, data=DataConfig(stream="bone"))
+    expected.model.temperature, expected.model.graph = 0.3, "directed"
+    expected.optim.milestones, expected.optim.mining_epoch = [300], 0
+    assert config == expected
+    assert published_config("aimclr") == TrainConfig()
+    config.optim.milestones.append(1)
+    assert published_config("skelemixclr").optim.milestones == [300]
+    with pytest.raises(TypeError, match="novel"):
+        published_config("aimclr", model={"novel": 1})
+    with pytest.raises(ValueError, match="unknown method 'novel'"):
+        published_config("novel")
+
+
 def test_the_numbers_of_a_config_go_before_the_methods(monkeypatch):
     configs: list[TrainConfig] = []
     monkeypatch.setattr("aimclr_fast.train.pretrain", lambda config, *_: configs.append(config))
@@ -225,6 +245,8 @@ def test_commands_train_and_evaluate(method, streams, losses, tmp_path, monkeypa
     command_line([*command, "--output", "run"])
     shown = capsys.readouterr().out
     assert f", {method}\n" in shown
+    phases = {"aimclr++": ", mining from epoch 1, votes from epoch 2", "skelemixclr+": ""}
+    assert f"of 16{phases.get(method, ', mining from epoch 1')}\n" in shown
     line = read_metrics(Path("run"))[-1]
     logged = {name.rpartition("/")[2] for name in line}
     assert losses <= logged
@@ -254,13 +276,106 @@ def refused(match: str, method: str, frames: int = 12, **changes: Any) -> None:
         begin()
 
 
+@pytest.mark.parametrize(
+    ("method", "streams", "mining", "votes", "topk", "expected"),
+    [
+        ("skeletonclr", "joint", 2, 3, 2, ""),
+        ("aimclr", "joint", 2, 3, 2, "mining from epoch 2"),
+        ("aimclr", "joint,bone", 2, 3, 2, "mining from epoch 2"),
+        ("aimclr", "joint", 0, 3, 2, "no mining"),
+        ("aimclr", "joint", 4, 3, 2, "no mining"),  # only three epochs
+        ("aimclr", "joint", 2, 3, 0, "no mining"),
+        ("aimclr++", "joint", 2, 3, 2, "mining from epoch 2"),
+        ("aimclr++", ALL, 2, 3, 2, "mining from epoch 2, votes from epoch 3"),
+        ("aimclr++", ALL, 3, 3, 2, "mining from epoch 3, votes from epoch 3"),
+        ("aimclr++", ALL, 2, 0, 2, "mining from epoch 2, no votes"),
+        ("aimclr++", ALL, 2, 4, 2, "mining from epoch 2, no votes"),
+        ("aimclr++", ALL, 0, 3, 2, "no mining"),
+        ("aimclr++", ALL, 2, 3, 0, "no mining"),
+    ],
+)
+def test_the_phases_of_a_run_are_told(method, streams, mining, votes, topk, expected):
+    config = config_of(method, streams, {"topk": topk})
+    config.optim.mining_epoch, config.votes.epoch = mining, votes
+    own = get_method(method)
+    assert own.phases(config) == expected
+    mined = [own.phase(config, epoch) for epoch in (1, 2, 3)]
+    mines = expected.startswith("mining")
+    assert [one != 0 for one in mined] == [mines and epoch >= mining for epoch in (1, 2, 3)]
+    assert any(isinstance(one, Voting) for one in mined) == ("votes from" in expected)
+
+
+@pytest.mark.parametrize(
+    ("frames", "own", "blocks"),
+    [
+        (64, {}, (7, 11)),
+        (300, {}, (7, 11)),
+        (50, {}, (5, 8)),
+        (20, {}, (2, 3)),
+        (12, {}, (1, 2)),
+        (2, {}, (1, 1)),
+        (20, {"blocks_max": 2}, (2, 2)),
+        (20, {"blocks_min": 1}, (1, 3)),
+    ],
+)
+def test_blocks_that_are_not_set_follow_the_length(frames, own, blocks, monkeypatch):
+    seen = []
+
+    def noted(*args, config, **options):
+        seen.append((config.blocks_min, config.blocks_max))
+        return skelemix(*args, config=config, **options)
+
+    skelemix = contrast.skelemix
+    monkeypatch.setattr(contrast, "skelemix", noted)
+    config = replace(config_of("skelemixclr", "joint", {}), mix=MixConfig(**own))
+    training = untrained(config, frames)
+    assert training.augment(next(training.epoch_batches(1)), 0)
+    assert seen == [blocks]
+
+
+@pytest.mark.parametrize("streams", ["motion,bone", "bone,joint"])
+def test_mixing_draws_no_views_that_are_not_used(streams, monkeypatch):
+    drawn = []
+
+    def noted(recipe, batch, names):
+        drawn.append((tuple(batch.streams), tuple(names)))
+        return draw_views(recipe, batch, names)
+
+    draw_views = contrast.draw_views
+    names = tuple(streams.split(","))
+    training = untrained(config_of("skelemixclr+", streams, {}))
+    batch = next(training.epoch_batches(1))
+    alone = untrained(config_of("skelemixclr+", "joint", {})).augment(batch, 4)["joint"]
+    monkeypatch.setattr(contrast, "draw_views", noted)
+    views = training.augment(batch, 4)
+    expected = [(names, ("query", "key"))]
+    assert drawn == expected + ([] if "joint" in names else [(("joint",), ("query",))])
+    assert tuple(views) == names
+    for own in views.values():
+        assert set(own) == {"query", "key", "mixed", "pasted", "partner"}
+        assert torch.equal(own["partner"], alone["partner"])
+    bones = functional.skelemix(
+        alone["query"],
+        layout=training.layout,
+        config=functional.MixConfig(count=3, **asdict(MIX)),
+        seed=3,
+        step=4,
+        streams=("bone",),
+    )
+    assert torch.equal(views["bone"]["mixed"], bones.views[0])
+
+
 PUPPET = Layout("puppet", ("a", "b"), ((1, 0),), 0, (0, 1))
 
 
 @pytest.mark.parametrize(
     ("method", "changes", "match"),
     [
-        ("skelemixclr", {"mix": MixConfig()}, "mix.blocks_max is 11, but must be at most 3: .* 12"),
+        (
+            "skelemixclr",
+            {"mix": MixConfig(blocks_max=11)},
+            "mix.blocks_max is 11, .* most 3: .* 12",
+        ),
         ("skelemixclr", {"mix": MixConfig(parts_min=4)}, "mix.parts_min must be at most parts_max"),
         ("skelemixclr", {"layout": PUPPET}, "layout 'puppet' has no body parts"),
         ("skelemixclr", {"parts": {"mixes": 7}}, "model.mixes is 7, but must be from 0 to 6"),
@@ -270,6 +385,11 @@ PUPPET = Layout("puppet", ("a", "b"), ((1, 0),), 0, (0, 1))
         ("hiclr", {"parts": {"d3m": False}}, "model.chain is on, but d3m is off"),
         ("aimclr++", {"votes": VotesConfig(topk=17)}, "votes.topk is 17, but must be from 1 to"),
         ("aimclr++", {"votes": VotesConfig(topk=2, least=4)}, "votes.least is 4, .* from 1 to 3"),
+        (
+            "aimclr++",
+            {"votes": VotesConfig(epoch=1, topk=8)},
+            r"votes.epoch is 1, but must be 0 or at least optim.mining_epoch \(2\)",
+        ),
         ("aimclr++", {"votes": VotesConfig(epoch=-1)}, "votes.epoch is -1, but must be at least 0"),
     ],
 )

@@ -104,6 +104,26 @@ def test_a_freed_graph_is_captured_again():
     assert StandIn.alive == 0
 
 
+def test_an_epoch_with_other_views_has_another_graph(monkeypatch):
+    """They take `Sampled.epoch` when they are captured."""
+    captured = []
+    training = training_of(Graphed)
+    method, plain = training.job.method, training.augment
+
+    def noted(*args):
+        captured.append(training.epoch)
+        return plain(*args)
+
+    monkeypatch.setattr(training, "augment", noted)
+    monkeypatch.setattr(method, "augmentation", lambda _, epoch: epoch > 2)
+    for _ in range(4):
+        for _ in training.train_epoch():
+            pass
+    # Three steps by themselves and the capture; the second and fourth epoch replay the graph.
+    assert captured == [1] * 4 + [3] * 4
+    assert StandIn.alive == 1
+
+
 class Recorded(Ranks):
     """Notes how many graphs are left where the process group would be destroyed."""
 
