@@ -100,7 +100,9 @@ def test_a_lock_without_fcntl(tmp_path, monkeypatch):
 
 def test_memory_that_the_system_does_not_say(monkeypatch):
     monkeypatch.setattr(placement, "_free_host_memory", lambda: float("inf"))
-    placed = placement.place(np.zeros((2, 3, 4, 5, 1), np.float32), torch.device("cpu"), "auto")
+    placed = placement.place_sequences(
+        np.zeros((2, 3, 4, 5, 1), np.float32), torch.device("cpu"), "auto"
+    )
     assert placed.where == "device"
     assert "an unknown amount of memory free" in placed.reason
 

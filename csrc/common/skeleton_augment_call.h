@@ -23,10 +23,11 @@ struct DrawnCall {
     Settings settings;
     Source source;                    // of sample 0
     const std::int64_t* step_tensor;  // holds the step in place of source's, or null
-    // The view that a CUDA block writes as its first: see for_launches. Python does not set it.
-    View first_view = View::kExtreme;
     AIMCLR_FIELDS(data, data_type, scale, sequences, index, index_bytes, samples, outputs, out_type,
                   chain, settings, source, step_tensor)
+
+    // The view that a CUDA block writes as its first: see for_launches. Not Python's to set.
+    View first_view = View::kExtreme;
 
     AIMCLR_HD std::int64_t sequence(std::int64_t sample) const {
         return index_bytes == 8 ? static_cast<const std::int64_t*>(index)[sample]

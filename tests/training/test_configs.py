@@ -223,7 +223,11 @@ def test_switches_change_the_parts_of_a_method(method, switches, parts):
 @pytest.mark.parametrize(
     ("method", "switches", "message"),
     [
-        ("moco", {}, "method is 'moco', but must be one of aimclr, aimclr\\+\\+, hiclr, skele"),
+        (
+            "moco",
+            {},
+            "method is 'moco', but must be one of actclr, aimclr, aimclr\\+\\+, hiclr, skele",
+        ),
         ("aimclr", {"extreme": False}, "model.eadm is on, but extreme is off"),
         ("skeletonclr", {"d3m": True}, "model.d3m is on, but extreme is off"),
         ("aimclr", {"nnm": True, "topk": 0}, "model.nnm is True, but"),

@@ -145,6 +145,10 @@ def test_once_removed_it_is_refused(tiny, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         command_line([*tiny, "--output", "gone"])
     assert ended.value.code == 2
-    assert "method is 'near', but must be one of aimclr, aimclr++" in capsys.readouterr().err
-    with pytest.raises(ValueError, match=r"unknown method 'near': choose from aimclr, aimclr\+\+"):
+    assert (
+        "method is 'near', but must be one of actclr, aimclr, aimclr++" in capsys.readouterr().err
+    )
+    with pytest.raises(
+        ValueError, match=r"unknown method 'near': choose from actclr, aimclr, aimclr\+\+"
+    ):
         get_method("near")
