@@ -204,7 +204,7 @@ class ActCLRMethod(Method):
             )
         check_mixing(recipe, layout, frames, samples)
 
-    def phase(self, recipe: Recipe, epoch: int) -> Hashable:
+    def augmentation(self, recipe: Recipe, epoch: int) -> Hashable:
         """What `augment` depends on: the epoch's augmentations, and whether mixes are smaller."""
         return draw_augmentations(recipe.seed, epoch), epoch >= LATE_EPOCH
 

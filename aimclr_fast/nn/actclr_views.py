@@ -17,11 +17,12 @@ from torch import Tensor
 
 from aimclr_fast.functional import AugmentConfig
 from aimclr_fast.reference.actclr import ActMix, resample, scale_bones
-from aimclr_fast.reference.philox import bounded, philox4x32, split_seed, uniform
+from aimclr_fast.reference.philox import bounded, uniform
 from aimclr_fast.reference.skelemix import draw_mixes
 from aimclr_fast.reference.skeleton_augment import to_stream
 
 from .contrast import mix_config
+from .masking import random_words
 from .methods import Recipe, Sampled, Views, draw_views
 
 # The fields that turn an augmentation of AimCLR's off.
@@ -86,20 +87,9 @@ def draw_augmentations(seed: int, epoch: int) -> Augmentations | None:
 
 
 def _subset(names: Sequence[str], size: int, draw: Draw, seed: int, epoch: int) -> tuple[str, ...]:
-    words = _words(draw, seed, epoch, torch.zeros(1, dtype=torch.int64), len(names))[0]
+    words = random_words(draw, seed, epoch, torch.zeros(1, dtype=torch.int64), len(names))[0]
     kept = words.argsort(stable=True)[:size].tolist()
     return tuple(name for place, name in enumerate(names) if place in kept)
-
-
-def _words(draw: Draw, seed: int, turn: int | Tensor, places: Tensor, count: int) -> Tensor:
-    """Random words [N, count] of N places in a step or epoch."""
-    blocks = -(-count // 4)
-    counter = places.new_zeros((len(places), blocks, 4))
-    counter[..., 0] = torch.arange(blocks, device=places.device)
-    counter[..., 1] = turn
-    counter[..., 2] = places[:, None]
-    counter[..., 3] = int(draw)
-    return philox4x32(counter, split_seed(seed)).flatten(1)[:, :count]
 
 
 def draw_act_views(recipe: Recipe, batch: Sampled) -> Views:
@@ -153,11 +143,11 @@ def _more(x: Tensor, names: Sequence[str], seed: int, batch: Sampled) -> Tensor:
     """The augmentations that AimCLR does not have, of the extreme view."""
     places = batch.offset + torch.arange(len(x), device=x.device)
     if "resample" in names:
-        words = uniform(_words(Draw.RESAMPLE, seed, batch.step, places, 2))
+        words = uniform(random_words(Draw.RESAMPLE, seed, batch.step, places, 2))
         speeds = words[:, 1].where(words[:, 0] < RESAMPLED, 0.5)  # at a half nothing changes
         x = resample(x, speeds)
     if "bone scale" in names:
-        draws = uniform(_words(Draw.BONES, seed, batch.step, places, x.shape[3]))
+        draws = uniform(random_words(Draw.BONES, seed, batch.step, places, x.shape[3]))
         x = scale_bones(x, draws, _table(batch.layout.parents, x.device))
     return x
 
@@ -165,7 +155,7 @@ def _more(x: Tensor, names: Sequence[str], seed: int, batch: Sampled) -> Tensor:
 def draw_for_batch(recipe: Recipe, batch: Sampled, *, frames: int) -> ActDraws:
     """Bone swap and mixes; all sequences of a batch share them."""
     samples, device = len(batch.index), batch.index.device
-    words = _words(Draw.MIXES, recipe.seed, batch.step, torch.arange(2, device=device), 3)
+    words = random_words(Draw.MIXES, recipe.seed, batch.step, torch.arange(2, device=device), 3)
     early = mix_config(recipe, 2, frames)
     late = replace(
         early,

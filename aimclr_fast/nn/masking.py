@@ -15,6 +15,25 @@ from .methods import Sampled
 _PURPOSE = 0x20000  # of the draws, in the last word of the counter; others are below
 
 
+def random_words(purpose: int, seed: int, turn: int | Tensor, places: Tensor, count: int) -> Tensor:
+    """Random words [N, count] of N places in a step or epoch.
+
+    Args:
+        purpose: of the draws, the last word of the counter.
+        seed: of the run.
+        turn: the step or epoch.
+        places: int64 [N].
+        count: words of each place.
+    """
+    blocks = -(-count // 4)
+    counter = places.new_zeros((len(places), blocks, 4))
+    counter[..., 0] = torch.arange(blocks, device=places.device)
+    counter[..., 1] = turn
+    counter[..., 2] = places[:, None]
+    counter[..., 3] = purpose
+    return philox4x32(counter, split_seed(seed)).flatten(1)[:, :count]
+
+
 def draw_hidden(config: Any, batch: Sampled, seed: int) -> Tensor:
     """Which joints are hidden: in each frame as many, drawn uniformly.
 
@@ -29,15 +48,10 @@ def draw_hidden(config: Any, batch: Sampled, seed: int) -> Tensor:
     """
     _, _, frames, joints, _ = batch.data.shape
     device = batch.index.device
-    samples = len(batch.index) if config.per_sample else 1
-    blocks = -(-frames * joints // 4)
-    counter = torch.zeros(samples, blocks, 4, dtype=torch.int64, device=device)
-    counter[..., 0] = torch.arange(blocks, device=device)
-    counter[..., 1] = batch.step
+    places = torch.arange(len(batch.index) if config.per_sample else 1, device=device)
     if config.per_sample:
-        counter[..., 2] = batch.offset + torch.arange(samples, device=device)[:, None]
-    counter[..., 3] = _PURPOSE
-    words = philox4x32(counter, split_seed(seed)).flatten(1)[:, : frames * joints]
-    draws = uniform(words).view(samples, 1, frames, joints, 1)
+        places = batch.offset + places
+    words = random_words(_PURPOSE, seed, batch.step, places, frames * joints)
+    draws = uniform(words).view(len(places), 1, frames, joints, 1)
     rank = draws.argsort(dim=3, stable=True).argsort(dim=3, stable=True)
     return rank < max(1, int(config.share * joints))

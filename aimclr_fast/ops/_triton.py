@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,13 @@ def triton_why_not(tensor: Tensor) -> str | None:
     if tensor.dtype == torch.float64:
         return "it has no float64 kernels"
     return _triton_on(tensor.device)
+
+
+def triton_why_not_pool(features: Tensor) -> str | None:
+    """`triton_why_not` of the kernels that pool a feature map [B, C, T, V]."""
+    if math.prod(features.shape[1:]) >= 2**31:
+        return "it counts a sample's values in 32 bits, and one has 2^31 or more"
+    return triton_why_not(features)
 
 
 def product_precision(dtype: torch.dtype) -> str:

@@ -25,7 +25,7 @@ from ._checks import (
 from ._dispatch import REFERENCE, Backend
 from ._native import SUFFIXES, cpp_why_not
 from ._op import Op, gradients
-from ._triton import triton_why_not
+from ._triton import triton_why_not_pool
 
 HALVES = (torch.float16, torch.bfloat16)
 
@@ -233,12 +233,6 @@ def _cpp_backward(call: GradientCall, dx: Tensor) -> None:
     _cpp("backward", dx, call.channels_last, dx=dx.data_ptr(), **tensors)
 
 
-def _triton_why_not(x: Tensor) -> str | None:
-    if math.prod(x.shape[1:]) >= 2**31:
-        return "it counts a sample's values in 32 bits, and one has 2^31 or more"
-    return triton_why_not(x)
-
-
 def _triton_forward(call: Call, out: Saved) -> None:
     from aimclr_fast.triton_kernels import eadm_pool as kernels
 
@@ -260,7 +254,7 @@ def _reference(call: Call, over_ranks: SumOverRanks | None = None) -> tuple[Tens
 
 BACKENDS = [
     Backend("cpp", None, cpp_why_not, _cpp_forward, _cpp_backward),
-    Backend("triton", None, _triton_why_not, _triton_forward, _triton_backward),
+    Backend("triton", None, triton_why_not_pool, _triton_forward, _triton_backward),
     Backend(REFERENCE, _reference),
 ]
 

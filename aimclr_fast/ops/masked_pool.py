@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from ._checks import FLOATS, check_dense, check_dtype, check_same_device, check_
 from ._dispatch import REFERENCE, Backend
 from ._native import SUFFIXES, cpp_why_not
 from ._op import Op, gradients
-from ._triton import triton_why_not
+from ._triton import triton_why_not_pool
 from .eadm_pool import is_channels_last, memory_format_of, pooled_dtype
 
 # --- What the op takes and gives -----------------------------------------------------------------
@@ -158,12 +157,6 @@ def _cpp_backward(call: GradientCall, dx: Tensor) -> None:
          grad_outside=call.grad_outside, mask=call.mask, dx=dx)  # fmt: skip
 
 
-def _triton_why_not(features: Tensor) -> str | None:
-    if math.prod(features.shape[1:]) >= 2**31:
-        return "it counts a sample's values in 32 bits, and one has 2^31 or more"
-    return triton_why_not(features)
-
-
 def _triton_forward(call: Call, out: Pooled) -> None:
     from aimclr_fast.triton_kernels import masked_pool as kernels
 
@@ -186,7 +179,7 @@ def _reference(call: Call) -> tuple[Tensor, Tensor]:
 
 BACKENDS = [
     Backend("cpp", None, cpp_why_not, _cpp_forward, _cpp_backward),
-    Backend("triton", None, _triton_why_not, _triton_forward, _triton_backward),
+    Backend("triton", None, triton_why_not_pool, _triton_forward, _triton_backward),
     Backend(REFERENCE, _reference),
 ]
 
