@@ -53,15 +53,16 @@ def test_unknown_strategy():
 
 
 JOINTS = {
-    "coco": 17, "h36m": 17, "hand-21": 21, "kinect-v1": 20, "mediapipe": 33, "ntu-rgb+d": 25,
-    "nw-ucla": 20, "openni": 15, "openpose": 18, "openpose-25": 25, "smpl-22": 22, "smpl-24": 24,
-    "ui-prmd": 22,
+    "bandai2": 21, "coco": 17, "h36m": 17, "hand-21": 21, "kard": 15, "kinect-v1": 20,
+    "mediapipe": 33, "msr-action3d": 20, "ntu-rgb+d": 25, "nw-ucla": 20, "openni": 15,
+    "openpose": 18, "openpose-25": 25, "smpl-22": 22, "smpl-24": 24, "ui-prmd": 22,
 }  # fmt: skip
 CENTERS = {
-    "coco": "nose", "h36m": "thorax", "hand-21": "wrist", "kinect-v1": "shoulder_centre",
-    "mediapipe": "nose", "ntu-rgb+d": "spine_shoulder", "nw-ucla": "shoulder_centre",
-    "openni": "neck", "openpose": "neck", "openpose-25": "neck", "smpl-22": "spine3",
-    "smpl-24": "spine3", "ui-prmd": "chest",
+    "bandai2": "chest", "coco": "nose", "h36m": "thorax", "hand-21": "wrist", "kard": "neck",
+    "kinect-v1": "shoulder_centre", "mediapipe": "nose", "msr-action3d": "neck",
+    "ntu-rgb+d": "spine_shoulder", "nw-ucla": "shoulder_centre", "openni": "neck",
+    "openpose": "neck", "openpose-25": "neck", "smpl-22": "spine3", "smpl-24": "spine3",
+    "ui-prmd": "chest",
 }  # fmt: skip
 MIRROR = {"left": "right", "right": "left"}
 
@@ -113,7 +114,7 @@ def test_body_parts_of_the_built_in_layouts(name):
         names = " ".join(layout.joints[joint] for joint in joints)
         side, limb = part.split("_")
         assert names.count(side) == len(joints)
-        ends = {"arm": ("elbow", "forearm"), "leg": ("knee", "lower_leg")}
+        ends = {"arm": ("elbow", "forearm", "lower_arm"), "leg": ("knee", "lower_leg")}
         assert any(end in names for end in ends[limb])
         assert not any(end in names for end in ends["leg" if limb == "arm" else "arm"])
     assert "trunk" in parts
@@ -225,6 +226,19 @@ SMPL_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17
             ),
         ),
         ("openni", pairs("0-1 1-2 1-3 3-4 4-5 1-6 6-7 7-8 2-9 9-10 10-11 2-12 12-13 13-14")),
+        ("kard", pairs("0-1 1-2 2-3 3-4 1-5 5-6 6-7 1-8 8-9 9-10 10-11 8-12 12-13 13-14")),
+        (
+            "msr-action3d",
+            pairs(
+                "19-2 0-2 1-2 0-7 7-9 9-11 1-8 8-10 10-12 2-3 3-6 6-4 6-5 4-13 13-15 15-17 5-14 "
+                "14-16 16-18"
+            ),
+        ),
+        # Parents of its BVH files.
+        (
+            "bandai2",
+            tree([-1, 0, 1, 2, 3, 2, 5, 6, 7, 2, 9, 10, 11, 0, 13, 14, 15, 0, 17, 18, 19]),
+        ),
     ],
 )
 def test_bones_are_those_of_the_format(name, expected):
@@ -251,6 +265,9 @@ def test_mediapipe_bones_are_connections_and_hold_face_and_body_together():
         ("mediapipe", {1: "left_eye_inner", 11: "left_shoulder", 23: "left_hip", 29: "left_heel"}),
         ("hand-21", {4: "thumb_tip", 5: "index_mcp", 20: "pinky_tip"}),
         ("openni", {2: "torso", 3: "left_shoulder", 14: "right_foot"}),
+        ("kard", {2: "right_shoulder", 7: "left_hand", 8: "torso", 11: "right_foot"}),
+        ("msr-action3d", {0: "left_shoulder", 6: "hip_center", 12: "right_hand", 19: "head"}),
+        ("bandai2", {4: "head", 6: "left_upper_arm", 12: "right_hand", 20: "right_toes"}),
     ],
 )
 def test_joints_are_in_the_order_of_the_format(name, joints):
