@@ -78,9 +78,7 @@ def action_columns(data: Arrays) -> Columns:
 def ui_prmd_columns(data: Arrays) -> Columns:
     columns = {key: data[key].tolist() for key in ("movement", "incorrect", "subject", "episode")}
     rows = list(zip(*columns.values(), strict=True))
-    names = [
-        f"m{m:02}_s{s:02}_e{e:02}_{'incorrect' if i else 'correct'}" for m, i, s, e in rows
-    ]
+    names = [f"m{m:02}_s{s:02}_e{e:02}_{'incorrect' if i else 'correct'}" for m, i, s, e in rows]
     return {"name": names, "label": [(m - 1) * 2 + i for m, i, *_ in rows], **columns}
 
 
