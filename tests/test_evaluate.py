@@ -200,6 +200,23 @@ def test_choices_that_cannot_be_made(run, tmp_path, capsys, protocol, choose, me
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("checkpoints", [["three.pt"], ["joint.pt", "bone.pt"]])
+def test_joint_classifiers_are_one_row(run, tmp_path, checkpoints):
+    options = ["--classifiers", "joint", "--baselines", "--scratch.epochs", "1"]
+    rows = run("ensemble", *checkpoints, *options)["rows"]
+    together = "joint+motion+bone" if checkpoints == ["three.pt"] else "joint+bone"
+    assert [(row["features"], row["stream"]) for row in rows] == [
+        ("raw poses", ""), ("pretrained", together), ("untrained", together),
+        ("supervised", together),
+    ]  # fmt: skip
+    found = read_results([tmp_path / "results.csv"])
+    assert all("classifiers=joint" in row.setting for row in found)
+    details = {row["features"]: row["details"] for row in rows}
+    assert {name: one["standardized"] for name, one in details.items()} == {
+        "raw poses": True, "pretrained": False, "untrained": True, "supervised": False,
+    }  # fmt: skip
+
+
 def test_searched_weights_say_so(run):
     results = run("ensemble", "three.pt", "--weights", "searched")
     details = results["rows"][-1]["details"]

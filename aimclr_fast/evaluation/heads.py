@@ -204,19 +204,26 @@ def train_heads(
         rates: learning rates, R of them, in place of `config.lr`.
 
     Each step is two matrix products for all heads together. SGD is torch's: the momentum buffer
-    takes gradient plus decay, weights take the rate times the buffer.
+    takes gradient plus decay, weights take the rate times the buffer. The mean logits of S streams'
+    classifiers are those of one head, of weights that are 1/S of theirs and of the mean bias, so it
+    stands for them: SGD moves its weights at 1/S^2 of the rate, its bias at 1/S, and their decay is
+    that of the whole rate.
     """
     x, labels, device = features.train, features.train_labels, features.train.device
     rates = [config.lr] if rates is None else list(rates)
-    count, classes = len(rates), features.num_classes
+    count, classes, streams = len(rates), features.num_classes, features.streams
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        start = nn.Linear(x.shape[1], classes)
+        starts = [nn.Linear(x.shape[1] // streams, classes) for _ in range(streams)]
     # One row a (head, class); the last column is the bias.
-    weight = torch.cat([start.weight, start.bias[:, None]], 1).detach().to(device)
-    weight = weight.repeat(count, 1)
+    bias = torch.stack([start.bias for start in starts]).mean(0)[:, None]
+    weight = torch.cat([*(start.weight / streams for start in starts), bias], 1)
+    weight = weight.detach().to(device).repeat(count, 1)
     momentum = torch.zeros_like(weight)
     relative = torch.tensor(rates, device=device).repeat_interleave(classes)[:, None]
+    shares = torch.full_like(weight[:1], 1 / streams**2)
+    shares[:, -1] = 1 / streams
+    relative = relative * shares
     x = torch.cat([x, x.new_ones(len(x), 1)], 1)
     targets = torch.nn.functional.one_hot(labels, classes).to(x.dtype)
 
@@ -233,7 +240,7 @@ def train_heads(
             gradient = (logits.softmax(2) - targets[batch, None]) / len(rows)
             gradient = gradient.flatten(1).T @ rows
             if config.weight_decay:
-                gradient.add_(weight, alpha=config.weight_decay)
+                gradient.add_(weight / shares, alpha=config.weight_decay)
             # The first step's buffer is the gradient itself, as in torch: it starts from zero.
             momentum.mul_(config.momentum).add_(gradient)
             weight.sub_(relative * momentum * learning_rate(unit, step, steps_per_epoch))

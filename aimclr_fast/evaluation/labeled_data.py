@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -30,7 +31,11 @@ class EvaluationError(Error, ValueError):
 class Features(NamedTuple):
     """Vectors of the training samples [S, F] and the test samples [Q, F], and their classes.
 
-    `val` are those of the validation samples, if choices are made on them.
+    Attributes:
+        val: those of the validation samples, if choices are made on them.
+        streams: number of streams, as wide as each other, whose features stand side by side and
+            have a classifier each, trained together on the mean of their logits; 1 is a single
+            classifier of whatever stands there.
     """
 
     train: Tensor
@@ -40,6 +45,27 @@ class Features(NamedTuple):
     num_classes: int
     val: Tensor | None = None
     val_labels: Tensor | None = None
+    streams: int = 1
+
+    @classmethod
+    def side_by_side(cls, streams: Sequence[Features]) -> Features:
+        """Several streams of the same samples, with classifiers that are trained together.
+
+        Raises:
+            EvaluationError: their features differ in width.
+        """
+        first, widths = streams[0], [one.train.shape[1] for one in streams]
+        if len(set(widths)) > 1:
+            raise EvaluationError(
+                f"joint classifiers need features of one width, but the streams have {widths}"
+            )
+        vals = [one.val for one in streams if one.val is not None]
+        return first._replace(
+            train=torch.cat([one.train for one in streams], 1),
+            test=torch.cat([one.test for one in streams], 1),
+            val=torch.cat(vals, 1) if vals else None,
+            streams=len(streams),
+        )
 
     def held_out(self, folds: Folds) -> list[Features]:
         """What choices are made on: the validation samples, or else folds of the training samples.

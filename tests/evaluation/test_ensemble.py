@@ -92,6 +92,12 @@ def test_encoders_that_saw_all_labels_get_published_weights():
         (Config(), ["joint"], "two or three different streams.*got joint"),
         (Config(), ["joint", "joint"], "got joint, joint"),
         (Config(weights="guessed"), ["joint", "bone"], "weights is 'guessed'"),
+        (Config(classifiers="some"), ["joint", "bone"], "classifiers is 'some'.*separate, joint"),
+        (
+            Config(weights="searched", classifiers="joint"),
+            ["joint", "bone"],
+            "weights is 'searched', but joint classifiers have none",
+        ),
     ],
 )
 def test_refusals(config, streams, message):

@@ -15,7 +15,7 @@ from aimclr_fast.evaluation.heads import (
     standardized,
     train_heads,
 )
-from aimclr_fast.evaluation.labeled_data import Features
+from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.functional import AugmentParams, apply_augment
 from aimclr_fast.inference.features import encode
 from aimclr_fast.nn import STGCN, SkeletonEncoder
@@ -90,6 +90,48 @@ def test_encoding_once_equals_encoding_every_epoch(sequences, encoder, features,
     assert outcome.metrics["top1_last"] == pytest.approx(accuracy[-1])
     assert outcome.metrics["top1_best"] == pytest.approx(max(accuracy))
     assert outcome.details["best_epoch"] == accuracy.index(max(accuracy)) + 1
+
+
+@pytest.mark.parametrize("streams", [2, 3])
+def test_joint_classifiers_learn_as_torch_trains_them_on_their_mean_logits(streams):
+    """Each stream's classifier is its own layer; SGD sees the loss of the mean alone."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(CLASSES, (30,), generator=generator)
+    x = torch.randn(streams, 30, 5, generator=generator) + labels[:, None]
+    parts = [Features(own[:20], labels[:20], own[20:], labels[20:], CLASSES) for own in x]
+    config = replace(QUICK, lr=0.7, momentum=0.8, weight_decay=0.01)
+
+    torch.manual_seed(3)
+    heads = [nn.Linear(5, CLASSES) for _ in range(streams)]
+    optimizer = torch.optim.SGD(
+        [p for head in heads for p in head.parameters()],
+        config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
+    )  # fmt: skip
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, config.milestones, config.gamma)
+    shuffle = torch.Generator().manual_seed(3)
+
+    def mean_logits(rows):
+        return torch.stack([h(own[rows]) for h, own in zip(heads, x, strict=True)]).mean(0)
+
+    for _ in range(config.epochs):
+        for batch in torch.randperm(20, generator=shuffle).split(config.batch_size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(mean_logits(batch), labels[batch]).backward()
+            optimizer.step()
+        schedule.step()
+
+    found = linear_evaluation(Features.side_by_side(parts), config, seed=3)
+    wanted = torch.cat([head.weight for head in heads], 1) / streams
+    assert_near(found.save["weight"], wanted, gradient=True, what="weights")
+    bias = torch.stack([head.bias for head in heads]).mean(0)
+    assert_near(found.save["bias"], bias, gradient=True, what="biases")
+    assert_near(found.logits, mean_logits(torch.arange(20, 30)), gradient=True, what="logits")
+
+
+def test_joint_classifiers_need_streams_of_one_width(features):
+    narrow = features._replace(train=features.train[:, :4], test=features.test[:, :4])
+    with pytest.raises(EvaluationError, match=r"features of one width.* have \[8, 4\]"):
+        Features.side_by_side([features, narrow])
 
 
 def test_the_features_themselves_are_equal_bit_for_bit_in_one_batch(sequences, encoder, features):

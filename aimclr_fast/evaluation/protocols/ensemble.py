@@ -1,4 +1,4 @@
-"""Several streams as one classifier: a weighted sum of their logits."""
+"""Several streams as one classifier: a weighted sum of their logits, or their mean, trained."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ SUMMARY = "two or three streams together"
 #: AimCLR, section 4: three-stream fusion.
 PUBLISHED = {"joint": 0.6, "bone": 0.6, "motion": 0.4}
 WEIGHTS = ("published", "searched")
+CLASSIFIERS = ("separate", "joint")
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,21 @@ class Config:
 
     Attributes:
         weights: published (joint 0.6, bone 0.6, motion 0.4), or searched on training folds.
-        linear: recipe of each stream's classifier.
+        classifiers: separate (each is trained by itself, and logits are added with weights) or
+            joint (all are trained together on the mean of their logits, as published for
+            3s-AimCLR++; there are no weights).
+        linear: recipe of the classifiers.
     """
 
     weights: str = "published"
+    classifiers: str = "separate"
     linear: LinearConfig = field(default_factory=LinearConfig)
 
 
 def run(request: Request[Config]) -> Outcomes:
-    """Linear evaluation of each stream, and of all of a run together."""
+    """Linear evaluation of each stream, and of all of a run together; with joint classifiers, only
+    the latter.
+    """
     config, seed = request.config, request.options.seed
     groups = by_run(request.pretrained)
     for group in groups:
@@ -52,11 +59,18 @@ def run(request: Request[Config]) -> Outcomes:
         for raw in rows.pop(RAW, []):  # they have no streams
             yield raw, linear.classify(raw, raw.features(), config.linear, seed=seed)
         for name, streams in rows.items():
+            whole = replace(
+                streams[0],
+                stream="+".join(one.stream for one in streams),
+                files=tuple(file for one in streams for file in one.files),
+            )
+            if config.classifiers == "joint":
+                yield whole, classify_jointly(streams, config.linear, seed=seed)
+                continue
             own, together = fuse_streams(streams, config, seed=seed)
             for representation in streams:
                 yield representation, own[representation.stream]
-            files = tuple(file for one in streams for file in one.files)
-            yield replace(streams[0], stream="+".join(own), files=files), together
+            yield whole, together
             weights = together.details["weights"]
             request.report.say(f"weights of {name}, {together.details['weights_from']}: {weights}")
 
@@ -74,17 +88,43 @@ def check_ensemble(config: Config, streams: Sequence[str]) -> None:
     """Refuse what cannot be fused.
 
     Raises:
-        EvaluationError: unknown weights, fewer than two streams, or one twice.
+        EvaluationError: unknown weights or classifiers, weights of joint classifiers, fewer than
+            two streams, or one twice.
     """
     if config.weights not in WEIGHTS:
         raise EvaluationError(
             f"weights is {config.weights!r}, but must be one of {', '.join(WEIGHTS)}"
+        )
+    if config.classifiers not in CLASSIFIERS:
+        raise EvaluationError(
+            f"classifiers is {config.classifiers!r}, but must be one of {', '.join(CLASSIFIERS)}"
+        )
+    if config.classifiers == "joint" and config.weights != "published":
+        raise EvaluationError(
+            f"weights is {config.weights!r}, but joint classifiers have none: leave it out, or "
+            "take --classifiers separate"
         )
     if len(streams) < 2 or len(set(streams)) < len(streams):
         raise EvaluationError(
             "an ensemble needs two or three different streams, in one checkpoint or several of "
             f"one seed; got {', '.join(streams) or 'none'}"
         )
+
+
+def classify_jointly(
+    streams: Sequence[Representation], config: LinearConfig, *, seed: int
+) -> Outcome:
+    """Linear evaluation of all streams together: a classifier of each, on frozen features, trained
+    at once on the mean of their logits.
+
+    Args:
+        streams: one representation for each stream, all of one kind. Supervised ones get new
+            classifiers, too.
+        config: the recipe.
+        seed: of the classifiers.
+    """
+    features = Features.side_by_side([one.features() for one in streams])
+    return linear.classify(streams[0], features, config, seed=seed)
 
 
 def fuse_streams(
