@@ -48,7 +48,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--config",
         action="config",
-        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}",
+        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}; "
+        "small fits a few hundred to a few thousand sequences of any store",
     )
     parser.add_class_arguments(TrainConfig, as_group=False)
     return parser

@@ -166,7 +166,7 @@ def split(store: Store, name: str) -> Split:
 
 def default_split(store: Store) -> str:
     """The first split of a store that works: one that it declares, odd-even, or else all."""
-    declared = (name for name in store.meta["splits"] if name not in BUILT_IN)
+    declared = [str(name) for name in store.meta["splits"]]
     return next(name for name in (*declared, "odd-even", "all") if _applies(name, store))
 
 

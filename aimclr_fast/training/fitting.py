@@ -52,7 +52,7 @@ def fitted(
     batch = 1 << (max(1, min(BATCH, samples // 2)).bit_length() - 1)
     choose("optim.batch_size", batch, f"there are {samples} training samples")
     batch = max(optim.batch_size, 1)
-    keys = max(batch, min(samples, MOST_KEYS) // batch * batch)
+    keys = max(batch, config.model.topk, min(samples, MOST_KEYS) // batch * batch)
     choose("model.queue_size", keys, f"whole batches within {samples} training samples")
     if optim.steps is not None:
         optim.epochs = max(1, -(-optim.steps // max(1, samples // batch)))
