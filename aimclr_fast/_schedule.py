@@ -27,13 +27,19 @@ class Schedule(Protocol):
     def warmup_epochs(self) -> int: ...
 
 
-def learning_rate(optim: Schedule, step: int, steps_per_epoch: int) -> float:
-    """Rate of step `step` (from 0). Warm-up and cosine move every step, milestones every epoch."""
+def learning_rate(
+    optim: Schedule, step: int, steps_per_epoch: int, steps: int | None = None
+) -> float:
+    """Rate of step `step` (from 0). Warm-up and cosine move every step, milestones every epoch.
+
+    `steps` is the number of all steps, where the last epoch is not a whole one.
+    """
     epochs_done = step / steps_per_epoch
     warmup = 1.0
     if epochs_done < optim.warmup_epochs:
         warmup = (step + 1) / (optim.warmup_epochs * steps_per_epoch)
     if optim.schedule == "cosine":
-        return warmup * optim.lr * 0.5 * (1.0 + math.cos(math.pi * epochs_done / optim.epochs))
+        done = epochs_done / optim.epochs if steps is None else step / steps
+        return warmup * optim.lr * 0.5 * (1.0 + math.cos(math.pi * done))
     passed = sum(int(epochs_done) >= milestone for milestone in optim.milestones)
     return float(warmup * optim.lr * optim.gamma**passed)

@@ -19,6 +19,8 @@ from ._files import printable
 from ._renamed import FIELDS, VALUES, with_new_names
 
 CONFIGS = Path(__file__).parent / "configs"
+#: Packaged configs that hold only what differs from another.
+BASED_ON = {"nw_ucla": "small"}
 # Names of earlier versions, which had a file for each split and stream.
 OLD_CONFIG = re.compile(r"(ntu60|ntu120|pku1|pku2)_(xsub|xview|xset)_(joint|motion|bone)")
 MOST_VALUES = 10_000  # in a config
@@ -126,19 +128,23 @@ def with_config_files(arguments: Sequence[str], default: str) -> list[str]:
     """The arguments with config names made into files, and `default` first if none is named."""
     resolved: list[str] = []
     named = False
-    pending = False
-    for argument in arguments:
-        if pending:
-            resolved.append(find_config(argument))
-            pending = False
-        elif argument.startswith("--config="):
-            resolved.append("--config=" + find_config(argument.removeprefix("--config=")))
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--config" and waiting:
+            argument = f"--config={waiting.pop(0)}"
+        if argument.startswith("--config="):
+            resolved += _configs(argument.removeprefix("--config="))
             named = True
         else:
             resolved.append(argument)
-            if argument == "--config":
-                named = pending = True
-    return resolved if named else [f"--config={find_config(default)}", *resolved]
+    return resolved if named else [*_configs(default), *resolved]
+
+
+def _configs(name: str) -> list[str]:
+    """The arguments for a config, after those for the one that it is based on."""
+    base = _configs(BASED_ON[name]) if name in BASED_ON and not Path(name).is_file() else []
+    return [*base, f"--config={find_config(name)}"]
 
 
 def check_values(parsed: jsonargparse.Namespace, kind: type, prefix: str = "") -> None:

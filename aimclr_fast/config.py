@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ._errors import Error
 from ._fields import (
@@ -20,6 +20,15 @@ from ._fields import (
 )
 from .functional import AugmentConfig
 
+# Fields that may be null, for `training.fitting` to choose from the data. What reads them comes
+# after that, so a type checker need not see the null.
+if TYPE_CHECKING:
+    FittedInt: TypeAlias = int
+    FittedBool: TypeAlias = bool
+    FittedStr: TypeAlias = str
+else:
+    FittedInt, FittedBool, FittedStr = int | None, bool | None, str | None
+
 
 class ConfigError(Error, ValueError):
     """A field has a value that cannot work; the message names the field."""
@@ -31,17 +40,24 @@ class DataConfig:
 
     Attributes:
         store: folder of a store, or the name of an embedded one.
-        split: which samples train and which test, as declared by the store. --split is short for
-            it.
+        split: which samples train and which test, as declared by the store; null takes one that it
+            declares. --split is short for it.
         stream: joint, motion or bone, or several with commas between: an encoder is trained on
             each, side by side. --streams is short for it.
-        frame_step: step between the frames that are taken; 1 takes all.
+        frame_step: step between the frames that are taken; 1 takes all, null takes about `frames`.
+        frames: number of frames aimed at where frame_step is null.
+        sided: classes differ by side (wave left, wave right), so that left and right joints are
+            never swapped (augment.spatial_flip_prob becomes 0). null decides by the names of the
+            classes: true where two of them become the same without the words left and right, or
+            where there are no names.
     """
 
     store: str = machine("ui_prmd")
-    split: str = learned("xsub")
+    split: FittedStr = learned("xsub")
     stream: str = learned("joint")
-    frame_step: int = learned(1)
+    frame_step: FittedInt = learned(1)
+    frames: int = added(17)
+    sided: FittedBool = added(False)
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -59,7 +75,8 @@ class ModelConfig:
         embedding: width of the projection head's output.
         dropout: dropout after each temporal convolution.
         temporal_kernel: number of frames that a temporal convolution covers; odd.
-        queue_size: number of keys in the queue.
+        queue_size: number of keys in the queue; null takes the largest multiple of the batch within
+            the training samples, at most 32768.
         momentum: fraction of its weights that the key encoder keeps in each step.
         temperature: softmax temperature of the losses.
         keep_prob: attention threshold; energy-based dropping drops what reaches it.
@@ -88,7 +105,7 @@ class ModelConfig:
     embedding: int = learned(128)
     dropout: float = learned(0.5)
     temporal_kernel: int = learned(9)
-    queue_size: int = learned(32768)
+    queue_size: FittedInt = learned(32768)
     momentum: float = learned(0.999)
     temperature: float = learned(0.07)
     keep_prob: float = learned(0.7)
@@ -115,8 +132,11 @@ class OptimConfig:
 
     Attributes:
         epochs: number of passes over the training samples.
+        steps: number of steps, in place of epochs: the last epoch ends with the last step. The
+            cosine runs over the steps; fields in epochs still count passes.
         batch_size: number of sequences per step, over all processes; the last, incomplete batch of
-            an epoch is dropped.
+            an epoch is dropped. null takes 64, or for small sets the largest power of two that is
+            at most half of the training samples.
         lr: base learning rate.
         momentum: momentum of SGD.
         weight_decay: weight decay of SGD.
@@ -125,11 +145,13 @@ class OptimConfig:
         milestones: epochs after which the learning rate is multiplied by gamma.
         gamma: factor at each milestone.
         warmup_epochs: number of first epochs over which the learning rate rises linearly.
-        mining_epoch: first epoch with nearest-neighbor mining; 0 never mines.
+        mining_epoch: first epoch with nearest-neighbor mining; 0 never mines, null mines in the
+            second half of the run, as published.
     """
 
     epochs: int = learned(300)
-    batch_size: int = learned(128)
+    steps: int | None = added(None)
+    batch_size: FittedInt = learned(128)
     lr: float = learned(0.1)
     momentum: float = learned(0.9)
     weight_decay: float = learned(1e-4)
@@ -138,7 +160,7 @@ class OptimConfig:
     milestones: list[int] = field(default_factory=lambda: [250], metadata=LEARNED)
     gamma: float = learned(0.1)
     warmup_epochs: int = learned(0)
-    mining_epoch: int = learned(151)
+    mining_epoch: FittedInt = learned(151)
 
 
 @dataclass
@@ -181,12 +203,13 @@ class VotesConfig:
 
     Attributes:
         epoch: first epoch with votes, at least optim.mining_epoch; before it each stream has its
-            own. 0, or optim.mining_epoch 0, never votes.
+            own. 0, or optim.mining_epoch 0, never votes; null votes in the last quarter of the run,
+            as published.
         topk: number of nearest keys of each row that count.
         least: number of streams that must vote for a key.
     """
 
-    epoch: int = 301
+    epoch: FittedInt = 301
     topk: int = 20
     least: int = 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import shlex
 import sys
@@ -32,10 +31,10 @@ from .data.conversion import (
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.readers import UNITS, Options, Plan, get_reader, reader_names
+from .data.splits import default_split
 
 PROGRAM = "python -m aimclr_fast.prepare"
-#: The largest batch of the packaged configs, and of the command for a store of fewer samples.
-_WHOLE_BATCH, _SMALL_BATCH = 128, 64
+_WHOLE_BATCH = 128  # of the published recipe
 
 
 def parser() -> Parser:
@@ -266,21 +265,14 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
 
 
 def train_command(store: Store, dataset: str) -> str:
-    """The command that trains on a new store, with the batch size that a small one needs."""
-    name, count = "all", len(store)
-    for rule in (*store.meta["splits"], "odd-even"):
-        with contextlib.suppress(ValueError):  # lacks a column: the data check says so
-            train, test = split(store, rule)
-            if len(train) and len(test):
-                name, count = rule, len(train)
-                break
-    words = ["python", "-m", "aimclr_fast.train"]
-    if dataset.replace("-", "_") in config_names():
-        words += ["--config", dataset.replace("-", "_")]
-    words += ["--data", str(store.path), "--split", name]
-    if count < _WHOLE_BATCH:
-        words += ["--optim.batch_size", str(min(count, _SMALL_BATCH))]
-    return shlex.join(words)
+    """The command that trains on a new store: with its data set's own config, if there is one and
+    the store is not too small for it.
+    """
+    name, own = default_split(store), dataset.replace("-", "_")
+    large = len(split(store, name)[0]) >= _WHOLE_BATCH
+    config = own if own in config_names() and large else "small"
+    words = ["python", "-m", "aimclr_fast.train", "--config", config]
+    return shlex.join([*words, "--data", str(store.path), "--split", name])
 
 
 def gaps_found(result: Result) -> list[str]:

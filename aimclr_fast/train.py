@@ -48,7 +48,8 @@ def parser() -> Parser:
     parser.add_argument(
         "--config",
         action="config",
-        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}",
+        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}; "
+        "small fits a few hundred to a few thousand sequences of any store",
     )
     parser.add_class_arguments(TrainConfig, as_group=False)
     return parser
@@ -60,6 +61,8 @@ def main(arguments: list[str]) -> None:
     arguments = [re.sub(r"^--([\w.]+)(?==|$)", _long_name, each) for each in arguments]
     default = _config_of_resumed(arguments) or DEFAULT_CONFIG
     arguments = with_config_files(arguments, default)
+    if _given("optim.epochs", arguments) and not _given("optim.steps", arguments):
+        arguments.append("--optim.steps=null")  # of a config, which would go before the epochs
     parsed = command.parse_args([*_published(arguments), *arguments])
     check_values(parsed, TrainConfig)
     try:
@@ -69,7 +72,7 @@ def main(arguments: list[str]) -> None:
     fields.pop("config")
     check_utf8("--output", fields["output"] or "")
     try:
-        pretrain(TrainConfig(**fields), command.dump(parsed), plain_console())
+        pretrain(TrainConfig(**fields), plain_console())
     except StoppedError as stop:
         if os.environ.get("RANK", "0") == "0":
             print(f"{PROGRAM}: {stop}", file=sys.stderr)
@@ -80,6 +83,10 @@ def main(arguments: list[str]) -> None:
 
 def _long_name(flag: re.Match[str]) -> str:
     return f"--{SHORT.get(flag[1], flag[1])}"
+
+
+def _given(field: str, arguments: list[str]) -> bool:
+    return any(argument.partition("=")[0] == f"--{field}" for argument in arguments)
 
 
 def _published(arguments: list[str]) -> list[str]:

@@ -65,7 +65,7 @@ def main() -> None:
             save_steps=500,
             threads=1,
         )
-        pretraining.pretrain(config, "", Console(quiet=True))
+        pretraining.pretrain(config, Console(quiet=True))
 
     spans = [1e3 * (after - before) for before, after in pairwise(times)]
     tenth, grown = len(spans) // 10, []

@@ -207,23 +207,22 @@ def test_the_printed_command_trains_as_it_stands(tmp_path, monkeypatch, capsys, 
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert words[:3] == ["python", "-m", "aimclr_fast.train"]
     name = "split" if "split" in labels else "odd-even" if "subject" in labels else "all"
-    count = 3 if name == "all" else 2
-    assert words[3:] == [
-        "--data", str(out), "--split", name, "--optim.batch_size", str(count)
-    ]  # fmt: skip
+    assert words[3:] == ["--config", "small", "--data", str(out), "--split", name]
     monkeypatch.chdir(tmp_path)
     # The rest would only take longer.
     train([*words[3:], "--optim.epochs=1", "--threads=1"])
     assert len(list((tmp_path / "runs").glob("*/checkpoint.pt"))) == 1
 
 
-def test_the_printed_command_takes_the_data_sets_own_config(tmp_path, capsys):
+@pytest.mark.parametrize(("batch", "config"), [(128, "small"), (3, "ntu120")])
+def test_the_printed_command_takes_the_data_sets_own_config(
+    tmp_path, capsys, monkeypatch, batch, config
+):
+    """Unless there are too few sequences for it."""
+    monkeypatch.setattr("aimclr_fast.prepare._WHOLE_BATCH", batch)
     prepare("ntu120", NTU_RAW, tmp_path / "x")
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])
-    assert words[3:] == [
-        "--config", "ntu120", "--data", str(tmp_path / "x"), "--split", "xsub",
-        "--optim.batch_size", "3",
-    ]  # fmt: skip
+    assert words[3:] == ["--config", config, "--data", str(tmp_path / "x"), "--split", "xsub"]
 
 
 def trains(store: Path, split: str, tmp_path: Path, monkeypatch) -> None:

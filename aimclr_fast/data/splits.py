@@ -164,6 +164,12 @@ def split(store: Store, name: str) -> Split:
     return get_split_rule(name, store)(store.samples)
 
 
+def default_split(store: Store) -> str:
+    """The first split of a store that works: one that it declares, odd-even, or else all."""
+    declared = [str(name) for name in store.meta["splits"]]
+    return next(name for name in (*declared, "odd-even", "all") if _applies(name, store))
+
+
 def validation(store: Store, name: str) -> npt.NDArray[np.int64] | None:
     """Validation indices of a store by one of its splits, for choosing (an epoch, a rate).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -29,6 +29,7 @@ from aimclr_fast.ops import (
 )
 
 from .distributed import Ranks
+from .fitting import fitted
 from .placement import PLACEMENTS
 from .precision import PRECISIONS, resolve_precision
 
@@ -43,16 +44,18 @@ class Job:
     """A run as this process computes it. `resolve` makes one of an unchecked configuration.
 
     Attributes:
-        config: as the user gave it.
+        config: as the user gave it, and where that is null, as fits the data.
         device: what trains.
         ranks: the processes that train as one; each takes its share of every batch.
         backends: of each op, by name.
+        chosen: what was null in the user's, a line each.
     """
 
     config: TrainConfig
     device: torch.device
     ranks: Ranks = field(default_factory=Ranks)
     backends: Mapping[str, str] = field(default_factory=dict)
+    chosen: Sequence[str] = ()
 
     @cached_property
     def method(self) -> Method:
@@ -102,7 +105,15 @@ def published_config(method: str, **fields: Any) -> TrainConfig:
     return config
 
 
-def resolve(config: TrainConfig, ranks: Ranks, *, samples: int, frames: int) -> Job:
+def resolve(
+    config: TrainConfig,
+    ranks: Ranks,
+    *,
+    samples: int,
+    frames: int,
+    split: str = "all",
+    classes: Sequence[str] = (),
+) -> Job:
     """The job of a configuration.
 
     Args:
@@ -110,10 +121,13 @@ def resolve(config: TrainConfig, ranks: Ranks, *, samples: int, frames: int) -> 
         ranks: the processes that train as one.
         samples: number of training samples.
         frames: of a stored sequence.
+        split: where the configuration names none.
+        classes: their names, if they have any.
 
     Raises:
         ConfigError: naming the field, its value and what would do.
     """
+    config, chosen = fitted(config, samples, frames, split, classes)
     validate(config, samples)
     frame_step = config.data.frame_step
     if frame_step > max(1, frames // 2):
@@ -122,7 +136,7 @@ def resolve(config: TrainConfig, ranks: Ranks, *, samples: int, frames: int) -> 
     device = _device(config.device, ranks)
     if device.type == "cpu" and config.precision in ("tf32", "bf16"):
         raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
-    return Job(config, device, ranks, _pick_backends(config, device))
+    return Job(config, device, ranks, _pick_backends(config, device), chosen)
 
 
 def validate(config: TrainConfig, samples: int) -> None:
@@ -138,6 +152,7 @@ def validate(config: TrainConfig, samples: int) -> None:
     names = f"one of {', '.join(STREAMS)}, or different ones with commas between"
     require(different and set(data.streams) <= set(STREAMS), "data.stream", names)
     require(data.frame_step >= 1, "data.frame_step", "at least 1")
+    require(data.frames >= 1, "data.frames", "at least 1")
     require(model.init in INITS, "model.init", f"one of {', '.join(INITS)}")
     require(optim.schedule in SCHEDULES, "optim.schedule", f"one of {', '.join(SCHEDULES)}")
     for name in ("channels", "features", "embedding"):
@@ -145,6 +160,7 @@ def validate(config: TrainConfig, samples: int) -> None:
         require(within, f"model.{name}", f"from 1 to {MOST_CHANNELS}")
     require(optim.batch_size >= 1, "optim.batch_size", "at least 1")
     require(optim.epochs >= 1, "optim.epochs", "at least 1")
+    require(optim.steps is None or optim.steps >= 1, "optim.steps", "at least 1")
     require(optim.lr >= 0, "optim.lr", "at least 0")
     require(0 <= optim.momentum < 1, "optim.momentum", "in [0, 1)")
     require(optim.weight_decay >= 0, "optim.weight_decay", "at least 0")
@@ -165,7 +181,7 @@ def validate(config: TrainConfig, samples: int) -> None:
     require(
         optim.batch_size <= samples,
         "optim.batch_size",
-        f"at most the number of training samples ({samples})",
+        f"at most the number of training samples ({samples}); --config small fits such sets",
     )
     require(config.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
     require(config.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")

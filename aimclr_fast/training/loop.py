@@ -77,7 +77,7 @@ class Pretraining:
 
     def train_step(self, batch: Batch) -> Tensor:
         """One step of all streams; returns [streams, names], not yet read back."""
-        lr = learning_rate(self.config.optim, self.step, self.steps_per_epoch)
+        lr = self.learning_rate(self.step)
         if self.device.type == "cuda":
             report = self._graphed_step(batch, lr)
         else:
@@ -161,6 +161,17 @@ class Pretraining:
         return len(self.train_index) // self.config.optim.batch_size
 
     @property
+    def steps(self) -> int:
+        """Steps of the whole run; `optim.steps` may end it within an epoch."""
+        optim = self.config.optim
+        return optim.epochs * self.steps_per_epoch if optim.steps is None else optim.steps
+
+    def learning_rate(self, step: int) -> float:
+        """Rate of a step, from 0."""
+        optim = self.config.optim
+        return learning_rate(optim, step, self.steps_per_epoch, optim.steps)
+
+    @property
     def phase(self) -> Hashable:
         """What the method's forward pass takes in the current epoch, besides its views."""
         return self.job.method.phase(self.config, self.epoch)
@@ -183,7 +194,8 @@ class Pretraining:
         self.resumed = False
         for learner in self.learners:
             learner.model.train()
-        for batch in self.epoch_batches(self.epoch, self.step_in_epoch):
+        end = self.step_in_epoch + self.steps_left_in_epoch
+        for batch in self.epoch_batches(self.epoch, self.step_in_epoch, end):
             yield self.train_step(batch)
 
     @property
@@ -191,10 +203,18 @@ class Pretraining:
         """Steps of the current epoch that were taken."""
         return self.step - max(self.epoch - 1, 0) * self.steps_per_epoch
 
-    def epoch_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """This rank's share of the batches of one epoch, in its order, from the `first` on."""
+    @property
+    def steps_left_in_epoch(self) -> int:
+        """Steps of the current epoch that are yet to be taken."""
+        return min(self.steps_per_epoch - self.step_in_epoch, self.steps - self.step)
+
+    def epoch_batches(self, epoch: int, first: int = 0, end: int | None = None) -> Iterator[Batch]:
+        """This rank's share of the batches of one epoch, in its order, those before `first` and
+        from `end` on left out.
+        """
         order = self.shuffled(epoch).split(self.config.optim.batch_size)
-        shares = [self.ranks.share(rows) for rows in order[first : self.steps_per_epoch]]
+        end = self.steps_per_epoch if end is None else end
+        shares = [self.ranks.share(rows) for rows in order[first:end]]
         return batches(self.placed, shares, self.device)
 
     def samples_of(self, step: int) -> Tensor:

@@ -6,17 +6,19 @@ import functools
 import platform
 import shlex
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from rich.console import Console
 
 import aimclr_fast
 from aimclr_fast._console import plain_console
 from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.data.splits import default_split
 
 from .checkpoint import CheckpointError, written_whole
 from .distributed import OtherRankError, RankLostError, Ranks, join
@@ -37,12 +39,11 @@ PROGRAM = "python -m aimclr_fast.train"
 COMPILING = "first step: compiling the Triton kernels, half a minute unless they are cached ..."
 
 
-def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
+def pretrain(config: TrainConfig, console: Console) -> Path:
     """Pretrain as configured, or resume a run; returns the run's folder.
 
     Args:
-        config: the configuration.
-        config_text: the same as YAML, saved as config.yaml.
+        config: the configuration; what is null in it is chosen, and saved in config.yaml.
         console: where progress and the closing table go.
 
     Raises:
@@ -59,7 +60,7 @@ def pretrain(config: TrainConfig, config_text: str, console: Console) -> Path:
         if not ranks.first:
             console = plain_console(quiet=True)
         try:
-            return _pretrain(config, config_text, console, ranks)
+            return _pretrain(config, console, ranks)
         except (CheckpointError, DivergedError) as error:  # every rank raises it, rank 0 reports it
             if not ranks.first:
                 raise OtherRankError(str(error)) from error
@@ -72,24 +73,33 @@ class _Samples:
 
     Attributes:
         store: the sequences.
+        split: its name.
         train_index: indices of the training samples.
         test_index: indices of the test samples.
         selection: what the best checkpoint is chosen on.
     """
 
     store: Store
+    split: str
     train_index: torch.Tensor
     test_index: torch.Tensor
     selection: Selection | None
 
 
-def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ranks) -> Path:
+def _pretrain(config: TrainConfig, console: Console, ranks: Ranks) -> Path:
     say = functools.partial(console.print, highlight=False, soft_wrap=True)
     with ExitStack() as stack:
         with ranks.together():
             samples = _open_samples(config)
-            frames = samples.store.positions.shape[2]
-            job = resolve(config, ranks, samples=len(samples.train_index), frames=frames)
+            job = resolve(
+                config,
+                ranks,
+                split=samples.split,
+                samples=len(samples.train_index),
+                frames=samples.store.positions.shape[2],
+                classes=samples.store.class_names,
+            )
+            config = job.config
             if config.threads:
                 torch.set_num_threads(config.threads)
             folder, identity = None, {}
@@ -110,8 +120,12 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
             if state is None and folder is not None:
                 folder.describe(config, identity, **_about(path, samples.store, job))
             if folder is not None:
-                _keep_config(path, config_text)
+                _keep_config(path, config)
         say(_opening(samples, training))
+        for line in job.chosen:
+            say(line)
+        if config.model.queue_size > len(samples.train_index):
+            say(_long_queue(config.model.queue_size, len(samples.train_index)))
         say(f"backends: {', '.join(f'{op} {backend}' for op, backend in job.backends.items())}")
         if state is not None:
             say(f"resuming {path} after step {training.step} (epoch {training.epoch})")
@@ -142,12 +156,13 @@ def _pretrain(config: TrainConfig, config_text: str, console: Console, ranks: Ra
 
 def _open_samples(config: TrainConfig) -> _Samples:
     store = resolve_store(config.data.store)
+    name = config.data.split or default_split(store)
     try:
-        train_index, test_index = map(torch.from_numpy, split(store, config.data.split))
-        selection = open_selection(store, config.data.split, train_index)
+        train_index, test_index = map(torch.from_numpy, split(store, name))
+        selection = open_selection(store, name, train_index)
     except ValueError as error:
         raise ConfigError(f"data.split: {error}") from error
-    return _Samples(store, train_index, test_index, selection)
+    return _Samples(store, name, train_index, test_index, selection)
 
 
 def _place(store: Store, job: Job) -> Placed:
@@ -159,11 +174,12 @@ def _place(store: Store, job: Job) -> Placed:
         raise ConfigError(f"placement is {config.placement!r}: {error}") from error
 
 
-def _keep_config(folder: Path, text: str) -> None:
+def _keep_config(folder: Path, config: TrainConfig) -> None:
     """Write config.yaml, after run.json, which identifies a run that is killed in between."""
     path = folder / "config.yaml"
     if not path.exists():
         with written_whole(path) as temporary:
+            text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
             temporary.write_text(text, encoding="utf-8")
 
 
@@ -174,7 +190,7 @@ def _compiles(job: Job) -> bool:
 def _progress(training: Pretraining, console: Console, first: str) -> TrainProgress:
     return TrainProgress(
         console,
-        training.config.optim.epochs,
+        training.steps,
         training.steps_per_epoch,
         tuple(training.job.losses),
         training.step,
@@ -230,6 +246,7 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
     parameters = sum(p.numel() for p in encoders[0].parameters())
     phases = job.method.phases(config)
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
+    ends = "" if config.optim.steps is None else f", {counted(training.steps, 'step')} in all"
     return (
         f"{samples.store.path.name}: {len(samples.train_index)} training and "
         f"{counted(len(samples.test_index), 'test sequence')} ({config.data.split}), {layout.name} "
@@ -237,7 +254,14 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "
         f"{counted(config.optim.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')} "
-        f"of {config.optim.batch_size}{phases and ', '}{phases}{each}"
+        f"of {config.optim.batch_size}{ends}{phases and ', '}{phases}{each}"
+    )
+
+
+def _long_queue(keys: int, samples: int) -> str:
+    return (
+        f"note: model.queue_size is {keys}, more than the {samples} training samples, so that a "
+        "sequence has old keys of its own among the negatives; --config small fits small sets"
     )
 
 

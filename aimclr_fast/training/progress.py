@@ -27,8 +27,8 @@ class TrainProgress:
 
     Args:
         console: where it goes.
-        epochs: of the run.
-        steps_per_epoch: of the run.
+        steps: of the run.
+        steps_per_epoch: of all its epochs, but perhaps the last.
         losses: names of the parts of the loss.
         done: steps taken before this process began.
         first: what the first step waits for, shown until there are numbers; "" for nothing.
@@ -37,7 +37,7 @@ class TrainProgress:
     def __init__(
         self,
         console: Console,
-        epochs: int,
+        steps: int,
         steps_per_epoch: int,
         losses: Sequence[str],
         done: int = 0,
@@ -45,9 +45,9 @@ class TrainProgress:
     ) -> None:
         self.console = console
         self._first, self._losses = first, losses
-        self._epochs, self._per_epoch = epochs, steps_per_epoch
+        self._epochs, self._per_epoch = -(-steps // steps_per_epoch), steps_per_epoch
         self._start = done
-        self._total = epochs * steps_per_epoch
+        self._total = steps
         self._bar: Progress | None = None
         # Seconds spent in finished epochs, so that measuring between them does not count.
         self._before, self._began = 0.0, 0.0

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from aimclr_fast._errors import Error
-from aimclr_fast._schedule import learning_rate
 from aimclr_fast.config import TrainConfig
 from aimclr_fast.inference.features import in_meters
 
@@ -114,17 +113,17 @@ class Run:
     def _epoch(self, signals: StopSignals) -> None:
         training, config = self.training, self.config
         # Resumed at the epoch's very end, only what follows its steps is left to do.
-        stepped = training.resumed and training.step_in_epoch == training.steps_per_epoch
+        stepped = training.resumed and training.steps_left_in_epoch == 0
         if not stepped:
             self._progress.begin_epoch()
         began, before = time.perf_counter(), training.step
         for report in training.train_epoch():
             if self._reader.add(report):
                 self._check_skipped()
-            lr = learning_rate(config.optim, training.step - 1, training.steps_per_epoch)
+            lr = self._lr()
             latest = self._reader.latest
             self._progress.step(training.step, None if latest is None else by_stream(latest), lr)
-            inside = training.step_in_epoch < training.steps_per_epoch
+            inside = training.steps_left_in_epoch > 0
             if inside and _due(config.save_steps, training.step):
                 self._save()
             if self.ranks.size == 1 or training.step % AGREE == 0:
@@ -162,8 +161,7 @@ class Run:
             self._log.write(self.training.step, numbers)
 
     def _lr(self) -> float:
-        training = self.training
-        return learning_rate(self.config.optim, training.step - 1, training.steps_per_epoch)
+        return self.training.learning_rate(self.training.step - 1)
 
     def _add_health(self, numbers: dict[str, dict[str, float]]) -> None:
         """Add the signs of a collapse to each stream's numbers, and warn of one."""

@@ -89,7 +89,7 @@ def load(name: str) -> TrainConfig:
 
 
 def test_the_list_of_configs():
-    assert config_names() == sorted([*SPLITS, "ui_prmd"])
+    assert config_names() == sorted([*SPLITS, "nw_ucla", "small", "ui_prmd"])
 
 
 @pytest.mark.parametrize("name", SPLITS)

@@ -39,7 +39,7 @@ def test_samples_that_are_not_finite_are_skipped(graph, tmp_path, monkeypatch):
         output=str(tmp_path / "run"),
         threads=1,
     )
-    folder = pretrain(config, "", Console(quiet=True))
+    folder = pretrain(config, Console(quiet=True))
     skipped = int(read_metrics(folder)[-1]["skipped"])
     assert 2 <= skipped <= EPOCHS  # an epoch leaves some samples out
     state = load_checkpoint(Path(folder, "checkpoint.pt"))

@@ -16,7 +16,7 @@ from aimclr_fast.training.progress import TrainProgress
 def test_the_first_step_says_what_it_waits_for(terminal, first):
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=200)
-    with TrainProgress(console, 2, 3, (), first=first) as progress:
+    with TrainProgress(console, 6, 3, (), first=first) as progress:
         progress.begin_epoch()
         if progress._bar is not None:
             progress._bar.refresh()

@@ -159,10 +159,10 @@ def test_graphs_go_before_the_process_group(monkeypatch, tmp_path, error):
     monkeypatch.setattr(pretrain, "join", lambda device: ranks)
     console = Console(quiet=True)
     if error is None:
-        pretrain.pretrain(config, "", console)
+        pretrain.pretrain(config, console)
     else:
         with pytest.raises(error) as caught:
-            pretrain.pretrain(config, "", console)
+            pretrain.pretrain(config, console)
         assert caught.traceback  # its frames are alive, and the training with them
     assert seen == [1]
     assert ranks.left == [(0, error is not None)]

@@ -123,6 +123,22 @@ def test_a_killed_run_ends_as_if_undisturbed(undisturbed, monkeypatch, capsys):
     assert [event.step for event in board.Scalars("loss")] == [3, 6]
 
 
+@pytest.mark.parametrize("steps", [4, 2])
+def test_a_budget_of_steps_ends_within_an_epoch_and_resumes(monkeypatch, capsys, steps):
+    options = ("--optim.steps", str(steps), "--save_steps", "1")
+    train(f"whole-{steps}", *options)
+    assert f"{steps} steps in all" in capsys.readouterr().out
+    learned, lines = outcome(f"whole-{steps}")
+    state = load_checkpoint(Path(f"whole-{steps}", "checkpoint.pt"))
+    assert (state["step"], state["epoch"]) == (steps, -(-steps // 3))
+    assert [line["step"] for line in lines] == [0, *{min(3, steps), steps}]
+    assert 0 < lines[-1]["lr"] <= 0.01 / 2  # of the last step, on a cosine over these steps
+    for step in (1, steps):
+        kill(monkeypatch, f"cut-{steps}", step, *options)
+    train(f"cut-{steps}", *options)
+    assert outcome(f"cut-{steps}") == (learned, lines)
+
+
 def test_killed_between_a_checkpoint_and_the_scores_of_its_epoch(undisturbed, monkeypatch):
     from aimclr_fast.training.monitor import Monitor
 

@@ -36,6 +36,13 @@ def test_cosine_falls_to_zero_every_step():
     assert all(a > b for a, b in pairwise(rates))
 
 
+def test_cosine_falls_to_zero_with_the_last_step_of_a_budget():
+    optim = OptimConfig(schedule="cosine", epochs=3, lr=0.2)
+    rates = [learning_rate(optim, step, 10, steps=24) for step in range(25)]
+    assert rates[12] == pytest.approx(0.1)
+    assert rates[24] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_warmup_climbs_to_the_rate():
     optim = OptimConfig(warmup_epochs=2, lr=1.0)
     rates = [learning_rate(optim, step, 5) for step in range(11)]
