@@ -239,7 +239,7 @@ def test_a_head_of_standardized_features_classifies_as_measured(run, evaluated, 
     encoder, data = encoder_from(state).encoder, open_labeled_data(
         resolve_store("store"), "odd-even", frame_step=2
     )  # fmt: skip
-    weight, bias, names = read_head(
+    weight, bias, names, _ = read_head(
         head, stream="joint", checkpoint_sha256=sha256(evaluated / "joint.pt")
     )
     features = data.features(encoder, "joint")

@@ -25,7 +25,7 @@ def baselines(
     """Baselines of a pretrained encoder, on the same data and stream.
 
     The same encoder untrained, with the weights that the run's seed gives; the same encoder trained
-    from scratch with all training labels; the raw poses.
+    from scratch with all training labels, unless streams are side by side; the raw poses.
 
     Args:
         pretrained: the encoder, and the data.
@@ -35,7 +35,7 @@ def baselines(
         say: called with a message before long work.
     """
     loaded, data, seed = pretrained.file.loaded, pretrained.data, pretrained.run_seed
-    model, stream = loaded.config["model"], loaded.stream
+    model, stream = loaded.config["model"], pretrained.stream
 
     def new(name: str, *what: Any) -> bool:
         key = (name, data.sequences.shape, *what)
@@ -45,7 +45,8 @@ def baselines(
     about = (stream, seed, repr(sorted(model.items())))
     if new(UNTRAINED, *about):
         yield untrained(pretrained)
-    if new(SUPERVISED, *about):
+    # A supervised encoder is trained with a classifier on the published readout, and so measured.
+    if not pretrained.beside and new(SUPERVISED, *about):
         encoder, own = fresh_encoder(model, loaded.layout, seed=seed), None
         if scratch is not None:
             say(f"training from scratch, {stream} stream, {scratch.epochs} epochs ...")
@@ -56,17 +57,12 @@ def baselines(
 
 
 def untrained(pretrained: Pretrained) -> Representation:
-    """The encoder with the weights that its run started from."""
-    loaded, seed = pretrained.file.loaded, pretrained.run_seed
-    encoder = fresh_encoder(loaded.config["model"], loaded.layout, seed=seed)
-    return Representation(
-        UNTRAINED,
-        encoder,
-        loaded.stream,
-        pretrained.data,
-        run_seed=seed,
-        run_config=loaded.config,
-    )
+    """The encoder with the weights that its run started from, and the same readout."""
+    encoders = [
+        fresh_encoder(file.loaded.config["model"], file.loaded.layout, seed=pretrained.run_seed)
+        for file in (pretrained.file, *pretrained.beside)
+    ]
+    return pretrained.of_encoders(UNTRAINED, encoders)
 
 
 def from_scratch(recipe: FinetuneConfig) -> FinetuneConfig:

@@ -20,6 +20,7 @@ from aimclr_fast._schedule import learning_rate
 from .labeled_data import Features, Folds
 from .outcome import VALIDATION, Outcome, classified
 from .recipe import check_recipe
+from .scaling import fit_scaling
 
 #: Learning rates of a sweep.
 SWEEP = tuple(float(f"{rate:.3g}") for rate in np.geomspace(0.01, 30, 20))
@@ -118,7 +119,7 @@ def linear_evaluation(
     """
     plain = features
     if config.standardize:
-        features = standardized(features)
+        features = features.scaled("standardize")
     rates: Sequence[float] = (config.lr,)
     details: dict[str, object] = {"standardized": config.standardize}
     chosen = 0
@@ -155,28 +156,9 @@ def linear_evaluation(
     )
 
 
-def standardized(features: Features) -> Features:
-    """Features with mean 0 and deviation 1 over the training samples in each dimension."""
-    mean, deviation = _moments(features)
-
-    def unit(plain: Tensor) -> Tensor:
-        return ((plain.double() - mean) / deviation).to(plain.dtype)
-
-    val = None if features.val is None else unit(features.val)
-    return features._replace(train=unit(features.train), test=unit(features.test), val=val)
-
-
-def _moments(features: Features) -> tuple[Tensor, Tensor]:
-    # In float64: a mean may be a thousand times the deviation, and its rounding then shows.
-    train = features.train.double()
-    mean, deviation = train.mean(0), train.std(0, correction=0)
-    # A feature that hardly varies must not be blown up to matter as much as the others.
-    return mean, deviation.clamp(min=max(1e-3 * float(deviation.max()), 1e-12))
-
-
 def _for_plain(head: Head, features: Features) -> Head:
     """A classifier of standardized features as one of the features themselves."""
-    mean, deviation = _moments(features)
+    mean, deviation = fit_scaling(features.train)
     weight = head.weight.double() / deviation
     bias = head.bias - weight @ mean
     return Head(weight.to(head.weight.dtype), bias.to(head.bias.dtype))

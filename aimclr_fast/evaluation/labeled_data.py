@@ -18,6 +18,9 @@ from aimclr_fast.data import SplitRule, Store, get_split_rule, validation
 from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.readouts import PUBLISHED
+
+from .scaling import SCALES, fit_scaling
 
 #: (rows to learn from, rows held out) of the training samples.
 Folds: TypeAlias = list[tuple[Tensor, Tensor]]
@@ -78,6 +81,21 @@ class Features(NamedTuple):
         part = self._replace(test=self.val, test_labels=self.val_labels)
         return [part._replace(val=None, val_labels=None)]
 
+    def scaled(self, scale: str) -> Features:
+        """All features centered or standardized, as one of `SCALES` says, by the training
+        features.
+
+        Raises:
+            EvaluationError: no such scale.
+        """
+        if scale not in SCALES:
+            raise EvaluationError(f"scale is {scale!r}, but must be one of {', '.join(SCALES)}")
+        if scale == "none":
+            return self
+        fitted = fit_scaling(self.train, scale)
+        val = None if self.val is None else fitted(self.val)
+        return self._replace(train=fitted(self.train), test=fitted(self.test), val=val)
+
     def rows(self, fit: Tensor, held: Tensor) -> Features:
         """Training samples alone: learn from rows `fit`, test on rows `held`."""
         return self._replace(
@@ -88,6 +106,21 @@ class Features(NamedTuple):
             val=None,
             val_labels=None,
         )
+
+
+def side_by_side(parts: Sequence[Features]) -> Features:
+    """The features of several streams as one: each sample's vectors after one another."""
+    first, *others = parts
+    if not others:
+        return first
+    val = None
+    if first.val is not None:
+        val = torch.cat([part.val for part in parts if part.val is not None], 1)
+    return first._replace(
+        train=torch.cat([part.train for part in parts], 1),
+        test=torch.cat([part.test for part in parts], 1),
+        val=val,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +154,12 @@ class LabeledData:
     backend: str = "auto"
     val: Tensor | None = None
 
-    def features(self, encoder: SkeletonEncoder | None, stream: str) -> Features:
-        """Frozen features of all samples of the split; without an encoder, raw poses."""
+    def features(
+        self, encoder: SkeletonEncoder | None, stream: str, pool: str = PUBLISHED
+    ) -> Features:
+        """Frozen features of all samples of the split by a readout; without an encoder, raw
+        poses.
+        """
         if encoder is not None:
             encoder.to(self.device)
             encoder.backend = self.backend
@@ -136,6 +173,7 @@ class LabeledData:
                 self.sequences,
                 index,
                 stream=stream,
+                pool=pool,
                 batch_size=self.batch_size,
                 backend=self.backend,
             )

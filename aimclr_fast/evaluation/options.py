@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from aimclr_fast.nn.readouts import PUBLISHED
+
 from .finetuning import FinetuneConfig
 
 CHOICES = ("test", "val")
@@ -18,6 +20,10 @@ class EvaluationOptions:
         split: which samples train and which test, as declared by the store; auto: as the
             checkpoint was trained where `data` is its own store, otherwise xsub.
         stream: encoder to evaluate: joint, motion or bone; all takes each that a checkpoint has.
+        pool: readout of the encoders' feature maps: mean, as published, max, joints, parts,
+            segments, or several of them with + between, such as mean+max.
+        side_by_side: take the streams of a checkpoint as one representation, their features side by
+            side.
         choose: samples that the best epoch is chosen on: test, as published, or val, the split's
             validation samples. With val, k, learning rates of a sweep and searched weights are
             chosen on them too, instead of on folds of the training samples; results are always of
@@ -38,6 +44,8 @@ class EvaluationOptions:
     data: str = "ui_prmd"
     split: str = "auto"
     stream: str = "all"
+    pool: str = PUBLISHED
+    side_by_side: bool = False
     choose: str = "test"
     baselines: bool = False
     name: str = "pretrained"

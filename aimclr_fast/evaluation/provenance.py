@@ -15,6 +15,8 @@ from .finetuning import FinetuneConfig
 from .representation import RAW, SUPERVISED, UNTRAINED
 
 _ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "init")
+#: Options that metrics or the settings of outcomes show.
+_SHOWN = ("k", "labels", "draws", "scale")
 
 
 def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) -> str:
@@ -48,14 +50,14 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
 
 
 def differences(config: Any) -> str:
-    """What a configuration changes from its defaults, as text; lists of k show in the metrics."""
+    """What a configuration changes from its defaults, as text, but for `_SHOWN`."""
     default = type(config)()
 
     def walk(own: Mapping[str, Any], plain: Mapping[str, Any], prefix: str) -> Iterator[str]:
         for name, value in own.items():
             if isinstance(value, Mapping):
                 yield from walk(value, plain[name], f"{prefix}{name}.")
-            elif value != plain[name] and name not in ("k", "labels", "draws"):
+            elif value != plain[name] and name not in _SHOWN:
                 yield f"{prefix}{name}={value}"
 
     return ", ".join(walk(asdict(config), asdict(default), ""))

@@ -115,7 +115,7 @@ class Report:
 
     def keep_head(self, representation: Representation, outcome: Outcome) -> Outcome:
         """Save the classifier of a pretrained encoder, and say in the outcome's details where."""
-        (file,) = representation.files
+        file = representation.files[0]  # several streams are of one
         name = f"head-{representation.stream}-{file.checksum[:8]}.pt"
         try:
             path = self.make_folder() / name
@@ -124,6 +124,7 @@ class Report:
                 outcome.save,
                 representation.data.classes,
                 stream=representation.stream,
+                pool=representation.pool,
                 checkpoint_sha256=file.checksum,
             )
         except OSError as error:  # the numbers are there all the same
@@ -135,7 +136,8 @@ class Report:
         """Keep and print one row."""
         files = representation.files
         chosen = "chosen on val" if self.options.choose == "val" else ""
-        parts = (outcome.setting, differences(self.config), chosen)
+        setting = ", ".join(part for part in (outcome.setting, representation.setting) if part)
+        parts = (setting, differences(self.config), chosen)
         runs: list[Mapping[str, Any]] = [file.loaded.config for file in files]
         row = Row(
             self.evaluation,
@@ -160,7 +162,7 @@ class Report:
         )
         self.rows.append(row)
         numbers = "  ".join(f"{name} {100 * value:.1f}" for name, value in row.metrics.items())
-        what = " ".join(part for part in (row.features, row.stream, outcome.setting) if part)
+        what = " ".join(part for part in (row.features, row.stream, setting) if part)
         drawn = "" if row.draw is None else f" draw {row.draw + 1}"
         self.say(f"{what}{drawn}: {numbers}")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from aimclr_fast.inference.checkpoints import LoadedEncoder
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.readouts import PUBLISHED
 
-from .labeled_data import Features, LabeledData
+from .labeled_data import Features, LabeledData, side_by_side
 from .outcome import Outcome
 
 UNTRAINED, SUPERVISED, RAW = "untrained", "supervised", "raw poses"
@@ -40,13 +41,16 @@ class Representation:
     Attributes:
         name: "untrained", "supervised", "raw poses", or the name of a pretrained encoder.
         encoder: None for raw poses.
-        stream: joint, motion or bone; empty for raw poses.
+        stream: joint, motion or bone, or several side by side with + between; empty for raw
+            poses.
         data: the sequences, in the encoder's skeleton.
         own: the outcome of its own classifier, where it was trained with labels.
         run_seed: of the pretraining run, or of what was drawn in its place.
         run_config: configuration of the pretraining run; a baseline has that of the encoder that
             it is compared with.
         files: the checkpoints it is from; none for a baseline.
+        pool: the readout of the encoders.
+        beside: encoders of the other streams.
     """
 
     name: str
@@ -57,23 +61,42 @@ class Representation:
     run_seed: int | None = None
     run_config: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[EncoderFile, ...] = ()
+    pool: str = PUBLISHED
+    beside: tuple[SkeletonEncoder, ...] = ()
+
+    @property
+    def setting(self) -> str:
+        """What differs from the published readout, for tables."""
+        return "" if self.pool == PUBLISHED else f"pool={self.pool}"
 
     def features(self) -> Features:
         """Frozen features of the training, test and validation samples."""
-        return self.data.features(self.encoder, self.stream)
+        encoders = zip((self.encoder, *self.beside), self.stream.split("+"), strict=True)
+        return side_by_side(
+            [self.data.features(encoder, stream, self.pool) for encoder, stream in encoders]
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A pretrained encoder, and the data as it takes them."""
+    """A pretrained encoder, and the data as it takes them.
+
+    Attributes:
+        file: its checkpoint.
+        data: in its skeleton.
+        pool: its readout.
+        beside: other streams of the checkpoint, which are one representation with it.
+    """
 
     file: EncoderFile
     data: LabeledData
+    pool: str = PUBLISHED
+    beside: tuple[EncoderFile, ...] = ()
 
     @property
     def stream(self) -> str:
-        """Joint, motion or bone."""
-        return self.file.loaded.stream
+        """Joint, motion or bone, or several with + between."""
+        return "+".join(file.loaded.stream for file in (self.file, *self.beside))
 
     @property
     def run_seed(self) -> int:
@@ -82,15 +105,23 @@ class Pretrained:
 
     def representation(self, name: str) -> Representation:
         """The encoder's features under a name."""
-        loaded = self.file.loaded
+        encoders = [file.loaded.encoder for file in (self.file, *self.beside)]
+        return self.of_encoders(name, encoders, files=(self.file, *self.beside))
+
+    def of_encoders(
+        self, name: str, encoders: Sequence[SkeletonEncoder], **about: Any
+    ) -> Representation:
+        """Other encoders, one for each stream, on the same data with the same readout."""
         return Representation(
             name,
-            loaded.encoder,
-            loaded.stream,
+            encoders[0],
+            self.stream,
             self.data,
             run_seed=self.run_seed,
-            run_config=loaded.config,
-            files=(self.file,),
+            run_config=self.file.loaded.config,
+            pool=self.pool,
+            beside=tuple(encoders[1:]),
+            **about,
         )
 
 

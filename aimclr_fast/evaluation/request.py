@@ -17,6 +17,7 @@ from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.inference.checkpoints import encoder_from, streams_of
 from aimclr_fast.layouts import Layout
+from aimclr_fast.nn.readouts import PUBLISHED, readout_width
 
 from .baselines import BASELINES, baselines
 from .finetuning import FinetuneConfig
@@ -49,6 +50,18 @@ class Request(Generic[ConfigT]):
     pretrained: tuple[Pretrained, ...]
     report: Report
     _seen: set[tuple[Any, ...]] = field(default_factory=set)
+
+    def refuse_readouts(self, what: str) -> None:
+        """Refuse options on readouts.
+
+        Raises:
+            EvaluationError: one is set; the message says that `what` has the published one.
+        """
+        if self.options.pool != PUBLISHED or self.options.side_by_side:
+            raise EvaluationError(
+                f"{what} trains the encoder with a classifier on the published readout of one "
+                "stream: leave out --pool and --side_by_side"
+            )
 
     def representations(
         self,
@@ -105,6 +118,7 @@ def resolve(
     pretrained = []
     for file in files:
         layout = file.loaded.layout
+        _check_readout(options.pool, file)
         step = int(file.loaded.config.get("data", {}).get("frame_step", 1))
         if step not in by_step:
             by_step[step] = open_labeled_data(
@@ -124,8 +138,32 @@ def resolve(
                 adapted[step, layout] = protocol.adapt(data, layout, config)
             data, how = adapted[step, layout]
             report.note(f"{file.path}: {how}")
-        pretrained.append(Pretrained(file, data))
+        pretrained.append(Pretrained(file, data, options.pool))
+    if options.side_by_side:
+        pretrained = _side_by_side(pretrained)
     return Request(config, options, tuple(paths), tuple(pretrained), report)
+
+
+def _check_readout(pool: str, file: EncoderFile) -> None:
+    backbone = file.loaded.encoder.backbone
+    try:
+        readout_width(pool, backbone.features, backbone.layout)
+    except ValueError as error:
+        raise EvaluationError(f"--pool {pool}: {error}") from error
+
+
+def _side_by_side(pretrained: Sequence[Pretrained]) -> list[Pretrained]:
+    """The streams of each checkpoint as one."""
+    together: dict[str, list[Pretrained]] = {}
+    for one in pretrained:
+        together.setdefault(one.file.path, []).append(one)
+    for path, (first, *others) in together.items():
+        if not others:
+            raise EvaluationError(f"--side_by_side: {path} gives the {first.stream} stream alone")
+    return [
+        replace(first, beside=tuple(one.file for one in others))
+        for first, *others in together.values()
+    ]
 
 
 def _prepare(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.device:

@@ -143,7 +143,7 @@ def _with_head(
     """With the classifier in `head`, which must have been trained on the features of `file`."""
     found = read_head(head, stream=traits.stream, checkpoint_sha256=sha256(file))
     try:
-        return with_classifier(encoder, traits, *found)
+        return with_classifier(encoder, traits, *found[:3])
     except ValueError as error:
         raise CheckpointError(f"{head}: does not fit the encoder: {error}") from error
 

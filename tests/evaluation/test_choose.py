@@ -10,7 +10,7 @@ import torch
 
 from aimclr_fast.data import open_store, write_store
 from aimclr_fast.evaluation.finetuning import FinetuneConfig, finetune
-from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation, standardized
+from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features, open_labeled_data
 from aimclr_fast.evaluation.protocols import knn
 from aimclr_fast.evaluation.protocols.ensemble import search_weights
@@ -77,7 +77,7 @@ def test_a_swept_rate_is_chosen_on_the_validation_samples(features):
 
 def test_validation_features_are_standardized_as_the_training_features_say(features):
     far = features._replace(train=features.train * 3 + 5, val=features.val * 3 + 5)
-    unit = standardized(far)
+    unit = far.scaled("standardize")
     moments = far.train.double().mean(0), far.train.double().std(0, correction=0)
     torch.testing.assert_close(unit.val.double(), (far.val - moments[0]) / moments[1])
 

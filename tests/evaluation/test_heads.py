@@ -12,7 +12,6 @@ from torch import nn
 from aimclr_fast.evaluation.heads import (
     LinearConfig,
     linear_evaluation,
-    standardized,
     train_heads,
 )
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
@@ -169,7 +168,7 @@ def test_standardized_heads_take_plain_features(features):
     outcome = linear_evaluation(far, replace(QUICK, standardize=True), seed=0)
     logits = far.test @ outcome.save["weight"].T + outcome.save["bias"]
     assert (logits - outcome.logits).abs().max() < 1e-2 * outcome.logits.abs().max()
-    unit = standardized(far).train
+    unit = far.scaled("standardize").train
     assert unit.mean(0).abs().max() < 1e-3
     deviation = far.train.std(0, correction=0)
     live = deviation > 1e-3 * deviation.max()

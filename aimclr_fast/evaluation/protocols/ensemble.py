@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aimclr_fast.evaluation.heads import LinearConfig, standardized, train_heads
+from aimclr_fast.evaluation.heads import LinearConfig, train_heads
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.evaluation.outcome import VALIDATION, Outcome, top
 from aimclr_fast.evaluation.representation import RAW, Outcomes, Pretrained, Representation
@@ -217,7 +217,7 @@ def search_weights(
     for each in zip(*parts.values(), strict=True):
         for stream, part in zip(parts, each, strict=True):
             if recipes[stream].standardize:
-                part = standardized(part)
+                part = part.scaled("standardize")
             trained = train_heads(part, recipes[stream], seed=seed).pick(0)
             held[stream].append(trained.last.logits(part.test))
         labels.append(part.test_labels)

@@ -91,6 +91,8 @@ def _figures_of(request: Request[Config], encoder: Pretrained) -> Outcomes:
         yield compared[name], outcome
     own = features[options.name]
     title = f"{report.store.path.name} {options.split}, {stream}"
+    if pretrained.setting:
+        title += f", {pretrained.setting}"
     labels = own.test_labels.cpu().numpy()
 
     def save(name: str, figure: Figure) -> None:

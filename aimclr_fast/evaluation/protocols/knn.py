@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from aimclr_fast.evaluation.knn import knn_accuracies
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.evaluation.outcome import VALIDATION, Outcome
-from aimclr_fast.evaluation.representation import Outcomes
+from aimclr_fast.evaluation.representation import Outcomes, Representation
 from aimclr_fast.evaluation.request import Request
 
 SUMMARY = "k-nearest-neighbor classification on frozen features"
@@ -20,16 +20,36 @@ class Config:
     Attributes:
         k: numbers of neighbors that vote.
         temperature: softmax temperature of the votes: exp(similarity / temperature).
+        scale: what is done to an encoder's features before, by the training features: none, center
+            or standardize.
     """
 
     k: list[int] = field(default_factory=lambda: [1, 5, 20])
     temperature: float = 0.07
+    scale: str = "none"
 
 
 def run(request: Request[Config]) -> Outcomes:
     """Classify the test samples by their neighbors among the training samples."""
     for representation in request.representations():
-        yield representation, classify(representation.features(), request.config)
+        features = representation.features()
+        scaled, setting = scaled_features(representation, features, request.config.scale)
+        yield representation, replace(classify(scaled, request.config), setting=setting)
+
+
+def scaled_features(
+    representation: Representation, features: Features, scale: str
+) -> tuple[Features, str]:
+    """A representation's features, scaled where they are an encoder's, and the setting that says
+    so; raw poses stay as they are.
+
+    Raises:
+        EvaluationError: no such scale.
+    """
+    scaled = features.scaled(scale)
+    if representation.encoder is None or scale == "none":
+        return features, ""
+    return scaled, f"scale={scale}"
 
 
 def classify(features: Features, config: Config) -> Outcome:

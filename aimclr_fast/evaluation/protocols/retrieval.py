@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,8 @@ from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.representation import Outcomes
 from aimclr_fast.evaluation.request import Request
+
+from .knn import scaled_features
 
 SUMMARY = "ranking by similarity: mAP and recall@k"
 CHOOSES = False
@@ -25,16 +27,21 @@ class Config:
     Attributes:
         k: ranks at which recall is measured.
         gallery: samples that are ranked for each test sample: train, or test (all others).
+        scale: what is done to an encoder's features before, by the training features: none, center
+            or standardize.
     """
 
     k: list[int] = field(default_factory=lambda: [1, 5, 10])
     gallery: str = "train"
+    scale: str = "none"
 
 
 def run(request: Request[Config]) -> Outcomes:
     """Rank the gallery for each test sample, in each representation."""
     for representation in request.representations():
-        yield representation, retrieve(representation.features(), request.config)
+        features = representation.features()
+        scaled, setting = scaled_features(representation, features, request.config.scale)
+        yield representation, replace(retrieve(scaled, request.config), setting=setting)
 
 
 def retrieve(features: Features, config: Config) -> Outcome:

@@ -56,6 +56,8 @@ class Config:
 def run(request: Request[Config]) -> Outcomes:
     """An outcome of each representation for each amount of labels and each draw."""
     config = request.config
+    if config.tune == "finetune":
+        request.refuse_readouts("--tune finetune")
     kinds = (SUPERVISED, RAW) if config.tune == "finetune" else (UNTRAINED, SUPERVISED, RAW)
     # A supervised encoder learns from each draw's labels alone.
     for representation in request.representations(kinds=kinds, train_supervised=False):

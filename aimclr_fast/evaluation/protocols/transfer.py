@@ -24,6 +24,7 @@ class Config:
 
     Attributes:
         k: neighbors of the kNN classification.
+        scale: what is done to an encoder's features before it, as in knn.
         finetune: fine-tune encoder and classifier as well.
         joints: pairs ENCODER_JOINT=DATA_JOINT that take precedence over matches by name.
         linear: recipe of the classifier on frozen features.
@@ -31,6 +32,7 @@ class Config:
     """
 
     k: list[int] = field(default_factory=lambda: [1, 20])
+    scale: str = "none"
     finetune: bool = False
     joints: list[str] = field(default_factory=list)
     linear: LinearConfig = field(default_factory=LinearConfig)
@@ -50,6 +52,8 @@ def adapt(data: LabeledData, layout: Layout, config: Config) -> tuple[LabeledDat
 
 def run(request: Request[Config]) -> Outcomes:
     """KNN and linear evaluation, and fine-tuning if asked for, in one row."""
+    if request.config.finetune:
+        request.refuse_readouts("--finetune")
     for representation in request.representations():
         yield representation, _measure(representation, request)
 
@@ -57,7 +61,8 @@ def run(request: Request[Config]) -> Outcomes:
 def _measure(representation: Representation, request: Request[Config]) -> Outcome:
     config, seed = request.config, request.options.seed
     features = representation.features()
-    neighbors = knn.classify(features, knn.Config(k=config.k))
+    scaled, setting = knn.scaled_features(representation, features, config.scale)
+    neighbors = knn.classify(scaled, knn.Config(k=config.k))
     if representation.own:
         parts = {"supervised": representation.own}
     else:
@@ -70,4 +75,4 @@ def _measure(representation: Representation, request: Request[Config]) -> Outcom
     for name, part in parts.items():
         metrics |= {f"{name}_{metric}": value for metric, value in part.metrics.items()}
         details[name] = dict(part.details)
-    return Outcome(metrics, details)
+    return Outcome(metrics, details, setting)
