@@ -24,6 +24,7 @@ from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
 from .inference.encoder import EmbeddingModel, Encoder
 from .inference.loading import describe, load_encoder, write_safetensors
+from .nn.readouts import PUBLISHED
 
 PROGRAM = "python -m aimclr_fast.export"
 INPUT, OUTPUTS = "positions", ("features", "probabilities")
@@ -223,6 +224,7 @@ def parser() -> Parser:
     add("--format", type=str, default="safetensors", help=", ".join(SUFFIXES))
     add("--out", type=str, default=None, help="file to write; default: beside the checkpoint")
     add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
     add("--layout", type=str, default=None, help="skeleton of one of the authors' checkpoints")
     add("--overwrite", action="store_true", help="replace a file that is there")
     return command
@@ -241,18 +243,24 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
     try:
         encoder = load_encoder(
-            source, head=given.head, stream=given.stream, layout=given.layout, device="cpu"
+            source,
+            head=given.head,
+            stream=given.stream,
+            pool=given.pool,
+            layout=given.layout,
+            device="cpu",
         )
     except CheckpointError:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
     off = export(encoder, out, given.format)
-    traits, model = encoder.traits, encoder.model.encoder.backbone
+    traits, layout = encoder.traits, encoder.layout
+    how = "" if traits.pool == PUBLISHED else f" (readout {traits.pool})"
     classes = f", {len(traits.class_names)} classes" if traits.class_names else ""
     print(
-        f"{out}: {model.features} features of the {traits.stream} stream, {model.layout.name} "
-        f"({model.layout.num_joints} joints){classes}; {out.stat().st_size / 1e6:.2f} MB\n"
+        f"{out}: {encoder.num_features} features{how} of the {traits.stream} stream, {layout.name} "
+        f"({layout.num_joints} joints){classes}; {out.stat().st_size / 1e6:.2f} MB\n"
         f"checked: outputs within {off:.0e} of the largest"
     )
 

@@ -389,3 +389,39 @@ def test_embedded_and_prepared_stores_say_how_they_were_made(store):
     assert store.preprocessing == Preprocessing(50, "exact")
     assert json.loads(json.dumps(store.traits())) == store.traits()
     assert set(LAYOUTS) >= {store.layout.name}
+
+
+# --- Readouts ------------------------------------------------------------------------------------
+
+
+def test_another_readout(tmp_path, store, rows):
+    file = save(checkpoint(store), tmp_path / "x.pt")
+    plain, encoder = load_encoder(file), load_encoder(file, pool="mean+joints")
+    assert encoder.num_features == (1 + encoder.layout.num_joints) * TINY.features
+    features = encoder(rows, preprocessed=True)
+    x = rows.permute(0, 4, 2, 3, 1).contiguous()
+    assert_near(features, encode(encoder.model.encoder, x, pool="mean+joints"))
+    assert_near(features[:, : TINY.features], plain(rows, preprocessed=True))
+    with pytest.raises(ValueError, match=r"readout 'median' must be one of mean, max"):
+        load_encoder(file, pool="median")
+
+
+def test_a_classifier_brings_its_readout_along(tmp_path, store, rows):
+    file = save(checkpoint(store), tmp_path / "x.pt")
+    width = 2 * TINY.features
+    head = {"weight": torch.randn(20, width), "bias": torch.randn(20)}
+    save_head_of(file, tmp_path / "head.pt", **head, pool="mean+max")
+    encoder = load_encoder(file, head=tmp_path / "head.pt")
+    assert encoder.traits.pool == "mean+max"
+    found = encoder.classify(rows, preprocessed=True)
+    assert found.features.shape == (10, width)
+    logits = found.features @ head["weight"].T + head["bias"]
+    assert_near(found.probabilities, logits.softmax(1))
+    with pytest.raises(CheckpointError, match=r"head\.pt: is for the readout mean\+max, not mean$"):
+        load_encoder(file, head=tmp_path / "head.pt", pool="mean")
+
+
+def test_a_linear_checkpoint_has_the_published_readout(tmp_path):
+    torch.save(authors_state("linear"), tmp_path / "theirs.pt")
+    with pytest.raises(CheckpointError, match="its classifier is for the readout mean, not max"):
+        load_encoder(tmp_path / "theirs.pt", pool="max")

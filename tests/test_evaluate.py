@@ -381,3 +381,62 @@ def test_mistakes_are_one_line_and_exit_code_2(evaluated, arguments, message, mo
     assert message in error
     assert error.count("\n") == 1, error
     assert not (evaluated / "evaluations").exists()
+
+
+# --- Readouts ------------------------------------------------------------------------------------
+
+
+def test_a_readout_of_the_encoder_and_of_the_untrained_one(run, tmp_path):
+    options = ["--pool", "mean+max", "--scale", "standardize", "--baselines"]
+    rows = {row["features"]: row for row in run("knn", "joint.pt", *options)["rows"]}
+    setting = "scale=standardize, pool=mean+max"
+    assert {name: row["setting"] for name, row in rows.items()} == {
+        "pretrained": setting, "untrained": setting, "raw poses": "",
+        "supervised": "scale=standardize",  # it learned with a classifier on the mean
+    }  # fmt: skip
+
+
+def test_what_a_readout_is_measured_on(evaluated, monkeypatch):
+    monkeypatch.chdir(evaluated)
+    options = EvaluationOptions(
+        data="store", split="odd-even", pool="joints", side_by_side=True, threads=1
+    )
+    protocol = get_protocol("knn")
+    request = resolve(
+        protocol, ["three.pt"], options, protocol.config(scale="center"), Console(quiet=True)
+    )
+    (one,) = request.pretrained
+    assert one.stream == "joint+motion+bone"
+    features = one.representation("pretrained").features()
+    parts = [one.data.features(file.loaded.encoder, file.loaded.stream, "joints")
+             for file in (one.file, *one.beside)]  # fmt: skip
+    assert torch.equal(features.train, torch.cat([part.train for part in parts], 1))
+    assert torch.equal(features.test, torch.cat([part.test for part in parts], 1))
+    centered = features.scaled("center")
+    assert centered.train.double().mean(0).abs().max() < 1e-5
+    shift = features.test - centered.test
+    assert torch.allclose(shift, features.train.mean(0).expand_as(shift), atol=1e-5)
+
+
+def test_streams_side_by_side_are_one_row(run, tmp_path):
+    (row,) = run("linear", "three.pt", "--side_by_side", "true")["rows"]
+    assert row["stream"] == "joint+motion+bone"
+    assert "head" not in row["details"]  # no command could read it back
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "message"),
+    [
+        ("knn", ["--pool", "median"], "--pool median: readout 'median' must be one of mean, max"),
+        ("knn", ["--scale", "unit"], "scale is 'unit', but must be one of none, center"),
+        ("knn", ["--side_by_side", "true"], "joint.pt gives the joint stream alone"),
+        ("finetune", ["--pool", "max"], "leave out --pool"),
+        ("semi", ["--tune", "finetune", "--pool", "max"], "leave out --pool"),
+        ("ensemble", ["--side_by_side", "true"], "--side_by_side"),
+    ],
+)
+def test_readouts_that_cannot_be(run, capsys, protocol, options, message):
+    with pytest.raises(SystemExit) as caught:
+        run(protocol, "joint.pt", *options)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

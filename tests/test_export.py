@@ -96,6 +96,22 @@ def test_a_file_computes_the_same(folder, capsys, form, name):
 
 
 @pytest.mark.parametrize(
+    ("form", "pool"), [("onnx", "segments+max"), ("torch", "joints"), ("safetensors", "parts")]
+)
+def test_readouts_are_exported(folder, capsys, form, pool):
+    file = folder / f"{pool}{SUFFIXES[form]}"
+    command_line([str(folder / "bone.pt"), "--format", form, "--pool", pool, "--out", str(file)])
+    encoder = load_encoder(folder / "bone.pt", pool=pool)
+    assert f"{encoder.num_features} features (readout {pool})" in capsys.readouterr().out
+    for batch, frames in ((1, 50), (3, 77)):
+        x = torch.randn(batch, 3, frames, encoder.layout.num_joints, 1) * 0.3
+        (found, *_), described = RUNS[form](file, x)
+        assert_near(torch.as_tensor(found), encoder.model(x), gradient=True)
+        assert found.shape == (batch, encoder.num_features)
+    assert json.loads(described)["traits"]["pool"] == pool
+
+
+@pytest.mark.parametrize(
     ("form", "frames", "step", "stream"),
     [("onnx", 16, 3, "motion"), ("torch", 2, 1, "bone")],
 )

@@ -115,7 +115,7 @@ class Report:
 
     def keep_head(self, representation: Representation, outcome: Outcome) -> Outcome:
         """Save the classifier of a pretrained encoder, and say in the outcome's details where."""
-        file = representation.files[0]  # several streams are of one
+        (file,) = representation.files
         name = f"head-{representation.stream}-{file.checksum[:8]}.pt"
         try:
             path = self.make_folder() / name

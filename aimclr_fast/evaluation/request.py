@@ -17,6 +17,7 @@ from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.inference.checkpoints import encoder_from, streams_of
 from aimclr_fast.layouts import Layout
+from aimclr_fast.nn import STGCN
 from aimclr_fast.nn.readouts import PUBLISHED, readout_width
 
 from .baselines import BASELINES, baselines
@@ -118,7 +119,7 @@ def resolve(
     pretrained = []
     for file in files:
         layout = file.loaded.layout
-        _check_readout(options.pool, file)
+        _check_readout(options.pool, file.loaded.encoder.backbone)
         step = int(file.loaded.config.get("data", {}).get("frame_step", 1))
         if step not in by_step:
             by_step[step] = open_labeled_data(
@@ -144,8 +145,7 @@ def resolve(
     return Request(config, options, tuple(paths), tuple(pretrained), report)
 
 
-def _check_readout(pool: str, file: EncoderFile) -> None:
-    backbone = file.loaded.encoder.backbone
+def _check_readout(pool: str, backbone: STGCN) -> None:
     try:
         readout_width(pool, backbone.features, backbone.layout)
     except ValueError as error:

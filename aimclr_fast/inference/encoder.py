@@ -18,6 +18,7 @@ from aimclr_fast.data.readers import FLAT_LAYOUTS, UNITS
 from aimclr_fast.functional import STREAMS, AugmentParams, apply_augment
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.readouts import PUBLISHED, parse_readout, readout_width
 
 Positions: TypeAlias = npt.NDArray[Any] | Tensor
 _LOOKED = 8  # sequences of a call whose bodies' size is looked at
@@ -35,6 +36,7 @@ class Traits:
             bodies.
         frame_step: step between the frames that are taken; 1 takes all.
         class_names: of the classifier, if there is one.
+        pool: the readout of the feature map; see `aimclr_fast.nn.readouts`.
     """
 
     stream: str = "joint"
@@ -43,6 +45,7 @@ class Traits:
     bodies: int = 2
     frame_step: int = 1
     class_names: tuple[str, ...] = ()
+    pool: str = PUBLISHED
 
     def __post_init__(self) -> None:
         if self.stream not in STREAMS:
@@ -51,6 +54,7 @@ class Traits:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        parse_readout(self.pool)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,7 +92,7 @@ def with_classifier(
     Raises:
         ValueError: shapes do not fit the features or the names.
     """
-    width, names = encoder.backbone.features, tuple(class_names)
+    width, names = _width(encoder, traits), tuple(class_names)
     if weight.shape != (len(names), width) or bias.shape != (len(names),) or not names:
         raise ValueError(
             f"expected weight [{len(names)}, {width}] and bias [{len(names)}] for {len(names)} "
@@ -97,6 +101,10 @@ def with_classifier(
     encoder.head = nn.Linear(width, len(names))
     encoder.head.load_state_dict({"weight": weight, "bias": bias})
     return encoder, replace(traits, class_names=names)
+
+
+def _width(encoder: SkeletonEncoder, traits: Traits) -> int:
+    return readout_width(traits.pool, encoder.backbone.features, encoder.backbone.layout)
 
 
 class EmbeddingModel(nn.Module):
@@ -128,7 +136,7 @@ class EmbeddingModel(nn.Module):
             stream=self.traits.stream,
             backend=self.backend,
         )
-        features = self.encoder.features(x)
+        features = self.encoder.features(x, self.traits.pool)
         if not self.traits.class_names:
             return features
         return features, self.encoder.head(features).softmax(1)
@@ -177,7 +185,7 @@ class Encoder:
     @property
     def num_features(self) -> int:
         """Width F of the features."""
-        return self.model.encoder.backbone.features
+        return _width(self.model.encoder, self.traits)
 
     def with_classifier(self, weight: Tensor, bias: Tensor, class_names: Sequence[str]) -> Encoder:
         """This encoder with a linear classifier: weight [K, F], bias [K] and K names.

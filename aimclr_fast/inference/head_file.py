@@ -70,8 +70,8 @@ def read_head(
         pool: likewise; None takes the file's.
 
     Raises:
-        CheckpointError: not such a file, or of another stream, checkpoint or readout; the message names
-            it.
+        CheckpointError: not such a file, or of another stream, checkpoint or readout; the message
+            names it.
     """
     content = read_file(path)
     form = content.get("format") if isinstance(content, dict) else None

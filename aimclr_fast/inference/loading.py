@@ -25,6 +25,7 @@ from aimclr_fast.data.store import sha256
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.official import build_encoder, holds_encoders, official_encoder
+from aimclr_fast.nn.readouts import readout_width
 
 from .checkpoints import encoder_from
 from .encoder import EmbeddingModel, Encoder, Traits, with_classifier
@@ -41,6 +42,7 @@ def load_encoder(
     *,
     head: str | os.PathLike[str] | None = None,
     stream: str | None = None,
+    pool: str | None = None,
     layout: str | Layout | None = None,
     preprocessing: Preprocessing | None = None,
     bodies: int | None = None,
@@ -62,6 +64,9 @@ def load_encoder(
         stream: which encoder of a checkpoint with several. The authors' files of one encoder do not
             say theirs: where it is left out, "joint", or with a warning what the encoder's name
             says.
+        pool: readout of the feature map: mean (published), max, joints, parts, segments, or several
+            with + between, such as mean+max. Left out, that of the classifier or exported file,
+            otherwise mean.
         layout: skeleton of one of the authors' files; left out, the built-in layout that has the
             graph in the file. Other files carry theirs.
         preprocessing: instead of what the file says was done to the training data; the authors'
@@ -88,7 +93,9 @@ def load_encoder(
     try:
         encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
         if head is not None:
-            encoder, traits = _with_head(encoder, traits, Path(head), file)
+            encoder, traits = _with_head(encoder, traits, Path(head), file, pool)
+        elif pool is not None:
+            traits = _with_pool(encoder, traits, pool)
         check_finite(encoder.state_dict())
         if class_names is not None:
             if len(class_names) != len(traits.class_names):
@@ -138,14 +145,23 @@ def _of_neither(state: Any) -> str:
 
 
 def _with_head(
-    encoder: SkeletonEncoder, traits: Traits, head: Path, file: Path
+    encoder: SkeletonEncoder, traits: Traits, head: Path, file: Path, pool: str | None
 ) -> tuple[SkeletonEncoder, Traits]:
     """With the classifier in `head`, which must have been trained on the features of `file`."""
-    found = read_head(head, stream=traits.stream, checkpoint_sha256=sha256(file))
+    found = read_head(head, stream=traits.stream, checkpoint_sha256=sha256(file), pool=pool)
     try:
-        return with_classifier(encoder, traits, *found[:3])
+        traits = _with_pool(encoder, replace(traits, class_names=()), found.pool)
+        return with_classifier(encoder, traits, found.weight, found.bias, found.classes)
     except ValueError as error:
         raise CheckpointError(f"{head}: does not fit the encoder: {error}") from error
+
+
+def _with_pool(encoder: SkeletonEncoder, traits: Traits, pool: str) -> Traits:
+    """With a readout, which must fit the skeleton and the classifier."""
+    if traits.class_names and pool != traits.pool:
+        raise CheckpointError(f"its classifier is for the readout {traits.pool}, not {pool}")
+    readout_width(pool, encoder.backbone.features, encoder.backbone.layout)
+    return replace(traits, pool=pool)
 
 
 def _official(

@@ -88,8 +88,8 @@ def parse_readout(spec: str) -> tuple[str, ...]:
     Raises:
         ValueError: one of them is unknown, or comes twice.
     """
-    names = tuple(spec.split("+"))
-    if not set(names) <= READOUTS.keys() or len(set(names)) < len(names):
+    names = tuple(spec.split("+")) if isinstance(spec, str) else ()
+    if not names or not set(names) <= READOUTS.keys() or len(set(names)) < len(names):
         raise ValueError(
             f"readout {spec!r} must be one of {', '.join(READOUTS)}, or different ones with + "
             "between, such as mean+max"

@@ -49,6 +49,10 @@ def run(request: Request[Config]) -> Outcomes:
     the latter.
     """
     config, seed = request.config, request.options.seed
+    if request.options.side_by_side:
+        raise EvaluationError(
+            "an ensemble has a classifier for each stream: leave out --side_by_side"
+        )
     groups = by_run(request.pretrained)
     for group in groups:
         check_ensemble(config, [one.stream for one in group])

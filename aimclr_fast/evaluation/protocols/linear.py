@@ -22,7 +22,7 @@ def run(request: Request[LinearConfig]) -> Outcomes:
         outcome = representation.own or classify(
             representation, representation.features(), request.config, seed=request.options.seed
         )
-        if representation.files:
+        if representation.files and not representation.beside:  # load_encoder reads it
             outcome = request.report.keep_head(representation, outcome)
         yield representation, outcome
 

@@ -1,0 +1,81 @@
+"""Readouts of feature maps, against loops, and what they refuse."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tolerances import assert_near
+from torch.nn.functional import adaptive_avg_pool1d
+
+from aimclr_fast.layouts import Layout, get_layout
+from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.nn.readouts import READOUTS, SEGMENTS, parse_readout, read_out, readout_width
+
+LAYOUT = get_layout("coco")
+NO_PARTS = Layout("chain", ("a", "b", "c"), ((0, 1), (2, 1)), 1, (0, 1, 2))
+
+
+def feature_map(frames: int, joints: int = 17) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(frames)
+    return torch.randn(3, 5, frames, joints, generator=generator, dtype=torch.float64)
+
+
+def by_loops(name: str, x: torch.Tensor) -> torch.Tensor:
+    """One row after the other, [R, W]."""
+    rows = []
+    for one in x:  # [H, T, V]
+        parts = {
+            "mean": lambda one: [one.flatten(1).mean(1)],
+            "max": lambda one: [one.flatten(1).max(1).values],
+            "joints": lambda one: [joint.mean(1) for joint in one.unbind(2)],
+            "parts": lambda one: [
+                torch.stack([one[:, :, joint].mean(1) for joint in part]).mean(0)
+                for part in LAYOUT.body_parts
+            ],
+            "segments": lambda one: list(adaptive_avg_pool1d(one.mean(2), SEGMENTS).unbind(1)),
+        }
+        rows.append(torch.cat(parts[name](one)))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 13])
+@pytest.mark.parametrize("name", list(READOUTS))
+def test_as_loops_compute_them(name, frames):
+    x = feature_map(frames)
+    assert_near(read_out(x, name, LAYOUT), by_loops(name, x))
+    strided = x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
+    assert_near(read_out(strided, name, LAYOUT), by_loops(name, x))
+    assert read_out(x[:0], name, LAYOUT).shape == (0, readout_width(name, 5, LAYOUT))
+
+
+def test_several_are_side_by_side():
+    x = feature_map(13)
+    both = read_out(x, "parts+max", LAYOUT)
+    assert torch.equal(both, torch.cat([read_out(x, n, LAYOUT) for n in ("parts", "max")], 1))
+    assert both.shape[1] == readout_width("parts+max", 5, LAYOUT) == 30
+
+
+def test_an_encoder_takes_the_mean_over_bodies():
+    torch.manual_seed(0)
+    encoder = SkeletonEncoder(STGCN("coco", channels=4, features=8), 4).eval()
+    x = torch.randn(2, 3, 12, 17, 2)
+    with torch.no_grad():
+        maps = encoder.backbone(x).unflatten(0, (2, 2))
+        for pool in ("mean", "max", "joints+segments"):
+            each = torch.stack([read_out(maps[:, m], pool, LAYOUT) for m in (0, 1)]).mean(0)
+            assert_near(encoder.features(x, pool), each)
+        assert torch.equal(encoder.features(x), encoder.features(x, "mean"))
+
+
+@pytest.mark.parametrize("spec", ["", "median", "mean+", "mean+mean", "mean,max", None, 3])
+def test_unknown_ones_are_refused(spec):
+    with pytest.raises(ValueError, match="must be one of mean, max, joints, parts, segments"):
+        parse_readout(spec)
+
+
+def test_parts_of_a_skeleton_without_any():
+    with pytest.raises(ValueError, match="chain"):
+        readout_width("mean+parts", 5, NO_PARTS)
+    with pytest.raises(ValueError, match="chain"):
+        read_out(feature_map(4, 3), "parts", NO_PARTS)
+    assert readout_width("mean+joints", 5, NO_PARTS) == 20
