@@ -7,6 +7,7 @@ from torch import Tensor
 
 from aimclr_fast.functional import AugmentParams, apply_augment
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.readouts import PUBLISHED, readout_width
 from aimclr_fast.ops.skeleton_augment import MILLIMETER
 
 
@@ -23,14 +24,20 @@ def encode(
     index: Tensor | None = None,
     *,
     stream: str = "joint",
+    pool: str = PUBLISHED,
     batch_size: int = 256,
     backend: str = "auto",
 ) -> Tensor:
-    """Features [N, F] of rows `index` [N] (None: all) of `data`, not augmented.
+    """Features [N, F] of rows `index` [N] (None: all) of `data`, not augmented, by a readout.
 
     `data` is [S, 3, T, V, M], in meters or int16 millimeters, in any memory. The encoder runs in
     eval mode and is left in the mode it was in.
+
+    Raises:
+        ValueError: an unknown readout, or parts of a layout that has none.
     """
+    backbone = encoder.backbone
+    width = readout_width(pool, backbone.features, backbone.layout)
     was_training = encoder.training
     encoder.eval()
     device = next(encoder.parameters()).device
@@ -39,14 +46,14 @@ def encode(
         x = apply_augment(
             in_meters(data[rows].to(device)),
             AugmentParams(),
-            layout=encoder.backbone.layout,
+            layout=backbone.layout,
             stream=stream,
             backend=backend,
         )
-        features.append(encoder.features(x).float())
+        features.append(encoder.features(x, pool).float())
     encoder.train(was_training)
     if not features:
-        return torch.zeros(0, encoder.backbone.features, device=device)
+        return torch.zeros(0, width, device=device)
     return torch.cat(features)
 
 

@@ -14,6 +14,8 @@ from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
+from .readouts import PUBLISHED, read_out
+
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
 STRIDED_BLOCKS = (4, 7)
 
@@ -334,9 +336,19 @@ class SkeletonEncoder(nn.Module):
             if isinstance(norm, RowNorm):
                 norm.over_ranks = ranks
 
-    def features(self, x: Tensor) -> Tensor:
-        """Representation [N, features] before the head."""
-        return self._over_bodies(self.backbone(x).mean((2, 3)), x)
+    def features(self, x: Tensor, pool: str = PUBLISHED) -> Tensor:
+        """Representation [N, W] before the head: the mean over bodies of a readout of the feature
+        map.
+
+        Args:
+            x: sequences [N, C, T, V, M].
+            pool: the readout, see `readouts`; the published mean has W = features, others have
+                what `readouts.readout_width` says.
+
+        Raises:
+            ValueError: an unknown readout, or parts of a layout that has none.
+        """
+        return self._over_bodies(read_out(self.backbone(x), pool, self.backbone.layout), x)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.head(self.features(x))
