@@ -55,7 +55,12 @@ def parser() -> Parser:
     return parser
 
 
-def main(arguments: list[str]) -> None:
+def configured(arguments: list[str]) -> TrainConfig:
+    """The configuration that arguments of the command line stand for.
+
+    Raises:
+        UserError: a value cannot work; other errors end the program.
+    """
     command = parser()
     refuse_old_names(arguments, OLD)
     arguments = [re.sub(r"^--([\w.]+)(?==|$)", _long_name, each) for each in arguments]
@@ -71,8 +76,13 @@ def main(arguments: list[str]) -> None:
         raise UserError(str(error)) from error
     fields.pop("config")
     check_utf8("--output", fields["output"] or "")
+    return TrainConfig(**fields)
+
+
+def main(arguments: list[str]) -> None:
+    config = configured(arguments)
     try:
-        pretrain(TrainConfig(**fields), plain_console())
+        pretrain(config, plain_console())
     except StoppedError as stop:
         if os.environ.get("RANK", "0") == "0":
             print(f"{PROGRAM}: {stop}", file=sys.stderr)

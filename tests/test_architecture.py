@@ -37,6 +37,10 @@ ROOMS: dict[str, set[str]] = {
         "evaluation", "inference", "nn", "data", "config", "functional", "ops", "reference",
         "layouts", "native",
     },
+    "tuning": {
+        "training", "evaluation", "inference", "nn", "data", "config", "functional", "ops",
+        "reference", "layouts", "native",
+    },
 }  # fmt: skip
 # Rooms that stand alone, and what they may import from outside, besides the standard library.
 OUTSIDE = {

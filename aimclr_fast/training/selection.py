@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -49,15 +51,21 @@ def open_selection(store: Store, split: str, train_index: Tensor) -> Selection |
             f"{len(validation)} validation samples",
         )
     rows = train_index.numpy()
-    subjects = store.samples[_SUBJECT][rows] if _SUBJECT in store.samples else None
-    if subjects is not None and len(np.unique(subjects)) < 2:
-        subjects = None
+    subjects = training_groups(store, rows)
     folds = training_folds(np.asarray(store.labels)[rows], subjects)
     if not folds:
         return None
     parted = "samples" if subjects is None else "subjects"
     where = f"the training samples, in {len(folds)} folds that part the {parted}"
     return Selection(None, tuple(folds), _k(min(len(fit) for fit, _ in folds)), where)
+
+
+def training_groups(store: Store, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any] | None:
+    """Subjects of samples of a store, to part folds by; None where there are not two."""
+    if _SUBJECT not in store.samples:
+        return None
+    subjects = store.samples[_SUBJECT][rows]
+    return subjects if len(np.unique(subjects)) > 1 else None
 
 
 def _k(samples: int) -> int:
