@@ -18,6 +18,7 @@ from sklearn.linear_model import RidgeClassifierCV
 from torch import Tensor
 from torch.nn import functional as F
 
+from aimclr_fast._errors import Error
 from aimclr_fast.config import TrainConfig
 from aimclr_fast.data import resolve_store
 from aimclr_fast.evaluation.knn import knn_accuracy
@@ -42,7 +43,7 @@ _VIEWS = ("query", "key")  # cropped and sheared, as published: the same for all
 Scores = dict[str, float | str]
 
 
-class OutOfTimeError(Exception):
+class OutOfTimeError(Error):
     """The search's time is over; the trial counts for nothing."""
 
 

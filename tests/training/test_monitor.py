@@ -78,6 +78,6 @@ def test_a_run_passes_its_backend_on(monkeypatch):
         ranks=None,
     )
     index = torch.arange(2)
-    samples = pretrain._Samples(SimpleNamespace(labels=[0, 1]), index, index, None)
+    samples = pretrain._Samples(SimpleNamespace(labels=[0, 1]), "xsub", index, index, None)
     pretrain._monitors(samples, training)
     assert given["backend"] == "reference"
