@@ -21,7 +21,7 @@ from aimclr_fast.tune import command_line
 from aimclr_fast.tuning import search
 from aimclr_fast.tuning.search import COLUMNS, FEWEST, Plan, SearchError, make_plan
 from aimclr_fast.tuning.space import METHODS, VALUES, changed, draw
-from aimclr_fast.tuning.trial import Bench, Samples, unlabeled_scores
+from aimclr_fast.tuning.trial import Bench, Samples, mutual_neighbors, unlabeled_scores
 
 TINY = """\
 data: {split: null, frame_step: null, frames: 8}
@@ -152,6 +152,13 @@ def test_criteria_without_labels():
     assert flat["rank"] == pytest.approx(1 / 16, rel=1e-3)
 
 
+def test_mutual_neighbors_are_those_that_name_each_other():
+    fit = torch.eye(4)
+    held = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0.1, 1, 0, 0]])
+    assert mutual_neighbors(fit, held) == pytest.approx(2 / 3)
+    assert mutual_neighbors(fit, torch.ones(5, 4)) == pytest.approx(1 / 5)
+
+
 def test_every_trial_of_every_round_is_a_row_for_each_readout(stores, labeled, capsys):
     per_readout = Counter((row["round"], row["trial"]) for row in labeled)
     assert set(per_readout.values()) == {10}  # five readouts, two scales
@@ -238,9 +245,9 @@ def test_without_labels_a_criterion_judges(stores, capsys):
 
 
 def test_the_criteria_are_compared_with_labels(said):
-    for name in ("retrieval", "separation", "rank"):
+    for name in ("mutual", "retrieval", "separation", "rank"):
         assert f"{name}, which needs no labels, against labels: Spearman" in said
-    assert said.count("over 5 trials of round 0") == 3
+    assert said.count("over 5 trials of round 0") == 4
     for row in ("0 (as configured)", "untrained", "knn_1"):
         assert row in said
 

@@ -68,7 +68,7 @@ def _sided(classes: Sequence[str]) -> tuple[bool, str]:
     for name in classes:
         words = tuple(word.lower() for word in _WORD.findall(name))
         same[tuple("*" if _SIDE.fullmatch(word) else word for word in words)].append(name)
-    named = {words for words in same if any(not word.isdigit() for word in words)}
+    named = [words for words in same if any(not word.isdigit() for word in words)]
     if not named:
         return True, "no names of classes tell whether they differ by side"
     for words in named:
