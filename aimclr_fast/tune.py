@@ -47,7 +47,7 @@ def parser() -> Parser:
     )
     parser.add_argument("--labels", type=str, default="none",
                         help="train: judge by labels of held-out training samples; none: by "
-                        f"{CRITERION} of other views, without labels")  # fmt: skip
+                        f"{CRITERION}, without labels")  # fmt: skip
     parser.add_argument("--config", type=str, default="small",
                         help=f"what is varied: a YAML file, or one of {', '.join(config_names())}"
                         )  # fmt: skip
@@ -109,10 +109,11 @@ def _samples(spec: str, store: Store, rows: Any, labeled: bool) -> Samples:
 def _report(search: Search, folder: Path, console: Console) -> None:
     best = search.best()
     console.print(_table(search, best["round"]))
-    for name, place, count, correlation in search.correlations() if search.labels else []:
+    for name, place, count, over, within in search.correlations() if search.labels else []:
         console.print(
-            f"{name}, which needs no labels, against labels: Spearman {correlation:+.2f} over "
-            f"{count} trials of round {place}"
+            f"{name}, without labels, against labels: {over:+.2f} over {count} trials of round "
+            f"{place}, {within:+.2f} over the readouts of a trial (Spearman)",
+            soft_wrap=True,
         )
     config = search.config_of(best["trial"])
     path = folder / "config.yaml"

@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.stats import spearmanr
 
@@ -33,7 +34,7 @@ CALIBRATION = 8  # steps, for their time alone
 #: Part of the time that is planned with: methods differ in what a step costs.
 PLANNED = 0.6
 #: What a trial is judged by where there are no labels.
-CRITERION = "retrieval"
+CRITERION = "rank"
 COLUMNS = (
     "trial", "round", "fold", "steps", "method", *VALUES, "pool", "scale", "score", "knn_1",
     "linear", *CRITERIA, "training_seconds", "seconds",
@@ -165,10 +166,11 @@ class Search:
         last = max(row["round"] for row in trained)
         return max((row for row in trained if row["round"] == last), key=lambda row: row["score"])
 
-    def correlations(self) -> list[tuple[str, int, int, float]]:
-        """How well each criterion without labels ranks the trials of each round that has five or
-        more: (criterion, round, trials, Spearman's rank correlation with the score by labels).
-        A trial counts with its mean over readouts.
+    def correlations(self) -> list[tuple[str, int, int, float, float]]:
+        """How well each criterion without labels ranks what labels rank, in each round of five or
+        more trials: (criterion, round, trials, Spearman's correlation with the score over trials,
+        that over the readouts of a trial). A trial counts with its mean over readouts, and the last
+        is a mean over trials.
         """
         found = []
         for place in sorted({row["round"] for row in self.rows}):
@@ -179,11 +181,10 @@ class Search:
             if len(trials) < 5:
                 continue
             for name in CRITERIA:
-                pairs = [
-                    [sum(row[column] for row in rows) / len(rows) for rows in trials.values()]
-                    for column in (name, "score")
-                ]
-                found.append((name, place, len(trials), float(spearmanr(*pairs).statistic)))
+                pairs = [[(row[name], row["score"]) for row in rows] for rows in trials.values()]
+                over = _correlation([np.mean(of, axis=0) for of in pairs])
+                within = float(np.mean([_correlation(of) for of in pairs]))
+                found.append((name, place, len(trials), over, within))
         return found
 
     # --- Rounds ----------------------------------------------------------------------------------
@@ -287,6 +288,12 @@ class Search:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def _correlation(pairs: Sequence[Any]) -> float:
+    """Spearman's, of pairs [N, 2]; 0 where one side is constant."""
+    values = np.array(pairs)
+    return float(spearmanr(values).statistic) if np.ptp(values, axis=0).all() else 0.0
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from aimclr_fast.training.placement import place_sequences
 POOLS = ("mean", "mean+max", "joints", "parts", "segments")
 SCALES = ("none", "standardize")
 #: Criteria that need no labels.
-CRITERIA = ("mutual", "retrieval", "separation", "rank")
+CRITERIA = ("rank", "separation", "retrieval")
 MOST = 2000  # samples of each part of a fold that are evaluated
 _VIEWS = ("query", "key")  # cropped and sheared, as published: the same for all trials
 Scores = dict[str, float | str]
@@ -148,7 +148,6 @@ class Bench:
                         *near, scaling(asked), labels[1].to(asked.device), 1
                     )
                 scores |= unlabeled_scores(scaling(pair[0]), scaling(pair[1]))
-                scores["mutual"] = mutual_neighbors(scaling(learned), scaling(asked))
                 yield pool, scale, scores
 
 
@@ -175,15 +174,6 @@ def unlabeled_scores(one: Tensor, other: Tensor) -> dict[str, float]:
         "separation": float(((own - cosine.mean(1)) / spread).mean()),
         "rank": float(entropy.exp()) / min(one.shape),
     }
-
-
-def mutual_neighbors(fit: Tensor, held: Tensor) -> float:
-    """Share of the held-out features [N, W] that are the nearest, of all N, to their own nearest
-    of the features [S, W] of other groups, by cosine.
-    """
-    cosine = F.normalize(held.double(), dim=1) @ F.normalize(fit.double(), dim=1).T
-    back = cosine.argmax(0)[cosine.argmax(1)]
-    return float((back == torch.arange(len(held), device=held.device)).double().mean())
 
 
 def _has_parts(layout: Layout) -> bool:
