@@ -140,7 +140,8 @@ def _table(search: Search, place: int) -> Table:
     columns = ("knn_1", "linear", *CRITERIA) if search.labels else CRITERIA
     table = Table(title=f"round {place}: held-out training samples, the best readout of each trial")
     for column in ("trial", "method", "lr", "readout", "score", *columns):
-        table.add_column(column)
+        # Names and numbers stay whole on a narrow terminal; readouts and methods can be broken.
+        table.add_column(column, no_wrap=column in ("trial", "score", "knn_1", "linear"))
     for row in shown:
         number = {0: "0 (as configured)", UNTRAINED: "untrained"}.get(row["trial"], row["trial"])
         table.add_row(
