@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import yaml
 
 from ._errors import Error
 from ._fields import (
@@ -303,6 +305,11 @@ class TrainConfig:
     keep: int = saving(2)
     max_skipped: int = machine(5)
     profile: int = machine(0)
+
+
+def config_text(config: TrainConfig) -> str:
+    """A configuration as the YAML file that `--config` reads."""
+    return yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
 
 
 MEANINGS: Mapping[str, Meaning] = meanings(TrainConfig)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -18,7 +17,7 @@ from ._console import plain_console
 from ._files import check_folder, written_whole
 from ._locks import FileLock
 from .cli import Parser, UserError, config_names, run
-from .config import what_is_learned
+from .config import config_text, what_is_learned
 from .data import Store, resolve_store, split
 from .data.splits import default_split
 from .train import configured
@@ -119,8 +118,7 @@ def _report(search: Search, folder: Path, console: Console) -> None:
     path = folder / "config.yaml"
     with written_whole(path) as temporary:
         about = f"# Trial {best['trial']} of {PROGRAM}; readout {best['pool']}\n"
-        text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-        temporary.write_text(about + text, encoding="utf-8")
+        temporary.write_text(about + config_text(config), encoding="utf-8")
     console.print(
         f"trial {best['trial']}, readout {best['pool']} ({best['scale']} scale for neighbors)\n"
         f"trials: {folder / 'trials.csv'}\n"

@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from aimclr_fast._files import written_whole
@@ -26,6 +27,7 @@ from aimclr_fast.evaluation.probe import linear_probe
 from aimclr_fast.evaluation.protocols import get_protocol, knn
 from aimclr_fast.evaluation.representation import RAW, Pretrained
 from aimclr_fast.evaluation.request import resolve
+from aimclr_fast.nn.readouts import parse_readout, split_readouts
 
 READOUTS = ("mean", "max", "mean+max", "joints", "parts", "segments")
 NEIGHBORS = knn.Config(k=[1, 20])
@@ -46,9 +48,19 @@ def measure(features: Features) -> dict[str, float]:
 def rows_of(one: Pretrained, readouts: tuple[str, ...]) -> Iterator[Row]:
     """The rows of an encoder, those of the untrained one included."""
     about = {"stream": one.stream, "seed": one.run_seed}
+    atoms = dict.fromkeys(name for pool in readouts for name in parse_readout(pool))
     for representation in (one.representation("pretrained"), untrained(one)):
+        encoder = representation.encoder
+        assert encoder is not None
+        found = one.data.features(encoder, one.stream, "+".join(atoms))
+        sides = [
+            split_readouts(rows, "+".join(atoms), encoder.backbone.features, one.data.layout)
+            for rows in (found.train, found.test)
+        ]
         for pool in readouts:
-            features = one.data.features(representation.encoder, one.stream, pool)
+            parts = parse_readout(pool)
+            train, test = (torch.cat([side[name] for name in parts], 1) for side in sides)
+            features = found._replace(train=train, test=test)
             yield {"features": representation.name, "pool": pool, **about, **measure(features)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import authors_state, checkpoint, save, save_head_of
+from refusals import refusal
 from tolerances import assert_near
 
 from aimclr_fast import _files, load_encoder
@@ -35,13 +37,7 @@ def folder(tmp_path_factory, store):
     return folder
 
 
-def fails(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as caught:
-        command_line([*map(str, arguments)])
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
+fails = functools.partial(refusal, command_line)
 
 
 def run_onnx(file, x):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from data.readers import recordings
 from data.readers.recordings import NTU_RAW, PKU_RAW, motion, skeleton_text, table
 from PIL import Image
+from refusals import refusal
 
 from aimclr_fast.data import open_store, split
 from aimclr_fast.data.readers import get_reader, reader_names
@@ -27,13 +29,7 @@ def prepare(*arguments) -> None:
     command_line([*map(str, arguments), "--jobs=1"])
 
 
-def fails(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as caught:
-        command_line([*map(str, arguments)])
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
+fails = functools.partial(refusal, command_line)
 
 
 @pytest.mark.parametrize(

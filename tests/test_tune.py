@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 from collections import Counter, defaultdict
 from concurrent.futures import BrokenExecutor
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from refusals import refusal
 from scipy.stats import spearmanr
 
 from aimclr_fast import tune as tune_command
@@ -97,13 +99,7 @@ def measured(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if "seconds" not in k} for row in rows]
 
 
-def refused(capsys, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        command_line(list(arguments))
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    return error
+refused = functools.partial(refusal, command_line)
 
 
 def test_rounds_keep_the_best_third_for_three_times_as_long():

@@ -52,23 +52,28 @@ class Features(NamedTuple):
 
     @classmethod
     def side_by_side(cls, streams: Sequence[Features]) -> Features:
-        """Several streams of the same samples, with classifiers that are trained together.
-
-        Raises:
-            EvaluationError: their features differ in width.
-        """
-        first, widths = streams[0], [one.train.shape[1] for one in streams]
-        if len(set(widths)) > 1:
-            raise EvaluationError(
-                f"joint classifiers need features of one width, but the streams have {widths}"
-            )
+        """Several streams of the same samples as one: each sample's vectors after one another."""
+        first = streams[0]
         vals = [one.val for one in streams if one.val is not None]
         return first._replace(
             train=torch.cat([one.train for one in streams], 1),
             test=torch.cat([one.test for one in streams], 1),
             val=torch.cat(vals, 1) if vals else None,
-            streams=len(streams),
         )
+
+    @classmethod
+    def classified_jointly(cls, streams: Sequence[Features]) -> Features:
+        """Several streams side by side, with classifiers that are trained together.
+
+        Raises:
+            EvaluationError: their features differ in width.
+        """
+        widths = [one.train.shape[1] for one in streams]
+        if len(set(widths)) > 1:
+            raise EvaluationError(
+                f"joint classifiers need features of one width, but the streams have {widths}"
+            )
+        return cls.side_by_side(streams)._replace(streams=len(streams))
 
     def held_out(self, folds: Folds) -> list[Features]:
         """What choices are made on: the validation samples, or else folds of the training samples.
@@ -106,21 +111,6 @@ class Features(NamedTuple):
             val=None,
             val_labels=None,
         )
-
-
-def side_by_side(parts: Sequence[Features]) -> Features:
-    """The features of several streams as one: each sample's vectors after one another."""
-    first, *others = parts
-    if not others:
-        return first
-    val = None
-    if first.val is not None:
-        val = torch.cat([part.val for part in parts if part.val is not None], 1)
-    return first._replace(
-        train=torch.cat([part.train for part in parts], 1),
-        test=torch.cat([part.test for part in parts], 1),
-        val=val,
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from aimclr_fast.inference.checkpoints import LoadedEncoder
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.readouts import PUBLISHED
 
-from .labeled_data import Features, LabeledData, side_by_side
+from .labeled_data import Features, LabeledData
 from .outcome import Outcome
 
 UNTRAINED, SUPERVISED, RAW = "untrained", "supervised", "raw poses"
@@ -72,7 +72,7 @@ class Representation:
     def features(self) -> Features:
         """Frozen features of the training, test and validation samples."""
         encoders = zip((self.encoder, *self.beside), self.stream.split("+"), strict=True)
-        return side_by_side(
+        return Features.side_by_side(
             [self.data.features(encoder, stream, self.pool) for encoder, stream in encoders]
         )
 

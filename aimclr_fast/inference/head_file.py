@@ -40,7 +40,7 @@ def save_head(
         tensors: weight [K, F] and bias [K], for features as the encoder gives them: a
             standardization they were trained with is part of them.
         classes: K names.
-        stream: of the encoder, or several side by side with + between.
+        stream: of the encoder.
         checkpoint_sha256: of the encoder's file.
         pool: readout that the features are from.
 

@@ -114,3 +114,13 @@ def read_out(x: Tensor, spec: str, layout: Layout) -> Tensor:
     """
     found = [READOUTS[name].read(x, layout).flatten(1) for name in parse_readout(spec)]
     return found[0] if len(found) == 1 else torch.cat(found, 1)
+
+
+def split_readouts(vectors: Tensor, spec: str, features: int, layout: Layout) -> dict[str, Tensor]:
+    """The parts of vectors [R, W] that `read_out` gave for several readouts, by their names.
+
+    So a feature map is computed once for all of them.
+    """
+    names = parse_readout(spec)
+    widths = [readout_width(name, features, layout) for name in names]
+    return dict(zip(names, vectors.split(widths, 1), strict=True))

@@ -6,17 +6,16 @@ import functools
 import platform
 import shlex
 from contextlib import ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 import aimclr_fast
 from aimclr_fast._console import plain_console
-from aimclr_fast.config import ConfigError, TrainConfig
+from aimclr_fast.config import ConfigError, TrainConfig, config_text
 from aimclr_fast.data import Store, resolve_store, split
 from aimclr_fast.data.splits import default_split
 
@@ -179,8 +178,7 @@ def _keep_config(folder: Path, config: TrainConfig) -> None:
     path = folder / "config.yaml"
     if not path.exists():
         with written_whole(path) as temporary:
-            text = yaml.safe_dump(asdict(config), sort_keys=False, allow_unicode=True)
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(config_text(config), encoding="utf-8")
 
 
 def _compiles(job: Job) -> bool:

@@ -28,7 +28,7 @@ from aimclr_fast.functional import AugmentConfig, skeleton_augment_streams
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder, get_method
-from aimclr_fast.nn.readouts import readout_width
+from aimclr_fast.nn.readouts import split_readouts
 from aimclr_fast.training.distributed import Ranks
 from aimclr_fast.training.job import resolve
 from aimclr_fast.training.loop import Pretraining
@@ -194,9 +194,9 @@ def _by_atom(
 ) -> dict[str, Tensor]:
     """Features of each readout, the streams side by side, from those of all readouts by stream."""
     first = next(iter(encoders.values())).backbone
-    widths = [readout_width(atom, first.features, first.layout) for atom in atoms]
-    parts = [rows.split(widths, 1) for rows in found]
-    return {atom: torch.cat([each[i] for each in parts], 1) for i, atom in enumerate(atoms)}
+    pool = "+".join(atoms)
+    parts = [split_readouts(rows, pool, first.features, first.layout) for rows in found]
+    return {atom: torch.cat([each[atom] for each in parts], 1) for atom in atoms}
 
 
 def _features(

@@ -119,7 +119,7 @@ def test_joint_classifiers_learn_as_torch_trains_them_on_their_mean_logits(strea
             optimizer.step()
         schedule.step()
 
-    found = linear_evaluation(Features.side_by_side(parts), config, seed=3)
+    found = linear_evaluation(Features.classified_jointly(parts), config, seed=3)
     wanted = torch.cat([head.weight for head in heads], 1) / streams
     assert_near(found.save["weight"], wanted, gradient=True, what="weights")
     bias = torch.stack([head.bias for head in heads]).mean(0)
@@ -130,7 +130,7 @@ def test_joint_classifiers_learn_as_torch_trains_them_on_their_mean_logits(strea
 def test_joint_classifiers_need_streams_of_one_width(features):
     narrow = features._replace(train=features.train[:, :4], test=features.test[:, :4])
     with pytest.raises(EvaluationError, match=r"features of one width.* have \[8, 4\]"):
-        Features.side_by_side([features, narrow])
+        Features.classified_jointly([features, narrow])
 
 
 def test_the_features_themselves_are_equal_bit_for_bit_in_one_batch(sequences, encoder, features):

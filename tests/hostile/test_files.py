@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from encoders import checkpoint, save
+from refusals import refusal
 
 from aimclr_fast import load_encoder
 from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
@@ -29,13 +31,7 @@ def embedded():
     return open_embedded()
 
 
-def refused(capsys, *arguments) -> str:
-    with pytest.raises(SystemExit) as caught:
-        train([*map(str, arguments)])
-    assert caught.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    return error
+refused = functools.partial(refusal, train)
 
 
 # --- Configurations ------------------------------------------------------------------------------

@@ -9,7 +9,14 @@ from torch.nn.functional import adaptive_avg_pool1d
 
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
-from aimclr_fast.nn.readouts import READOUTS, SEGMENTS, parse_readout, read_out, readout_width
+from aimclr_fast.nn.readouts import (
+    READOUTS,
+    SEGMENTS,
+    parse_readout,
+    read_out,
+    readout_width,
+    split_readouts,
+)
 
 LAYOUT = get_layout("coco")
 NO_PARTS = Layout("chain", ("a", "b", "c"), ((0, 1), (2, 1)), 1, (0, 1, 2))
@@ -53,6 +60,13 @@ def test_several_are_side_by_side():
     both = read_out(x, "parts+max", LAYOUT)
     assert torch.equal(both, torch.cat([read_out(x, n, LAYOUT) for n in ("parts", "max")], 1))
     assert both.shape[1] == readout_width("parts+max", 5, LAYOUT) == 30
+
+
+def test_several_are_taken_apart():
+    x = feature_map(13)
+    parts = split_readouts(read_out(x, "joints+mean+parts", LAYOUT), "joints+mean+parts", 5, LAYOUT)
+    assert list(parts) == ["joints", "mean", "parts"]
+    assert all(torch.equal(part, read_out(x, name, LAYOUT)) for name, part in parts.items())
 
 
 def test_an_encoder_takes_the_mean_over_bodies():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from refusals import refusal
 from small_data import SPOILED, write_tiny
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -101,13 +103,7 @@ def kill(monkeypatch, output: str, step: int, *arguments: str) -> None:
             train(output, *arguments)
 
 
-def refused(capsys, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as ended:
-        command_line(list(arguments))
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1, error
-    return error
+refused = functools.partial(refusal, command_line)
 
 
 def test_a_killed_run_ends_as_if_undisturbed(undisturbed, monkeypatch, capsys):

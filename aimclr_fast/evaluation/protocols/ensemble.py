@@ -127,7 +127,7 @@ def classify_jointly(
         config: the recipe.
         seed: of the classifiers.
     """
-    features = Features.side_by_side([one.features() for one in streams])
+    features = Features.classified_jointly([one.features() for one in streams])
     return linear.classify(streams[0], features, config, seed=seed)
 
 

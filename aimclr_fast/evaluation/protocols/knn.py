@@ -46,10 +46,9 @@ def scaled_features(
     Raises:
         EvaluationError: no such scale.
     """
-    scaled = features.scaled(scale)
-    if representation.encoder is None or scale == "none":
+    if representation.encoder is None:
         return features, ""
-    return scaled, f"scale={scale}"
+    return features.scaled(scale), "" if scale == "none" else f"scale={scale}"
 
 
 def classify(features: Features, config: Config) -> Outcome:
