@@ -83,8 +83,11 @@ class Preprocessing:
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; without ``normalize`` where earlier versions knew the steps, too."""
+        fields = asdict(self)
+        if self.normalize == "frame":
+            del fields["normalize"]
+        return fields
 
     def __call__(self, x: Array, layout: Layout) -> npt.NDArray[np.float32]:
         """One recorded sequence ``[3, T, V, M]`` as the store holds it; see :func:`preprocess`."""
