@@ -382,12 +382,10 @@ def test_raw_recordings_are_normalized_as_the_training_data(saved, store, rows):
     steps = Preprocessing(50, "exact", normalize="sequence")
     encoder = load_encoder(saved(data=store.traits() | {"preprocessing": steps.to_dict()}))
     assert encoder.traits.preprocessing == steps
-    raw = np.array(rows[0])  # [T, V, 3] or [M, T, V, 3]
-    raw = raw if raw.ndim == 4 else raw[None]
-    raw = raw + np.linspace(0, 2, raw.shape[1])[:, None, None]  # walks away
-    np.testing.assert_array_equal(
-        encoder.prepare(raw), steps(raw.transpose(3, 1, 2, 0), store.layout)
-    )
+    raw = np.asarray(rows[0]).reshape(1, -1, 22, 3)
+    raw = raw + np.linspace(0, 2, raw.shape[1])[:, None, None]  # goes away
+    expected = steps(raw.transpose(3, 1, 2, 0), store.layout)
+    np.testing.assert_array_equal(encoder.prepare(raw), expected)
 
 
 def test_importing_the_package_stays_light():

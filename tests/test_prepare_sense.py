@@ -370,7 +370,9 @@ def test_golden_recordings_make_sense(tmp_path, capsys):
 
 def test_normalization_by_sequence(tmp_path, capsys):
     np.save(tmp_path / "a.npy", walk())
-    prepare("folder", tmp_path / "a.npy", tmp_path / "s", "--normalize", "sequence")
+    source = ("folder", tmp_path / "a.npy")
+    layout = "--layout=ui-prmd"
+    prepare(*source, tmp_path / "s", layout, "--normalize", "sequence")
     assert "origin at the first frame's chest of the first body" in capsys.readouterr().out
     store = open_store(tmp_path / "s")
     steps = Preprocessing(50, "exact", normalize="sequence")
@@ -379,14 +381,13 @@ def test_normalization_by_sequence(tmp_path, capsys):
         store.positions[0], steps(walk().transpose(2, 0, 1)[..., None], store.layout)
     )
     assert np.ptp(store.positions[0, 0, :, store.layout.center]) > 0.3  # it goes along x
-    prepare("folder", tmp_path / "a.npy", tmp_path / "f")
+    prepare(*source, tmp_path / "f", layout)
     assert open_store(tmp_path / "f").preprocessing == Preprocessing(50, "exact")
     error = fails(
-        capsys, "folder", tmp_path / "a.npy", tmp_path / "p", "--normalize", "sequence",
-        "--rotate", "published",
-    )  # fmt: skip
+        capsys, *source, tmp_path / "p", layout, "--normalize=sequence", "--rotate=published"
+    )
     assert "--rotate published turns each frame" in error
-    wrong = fails(capsys, "folder", tmp_path / "a.npy", tmp_path / "p", "--normalize", "clip")
+    wrong = fails(capsys, *source, tmp_path / "p", "--normalize", "clip")
     assert "--normalize clip: choose from auto, frame, sequence" in wrong
 
 

@@ -83,7 +83,7 @@ class Preprocessing:
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; without ``normalize`` where earlier versions knew the steps, too."""
+        """Plain values for JSON; without ``normalize`` if it is what earlier versions did."""
         fields = asdict(self)
         if self.normalize == "frame":
             del fields["normalize"]
@@ -107,7 +107,7 @@ class Preprocessing:
         by_sequence = self.normalize == "sequence"
         there = seen(x)  # [T, M]
         centered = there & ~np.isnan(x[0, :, layout.center])
-        nowhere = there.any(axis=0) & ~centered.any(axis=0)  # [M]
+        nowhere: Array = np.asarray(there.any(axis=0) & ~centered.any(axis=0))  # [M]
         if nowhere[: 1 if by_sequence else None].any():
             name, body = layout.joints[layout.center], int(np.flatnonzero(nowhere)[0])
             raise ValueError(f"{name} is in no frame (body {body}), and bodies are centered on it")
