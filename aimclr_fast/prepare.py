@@ -30,6 +30,7 @@ from .data.conversion import (
 )
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
+from .data.preprocessing import NORMALIZATIONS, USUAL_NORMALIZATION
 from .data.readers import UNITS, Options, Plan, get_reader, reader_names
 from .data.splits import default_split
 
@@ -55,6 +56,14 @@ def parser() -> Parser:
         type=str,
         default="auto",
         help="length of each sample: a number, or 'original'; auto: 50, preprocessed as they are",
+    )
+    add(
+        "--normalize",
+        type=str,
+        default="auto",
+        help="frame (each frame centered and turned on its own, as published) or sequence (moved "
+        "and turned as a whole by its first frame, the trajectory kept); "
+        f"auto: frame for NTU RGB+D, PKU-MMD and UI-PRMD, {USUAL_NORMALIZATION} for all others",
     )
     add("--rotate", type=str, default="auto", help=f"about y: {', '.join(ROTATIONS)}")
     add(
@@ -123,6 +132,7 @@ def main(arguments: list[str]) -> None:
         if value != command_parser.get_default(field)
     }
     for field, allowed in {
+        "normalize": ("auto", *NORMALIZATIONS),
         "rotate": ROTATIONS,
         "gaps": ("auto", *GAPS),
         "bodies": ("order", "follow"),
@@ -183,6 +193,7 @@ def main(arguments: list[str]) -> None:
         spurious=given.drop_spurious,
         unit=given.unit or "m",
         up=up,
+        normalize=given.normalize,
     )
     for text in plan.notes:
         console.print(text, soft_wrap=True)

@@ -21,12 +21,18 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data import Store, write_store
-from aimclr_fast.data.preprocessing import Preprocessing
+from aimclr_fast.data.preprocessing import NORMALIZATIONS, Preprocessing
 from aimclr_fast.data.readers import ui_prmd, utd_mhad
 from aimclr_fast.data.readers._names import UI_PRMD, UTD_MHAD
 from aimclr_fast.layouts import get_layout
 
 FRAMES = 50
+DONE = {
+    "frame": "centered on the {center} in each frame, time resized to {frames} frames, each frame "
+    "turned about y so that the shoulders lie along x.",
+    "sequence": "origin at the first frame's {center}, each sequence turned about y so that the "
+    "first frame's shoulders lie along x, time resized to {frames} frames.",
+}
 ODD_SUBJECTS = {"xsub": {"column": "subject", "train": "odd"}}
 LICENCE_UI_PRMD = """\
 UI-PRMD is in the public domain. Its authors released it under the Open Data Commons Public Domain
@@ -152,14 +158,16 @@ DATASETS = {
 }
 
 
-def make_store(source: Path, output: Path, dataset: Dataset, *, overwrite: bool) -> Store:
+def make_store(
+    source: Path, output: Path, dataset: Dataset, *, normalize: str, overwrite: bool
+) -> Store:
     """Preprocess every sequence and write the store, in int16 millimeters."""
     layout = get_layout(dataset.layout)
     with np.load(source, allow_pickle=False) as file:
         data = dict(file)
     # Where people face the camera, their shoulders cross the x axis: only the exact angle puts
     # them there.
-    steps = Preprocessing(FRAMES, "exact", "fill")
+    steps = Preprocessing(FRAMES, "exact", "fill", normalize)
     offsets = data["offsets"]
     positions = np.empty((len(offsets) - 1, 3, FRAMES, layout.num_joints, 1), dtype=np.int16)
     for index, (start, stop) in enumerate(pairwise(offsets)):
@@ -177,9 +185,8 @@ def make_store(source: Path, output: Path, dataset: Dataset, *, overwrite: bool)
         layout=layout,
         classes=None if dataset.classes is None else dataset.classes(data),
         splits=dataset.splits(data),
-        source=f"{dataset.source}: joint positions in millimeters, centered on the "
-        f"{layout.joints[layout.center]} in each frame, time resized to {FRAMES} frames, each "
-        "frame turned about y so that the shoulders lie along x.",
+        source=f"{dataset.source}: joint positions in millimeters, "
+        + DONE[normalize].format(center=layout.joints[layout.center], frames=FRAMES),
         licence=dataset.licence,
         citation=dataset.citation,
         preprocessing=steps,
@@ -197,12 +204,16 @@ def main() -> None:
     parser.add_argument("source", type=Path, help=".npz file of the data set")
     parser.add_argument("output", type=Path, help="folder of the store")
     parser.add_argument("--dataset", choices=DATASETS, required=True, help="which one it is")
+    parser.add_argument(
+        "--normalize", choices=NORMALIZATIONS, default="frame", help="see docs/prepare.md"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a store that is there")
     arguments = parser.parse_args()
     store = make_store(
         arguments.source,
         arguments.output,
         DATASETS[arguments.dataset],
+        normalize=arguments.normalize,
         overwrite=arguments.overwrite,
     )
     print(store.summary())

@@ -378,6 +378,16 @@ def test_unknown_preprocessing_is_asked_for(saved, store, rows):
     torch.testing.assert_close(ready, told(rows), rtol=1e-4, atol=1e-4)
 
 
+def test_raw_recordings_are_normalized_as_the_training_data(saved, store, rows):
+    steps = Preprocessing(50, "exact", normalize="sequence")
+    encoder = load_encoder(saved(data=store.traits() | {"preprocessing": steps.to_dict()}))
+    assert encoder.traits.preprocessing == steps
+    raw = np.asarray(rows[0]).reshape(1, -1, 22, 3)
+    raw = raw + np.linspace(0, 2, raw.shape[1])[:, None, None]  # goes away
+    expected = steps(raw.transpose(3, 1, 2, 0), store.layout)
+    np.testing.assert_array_equal(encoder.prepare(raw), expected)
+
+
 def test_importing_the_package_stays_light():
     code = "import aimclr_fast, sys; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

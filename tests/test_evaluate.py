@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rich.console import Console
 from small_data import CLASSES
 
 from aimclr_fast.data import resolve_store
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluate import command_line
 from aimclr_fast.evaluation import finetuning
@@ -256,6 +258,34 @@ def test_encoders_share_the_mapped_data(evaluated, tmp_path, monkeypatch):
     request = resolve(protocol, paths, options, protocol.config(), Console(quiet=True))
     joint, again = request.pretrained
     assert joint.data.sequences is again.data.sequences
+
+
+@pytest.mark.parametrize("protocol", ["knn", "transfer"])
+@pytest.mark.parametrize("learned", ["frame", "sequence", None])
+@pytest.mark.parametrize("here", ["frame", "sequence", None])
+def test_another_normalization_is_said(evaluated, tmp_path, monkeypatch, protocol, learned, here):
+    monkeypatch.chdir(tmp_path)
+
+    def steps(normalize):
+        return normalize and Preprocessing(50, "exact", normalize=normalize).to_dict()
+
+    shutil.copytree(evaluated / "store", "store")
+    meta = json.loads(Path("store/meta.json").read_text())
+    Path("store/meta.json").write_text(json.dumps(meta | {"preprocessing": steps(here)}))
+    state = torch.load(evaluated / "joint.pt", weights_only=True)
+    del state["sha256"]
+    state["data"] = {"preprocessing": steps(learned)}
+    path = str(save(state, tmp_path / "x.pt"))
+    options = EvaluationOptions(data="store", split="odd-even", output="out")
+    protocol = get_protocol(protocol)
+    request = resolve(protocol, [path], options, protocol.config(), Console(quiet=True))
+    said = [note for note in request.report.notes if "normalized by" in note]
+    if None in (learned, here) or learned == here:
+        assert not said
+    else:
+        assert len(said) == 1
+        assert f"normalized by {learned}, store is normalized by {here}" in said[0]
+        assert f"--normalize {learned} of prepare" in said[0]
 
 
 @pytest.fixture

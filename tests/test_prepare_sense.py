@@ -366,3 +366,32 @@ def test_golden_recordings_make_sense(tmp_path, capsys):
     assert len(odd) == 2
     assert "left_hand to left_wrist" in odd[0]  # made of a skeleton that has no wrists
     assert "1 of 6 sequences" in odd[1]  # a frame without a body, kept as published
+
+
+def test_normalization_by_sequence(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", walk())
+    source = ("folder", tmp_path / "a.npy")
+    layout = "--layout=ui-prmd"
+    prepare(*source, tmp_path / "s", layout, "--normalize", "sequence")
+    assert "origin at the first frame's chest of the first body" in capsys.readouterr().out
+    store = open_store(tmp_path / "s")
+    steps = Preprocessing(50, "exact", normalize="sequence")
+    assert store.preprocessing == steps
+    np.testing.assert_array_equal(
+        store.positions[0], steps(walk().transpose(2, 0, 1)[..., None], store.layout)
+    )
+    assert np.ptp(store.positions[0, 0, :, store.layout.center]) > 0.3  # it goes along x
+    prepare(*source, tmp_path / "f", layout)
+    assert open_store(tmp_path / "f").preprocessing == Preprocessing(50, "exact")
+    error = fails(
+        capsys, *source, tmp_path / "p", layout, "--normalize=sequence", "--rotate=published"
+    )
+    assert "--rotate published turns each frame" in error
+    wrong = fails(capsys, *source, tmp_path / "p", "--normalize", "clip")
+    assert "--normalize clip: choose from auto, frame, sequence" in wrong
+
+
+def test_ntu_by_sequence_turns_by_the_exact_angle(tmp_path):
+    prepare("ntu120", NTU_RAW, tmp_path / "x", "--normalize", "sequence")
+    steps = open_store(tmp_path / "x").preprocessing
+    assert steps == Preprocessing(50, "exact", "published", "sequence")

@@ -60,6 +60,7 @@ class Recipe:
         ready: positions are preprocessed: resize them at most.
         unit: of lengths, where reading does not apply it.
         up: axis that points up, where reading does not turn it.
+        normalize: see :mod:`aimclr_fast.data.preprocessing`.
     """
 
     layout: Layout
@@ -72,6 +73,7 @@ class Recipe:
     ready: bool = False
     unit: str = "m"
     up: str = "y"
+    normalize: str = "frame"
 
     @property
     def fills(self) -> bool:
@@ -84,7 +86,7 @@ class Recipe:
         if self.ready:
             return None
         rotate = "none" if not self.rotate else "exact" if self.exact else "published"
-        return Preprocessing(self.frames, rotate, self.gaps)
+        return Preprocessing(self.frames, rotate, self.gaps, self.normalize)
 
     def __call__(self, x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], Gaps]:
         """Preprocess ``[3, T, V, M]``; ValueError where that cannot be done."""
@@ -149,6 +151,7 @@ class Result:
 def make_recipe(
     plan: Plan, *, frames: int | None = None, original: bool = False, rotate: str = "auto",
     gaps: str = "auto", spurious: bool = False, unit: str = "m", up: str = "y",
+    normalize: str = "auto",
 ) -> Recipe:  # fmt: skip
     """The published preprocessing of a plan's data set, except where the user asked otherwise.
 
@@ -163,15 +166,24 @@ def make_recipe(
         spurious: see :class:`Recipe`.
         unit: of the source's lengths; 2D poses have none.
         up: axis that points up in the source; turned up already in 2D poses.
+        normalize: "auto" (the plan's), or one of NORMALIZATIONS.
+
+    Raises:
+        PrepareError: the published rotation of whole sequences.
     """
-    exact = plan.exact if rotate == "auto" else rotate == "exact"
+    kind = plan.normalize if normalize == "auto" else normalize
+    if (kind, rotate) == ("sequence", "published") and not plan.ready:
+        raise PrepareError(
+            "--rotate published turns each frame: leave it out, or --normalize frame"
+        )
+    exact = plan.exact or kind == "sequence" if rotate == "auto" else rotate == "exact"
     turn = plan.rotate if rotate == "auto" else rotate != "none"
     length = None if original or (frames is None and plan.ready) else frames or 50
     rule = plan.gaps if gaps == "auto" else gaps
     if plan.in_meters or not plan.rotate:
         unit, up = "m", "y"
     return Recipe(
-        plan.layout, plan.bodies, length, exact, turn, rule, spurious, plan.ready, unit, up
+        plan.layout, plan.bodies, length, exact, turn, rule, spurious, plan.ready, unit, up, kind
     )
 
 
@@ -381,10 +393,18 @@ def describe(recipe: Recipe) -> str:
         return "taken as preprocessed by others"
     parts = ["spurious bodies dropped"] if recipe.spurious else []
     parts.append(_GAPS[recipe.gaps])
-    parts.append(f"centered on {recipe.layout.joints[recipe.layout.center]} in each frame")
+    center = recipe.layout.joints[recipe.layout.center]
+    by_sequence = recipe.normalize == "sequence"
+    parts.append(
+        f"origin at the first frame's {center} of the first body, the trajectory kept"
+        if by_sequence
+        else f"centered on {center} in each frame"
+    )
     parts.append(f"{recipe.frames} frames" if recipe.frames else "recorded frames kept")
     if recipe.rotate and recipe.layout.shoulders is not None:
-        parts.append(f"shoulders turned onto x ({'exact' if recipe.exact else 'published'})")
+        how = "exact" if recipe.exact else "published"
+        whose = "its shoulders there" if by_sequence else "shoulders"
+        parts.append(f"{whose} turned onto x ({how})")
     return ", ".join(parts)
 
 

@@ -108,6 +108,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("csv_bodies", _of_tables),
     ("skip_columns", _of_format),
     ("skip_columns", _of_tables),
+    ("normalize", _of_recordings),
     ("rotate", _of_recordings),
     ("rotate", _of_what_turns),
     ("drop_spurious", _of_recordings),

@@ -1,4 +1,8 @@
-"""The published preprocessing: center, resize time, turn the body to face along z.
+"""Preprocessing: center, resize time, turn the body to face along z.
+
+As published, each frame of each body is centered and turned on its own (``normalize="frame"``).
+``normalize="sequence"`` moves and turns a recording as a whole, by the first frame of its first
+body, so that it keeps where people go, how they turn and where they are relative to each other.
 
 Arrays are ``[..., 3, T, V, M]``: coordinates x, y (up), z; frames; joints; bodies. Coordinates are
 in one length unit throughout (meters, but most functions of this module work in any).
@@ -19,13 +23,17 @@ from aimclr_fast.data.gaps import GAPS, Gaps, close, count_frames
 from aimclr_fast.layouts import Layout
 
 __all__ = [
-    "ROTATIONS", "Preprocessing", "center", "count_frames", "preprocess", "resize_time",
-    "rotate_about_y",
+    "NORMALIZATIONS", "ROTATIONS", "Preprocessing", "center", "count_frames", "normalize_sequence",
+    "preprocess", "resize_time", "rotate_about_y",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
 #: How bodies may be turned about y: see :func:`rotate_about_y`.
 ROTATIONS = ("published", "exact", "none")
+#: What is moved and turned as one: see the module's text.
+NORMALIZATIONS = ("frame", "sequence")
+#: The normalization of recordings other than NTU RGB+D, PKU-MMD and UI-PRMD, where none is named.
+USUAL_NORMALIZATION = "frame"
 _C, _T, _V, _M = -4, -3, -2, -1
 
 
@@ -38,6 +46,7 @@ class Preprocessing:
         rotate: one of ROTATIONS.
         gaps: one of :data:`aimclr_fast.data.gaps.GAPS`. Left out, and in files of older versions,
             which do not say: "published" with the published rotation, otherwise "fill".
+        normalize: one of NORMALIZATIONS; "frame" in files of older versions, which do not say.
 
     Raises:
         ValueError: a field is of the wrong type or has a value that cannot work.
@@ -46,6 +55,7 @@ class Preprocessing:
     frames: int | None = 50
     rotate: str = "published"
     gaps: str = ""
+    normalize: str = "frame"
 
     def __post_init__(self) -> None:
         if self.frames is not None and (type(self.frames) is not int or self.frames < 1):
@@ -56,17 +66,28 @@ class Preprocessing:
             object.__setattr__(self, "gaps", "published" if self.rotate == "published" else "fill")
         if self.gaps not in GAPS:
             raise ValueError(f"gaps must be one of {', '.join(GAPS)}, got {self.gaps!r}")
+        if self.normalize not in NORMALIZATIONS:
+            choices = ", ".join(NORMALIZATIONS)
+            raise ValueError(f"normalize must be one of {choices}, got {self.normalize!r}")
+        if self.normalize == "sequence" and self.rotate == "published":
+            raise ValueError("normalize sequence turns by the exact angle: rotate exact, or none")
 
     @classmethod
     def from_dict(cls, fields: Any) -> Preprocessing:
         """The inverse of `to_dict`, for fields read from a file."""
-        if not isinstance(fields, Mapping) or set(fields) - {"gaps"} != {"frames", "rotate"}:
-            raise ValueError(f"expected the fields frames, rotate and gaps, got {fields!r}")
+        known = isinstance(fields, Mapping) and set(fields) - {"gaps", "normalize"}
+        if known != {"frames", "rotate"}:
+            raise ValueError(
+                f"expected the fields frames, rotate, gaps and normalize, got {fields!r}"
+            )
         return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; without ``normalize`` if it is what earlier versions did."""
+        fields = asdict(self)
+        if self.normalize == "frame":
+            del fields["normalize"]
+        return fields
 
     def __call__(self, x: Array, layout: Layout) -> npt.NDArray[np.float32]:
         """One recorded sequence ``[3, T, V, M]`` as the store holds it; see :func:`preprocess`."""
@@ -83,17 +104,22 @@ class Preprocessing:
             raise ValueError("positions must be finite, or NaN where a joint is missing")
         published = self.gaps == "published"  # to the last digit as the authors' code
         x, gaps = close(x if published else real_first(x), self.gaps, layout.joints)
+        by_sequence = self.normalize == "sequence"
         there = seen(x)  # [T, M]
         centered = there & ~np.isnan(x[0, :, layout.center])
-        nowhere = there.any(axis=0) & ~centered.any(axis=0)  # [M]
-        if nowhere.any():
+        nowhere: Array = np.asarray(there.any(axis=0) & ~centered.any(axis=0))  # [M]
+        if nowhere[: 1 if by_sequence else None].any():
             name, body = layout.joints[layout.center], int(np.flatnonzero(nowhere)[0])
             raise ValueError(f"{name} is in no frame (body {body}), and bodies are centered on it")
-        x = center(x, layout.center)
+        shoulders = layout.shoulders if self.rotate != "none" else None
+        if by_sequence:
+            x = normalize_sequence(x, layout.center, shoulders)
+        else:
+            x = center(x, layout.center)
         if self.frames is not None:
             x = (resize_time if published else resize_seen)(x, self.frames)
-        if self.rotate != "none" and layout.shoulders is not None:
-            x = rotate_about_y(x, layout.shoulders, exact=self.rotate == "exact")
+        if shoulders is not None and not by_sequence:
+            x = rotate_about_y(x, shoulders, exact=self.rotate == "exact")
         return without_nan(x).astype(np.float32), gaps
 
 
@@ -119,6 +145,35 @@ def center(x: Array, joint: int) -> Array:
     if lacks(origin):
         origin = _bridged(origin, np.asarray(np.nan_to_num(x).any(axis=(_C, _V))))
     return x - origin[..., None, :]
+
+
+def normalize_sequence(x: Array, joint: int, shoulders: tuple[int, int] | None) -> Array:
+    """Move and turn a recording as a whole, all bodies alike.
+
+    The first body's ``joint`` is at the origin in the first frame that has it, and its shoulders,
+    in the first frame that has both, lie along x (right minus left towards +x, turned about y).
+
+    Args:
+        x: ``[3, T, V, M]``, NaN where a joint is missing and zeros where a body is; body 0 has
+            ``joint`` in some frame.
+        joint: index of the joint, usually ``layout.center``.
+        shoulders: (left, right), or None to turn nothing; a body that never has both is not turned.
+
+    Returns:
+        float64, shaped as ``x``. A body that is absent stays zero, and a missing joint NaN.
+    """
+    _check(x, 4)
+    x = x.astype(np.float64)
+    there = seen(x)  # [T, M]
+    known = there[:, :1] & ~np.isnan(x[0, :, :, 0])  # [T, V], of the first body
+    x -= x[:, known[:, joint].argmax(), joint, 0][:, None, None, None]
+    if shoulders is not None:
+        left, right = shoulders
+        both = known[:, left] & known[:, right]
+        across = x[:, :, right, 0] - x[:, :, left, 0]  # [3, T]
+        dx, _, dz = across[:, both.argmax()] if both.any() else (1.0, 0.0, 0.0)
+        x = _turned(x, np.arctan2(dz, dx))
+    return np.where(there[:, None], x, 0.0)
 
 
 def resize_time(x: Array, frames: int) -> Array:
@@ -196,7 +251,12 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
     else:
         direction = np.where(dz.sum(axis=-2, keepdims=True) < 0, -1.0, 1.0)
         angle = direction * np.arccos(dx / (np.hypot(dx, dz) + 1e-4))
-    cos, sin = np.cos(angle)[..., None, :], np.sin(angle)[..., None, :]
+    return _turned(x, angle[..., None, :])
+
+
+def _turned(x: Array, angle: Array | float) -> Array:
+    """``x [..., 3, T, V, M]`` turned about y by radians that broadcast with ``[..., T, V, M]``."""
+    cos, sin = np.cos(angle), np.sin(angle)
     out = x.copy()
     out[..., 0, :, :, :] = cos * x[..., 0, :, :, :] + sin * x[..., 2, :, :, :]
     out[..., 2, :, :, :] = cos * x[..., 2, :, :, :] - sin * x[..., 0, :, :, :]

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from aimclr_fast.layouts import Layout
 
 from .labeled_data import EvaluationError, LabeledData
@@ -22,8 +25,13 @@ _TRUNK = {
     "shoulder_center": "spine_shoulder", "thorax": "spine_shoulder",
 }  # fmt: skip
 _SEGMENTS = {
-    "upper_arm": "shoulder", "forearm": "elbow", "hand": "wrist",
+    "upper_arm": "shoulder", "forearm": "elbow", "lower_arm": "elbow", "hand": "wrist",
     "upper_leg": "hip", "lower_leg": "knee", "foot": "ankle", "toes": "foot",
+}  # fmt: skip
+#: Joints so near each other that one is put where the other is, if the data have only that one.
+_BESIDE = {
+    "wrist": "hand", "hand": "wrist", "ankle": "foot", "foot": "ankle",
+    "spine_shoulder": "neck", "neck": "spine_shoulder",
 }  # fmt: skip
 
 
@@ -66,6 +74,14 @@ def canonical_names(layout: Layout) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _beside(name: str) -> str:
+    """The joint so near that it can stand in; empty for none."""
+    side, _, part = name.partition("_")
+    if side in ("left", "right"):
+        return f"{side}_{_BESIDE[part]}" if part in _BESIDE else ""
+    return _BESIDE.get(name, "")
+
+
 def map_joints(encoder: Layout, data: Layout, given: Mapping[str, str] | None = None) -> JointMap:
     """Match the joints of two layouts by name.
 
@@ -87,23 +103,35 @@ def map_joints(encoder: Layout, data: Layout, given: Mapping[str, str] | None = 
             )
     joints = {name: joint for joint, name in enumerate(canonical_names(data))}
     found: dict[int, int] = {}
-    for joint, canonical in enumerate(canonical_names(encoder)):
+    names = canonical_names(encoder)
+    for joint, canonical in enumerate(names):
         if encoder.joints[joint] in given:
             found[joint] = data.joints.index(given[encoder.joints[joint]])
         elif canonical in joints:
             found[joint] = joints[canonical]
+    nearest: dict[int, int] = {}
+    for joint, canonical in enumerate(names):
+        other = _beside(canonical)
+        if joint in found or other not in joints:
+            continue
+        if other in names:
+            nearest[joint] = names.index(other)
+        else:
+            found[joint] = joints[other]
     if len(found) < LEAST * encoder.num_joints:
         missing = [name for j, name in enumerate(encoder.joints) if j not in found]
         raise EvaluationError(
             f"layout {data.name!r} has only {len(found)} of the {encoder.num_joints} joints of "
             f"layout {encoder.name!r} (missing: {', '.join(missing)}); name pairs with --joints"
         )
-    nearest = {joint: _nearest(encoder, joint, found) for joint in range(encoder.num_joints)}
+    for joint in range(encoder.num_joints):
+        nearest.setdefault(joint, _nearest(encoder, joint, found))
     used = set(found.values())
+    unmatched = [joint for joint in range(encoder.num_joints) if joint not in found]
     return JointMap(
         tuple(found[nearest[joint]] for joint in range(encoder.num_joints)),
         tuple((encoder.joints[j], data.joints[at]) for j, at in found.items()),
-        tuple((encoder.joints[j], encoder.joints[at]) for j, at in nearest.items() if j != at),
+        tuple((encoder.joints[j], encoder.joints[nearest[j]]) for j in unmatched),
         tuple(name for joint, name in enumerate(data.joints) if joint not in used),
     )
 
@@ -123,10 +151,28 @@ def _nearest(layout: Layout, joint: int, found: Mapping[int, int]) -> int:
 
 
 def mapped(data: LabeledData, layout: Layout, joints: JointMap) -> LabeledData:
-    """The data in an encoder's skeleton, centered in each frame on that skeleton's center."""
+    """The data in an encoder's skeleton, centered on that skeleton's center.
+
+    In each frame, or, where sequences were normalized as a whole, in the first body's first one.
+    """
     positions = data.sequences[:, :, :, list(joints.source)]
-    positions = positions - positions[:, :, :, layout.center : layout.center + 1]
+    steps = data.preprocessing
+    if steps is not None and steps.normalize == "sequence":
+        positions = _moved(positions, layout.center)
+    else:
+        positions = positions - positions[:, :, :, layout.center : layout.center + 1]
     return replace(data, sequences=positions, layout=layout)
+
+
+def _moved(x: Tensor, center: int) -> Tensor:
+    """``x [S, 3, T, V, M]`` with its first body's center at the origin in that body's first frame.
+
+    Bodies that are absent stay zero.
+    """
+    there = (x != 0).any(dim=3, keepdim=True).any(dim=1, keepdim=True)  # [S, 1, T, 1, M]
+    first = there[:, 0, :, 0, 0].int().argmax(dim=1)
+    origin = x[torch.arange(len(x), device=x.device), :, first, center, 0]  # [S, 3]
+    return torch.where(there, x - origin[:, :, None, None, None], torch.zeros_like(x))
 
 
 def parse_pairs(pairs: list[str]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from aimclr_fast._errors import Error
 from aimclr_fast.data import SplitRule, Store, get_split_rule, validation
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.inference.features import encode, raw_poses
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
@@ -130,6 +131,7 @@ class LabeledData:
         backend: backend of the ops.
         val: indices of the validation samples, which choices are made on; None: the best epoch is
             chosen on the test samples, and all else on folds of the training samples.
+        preprocessing: what was done to each sequence, if known.
     """
 
     sequences: Tensor
@@ -143,6 +145,7 @@ class LabeledData:
     batch_size: int = 256
     backend: str = "auto"
     val: Tensor | None = None
+    preprocessing: Preprocessing | None = None
 
     def features(
         self, encoder: SkeletonEncoder | None, stream: str, pool: str = PUBLISHED
@@ -242,6 +245,7 @@ def open_labeled_data(
         batch_size,
         backend,
         None if val is None else torch.from_numpy(val),
+        store.preprocessing,
     )
 
 

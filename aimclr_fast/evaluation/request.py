@@ -12,7 +12,8 @@ from rich.console import Console
 
 from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
 from aimclr_fast._devices import usable_device
-from aimclr_fast.data import resolve_store
+from aimclr_fast.data import Store, resolve_store
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import sha256
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.inference.checkpoints import encoder_from, streams_of
@@ -139,6 +140,8 @@ def resolve(
                 adapted[step, layout] = protocol.adapt(data, layout, config)
             data, how = adapted[step, layout]
             report.note(f"{file.path}: {how}")
+        if warning := _other_normalization(file, store):
+            report.note(warning)
         pretrained.append(Pretrained(file, data, options.pool))
     if options.side_by_side:
         pretrained = _side_by_side(pretrained)
@@ -164,6 +167,21 @@ def _side_by_side(pretrained: Sequence[Pretrained]) -> list[Pretrained]:
         replace(first, beside=tuple(one.file for one in others))
         for first, *others in together.values()
     ]
+
+
+def _other_normalization(file: EncoderFile, store: Store) -> str:
+    """What to know of an encoder that learned from sequences normalized in another way."""
+    learned, steps = file.data.get("preprocessing"), store.preprocessing
+    if learned is None or steps is None:
+        return ""
+    normalize = Preprocessing.from_dict(learned).normalize
+    if normalize == steps.normalize:
+        return ""
+    return (
+        f"{file.path}: trained on sequences normalized by {normalize}, {store.path.name} is "
+        f"normalized by {steps.normalize}; --normalize {normalize} of prepare makes a store like "
+        "the one it was trained on"
+    )
 
 
 def _prepare(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.device:

@@ -17,7 +17,8 @@ from aimclr_fast.prepare import command_line, parser
 VALUES = {
     "bodies": "follow", "max_bodies": 1, "missing": "x.txt", "labels": "x.csv", "columns": "xyz",
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
-    "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5, "layout": "ntu-rgb+d-25",
+    "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
+    "layout": "ntu-rgb+d-25",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -103,7 +104,10 @@ KINDS = {
         "official",
         processed,
         JOINTS,
-        OWN | ONLY_FOLDER | ONLY_2D | {"labels", "max_bodies", "rotate", "drop_spurious"},
+        OWN
+        | ONLY_FOLDER
+        | ONLY_2D
+        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious"},
     ),
     "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | {"labels"}),
 }

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from aimclr_fast.data.preprocessing import (
+    Preprocessing,
     center,
     count_frames,
     preprocess,
@@ -147,3 +148,102 @@ def test_preprocess_leaves_its_input_alone():
 def test_preprocess_refuses(x, message):
     with pytest.raises(ValueError, match=message):
         preprocess(x, NTU)
+
+
+def group(frames=60, seed=3):
+    """Two NTU bodies ``[3, frames, 25, 2]`` that walk and turn; the second comes at frame 10."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(3, 1, 25, 2)) + rng.normal(scale=0.02, size=(3, frames, 25, 2)).cumsum(1)
+    x[..., 1] += 1.5
+    x[:, :10, :, 1] = 0
+    return x
+
+
+def by_sequence(x, **fields):
+    return Preprocessing(**{"frames": None, "rotate": "exact", "normalize": "sequence"} | fields)(
+        x, NTU
+    )
+
+
+def test_a_sequence_is_moved_and_turned_as_a_whole():
+    x = group()
+    out = by_sequence(x)
+    there = x.any(axis=(0, 2))
+    np.testing.assert_array_equal(out.any(axis=(0, 2)), there)  # who is absent stays zero
+
+    def distances(y):
+        points = y.transpose(1, 3, 2, 0)[there]  # of all frames and both bodies
+        points = points.reshape(-1, 3)[::17]
+        return np.linalg.norm(points[:, None] - points[None], axis=2)
+
+    np.testing.assert_allclose(distances(out), distances(x), atol=1e-5)
+    np.testing.assert_array_equal(out[:, 0, NTU.center, 0], 0)
+    left, right = NTU.shoulders
+    across = out[:, 0, right, 0] - out[:, 0, left, 0]
+    assert across[0] > 0
+    assert abs(across[2]) < 1e-6
+    # y is only moved, and the trajectory is kept.
+    np.testing.assert_allclose(out[1, :, :, 0], x[1, :, :, 0] - x[1, 0, NTU.center, 0], atol=1e-6)
+    assert np.abs(out[:, 30:, NTU.center]).max() > 0.05
+
+
+def test_where_the_sensor_stood_does_not_matter_to_a_sequence():
+    x = group()
+    there = x.any(axis=(0, 2))[None, :, None]
+    angle = 2.0
+    turned = x.copy()
+    turned[0] = np.cos(angle) * x[0] + np.sin(angle) * x[2] + 3
+    turned[2] = np.cos(angle) * x[2] - np.sin(angle) * x[0] - 4
+    turned = np.where(there, turned, 0)
+    for frames in (None, 50):
+        same = by_sequence(turned, frames=frames)
+        np.testing.assert_allclose(same, by_sequence(x, frames=frames), atol=1e-5)
+        not_turned = by_sequence(x, frames=frames, rotate="none")
+        assert np.abs(not_turned - by_sequence(turned, frames=frames, rotate="none")).max() > 0.1
+
+
+def test_a_sequence_begins_where_its_first_center_and_shoulders_are():
+    x = group()
+    left, right = NTU.shoulders
+    x[:, :4, NTU.center, 0] = np.nan
+    x[:, :7, left, 0] = np.nan
+    out = by_sequence(x, gaps="keep")
+    assert not out[:, :4, NTU.center, 0].any()  # missing still
+    assert not out[:, 4, NTU.center, 0].any()  # the origin
+    assert out[:, 5, NTU.center, 0].all()
+    across = out[:, 7, right, 0] - out[:, 7, left, 0]
+    assert across[0] > 0
+    assert abs(across[2]) < 1e-6
+    # Filled, a joint that is missing at the beginning is where it was first seen.
+    assert not by_sequence(x, gaps="fill")[:, :5, NTU.center, 0].any()
+    # The second body may lack its center; the first may not.
+    second = group()
+    second[:, :, NTU.center, 1] = np.nan
+    assert not by_sequence(second, gaps="keep")[:, :, NTU.center, 1].any()
+    second[:, :, NTU.center, 0] = np.nan
+    with pytest.raises(ValueError, match=r"spine_shoulder is in no frame \(body 0\)"):
+        by_sequence(second, gaps="keep")
+
+
+def test_a_sequence_whose_first_body_never_has_both_shoulders_is_not_turned():
+    x = group()
+    x[:, :, NTU.shoulders[0], 0] = np.nan
+    np.testing.assert_array_equal(
+        by_sequence(x, gaps="keep"), by_sequence(x, gaps="keep", rotate="none")
+    )
+
+
+def test_normalization_in_files():
+    steps = Preprocessing(50, "exact", normalize="sequence")
+    assert Preprocessing.from_dict(steps.to_dict()) == steps
+    old = {"frames": 50, "rotate": "exact", "gaps": "fill"}
+    assert Preprocessing.from_dict(old).normalize == "frame"
+    assert Preprocessing(50, "exact").to_dict() == old
+    for fields, message in (
+        ({"rotate": "exact", "normalize": "clip"}, "normalize must be one of frame, sequence"),
+        ({"rotate": "published", "normalize": "sequence"}, "rotate exact, or none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Preprocessing(**fields)
+    with pytest.raises(ValueError, match="frames, rotate, gaps and normalize"):
+        Preprocessing.from_dict(old | {"normalise": "frame"})

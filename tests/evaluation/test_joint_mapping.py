@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.evaluation.joint_mapping import check_layout, map_joints, mapped, parse_pairs
 from aimclr_fast.evaluation.labeled_data import EvaluationError, LabeledData
 from aimclr_fast.layouts import LAYOUTS, get_layout
@@ -83,3 +84,35 @@ def test_mapped_sequences_are_centered_on_the_encoders_center():
     ours = ours - found.sequences[:, :, :, ui.joints.index("left_lower_leg")]
     assert torch.allclose(ours, sequences[:, :, :, elbow] - sequences[:, :, :, knee], atol=1e-6)
     check_layout(found, ui)
+
+
+def test_data_without_wrists_ankles_or_a_joint_between_the_shoulders():
+    bandai, kard = get_layout("bandai2"), get_layout("kard")
+    found = map_joints(bandai, kard)
+    named, filled = dict(found.named), dict(found.filled)
+    assert named["left_hand"] == "left_hand"  # and not at the elbow
+    assert named["left_toes"] == "left_foot"
+    assert filled["left_foot"] == "left_toes"
+    assert filled["chest"] == "neck"
+    assert not found.unused
+    named = dict(map_joints(kard, bandai).named)
+    assert (named["left_hand"], named["right_foot"]) == ("left_hand", "right_toes")
+
+
+def test_mapped_sequences_keep_the_trajectory_where_the_data_do():
+    ui, kinect = get_layout("ui-prmd"), get_layout("kinect-v1")
+    sequences = torch.randn(2, 3, 4, kinect.num_joints, 2)
+    sequences[1, :, 0, :, 0] = 0  # a body that comes late
+    steps = Preprocessing(4, "exact", normalize="sequence")
+    data = LabeledData(
+        sequences, torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]), ("a", "b"), kinect,
+        torch.tensor([0, 1]).numpy(), torch.device("cpu"), preprocessing=steps,
+    )  # fmt: skip
+    joints = map_joints(ui, kinect)
+    found = mapped(data, ui, joints).sequences
+    for sample, first in ((0, 0), (1, 1)):
+        assert not found[sample, :, first, ui.center, 0].any()
+        picked = sequences[sample][:, :, list(joints.source)]
+        moved = picked - picked[:, first, ui.center, 0][:, None, None, None]
+        moved[:, :first, :, 0] = 0
+        torch.testing.assert_close(found[sample], moved)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from aimclr_fast._errors import Error
 from aimclr_fast._files import printable
+from aimclr_fast.data.preprocessing import USUAL_NORMALIZATION
 from aimclr_fast.layouts import Layout
 
 #: ``[3, T, V, M]``: coordinates x, y (up), z in meters; frames; joints; bodies. Zeros: a body that
@@ -144,6 +145,7 @@ class Plan:
         exact: turn each frame by its own angle, which suits people who face the camera.
         rotate: whether turning makes sense at all (not for 2D poses).
         gaps: what becomes of frames without a body (:mod:`aimclr_fast.data.gaps`).
+        normalize: by frame or by sequence (:mod:`aimclr_fast.data.preprocessing`).
         in_meters: whether reading applies the user's unit and axis that points up; where it does
             not, conversion does, but to 2D poses, which have neither.
         ready: positions are preprocessed already.
@@ -166,6 +168,7 @@ class Plan:
     exact: bool = False
     rotate: bool = True
     gaps: str = "fill"
+    normalize: str = USUAL_NORMALIZATION
     in_meters: bool = False
     ready: bool = False
     reader: str = ""

@@ -97,6 +97,7 @@ def plan_ntu(
         left_out=left_out,
         notes=notes + listing.notes,
         gaps="published",
+        normalize="frame",
         in_meters=True,
     )
 

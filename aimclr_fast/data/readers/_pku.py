@@ -84,6 +84,7 @@ def plan_pku(source: Path, options: Options, *, title: str) -> Plan:
         left_out=left_out,
         notes=listing.notes + notes,
         gaps="published",
+        normalize="frame",
     )
 
 

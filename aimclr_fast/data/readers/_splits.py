@@ -142,7 +142,8 @@ def column_rule(column: str, cells: Iterable[str]) -> tuple[dict[str, Any] | Non
         parsed = parse_side(cell)
         values[parsed[1] if parsed else ""].append(cell)
     if not values["train"] or not (values["val"] or values["test"] or values[""]):
-        seen = ", ".join(sorted(cell for part in values.values() for cell in part))
+        names = [repr(cell) if cell.strip() else "empty cells" for cell in sorted(counts)]
+        seen = ", ".join(dict.fromkeys(names))
         return None, [f"column {column} names no split: it holds {seen:.200}, not train and test"]
     rule: dict[str, Any] = {"column": column, "train": values["train"]}
     if sum(map(bool, values.values())) > 2:

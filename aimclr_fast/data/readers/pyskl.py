@@ -17,6 +17,7 @@ import numpy as np
 
 from aimclr_fast.data import safe_pickle
 from aimclr_fast.data.bodies import fit_bodies
+from aimclr_fast.data.preprocessing import USUAL_NORMALIZATION
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -133,6 +134,7 @@ def plan(source: Path, options: Options) -> Plan:
             *say_validation(rules),
         ],
         rotate=not skeleton.flat,
+        normalize="frame" if ntu else USUAL_NORMALIZATION,
         scores=skeleton.flat and (scored or shape[3] == 3),
         one_process=True,
     )

@@ -103,6 +103,7 @@ def plan(source: Path, options: Options) -> Plan:
         left_out=left_out,
         notes=listing.notes,
         exact=True,
+        normalize="frame",  # as the embedded store
     )
 
 

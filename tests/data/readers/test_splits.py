@@ -130,3 +130,10 @@ def test_a_column_that_is_no_split_is_said(cells):
     found, notes = column_rule("split", cells)
     assert found is None
     assert notes[0].startswith("column split names no split: it holds ")
+
+
+def test_cells_that_name_no_split_are_shown_as_they_are():
+    notes = column_rule("split", ["", "a, b", " ", "a, b"])[1]
+    assert notes == [
+        "column split names no split: it holds empty cells, 'a, b', not train and test"
+    ]
