@@ -173,10 +173,9 @@ class MixConfig:
         parts_min: least number of body parts that are pasted in, of five.
         parts_max: largest number.
         blocks_min: least number of blocks of four frames that are pasted in; null means the
-            published 7, and for sequences of fewer than 64 frames 7/16 of their blocks, rounded
-            down but at least one.
-        blocks_max: largest number, at most a quarter of the frames; null likewise means 11, or
-            11/16.
+            published 7 of 16, or 3 of 13 in actclr; for sequences of fewer blocks the same share
+            of them, rounded down but at least one.
+        blocks_max: largest number, at most a quarter of the frames; null likewise means 11, or 5.
     """
 
     parts_min: int = 2
@@ -196,6 +195,27 @@ class MaskConfig:
 
     share: float = 0.1
     per_sample: bool = False
+
+
+@dataclass
+class ActionletConfig:
+    """The second phase of ActCLR (method actclr).
+
+    Attributes:
+        form: what actionlets are the gradient of: cosine (the cosine similarity of a sequence's row
+            and the average row) or released (that of each number by itself, as in the released
+            program, which leaves rounding errors of it).
+        neighbors_share: share of the queue's keys that a row is compared by, those nearest to its
+            teacher; rounded down but at least one key.
+        stages: last epoch with all augmentations, last with most of them, last with few; after that
+            views are not augmented at all.
+        late_epoch: first epoch with smaller mixes in the blended view; 0 has none.
+    """
+
+    form: str = "cosine"
+    neighbors_share: float = 0.125
+    stages: list[int] = field(default_factory=lambda: [100, 200, 300])
+    late_epoch: int = 200
 
 
 @dataclass
@@ -246,6 +266,7 @@ class TrainConfig:
         optim: optimizer and schedule.
         mix: what is exchanged between sequences.
         mask: what is hidden.
+        actionlet: ActCLR's second phase.
         votes: common positives of streams.
         monitor: what is measured.
         start: checkpoint of another run, whose query encoder of each stream is what both encoders
@@ -285,6 +306,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     mix: MixConfig = field(default_factory=MixConfig, metadata=ADDED)
     mask: MaskConfig = field(default_factory=MaskConfig, metadata=ADDED)
+    actionlet: ActionletConfig = field(default_factory=ActionletConfig, metadata=ADDED)
     votes: VotesConfig = field(default_factory=VotesConfig, metadata=ADDED)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     start: str | None = added(None)

@@ -27,7 +27,13 @@ from aimclr_fast.reference.actionlet import (
 )
 from aimclr_fast.reference.skelemix import part_table
 
-from .actclr_views import LATE_EPOCH, ActDraws, draw_act_views, draw_augmentations
+from .actclr_views import (
+    PUBLISHED_BLOCKS,
+    ActDraws,
+    draw_act_views,
+    draw_augmentations,
+    mixes_are_late,
+)
 from .contrast import check_mixing
 from .methods import Method, Recipe, Sampled, Views, plain_encoder
 from .momentum import MomentumContrast, unit
@@ -35,8 +41,8 @@ from .stgcn import SkeletonEncoder
 
 #: The losses of a step, and their names in figures.
 LOSSES = {"query": "KL query", "transformed": "KL transformed", "mixed": "KL mixed"}
-#: Of the keys in the queue, how many a student is compared by: 8192 of 65536.
-SHARE = 1 / 8
+#: What actionlets are the gradient of, and whether that is a similarity across channels.
+FORMS = {"cosine": True, "released": False}
 
 
 class ActOutput(NamedTuple):
@@ -180,7 +186,6 @@ class ActCLRMethod(Method):
         {
             "model": {"queue_size": 65536},
             "optim": {"epochs": 350, "mining_epoch": 0},
-            "mix": {"blocks_min": 3, "blocks_max": 5},
         }
     )
 
@@ -190,7 +195,8 @@ class ActCLRMethod(Method):
             plain_encoder(layout, model),
             embedding=model.embedding,
             queue_size=model.queue_size,
-            neighbors=max(1, int(SHARE * model.queue_size)),
+            neighbors=max(1, int(recipe.actionlet.neighbors_share * model.queue_size)),
+            across_channels=FORMS[recipe.actionlet.form],
             momentum=model.momentum,
             init=model.init,
             backend=recipe.backend,
@@ -202,11 +208,11 @@ class ActCLRMethod(Method):
                 "start is left out, but actclr is a second phase: give the checkpoint of a run to "
                 "begin with, such as one of --method aimclr"
             )
-        check_mixing(recipe, layout, frames, samples)
+        check_mixing(recipe, layout, frames, samples, PUBLISHED_BLOCKS)
 
     def augmentation(self, recipe: Recipe, epoch: int) -> Hashable:
         """What `augment` depends on: the epoch's augmentations, and whether mixes are smaller."""
-        return draw_augmentations(recipe.seed, epoch), epoch >= LATE_EPOCH
+        return draw_augmentations(recipe, epoch), mixes_are_late(recipe, epoch)
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:
         return draw_act_views(recipe, batch)

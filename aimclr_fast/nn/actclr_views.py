@@ -21,7 +21,7 @@ from aimclr_fast.reference.philox import bounded, uniform
 from aimclr_fast.reference.skelemix import draw_mixes
 from aimclr_fast.reference.skeleton_augment import to_stream
 
-from .contrast import mix_config
+from .contrast import Blocks, mix_config
 from .masking import random_words
 from .methods import Recipe, Sampled, Views, draw_views
 
@@ -35,13 +35,13 @@ _OFF: dict[str, dict[str, Any]] = {
 }
 OF_QUERY = tuple(_OFF)
 OF_EXTREME = (*OF_QUERY, "resample", "bone scale")
-#: Last epoch of a stage, and how many augmentations of the query and of the extreme view are drawn
-#: for each of its epochs. After the last stage nothing is augmented.
-STAGES = ((100, 5, 7), (200, 3, 5), (300, 1, 3))
+#: How many augmentations of the query and of the extreme view are drawn for each epoch of a stage.
+#: After the last stage nothing is augmented.
+STAGES = ((5, 7), (3, 5), (1, 3))
 RESAMPLED = 0.5  # probability of `resample`, where it is among the augmentations
 EXTREME_NOISE = 5.0  # the extreme view's noise, in the query's
-LATE_EPOCH = 200  # the first with smaller mixes in the blend
-LATE_PARTS, LATE_BLOCKS = (1, 2), (1, 3)
+LATE_PARTS, LATE_BLOCKS = (1, 2), (1, 3)  # of the smaller mixes in the blend
+PUBLISHED_BLOCKS = Blocks(3, 5, of=13)
 
 
 class Draw(IntEnum):
@@ -75,15 +75,20 @@ class ActDraws(NamedTuple):
     whole: ActMix
 
 
-def draw_augmentations(seed: int, epoch: int) -> Augmentations | None:
+def draw_augmentations(recipe: Recipe, epoch: int) -> Augmentations | None:
     """Those of an epoch, counted from 1; none where nothing is augmented, not even by a crop."""
-    for last, of_query, of_extreme in STAGES:
+    for last, (of_query, of_extreme) in zip(recipe.actionlet.stages, STAGES, strict=True):
         if epoch <= last:
             return Augmentations(
-                _subset(OF_QUERY, of_query, Draw.OF_QUERY, seed, epoch),
-                _subset(OF_EXTREME, of_extreme, Draw.OF_EXTREME, seed, epoch),
+                _subset(OF_QUERY, of_query, Draw.OF_QUERY, recipe.seed, epoch),
+                _subset(OF_EXTREME, of_extreme, Draw.OF_EXTREME, recipe.seed, epoch),
             )
     return None
+
+
+def mixes_are_late(recipe: Recipe, epoch: int) -> bool:
+    """Whether an epoch, counted from 1, blends with smaller mixes."""
+    return bool(0 < recipe.actionlet.late_epoch <= epoch)
 
 
 def _subset(names: Sequence[str], size: int, draw: Draw, seed: int, epoch: int) -> tuple[str, ...]:
@@ -103,7 +108,7 @@ def draw_act_views(recipe: Recipe, batch: Sampled) -> Views:
         return list(draw_views(recipe, joints, names, config)["joint"].values())
 
     augment: AugmentConfig = recipe.augment
-    chosen = draw_augmentations(recipe.seed, batch.epoch)
+    chosen = draw_augmentations(recipe, batch.epoch)
     if chosen is None:
         still = replace(augment, crop_ratio=2**31 - 1, shear_amplitude=0.0)
         views = drawn(still, "query") * 4
@@ -156,7 +161,7 @@ def draw_for_batch(recipe: Recipe, batch: Sampled, *, frames: int) -> ActDraws:
     """Bone swap and mixes; all sequences of a batch share them."""
     samples, device = len(batch.index), batch.index.device
     words = random_words(Draw.MIXES, recipe.seed, batch.step, torch.arange(2, device=device), 3)
-    early = mix_config(recipe, 2, frames)
+    early = mix_config(recipe, 2, frames, PUBLISHED_BLOCKS)
     late = replace(
         early,
         parts_min=LATE_PARTS[0],
@@ -165,7 +170,8 @@ def draw_for_batch(recipe: Recipe, batch: Sampled, *, frames: int) -> ActDraws:
         blocks_max=min(LATE_BLOCKS[1], early.blocks_max),
     )
     mixes = []
-    for place, config in enumerate((late if batch.epoch >= LATE_EPOCH else early, early)):
+    blended = late if mixes_are_late(recipe, batch.epoch) else early
+    for place, config in enumerate((blended, early)):
         of = draw_mixes(
             config, samples=samples, frames=frames, seed=recipe.seed, step=batch.step,
             like=batch.index,

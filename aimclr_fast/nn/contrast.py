@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from aimclr_fast._sections import section
 from aimclr_fast.functional import MixConfig, Term, queue_losses, skelemix
 from aimclr_fast.layouts import Layout
+from aimclr_fast.reference.skelemix import BLOCK_FRAMES, block_rows
 
 from .masking import draw_hidden
 from .methods import Method, Parts, Recipe, Sampled, Views, draw_views, plain_encoder
 from .momentum import MomentumContrast, unit
 from .stgcn import SkeletonEncoder
 
-BLOCK = 4  # frames that a frame of the feature map stands for
-PUBLISHED_BLOCKS = 64 // BLOCK  # of the sequences that SkeleMixCLR's numbers of blocks are for
 #: Losses in the order in which their rows are encoded, and their names in figures.
 LOSSES = {
     "info_nce": "InfoNCE",
@@ -36,6 +35,17 @@ LOSSES = {
     "trimmed": "InfoNCE trimmed",
     "truncated": "InfoNCE truncated",
 }
+
+
+class Blocks(NamedTuple):
+    """Published numbers of blocks that are mixed, and the blocks of the sequences they are for."""
+
+    blocks_min: int
+    blocks_max: int
+    of: int
+
+
+PUBLISHED_BLOCKS = Blocks(MixConfig.blocks_min, MixConfig.blocks_max, of=16)
 
 
 class StepOutput(NamedTuple):
@@ -364,32 +374,40 @@ class ContrastMethod(Method):
         return parts
 
 
-def check_mixing(recipe: Recipe, layout: Layout, frames: int, samples: int) -> None:
+def check_mixing(
+    recipe: Recipe,
+    layout: Layout,
+    frames: int,
+    samples: int,
+    published: Blocks = PUBLISHED_BLOCKS,
+) -> None:
     """Refuse to mix sequences as the recipe's group `mix` says where they do not allow it.
 
     Raises:
         ValueError: names the field and what would do.
     """
-    most = mix_config(recipe, 1, frames).blocks_max
-    if most > (blocks := -(-frames // BLOCK)):
+    most = mix_config(recipe, 1, frames, published).blocks_max
+    if most > (blocks := block_rows(frames)):
         raise ValueError(
             f"mix.blocks_max is {most}, but must be at most {blocks}: sequences have {frames} "
-            f"frames, and a block has {BLOCK}"
+            f"frames, and a block has {BLOCK_FRAMES}"
         )
     if samples < 3:
         raise ValueError(f"optim.batch_size must leave at least 3 samples to mix, not {samples}")
     _ = layout.body_parts  # raises where there are none
 
 
-def mix_config(recipe: Recipe, mixes: int, frames: int) -> MixConfig:
+def mix_config(
+    recipe: Recipe, mixes: int, frames: int, published: Blocks = PUBLISHED_BLOCKS
+) -> MixConfig:
     """The recipe's mixes of sequences of so many frames, numbers of blocks that are left out filled
     in: the published ones, or the same share of the blocks of shorter sequences.
     """
-    blocks = min(-(-frames // BLOCK), PUBLISHED_BLOCKS)
+    blocks = min(block_rows(frames), published.of)
     own = asdict(recipe.mix)
     for name in ("blocks_min", "blocks_max"):
         if own[name] is None:
-            own[name] = max(1, getattr(MixConfig, name) * blocks // PUBLISHED_BLOCKS)
+            own[name] = max(1, getattr(published, name) * blocks // published.of)
     try:
         return MixConfig(count=mixes, **own)
     except ValueError as error:

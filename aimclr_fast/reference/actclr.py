@@ -13,10 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .skelemix import block_rows, region_mask
+from .skelemix import BLOCK_FRAMES, block_rows, region_mask
 from .skeleton_augment import multiply
 
-BLOCK = 4  # frames that a frame of the feature map stands for
 _EPS = 1e-5
 
 
@@ -159,14 +158,14 @@ def mix(x: Tensor, draws: ActMix, part_of: Tensor) -> ActMixed:
     samples, _, frames, _, _ = x.shape
     partner = partner_of(samples, draws.shift)
     other = x[partner]
-    rows = block_rows(frames, BLOCK)
+    rows = block_rows(frames)
     box = region_mask(draws.parts, draws.first_block, draws.blocks, part_of, rows)
-    first, length = BLOCK * draws.first_block, BLOCK * draws.blocks
+    first, length = BLOCK_FRAMES * draws.first_block, BLOCK_FRAMES * draws.blocks
     row = torch.arange(frames, device=x.device)
     resampled = draws.kind == Kind.RESAMPLED
     fast = (row - first) * (2 * length).clamp(max=frames) // length
     source = torch.where(resampled, fast, row).clamp(0, frames - 1)
-    inside = box.repeat_interleave(BLOCK, 0)[:frames, :, None]
+    inside = box.repeat_interleave(BLOCK_FRAMES, 0)[:frames, :, None]
     pasted = torch.where(inside, other.index_select(2, source), x)
     mixture = (1 - draws.weight) * x + draws.weight * other
 

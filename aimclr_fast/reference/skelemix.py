@@ -14,6 +14,7 @@ from . import philox
 from .skeleton_augment import to_stream
 
 BODY_PARTS = 5
+BLOCK_FRAMES = 4  # what a frame of the encoder's feature map stands for
 MOST = 2**20  # of a setting; any more is a mistake
 
 
@@ -44,7 +45,7 @@ class MixConfig:
     parts_max: int = 3
     blocks_min: int = 7
     blocks_max: int = 11
-    block_frames: int = 4
+    block_frames: int = BLOCK_FRAMES
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -75,7 +76,7 @@ class MixDraws(NamedTuple):
     blocks: Tensor
 
 
-def block_rows(frames: int, block_frames: int) -> int:
+def block_rows(frames: int, block_frames: int = BLOCK_FRAMES) -> int:
     """Blocks of a sequence, the last one short if need be: rows of the encoder's feature map."""
     return -(-frames // block_frames)
 
@@ -153,7 +154,7 @@ def apply_skelemix(
     blocks: Tensor,
     *,
     body_parts: Sequence[Sequence[int]],
-    block_frames: int = 4,
+    block_frames: int = BLOCK_FRAMES,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mix the sequences x [N, 3, T, V, M] with each other, by given draws (see MixDraws).
 

@@ -16,6 +16,8 @@ from aimclr_fast._schedule import SCHEDULES
 from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.nn import Method, get_method, method_names
+from aimclr_fast.nn.actclr import FORMS
+from aimclr_fast.nn.actclr_views import STAGES
 from aimclr_fast.nn.momentum import INITS
 from aimclr_fast.ops import (
     BackendError,
@@ -217,6 +219,7 @@ def _check_method(config: TrainConfig) -> None:
     require(model.graph in GRAPHS, "model.graph", f"one of {', '.join(GRAPHS)}")
     require(0 < config.mask.share < 1, "mask.share", "in (0, 1)")
     require(votes.epoch >= 0, "votes.epoch", "at least 0")
+    _check_actionlet(config)
     method, streams = get_method(config.method), len(config.data.streams)
     try:
         method.parts_of(config)
@@ -228,6 +231,19 @@ def _check_method(config: TrainConfig) -> None:
         require(votes.epoch >= first, "votes.epoch", late)
         require(1 <= votes.topk <= most, "votes.topk", f"from 1 to the queue's size ({most})")
         require(1 <= votes.least <= streams, "votes.least", f"from 1 to {streams}, the streams")
+
+
+def _check_actionlet(config: TrainConfig) -> None:
+    require, own = functools.partial(_require, config), config.actionlet
+    require(own.form in FORMS, "actionlet.form", f"one of {', '.join(FORMS)}")
+    require(0 < own.neighbors_share <= 1, "actionlet.neighbors_share", "in (0, 1]")
+    require(own.late_epoch >= 0, "actionlet.late_epoch", "at least 0")
+    ascending = own.stages == sorted(own.stages) and min(own.stages, default=0) >= 0
+    require(
+        ascending and len(own.stages) == len(STAGES),
+        "actionlet.stages",
+        f"{len(STAGES)} ascending epochs, one for each stage",
+    )
 
 
 def _check_ranks(config: TrainConfig, ranks: Ranks) -> None:

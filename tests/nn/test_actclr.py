@@ -8,18 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from aimclr_fast.config import MixConfig, TrainConfig
+from aimclr_fast.config import ActionletConfig, MixConfig, ModelConfig, TrainConfig
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr
 from aimclr_fast.nn.actclr import ActCLR
 from aimclr_fast.nn.actclr_views import (
-    LATE_EPOCH,
     OF_EXTREME,
     OF_QUERY,
     Augmentations,
     draw_act_views,
     draw_augmentations,
     draw_for_batch,
+    mixes_are_late,
 )
 from aimclr_fast.nn.methods import Sampled, Views
 from aimclr_fast.reference.actclr import Kind
@@ -29,6 +29,7 @@ from aimclr_fast.training.checkpoint import digest
 
 LAYOUT = get_layout("ui-prmd")
 RECIPE = TrainConfig(method="actclr", mix=MixConfig(blocks_min=3, blocks_max=5), seed=7)
+LATE_EPOCH = RECIPE.actionlet.late_epoch
 STREAMS = ("joint", "motion", "bone")
 
 
@@ -43,21 +44,56 @@ def encoder(dropout: float = 0.0) -> SkeletonEncoder:
 
 
 def test_the_augmentations_of_an_epoch():
+    own, other = (replace(RECIPE, seed=seed) for seed in (3, 4))
     for epoch in (1, 100):
-        assert draw_augmentations(3, epoch) == Augmentations(OF_QUERY, OF_EXTREME)
+        assert draw_augmentations(own, epoch) == Augmentations(OF_QUERY, OF_EXTREME)
     for first, last, of_query, of_extreme in ((101, 200, 3, 5), (201, 300, 1, 3)):
         epochs = range(first, last + 1, 2)
-        drawn = [draw_augmentations(3, epoch) for epoch in epochs]
+        drawn = [draw_augmentations(own, epoch) for epoch in epochs]
         for place, (names, size) in enumerate(((OF_QUERY, of_query), (OF_EXTREME, of_extreme))):
-            sets = [own[place] for own in drawn]
-            assert all(len(own) == size for own in sets)
-            assert all(own == tuple(name for name in names if name in own) for own in sets)
-            counts = Counter(name for own in sets for name in own)
+            sets = [one[place] for one in drawn]
+            assert all(len(one) == size for one in sets)
+            assert all(one == tuple(name for name in names if name in one) for one in sets)
+            counts = Counter(name for one in sets for name in one)
             share = size / len(names)
             assert all(abs(counts[name] / len(epochs) - share) < 0.2 for name in names)
-        assert drawn[:5] == [draw_augmentations(3, epoch) for epoch in epochs[:5]]
-        assert drawn[:5] != [draw_augmentations(4, epoch) for epoch in epochs[:5]]
-    assert draw_augmentations(3, 301) is None
+        assert drawn[:5] == [draw_augmentations(own, epoch) for epoch in epochs[:5]]
+        assert drawn[:5] != [draw_augmentations(other, epoch) for epoch in epochs[:5]]
+    assert draw_augmentations(own, 301) is None
+
+
+def test_the_epochs_of_the_stages_can_be_set():
+    short = replace(RECIPE, actionlet=ActionletConfig(stages=[0, 2, 3], late_epoch=2))
+    drawn = [draw_augmentations(short, epoch) for epoch in (1, 2, 3, 4)]
+    assert [one and (len(one.of_query), len(one.of_extreme)) for one in drawn] == [
+        (3, 5), (3, 5), (1, 3), None,
+    ]  # fmt: skip
+    assert [mixes_are_late(short, epoch) for epoch in (1, 2, 3)] == [False, True, True]
+    never = replace(short, actionlet=ActionletConfig(late_epoch=0))
+    assert not any(mixes_are_late(never, epoch) for epoch in (1, 200, 350))
+
+
+@pytest.mark.parametrize(("form", "across"), [("cosine", True), ("released", False)])
+def test_form_and_neighbors_are_those_of_the_recipe(form, across):
+    chosen = ActionletConfig(form=form, neighbors_share=0.26)
+    sizes = ModelConfig(channels=2, features=4, embedding=4, queue_size=50)
+    model = actclr.METHOD.build(LAYOUT, replace(RECIPE, actionlet=chosen, model=sizes))
+    assert (model.across_channels, model.neighbors) == (across, 13)
+
+
+@pytest.mark.parametrize(
+    ("frames", "blocks"), [(4, (1, 1)), (16, (1, 1)), (24, (1, 2)), (50, (3, 5)), (300, (3, 5))]
+)
+def test_blocks_that_are_left_out_shrink_with_the_sequences(frames, blocks):
+    """Published for 50 frames; shorter ones once were refused."""
+    recipe = replace(RECIPE, mix=MixConfig(), start="first.pt")
+    actclr.METHOD.check(recipe, LAYOUT, frames, samples=8)
+    drawn = [
+        draw_for_batch(recipe, sampled(step=step), frames=frames).whole.blocks for step in range(40)
+    ]
+    assert {int(one) for one in drawn} == set(range(blocks[0], blocks[1] + 1))
+    late = draw_for_batch(recipe, sampled(epoch=LATE_EPOCH), frames=frames).blended.blocks
+    assert 1 <= late <= min(3, blocks[1])
 
 
 def test_each_view_has_the_augmentations_of_its_epoch(monkeypatch):

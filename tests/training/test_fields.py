@@ -24,7 +24,8 @@ ADDED = {
     "model.mix_weight", "model.masked", "model.chain", "model.mixes", "model.norm_head",
     "model.cross_stream", "model.share_head", "model.graph", "mix.parts_min", "mix.parts_max",
     "mix.blocks_min", "mix.blocks_max", "mask.share", "mask.per_sample", "votes.epoch",
-    "votes.topk", "votes.least",
+    "votes.topk", "votes.least", "actionlet.form", "actionlet.neighbors_share",
+    "actionlet.stages", "actionlet.late_epoch",
 }  # fmt: skip
 SAVING = {"output", "resume", "save_every", "save_steps", "save_seconds", "keep"}
 
