@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -140,8 +140,8 @@ def resolve(
                 adapted[step, layout] = protocol.adapt(data, layout, config)
             data, how = adapted[step, layout]
             report.note(f"{file.path}: {how}")
-        if warning := _other_normalization(file, store):
-            report.note(warning)
+        if warning := _other_normalization(file.data.get("preprocessing"), store):
+            report.note(f"{file.path}: {warning}")
         pretrained.append(Pretrained(file, data, options.pool))
     if options.side_by_side:
         pretrained = _side_by_side(pretrained)
@@ -169,18 +169,17 @@ def _side_by_side(pretrained: Sequence[Pretrained]) -> list[Pretrained]:
     ]
 
 
-def _other_normalization(file: EncoderFile, store: Store) -> str:
+def _other_normalization(learned: Mapping[str, Any] | None, store: Store) -> str:
     """What to know of an encoder that learned from sequences normalized in another way."""
-    learned, steps = file.data.get("preprocessing"), store.preprocessing
-    if learned is None or steps is None:
+    if learned is None or store.preprocessing is None:
         return ""
-    normalize = Preprocessing.from_dict(learned).normalize
-    if normalize == steps.normalize:
+    theirs = Preprocessing.from_dict(dict(learned)).normalize
+    ours = store.preprocessing.normalize
+    if theirs == ours:
         return ""
     return (
-        f"{file.path}: trained on sequences normalized by {normalize}, {store.path.name} is "
-        f"normalized by {steps.normalize}; --normalize {normalize} of prepare makes a store like "
-        "the one it was trained on"
+        f"trained on sequences normalized by {theirs}, {store.path.name} is normalized by {ours}; "
+        f"--normalize {theirs} of prepare makes a store like the one it was trained on"
     )
 
 
