@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from unittest.mock import patch
 
 import torch
 import torch.utils._foreach_utils
+from gpus import GPUS, Gpu
 from pretend_autocast import Autocast
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,7 +37,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from aimclr_fast import native
 
 CPU, CUDA, META = torch.device("cpu"), torch.device("cuda", 0), torch.device("meta")
-PROCESSORS = 132  # of an H100
+H100 = GPUS["h100"]
 
 WAITS = {"_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select"}
 WAITS |= {"_unique", "_unique2", "unique_dim", "bincount", "histc"}
@@ -80,15 +81,19 @@ class GpuTensor(torch.Tensor):
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor that a launch reads or writes."""
+    """A tensor that a launch reads or writes.
+
+    `storage` tells tensors in the same memory; what was freed may be had again.
+    """
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
+    storage: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, tensor: Tensor) -> Operand:
-        return cls(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype)
+        return cls(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, _storage(tensor))
 
     @property
     def bytes(self) -> int:
@@ -97,6 +102,16 @@ class Operand:
         return (
             prod(size if stride or not size else 1 for size, stride in each) * self.dtype.itemsize
         )
+
+
+@dataclass(frozen=True)
+class TritonCall:
+    """What a Triton kernel was launched with: its arguments by name, options, and programs."""
+
+    function: Any
+    values: dict[str, Any]
+    options: dict[str, Any]
+    grid: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,7 @@ class Launch:
         written: tensors that it writes.
         bytes_read: of those it needs.
         bytes_written: likewise.
+        call: of a Triton kernel.
     """
 
     phase: str
@@ -120,6 +136,7 @@ class Launch:
     written: tuple[Operand, ...]
     bytes_read: int
     bytes_written: int
+    call: TritonCall | None = None
 
 
 class HostWaitError(AssertionError):
@@ -206,7 +223,9 @@ class Walk(TorchDispatchMode):
                 read += found
         self._note(f"aten.{name}", read, written)
 
-    def _note(self, name: str, read: list[Any], written: list[Any]) -> None:
+    def _note(
+        self, name: str, read: list[Any], written: list[Any], call: TritonCall | None = None
+    ) -> None:
         if not any(tensor.numel() for tensor in written):
             return
         for tensor in written:
@@ -219,7 +238,7 @@ class Walk(TorchDispatchMode):
         elif short in SCATTERS:
             bytes_written = inputs[-1].bytes
         self.launches.append(
-            Launch(self.phase, name, self._op, inputs, outputs, bytes_read, bytes_written)
+            Launch(self.phase, name, self._op, inputs, outputs, bytes_read, bytes_written, call)
         )
 
     def _run_op(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -245,7 +264,10 @@ class Walk(TorchDispatchMode):
         tensors = [leaf for leaf in [*args, *kwargs.values()] if isinstance(leaf, Tensor)]
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]
-        self._note(f"triton.{kernel.fn.__name__}", read, written or tensors)
+        values = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+        options = {name: value for name, value in kwargs.items() if name not in kernel.arg_names}
+        call = TritonCall(kernel, values, options, tuple(grid))
+        self._note(f"triton.{kernel.fn.__name__}", read, written or tensors, call)
 
 
 def _storage(tensor: Tensor) -> int:
@@ -306,8 +328,8 @@ class PretendStream:
 
 
 @contextmanager
-def pretend_gpu(walk: Walk | None = None) -> Iterator[None]:
-    """Have torch and this package believe in a GPU like an H100.
+def pretend_gpu(walk: Walk | None = None, gpu: Gpu = H100) -> Iterator[None]:
+    """Have torch and this package believe in a GPU.
 
     With a walk, work on a side stream is taken for captured and Triton launches are noted.
     """
@@ -328,9 +350,9 @@ def pretend_gpu(walk: Walk | None = None) -> Iterator[None]:
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
-        "get_device_capability": lambda device=None: (9, 0),
+        "get_device_capability": lambda device=None: divmod(gpu.arch, 10),
         "get_device_properties": lambda device=None: SimpleNamespace(
-            multi_processor_count=PROCESSORS
+            multi_processor_count=gpu.processors
         ),
         "is_bf16_supported": lambda including_emulation=True: True,
         "mem_get_info": lambda device=None: (80 << 30, 80 << 30),

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from pretend_gpu import CUDA, Launch, Operand, Walk, pretend_gpu
+from gpus import Gpu
+from pretend_gpu import CUDA, H100, Launch, Operand, Walk, pretend_gpu
 
 from aimclr_fast._sections import timing
 from aimclr_fast.config import ModelConfig, OptimConfig, TrainConfig
@@ -48,13 +49,16 @@ class Walked(NamedTuple):
     training: Pretraining
 
 
-def walk_step(encoder: str = "default", sequences: int = 128, precision: str = "bf16") -> Walked:
+def walk_step(
+    encoder: str = "default", sequences: int = 128, precision: str = "bf16", gpu: Gpu = H100
+) -> Walked:
     """Walk a training step.
 
     Args:
         encoder: "default" for the blocks that a GPU gets by itself, or a backend's name.
         sequences: batch size N.
         precision: as in `TrainConfig`.
+        gpu: that is pretended: some launches are as large as it.
 
     Raises:
         HostWaitError: the step asks the GPU for a value, or gives it one from ordinary memory.
@@ -70,7 +74,7 @@ def walk_step(encoder: str = "default", sequences: int = 128, precision: str = "
     index = torch.arange(len(data))
     inputs: list[Operand] = []
     walk = Walk()
-    with pretend_gpu(walk):
+    with pretend_gpu(walk, gpu):
         placed = place_sequences(data, CUDA, "device")
         training = Pretraining(Job(config, CUDA), get_layout("ntu-rgb+d"), placed, index)
         for stream in training.streams.values():

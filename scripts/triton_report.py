@@ -15,13 +15,12 @@ import argparse
 import csv
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+from gpus import PROCESSORS  # noqa: E402
 from triton_aot import (  # noqa: E402
-    REGISTERS,
     Launch,
     compile_launches,
     compile_recorded,
@@ -35,37 +34,12 @@ FIELDS = (
 )  # fmt: skip
 
 
-class Processor(NamedTuple):
-    """Of one architecture: the CUDA programming guide's table of compute capabilities, and how many
-    multiprocessors a common GPU has.
-    """
-
-    gpu: str
-    count: int  # type: ignore[assignment]  # not the method of tuples
-    warps: int
-    blocks: int
-    shared: int  # bytes of all blocks, of which each takes 1 KiB for the system
-    block_shared: int
-
-    def at_once(self, launch: Launch) -> int:
-        """Programs of a launch that the GPU holds at a time; 65,536 registers a multiprocessor."""
-        by_registers = REGISTERS // launch.program_registers
-        by_shared = self.shared // (launch.shared_bytes + 1024)
-        return self.count * min(by_registers, by_shared, self.warps // launch.warps, self.blocks)
-
-
-PROCESSORS = {
-    80: Processor("A100", 108, 64, 32, 164 << 10, 163 << 10),
-    86: Processor("RTX 3090", 82, 48, 16, 100 << 10, 99 << 10),
-    89: Processor("RTX 4090", 128, 48, 24, 100 << 10, 99 << 10),
-    90: Processor("H100", 132, 64, 32, 228 << 10, 227 << 10),
-    100: Processor("B200", 148, 64, 32, 228 << 10, 227 << 10),
-    120: Processor("RTX 5090", 170, 48, 24, 100 << 10, 99 << 10),
-}
+def _at_once(launch: Launch) -> int:
+    return PROCESSORS[launch.arch].at_once(launch.registers, launch.warps, launch.shared_bytes)
 
 
 def row(case: str, launch: Launch, version: str) -> dict[str, object]:
-    at_once = PROCESSORS[launch.arch].at_once(launch)
+    at_once = _at_once(launch)
     rounds = f"{launch.programs / at_once:.2f}" if launch.programs and at_once else ""
     return {
         "triton": version,
@@ -81,7 +55,7 @@ def fault(launch: Launch) -> str | None:
         return f"spills: {launch}"
     if launch.shared_bytes > PROCESSORS[launch.arch].block_shared:
         return f"too much shared memory: {launch}"
-    if PROCESSORS[launch.arch].at_once(launch) == 0:
+    if _at_once(launch) == 0:
         return f"too many registers or warps: {launch}"
     return None
 
