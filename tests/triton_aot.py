@@ -176,17 +176,22 @@ def source_of(function: Any, values: dict[str, Any]) -> Any:
     return ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
 
 
-def resources(cubin: bytes) -> dict[str, int]:
-    """Registers and memory, as the machine code itself states them."""
+def listing(cubin: bytes, what: str) -> str:
+    """What cuobjdump says of a kernel: "-res-usage", or "-sass" for its machine code."""
     import triton
 
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        command = [str(tool), "-res-usage", file.name]
-        listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name: int(number) for name, number in re.findall(r"\b([A-Z]+):(\d+)", listing)}
+        command = [str(tool), what, file.name]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def resources(cubin: bytes) -> dict[str, int]:
+    """Registers and memory, as the machine code itself states them."""
+    used = listing(cubin, "-res-usage")
+    return {name: int(number) for name, number in re.findall(r"\b([A-Z]+):(\d+)", used)}
 
 
 def key_of(source: Any, options: dict[str, Any], arch: int) -> str:

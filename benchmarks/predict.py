@@ -1,0 +1,443 @@
+"""How long a training step takes on a GPU, predicted on a machine without one.
+
+    python benchmarks/predict.py                    # an H100, both encoders: the sums, and by what
+    python benchmarks/predict.py --gpu a100         # or rtx4090
+    python benchmarks/predict.py --csv benchmarks/results/predict_h100.csv    # each kernel
+
+The launches are those of step_walk.py. The Triton kernels are compiled for the GPU: registers,
+shared memory, and what a warp executes come from their machine code, and how often loops run from
+the launch (triton_kernels.py). The CUDA kernel's registers come from the native library. The
+kernels of PyTorch's own operations are assumed (library_kernels.py). Nothing is fitted: the figures
+of the GPUs (gpus.py) are those of the data sheets.
+
+A kernel takes the time of a launch, and the longest of
+
+    memory    bytes of each tensor once, over the memory's bandwidth
+    cache     all bytes that its programs load, over the cache's bandwidth
+    tensor    products, with those that pad its tiles, over the tensor cores' rate
+    issue     clocks that its warps keep a multiprocessor's busiest unit, over all multiprocessors
+
+times what its last wave wastes: waves rounded up, over waves. A launch with fewer blocks than fit
+is one wave, as long as the fullest multiprocessor needs. Of library kernels only memory and tensor
+are known.
+
+With reuse, what a kernel reads and the kernels before have left in the second-level cache (least
+recently used first out, whole tensors) comes from there instead of memory. All that is written goes
+to memory, too.
+
+Not predicted: latency (few warps, barriers, dependent instructions), bank conflicts, lines of which
+a part is used, clocks below the boost clock, and how near a bandwidth or rate a kernel gets. So the
+sum is a lower bound that no kernel has promised to reach, and says what to change first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpus import GPUS, SYSTEM_SHARED, Gpu, gpu_named
+from library_kernels import PRODUCT_THREADS, kernels
+from machine_code import Executed, executed, loop_count
+from pretend_gpu import Launch, Operand, TritonCall
+from step_walk import ENCODERS, walk_step
+from triton_kernels import products, trips
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).parent / "results"
+COMPILED, ASSUMED = "compiled", "assumed"
+
+
+# --- The model -----------------------------------------------------------------------------------
+
+
+def wave_factor(blocks: int, at_once: int, processors: int) -> float:
+    """How much longer a launch takes than if its blocks kept all multiprocessors busy to its end.
+
+    Args:
+        blocks: in its grid.
+        at_once: that the GPU holds at a time.
+        processors: multiprocessors.
+    """
+    if blocks > at_once:
+        return ceil(blocks / at_once) * at_once / blocks
+    return ceil(blocks / processors) * processors / blocks
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a launch has to do.
+
+    Attributes:
+        bytes_read: of memory or cache.
+        bytes_written: likewise.
+        bytes_cached: of those read, what is in the second-level cache.
+        bytes_loaded: that its programs ask for, the same ones as often as they do; 0 if unknown.
+        executed: FLOP of products with those that pad tiles, by kind; "... sync" of single warps.
+        clocks: of one multiprocessor that had all of it to do; 0 if unknown.
+    """
+
+    bytes_read: float
+    bytes_written: float
+    bytes_cached: float = 0.0
+    bytes_loaded: float = 0.0
+    executed: tuple[tuple[str, float], ...] = ()
+    clocks: float = 0.0
+
+    def seconds(self, gpu: Gpu, reuse: bool) -> dict[str, float]:
+        """The time of each limit."""
+        cached = self.bytes_cached if reuse else 0.0
+        loaded = max(self.bytes_loaded, cached)
+        tensor = 0.0
+        for kind, flop in self.executed:
+            name, _, sync = kind.partition(" ")
+            tensor += flop / (gpu.products(name) * (gpu.sync_share if sync else 1.0))
+        return {
+            "memory": (self.bytes_read - cached + self.bytes_written) / gpu.memory,
+            "cache": loaded / gpu.l2,
+            "tensor": tensor,
+            "issue": self.clocks / (gpu.processors * gpu.clock),
+        }
+
+    def microseconds(self, gpu: Gpu, factor: float, reuse: bool = False) -> float:
+        return 1e6 * (gpu.launch + factor * max(self.seconds(gpu, reuse).values()))
+
+
+class Cache:
+    """Which tensors are in the second-level cache: those used last, as many as fit."""
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+        self.held: OrderedDict[int, int] = OrderedDict()
+
+    def read(self, operands: Iterable[Operand]) -> int:
+        """Bytes of these that are there."""
+        found = 0
+        for operand in operands:
+            if operand.storage in self.held:
+                found += min(operand.bytes, self.held[operand.storage])
+            self.use(operand)
+        return found
+
+    def use(self, operand: Operand) -> None:
+        self.held[operand.storage] = max(operand.bytes, self.held.pop(operand.storage, 0))
+        while sum(self.held.values()) > self.size:
+            self.held.popitem(last=False)
+
+
+# --- Kernels -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """Kernels of one operation that are alike, in one phase of a step.
+
+    Attributes:
+        gpu: name in `GPUS`.
+        encoder: as in step_walk.py.
+        phase: part of the step.
+        operation: as in step_walk.py, and the part of it that this kernel does.
+        source: "compiled", or "assumed" of libraries.
+        count: how many there are.
+        grid: blocks by axis.
+        threads: of a block.
+        registers: of a thread; 0 if unknown.
+        shared_bytes: of a block; 0 if unknown.
+        at_once: blocks that the GPU holds at a time.
+        waves: blocks over `at_once`.
+        factor: see `wave_factor`.
+        bytes_read: of each tensor once.
+        bytes_written: likewise.
+        bytes_cached: of those read, what is in the second-level cache.
+        bytes_loaded: that the programs ask for; 0 if unknown.
+        megaflop: products that are wanted.
+        executed: with those that pad tiles.
+        issue_us: see above; 0 if unknown.
+        bound: what takes longest, without reuse.
+        us: predicted, of one.
+        reuse_us: likewise, with reuse.
+        commit, versions: what was predicted, and what compiled it.
+    """
+
+    gpu: str
+    encoder: str
+    phase: str
+    operation: str
+    source: str
+    count: int
+    grid: str
+    threads: int
+    registers: int
+    shared_bytes: int
+    at_once: int
+    waves: float
+    factor: float
+    bytes_read: int
+    bytes_written: int
+    bytes_cached: int
+    bytes_loaded: int
+    megaflop: float
+    executed: float
+    issue_us: float
+    bound: str
+    us: float
+    reuse_us: float
+    commit: str = ""
+    versions: str = ""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a kernel lies on a GPU."""
+
+    grid: tuple[int, ...]
+    threads: int
+    registers: int = 0
+    shared_bytes: int = 0
+    source: str = COMPILED
+
+    def at_once(self, gpu: Gpu) -> int:
+        """What is unknown limits nothing, but of products one block takes a multiprocessor."""
+        if self.source == ASSUMED and self.threads == PRODUCT_THREADS:
+            return gpu.processors
+        registers, warps = max(self.registers, 1), self.threads // 32
+        return gpu.processor.at_once(registers, warps, self.shared_bytes)
+
+
+def predicted(
+    gpu: str, encoder: str, launch: Launch, part: str, shape: Shape, work: Work, flop: float
+) -> Row:
+    """One kernel of a launch."""
+    on = gpu_named(gpu)
+    at_once, blocks = shape.at_once(on), prod(shape.grid)
+    if at_once == 0:
+        raise ValueError(f"{launch.name}: {on.name} cannot hold one block of it: {shape}")
+    factor = wave_factor(blocks, at_once, on.processors)
+    seconds = work.seconds(on, reuse=False)
+    return Row(
+        gpu, encoder, launch.phase, f"{launch.name} {part}".strip(), shape.source, 1,
+        "x".join(map(str, shape.grid)), shape.threads, shape.registers, shape.shared_bytes,
+        at_once, round(blocks / at_once, 3), round(factor, 3), int(work.bytes_read),
+        int(work.bytes_written), int(work.bytes_cached), int(work.bytes_loaded),
+        round(flop / 1e6, 3), round(sum(flop for _, flop in work.executed) / 1e6, 3),
+        round(1e6 * seconds["issue"], 3), max(seconds, key=seconds.__getitem__),
+        round(work.microseconds(on, factor), 3), round(work.microseconds(on, factor, True), 3),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A Triton kernel: what a block takes, and one of its warps executes."""
+
+    warps: int
+    registers: int
+    shared_bytes: int
+    executed: Executed
+
+
+class Compiler:
+    """Compiles each specialization of a kernel once, for one GPU."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+        self.binaries: dict[str, tuple[int, int, int, str]] = {}
+
+    def __call__(self, call: TritonCall) -> Compiled:
+        # Triton, and the tests' helpers, are needed for nothing else here.
+        import triton
+        from triton.backends.compiler import GPUTarget
+        from triton_aot import key_of, listing, resources, source_of
+
+        values = dict(call.values)
+        for parameter in call.function.params:
+            if parameter.has_default:
+                values.setdefault(parameter.name, parameter.default)
+        source = source_of(call.function, values)
+        key = key_of(source, call.options, self.gpu.arch)
+        if key not in self.binaries:
+            target = GPUTarget("cuda", self.gpu.arch, 32)
+            binary = triton.compile(source, target=target, options=call.options)
+            cubin = binary.asm["cubin"]
+            self.binaries[key] = (
+                binary.metadata.num_warps, resources(cubin)["REG"], binary.metadata.shared,
+                listing(cubin, "-sass"),
+            )  # fmt: skip
+        warps, registers, shared, code = self.binaries[key]
+        run = trips(call.function.fn.__name__, {**values, "grid": call.grid}, loop_count(code))
+        return Compiled(warps, registers, shared, executed(code, run))
+
+
+def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
+    """How skeleton_augment lies on a GPU: place_buffers of skeleton_augment_placement.h.
+
+    Raises:
+        ValueError: the native library has no code for the GPU.
+    """
+    from cuda_usage import usages
+
+    from aimclr_fast import native
+
+    library = Path(str(native.load().__file__)) if native.cuda_compiled() else None
+    found = {
+        int(usage.arch): usage
+        for usage in (usages(library) if library else [])
+        if "skeleton_augment_kernelIfLb1E" in usage.name  # float32, buffers in shared memory
+        and int(usage.arch) // 10 == gpu.arch // 10
+        and int(usage.arch) <= gpu.arch
+    }
+    if not found:
+        raise ValueError(f"the native library has no code for {gpu.name} (AIMCLR_CUDA_ARCHS)")
+    arch = max(found)
+    # From 9.0 on the tool counts what the system takes.
+    state = found[arch].shared - (SYSTEM_SHARED if arch >= 90 else 0)
+    buffers = 2 * 4 * (elements + elements // 32 + 1)
+    threads = 640 if samples <= gpu.processors else 320
+    return Shape((samples,), threads, found[arch].registers, state + buffers)
+
+
+def predict(gpu: str, encoder: str, launches: Sequence[Launch]) -> list[Row]:
+    """Each kernel of a walk, in order."""
+    on = gpu_named(gpu)
+    compiler, cache = Compiler(on), Cache(on.l2_bytes)
+    found = []
+    for launch in launches:
+        for part, shape, work, flop, read, written in _kernels(on, compiler, launch):
+            cached = min(work.bytes_read, cache.read(read))
+            for operand in written:
+                cache.use(operand)
+            work = replace(work, bytes_cached=cached)
+            found.append(predicted(gpu, encoder, launch, part, shape, work, flop))
+    return found
+
+
+def _kernels(gpu: Gpu, compiler: Compiler, launch: Launch) -> Iterable[tuple[Any, ...]]:
+    """Part, shape, work, wanted FLOP, tensors read and written of each kernel of a launch."""
+    moved = Work(launch.bytes_read, launch.bytes_written)
+    if launch.call is not None:
+        one, grid = compiler(launch.call), launch.call.grid
+        warps = prod(grid) * one.warps
+        flop = products(launch.call.function.fn.__name__, {**launch.call.values, "grid": grid})
+        work = replace(
+            moved,
+            bytes_loaded=warps * one.executed.loaded,
+            executed=tuple((kind, warps * each) for kind, each in one.executed.flop.items()),
+            clocks=warps * one.executed.clocks,
+        )
+        shape = Shape(grid, 32 * one.warps, one.registers, one.shared_bytes)
+        yield "", shape, work, flop, launch.read, launch.written
+    elif launch.name == "cuda.skeleton_augment":
+        samples, *sizes = launch.written[0].shape
+        yield "", augment_shape(gpu, samples, prod(sizes)), moved, 0.0, launch.read, launch.written
+    elif launch.name.startswith("aten."):
+        for kernel in kernels(launch):
+            executed = ((kernel.kind, kernel.executed),) if kernel.flop else ()
+            work = Work(kernel.bytes_read, kernel.bytes_written, executed=executed)
+            shape = Shape((kernel.blocks or gpu.processors,), kernel.threads, source=ASSUMED)
+            yield kernel.part, shape, work, kernel.flop, kernel.read, kernel.written
+    else:
+        raise ValueError(f"{launch.name}: its blocks are not known")
+
+
+# --- Tables --------------------------------------------------------------------------------------
+
+
+def grouped(rows: Iterable[Row]) -> list[Row]:
+    """Rows that are alike but for their place as one, in the order of the first."""
+    counts: Counter[Row] = Counter()
+    for row in rows:
+        counts[replace(row, count=1)] += row.count
+    return [replace(row, count=count) for row, count in counts.items()]
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sums over rows; times in milliseconds, products in GFLOP."""
+
+    kernels: int
+    gigabytes: float
+    gigaflop: float
+    ms: float
+    reuse_ms: float
+
+
+def total(rows: Iterable[Row]) -> Total:
+    rows = list(rows)
+    return Total(
+        sum(row.count for row in rows),
+        sum(row.count * (row.bytes_read + row.bytes_written) for row in rows) / 1e9,
+        sum(row.count * row.megaflop for row in rows) / 1e3,
+        sum(row.count * row.us for row in rows) / 1e3,
+        sum(row.count * row.reuse_us for row in rows) / 1e3,
+    )
+
+
+def show(rows: Sequence[Row], by: str, most: int = 99) -> None:
+    """Sums by a column, the largest first."""
+    line = "{:<40} {:>8} {:>8} {:>9} {:>8} {:>10}".format
+    print(f"\n{line(by, 'kernels', 'GB', 'GFLOP', 'ms', 'with reuse')}")
+    names = {getattr(row, by) for row in rows}
+    sums = {name: total(row for row in rows if getattr(row, by) == name) for name in names}
+    shown = sorted(sums.items(), key=lambda item: -item[1].ms)[:most]
+    for name, each in [*shown, ("all", total(rows))]:
+        numbers = f"{each.gigabytes:.2f}", f"{each.gigaflop:.1f}", f"{each.ms:.2f}"
+        print(line(name, each.kernels, *numbers, f"{each.reuse_ms:.2f}"))
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    import results
+    import triton
+
+    from aimclr_fast import native
+
+    commit = results.this_machine().commit
+    versions = f"torch {torch.__version__}, triton {triton.__version__}, {native.load().compiler}"
+    temporary = path.with_name(path.name + ".new")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Row)])
+        writer.writerows(astuple(replace(row, commit=commit, versions=versions)) for row in rows)
+    temporary.replace(path)
+
+
+def read(path: Path) -> list[Row]:
+    types: dict[str, Any] = {"int": int, "float": float, "str": str}
+    with path.open(newline="") as file:
+        return [
+            Row(*(types[str(field.type)](row[field.name]) for field in fields(Row)))
+            for row in csv.DictReader(file)
+        ]
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--gpu", default="h100", help=f"one of {', '.join(GPUS)}")
+    parser.add_argument("--encoder", nargs="+", choices=ENCODERS, default=list(ENCODERS))
+    parser.add_argument("--csv", type=Path, help="where each kernel is written")
+    options = parser.parse_args(words)
+    try:
+        gpu = gpu_named(options.gpu)
+        sys.path.append(str(ROOT / "tests"))  # triton_aot.py and cuda_usage.py
+        found = []
+        for encoder in options.encoder:
+            launches = walk_step(encoder, gpu=gpu).launches
+            rows = grouped(predict(options.gpu, encoder, launches))
+            print(f"\n{gpu.name}, {encoder} encoder")
+            show(rows, "phase")
+            show(rows, "operation", most=24)
+            show(rows, "bound")
+            found += rows
+    except ValueError as error:
+        parser.error(str(error))
+    if options.csv:
+        write(options.csv, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Of each Triton kernel of this package: how often its loops run, and the products it is for.
+
+Both follow from what it is launched with. A new kernel with a loop or a product gets its line here;
+without one it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+from typing import Any, NamedTuple
+
+Values = Mapping[str, Any]
+
+
+class Loop(NamedTuple):
+    """How often a loop runs, and whether the compiler knows that (and may unroll it)."""
+
+    trips: float
+    known: bool = True
+
+
+def _parts(values: Values, parts: str, block: str) -> list[Loop]:
+    """Partial results, some at a time."""
+    return [Loop(ceil(values[parts] / values[block]), known=False)]
+
+
+def _convolution(v: Values) -> list[Loop]:
+    return [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(ceil(v["K"] / v["TAPS"]))]
+
+
+def _convolution_gradient(v: Values) -> list[Loop]:
+    """A program's frames meet every STRIDE-th tap, from another one on for each phase."""
+    stride = v["STRIDE"]
+    met = [ceil((v["K"] - (phase + v["K"] // 2) % stride) / stride) for phase in range(stride)]
+    taps = sum(ceil(taps / v["TAPS"]) for taps in met) / stride
+    return [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(taps, known=stride == 1)]
+
+
+def _convolution_weight(v: Values) -> list[Loop]:
+    rows = v["batch"] * v["T_OUT"] * v["V"]
+    return [Loop(ceil(rows / v["BLOCK_R"]) / v["grid"][2], known=False)]
+
+
+def _tiles(v: Values, blocks: int) -> Loop:
+    """Tiles of frames of one of `blocks` programs that share them."""
+    return Loop(ceil(v["frames"] / v["BLOCK_F"]) * blocks / v["grid"][0], known=False)
+
+
+def _spatial_weight(v: Values) -> list[Loop]:
+    blocks = ceil(v["C_IN"] / v["BLOCK_C"]) * ceil(v["C_OUT"] / v["BLOCK_N"])
+    return [_tiles(v, v["P"] * blocks)]
+
+
+def _edge(v: Values) -> list[Loop]:
+    tiles = _tiles(v, v["P"] * ceil(v["C_IN"] / v["BLOCK_C"]))
+    return [tiles, Loop(ceil(v["C_OUT"] / v["BLOCK_N"]))]
+
+
+def _scan(v: Values) -> list[Loop]:
+    return [Loop(ceil(v["k"] / v["BLOCK_KEYS"]) / v["grid"][1], known=False)]
+
+
+def _mine(v: Values) -> list[Loop]:
+    tiles = ceil(v["k"] / v["BLOCK_KEYS"])
+    return [Loop(min(tiles, v["TOPK"]), False), Loop(ceil(tiles / v["BLOCK_TILES"]), False)]
+
+
+def _forward(v: Values) -> list[Loop]:
+    return [] if v["ONE_TILE"] else [Loop(ceil(v["T"] / (8 * v["BLOCK_O"])))]
+
+
+#: From the outermost inwards.
+LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
+    # stgcn_block
+    "spatial_kernel": lambda v: [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(v["P"])],
+    "spatial_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(v["P"])],
+    "spatial_weight_kernel": _spatial_weight,
+    "edge_kernel": _edge,
+    "edge_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))],
+    "convolution_kernel": _convolution,
+    "convolution_gradient_kernel": _convolution_gradient,
+    "convolution_weight_kernel": _convolution_weight,
+    "merge_statistics_kernel": lambda v: _parts(v, "parts", "BLOCK"),
+    "merge_gradient_kernel": lambda v: _parts(v, "parts", "BLOCK"),
+    "sum_kernel": lambda v: _parts(v, "parts", "BLOCK_PARTS"),
+    "output_kernel": lambda v: [],
+    "output_sums_kernel": lambda v: [Loop(v["steps"], known=False)],
+    "output_gradient_kernel": lambda v: [],
+    # eadm_pool
+    "forward_kernel": _forward,
+    "joint_kernel": lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))],
+    "drop_kernel": lambda v: _parts(v, "batch", "BLOCK_B"),
+    "backward_kernel": lambda v: [],
+    # queue_contrast
+    "_scan_kernel": _scan,
+    "_mine_kernel": _mine,
+    "_combine_kernel": lambda v: _parts(v, "splits", "BLOCK_SPLITS"),
+}
+
+
+def trips(kernel: str, values: Values, depth: int) -> list[float]:
+    """How often the loops run that are left in the machine code, `depth` of them in each other.
+
+    The compiler unrolls the innermost of those whose trips it knows; of one trip, nothing is left.
+
+    Args:
+        kernel: name of the function.
+        values: its arguments, and its grid.
+        depth: of nested loops in the machine code.
+    """
+    if kernel not in LOOPS:
+        raise ValueError(f"{kernel}: how often its loops run is not known; add it to LOOPS")
+    left = [loop for loop in LOOPS[kernel](values) if not (loop.known and loop.trips == 1)]
+    while len(left) > depth:
+        unrolled = [i for i, loop in enumerate(left) if loop.known]
+        if not unrolled:  # a loop that runs once may be gone, too
+            unrolled = [i for i, loop in enumerate(left) if loop.trips <= 1]
+        if not unrolled:
+            raise ValueError(f"{kernel}: {depth} loops in its code, and {left} in its source")
+        del left[unrolled[-1]]
+    return [loop.trips for loop in left]
+
+
+# --- Products ------------------------------------------------------------------------------------
+
+
+def _over_time(v: Values) -> float:
+    return 2.0 * v["batch"] * v["T_OUT"] * v["V"] * v["K"] * v["C_IN"] * v["C_OUT"]
+
+
+def _over_joints(v: Values, mixed: Sequence[str]) -> float:
+    """Neighbors of a map with `mixed` channels, and the weights of each part."""
+    rows = 2.0 * v["frames"] * v["V"] * v["P"]
+    return rows * (v["C_IN"] * v["C_OUT"] + sum(v["V"] * v[size] for size in mixed))
+
+
+def _spatial_gradient(v: Values) -> float:
+    residual = 2.0 * v["frames"] / v["T"] * v["T_OUT"] * v["V"] * v["C_IN"] * v["C_OUT"]
+    return _over_joints(v, ["C_OUT"]) + (residual if v["RESIDUAL"] == 2 else 0.0)
+
+
+PRODUCTS: dict[str, Callable[[Values], float]] = {
+    "convolution_kernel": _over_time,
+    "convolution_gradient_kernel": _over_time,
+    "convolution_weight_kernel": _over_time,
+    "spatial_kernel": lambda v: _over_joints(v, ["C_IN"]),
+    "spatial_weight_kernel": lambda v: _over_joints(v, ["C_IN"]),
+    "edge_kernel": lambda v: _over_joints(v, ["C_IN"]),
+    "spatial_gradient_kernel": _spatial_gradient,
+    "_scan_kernel": lambda v: 4.0 * v["count"] * v["k"] * v["D"],
+}
+
+
+def products(kernel: str, values: Values) -> float:
+    """FLOP of the products that a launch is for, without what pads its tiles."""
+    return PRODUCTS[kernel](values) if kernel in PRODUCTS else 0.0
