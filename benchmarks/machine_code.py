@@ -64,8 +64,8 @@ ISSUED = 128
 
 
 def bytes_a_lane(name: str) -> int:
-    """Bytes that a load or store moves for each thread, by its modifiers."""
-    sizes = {"128": 16, "64": 8, "U16": 2, "S16": 2, "U8": 1, "S8": 1}
+    """Bytes that a copy moves for each thread, by its modifiers."""
+    sizes = {"128": 16, "64": 8}
     return next((sizes[part] for part in name.split(".") if part in sizes), 4)
 
 
@@ -95,15 +95,13 @@ class Executed:
         clocks: of a multiprocessor that has this warp alone, by the unit that has most to do:
             instructions that start, or those of one number of lanes.
         flop: of matrix instructions, by kind; those with "sync" are of single warps (HMMA).
-        loaded: bytes of global memory asked for.
-        bypassing: those of them that no first-level cache could hold.
+        fetched: bytes copied past the first-level cache.
     """
 
     instructions: float = 0.0
     clocks: float = 0.0
     flop: dict[str, float] = field(default_factory=dict)
-    loaded: float = 0.0
-    bypassing: float = 0.0
+    fetched: float = 0.0
 
 
 def executed(listing: str, trips: Sequence[float] = ()) -> Executed:
@@ -121,11 +119,8 @@ def executed(listing: str, trips: Sequence[float] = ()) -> Executed:
         units[ISSUED] += times
         if name in LANES:
             units[LANES[name]] = units.get(LANES[name], 0.0) + times
-        if name in ("LDG", "LDGSTS"):
-            size = 32 * times * bytes_a_lane(instruction.name)
-            counts.loaded += size
-            if "BYPASS" in instruction.name:
-                counts.bypassing += size
+        if name == "LDGSTS" and "BYPASS" in instruction.name:
+            counts.fetched += 32 * times * bytes_a_lane(instruction.name)
         multiplied = product(instruction.name)
         if multiplied:
             kind = multiplied[0] + (" sync" if name == "HMMA" else "")

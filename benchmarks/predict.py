@@ -13,7 +13,7 @@ of the GPUs (gpus.py) are those of the data sheets.
 A kernel takes the time of a launch, and the longest of
 
     memory    bytes of each tensor once, over the memory's bandwidth
-    cache     all bytes that its programs load, over the cache's bandwidth
+    cache     bytes as often as programs fetch them, over the second-level cache's bandwidth
     tensor    products, with those that pad its tiles, over the tensor cores' rate
     issue     clocks that its warps keep a multiprocessor's busiest unit, over all multiprocessors
 
@@ -48,7 +48,7 @@ from library_kernels import PRODUCT_THREADS, kernels
 from machine_code import Executed, executed, loop_count
 from pretend_gpu import Launch, Operand, TritonCall
 from step_walk import ENCODERS, walk_step
-from triton_kernels import products, trips
+from triton_kernels import products, read_again, trips
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -79,7 +79,7 @@ class Work:
         bytes_read: of memory or cache.
         bytes_written: likewise.
         bytes_cached: of those read, what is in the second-level cache.
-        bytes_loaded: that its programs ask for, the same ones as often as they do; 0 if unknown.
+        bytes_fetched: of the second-level cache, as often as programs do; 0 if unknown.
         executed: FLOP of products with those that pad tiles, by kind; "... sync" of single warps.
         clocks: of one multiprocessor that had all of it to do; 0 if unknown.
     """
@@ -87,21 +87,20 @@ class Work:
     bytes_read: float
     bytes_written: float
     bytes_cached: float = 0.0
-    bytes_loaded: float = 0.0
+    bytes_fetched: float = 0.0
     executed: tuple[tuple[str, float], ...] = ()
     clocks: float = 0.0
 
     def seconds(self, gpu: Gpu, reuse: bool) -> dict[str, float]:
         """The time of each limit."""
         cached = self.bytes_cached if reuse else 0.0
-        loaded = max(self.bytes_loaded, cached)
         tensor = 0.0
         for kind, flop in self.executed:
             name, _, sync = kind.partition(" ")
             tensor += flop / (gpu.products(name) * (gpu.sync_share if sync else 1.0))
         return {
             "memory": (self.bytes_read - cached + self.bytes_written) / gpu.memory,
-            "cache": loaded / gpu.l2,
+            "cache": max(self.bytes_fetched, cached) / gpu.l2,
             "tensor": tensor,
             "issue": self.clocks / (gpu.processors * gpu.clock),
         }
@@ -156,7 +155,7 @@ class Row:
         bytes_read: of each tensor once.
         bytes_written: likewise.
         bytes_cached: of those read, what is in the second-level cache.
-        bytes_loaded: that the programs ask for; 0 if unknown.
+        bytes_fetched: of the second-level cache, as often as programs do; 0 if unknown.
         megaflop: products that are wanted.
         executed: with those that pad tiles.
         issue_us: see above; 0 if unknown.
@@ -182,7 +181,7 @@ class Row:
     bytes_read: int
     bytes_written: int
     bytes_cached: int
-    bytes_loaded: int
+    bytes_fetched: int
     megaflop: float
     executed: float
     issue_us: float
@@ -225,7 +224,7 @@ def predicted(
         gpu, encoder, launch.phase, f"{launch.name} {part}".strip(), shape.source, 1,
         "x".join(map(str, shape.grid)), shape.threads, shape.registers, shape.shared_bytes,
         at_once, round(blocks / at_once, 3), round(factor, 3), int(work.bytes_read),
-        int(work.bytes_written), int(work.bytes_cached), int(work.bytes_loaded),
+        int(work.bytes_written), int(work.bytes_cached), int(work.bytes_fetched),
         round(flop / 1e6, 3), round(sum(flop for _, flop in work.executed) / 1e6, 3),
         round(1e6 * seconds["issue"], 3), max(seconds, key=seconds.__getitem__),
         round(work.microseconds(on, factor), 3), round(work.microseconds(on, factor, True), 3),
@@ -323,15 +322,17 @@ def _kernels(gpu: Gpu, compiler: Compiler, launch: Launch) -> Iterable[tuple[Any
     if launch.call is not None:
         one, grid = compiler(launch.call), launch.call.grid
         warps = prod(grid) * one.warps
-        flop = products(launch.call.function.fn.__name__, {**launch.call.values, "grid": grid})
+        name, values = launch.call.function.fn.__name__, {**launch.call.values, "grid": grid}
+        again = read_again(name, values)
+        repeated = sum(times * Operand.of(values[each]).bytes for each, times in again.items())
         work = replace(
             moved,
-            bytes_loaded=warps * one.executed.loaded,
+            bytes_fetched=max(warps * one.executed.fetched, launch.bytes_read + repeated),
             executed=tuple((kind, warps * each) for kind, each in one.executed.flop.items()),
             clocks=warps * one.executed.clocks,
         )
         shape = Shape(grid, 32 * one.warps, one.registers, one.shared_bytes)
-        yield "", shape, work, flop, launch.read, launch.written
+        yield "", shape, work, products(name, values), launch.read, launch.written
     elif launch.name == "cuda.skeleton_augment":
         samples, *sizes = launch.written[0].shape
         yield "", augment_shape(gpu, samples, prod(sizes)), moved, 0.0, launch.read, launch.written

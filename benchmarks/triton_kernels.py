@@ -1,7 +1,8 @@
-"""Of each Triton kernel of this package: how often its loops run, and the products it is for.
+"""Of each Triton kernel of this package: how often its loops run, how many of its programs read the
+same, and the products it is for.
 
-Both follow from what it is launched with. A new kernel with a loop or a product gets its line here;
-without one it is refused.
+All three follow from what it is launched with. A new kernel gets its lines here, and is refused
+while nothing says how often its loops run.
 """
 
 from __future__ import annotations
@@ -120,6 +121,45 @@ def trips(kernel: str, values: Values, depth: int) -> list[float]:
             raise ValueError(f"{kernel}: {depth} loops in its code, and {left} in its source")
         del left[unrolled[-1]]
     return [loop.trips for loop in left]
+
+
+# --- Reads ---------------------------------------------------------------------------------------
+
+
+def _columns(name: str) -> Callable[[Values], dict[str, float]]:
+    """Programs beside each other, of other columns of the result, read the same rows."""
+    return lambda v: {name: v["grid"][1]}
+
+
+def _spatial_weight_reads(v: Values) -> dict[str, float]:
+    inputs, outputs = ceil(v["C_IN"] / v["BLOCK_C"]), ceil(v["C_OUT"] / v["BLOCK_N"])
+    of_gradient = v["P"] * inputs
+    return {"x": v["P"] * outputs, "gradient": of_gradient, "before": of_gradient}
+
+
+def _edge_reads(v: Values) -> dict[str, float]:
+    of_gradient = v["P"] * ceil(v["C_IN"] / v["BLOCK_C"])
+    return {"x": v["P"], "gradient": of_gradient, "before": of_gradient}
+
+
+#: How many programs read each part of a large argument, where it is more than one. What one program
+#: reads again is in the first-level cache, or (copied past it) counted in the machine code.
+READS: dict[str, Callable[[Values], dict[str, float]]] = {
+    "convolution_kernel": _columns("source"),
+    "convolution_gradient_kernel": _columns("gradient"),
+    "convolution_weight_kernel": lambda v: {"source": v["grid"][1], "gradient": v["grid"][0]},
+    "spatial_kernel": _columns("x"),
+    "spatial_gradient_kernel": lambda v: dict.fromkeys(("gradient", "before"), v["grid"][1]),
+    "spatial_weight_kernel": _spatial_weight_reads,
+    "edge_kernel": _edge_reads,
+    "_scan_kernel": lambda v: {"queue": v["grid"][0]},
+}
+
+
+def read_again(kernel: str, values: Values) -> dict[str, float]:
+    """How often more than once each argument is read that several programs read."""
+    times = READS[kernel](values) if kernel in READS else {}
+    return {name: number - 1 for name, number in times.items()}
 
 
 # --- Products ------------------------------------------------------------------------------------
