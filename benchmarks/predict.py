@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -248,7 +249,8 @@ class Compiler:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
-        self.binaries: dict[str, tuple[int, int, int, str]] = {}
+        self.binaries: dict[str, tuple[int, int, int, str, int]] = {}
+        self.counted: dict[tuple[str | float, ...], Executed] = {}
 
     def __call__(self, call: TritonCall) -> Compiled:
         # Triton, and the tests' helpers, are needed for nothing else here.
@@ -266,13 +268,16 @@ class Compiler:
             target = GPUTarget("cuda", self.gpu.arch, 32)
             binary = triton.compile(source, target=target, options=call.options)
             cubin = binary.asm["cubin"]
+            code = listing(cubin, "-sass")
             self.binaries[key] = (
-                binary.metadata.num_warps, resources(cubin)["REG"], binary.metadata.shared,
-                listing(cubin, "-sass"),
+                binary.metadata.num_warps, resources(cubin)["REG"], binary.metadata.shared, code,
+                loop_count(code),
             )  # fmt: skip
-        warps, registers, shared, code = self.binaries[key]
-        run = trips(call.function.fn.__name__, {**values, "grid": call.grid}, loop_count(code))
-        return Compiled(warps, registers, shared, executed(code, run))
+        warps, registers, shared, code, depth = self.binaries[key]
+        run = trips(call.function.fn.__name__, {**values, "grid": call.grid}, depth)
+        if (key, *run) not in self.counted:
+            self.counted[key, *run] = executed(code, run)
+        return Compiled(warps, registers, shared, self.counted[key, *run])
 
 
 def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
@@ -281,26 +286,27 @@ def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
     Raises:
         ValueError: the native library has no code for the GPU.
     """
-    from cuda_usage import usages
+    from cuda_usage import cuobjdump
 
     from aimclr_fast import native
 
-    library = Path(str(native.load().__file__)) if native.cuda_compiled() else None
-    found = {
-        int(usage.arch): usage
-        for usage in (usages(library) if library else [])
-        if "skeleton_augment_kernelIfLb1E" in usage.name  # float32, buffers in shared memory
-        and int(usage.arch) // 10 == gpu.arch // 10
-        and int(usage.arch) <= gpu.arch
-    }
+    listing = cuobjdump(Path(str(native.load().__file__)), "-res-usage")
+    # float32, buffers in shared memory
+    kernel = r"Function \S+skeleton_augment_kernelIfLb1E\S+:\s+REG:(\d+) STACK:\d+ SHARED:(\d+)"
+    found = {}
+    for section in listing.split("Fatbin elf code:")[1:]:
+        of, used = re.search(r"arch = sm_(\d+)", section), re.search(kernel, section)
+        if of and used and gpu.arch // 10 * 10 <= int(of[1]) <= gpu.arch:
+            found[int(of[1])] = [int(number) for number in used.groups()]
     if not found:
         raise ValueError(f"the native library has no code for {gpu.name} (AIMCLR_CUDA_ARCHS)")
     arch = max(found)
+    registers, shared = found[arch]
     # From 9.0 on the tool counts what the system takes.
-    state = found[arch].shared - (SYSTEM_SHARED if arch >= 90 else 0)
+    state = shared - (SYSTEM_SHARED if arch >= 90 else 0)
     buffers = 2 * 4 * (elements + elements // 32 + 1)
     threads = 640 if samples <= gpu.processors else 320
-    return Shape((samples,), threads, found[arch].registers, state + buffers)
+    return Shape((samples,), threads, registers, state + buffers)
 
 
 def predict(
