@@ -16,7 +16,6 @@ from predict import Cache, Shape, Work, predicted, total, wave_factor
 from pretend_gpu import Launch, Operand
 
 H100 = GPUS["h100"]
-COMMITTED = predict.read(predict.RESULTS / "predict_h100.csv")
 
 
 @pytest.mark.parametrize(
@@ -200,26 +199,10 @@ def test_a_launch_that_the_gpu_cannot_hold_is_refused():
         predicted("h100", "default", launch, "", Shape((8,), 512, 255), Work(1, 1), 0.0)
 
 
-def test_every_row_follows_from_its_numbers():
-    """So that the model and the figures of the GPUs are those that the rows were written with."""
-    for row in COMMITTED:
-        blocks = prod(map(int, row.grid.split("x")))
-        assert row.waves == round(blocks / row.at_once, 3)
-        factor = wave_factor(blocks, row.at_once, H100.processors)
-        for reuse, us in ((False, row.us), (True, row.reuse_us)):
-            work = Work(row.bytes_read, row.bytes_written, row.bytes_cached, row.bytes_fetched)
-            seconds = max(work.seconds(H100, reuse).values())
-            longest = max(1e6 * seconds, row.tensor_us, row.issue_us)
-            assert us == pytest.approx(1e6 * H100.launch + factor * longest, abs=0.01), row
-        if row.source == "compiled":
-            at_once = H100.processor.at_once(row.registers, row.threads // 32, row.shared_bytes)
-            assert row.at_once == at_once
-        # What pads tiles can only add.
-        assert row.executed >= 0.99 * row.megaflop, row
-
-
 def test_sums_are_those_of_the_rows():
-    rows = [replace(COMMITTED[0], count=3, us=2.0, reuse_us=1.0, bytes_read=10, bytes_written=20)]
+    launch = aten("relu", [MAP], [MAP])
+    row = predicted("h100", "default", launch, "", Shape((8,), 128), Work(10, 20), 0.0)
+    rows = [replace(row, count=3, us=2.0, reuse_us=1.0)]
     rows.append(replace(rows[0], count=2, us=5.0, megaflop=500.0))
     found = total(rows)
     assert found.kernels == 5
