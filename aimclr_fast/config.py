@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     FittedInt: TypeAlias = int
     FittedBool: TypeAlias = bool
     FittedStr: TypeAlias = str
+    FittedInts: TypeAlias = list[int]
 else:
     FittedInt, FittedBool, FittedStr = int | None, bool | None, str | None
+    FittedInts = list[int] | None
 
 
 class ConfigError(Error, ValueError):
@@ -208,14 +210,15 @@ class ActionletConfig:
         neighbors_share: share of the queue's keys that a row is compared by, those nearest to its
             teacher; rounded down but at least one key.
         stages: last epoch with all augmentations, last with most of them, last with few; after that
-            views are not augmented at all.
-        late_epoch: first epoch with smaller mixes in the blended view; 0 has none.
+            views are not augmented at all. null takes the same shares of the run as published.
+        late_epoch: first epoch with smaller mixes in the blended view; 0 has none, null takes the
+            same share of the run as published.
     """
 
     form: str = "cosine"
     neighbors_share: float = 0.125
-    stages: list[int] = field(default_factory=lambda: [100, 200, 300])
-    late_epoch: int = 200
+    stages: FittedInts = field(default_factory=lambda: [100, 200, 300])
+    late_epoch: FittedInt = 200
 
 
 @dataclass

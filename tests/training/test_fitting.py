@@ -28,6 +28,7 @@ def left_open(**optim) -> TrainConfig:
     config.model = replace(config.model, queue_size=None)
     config.optim = replace(config.optim, **{"batch_size": None, "mining_epoch": None, **optim})
     config.votes = replace(config.votes, epoch=None)
+    config.actionlet = replace(config.actionlet, stages=None, late_epoch=None)
     return config
 
 
@@ -67,6 +68,18 @@ def test_epochs_follow_from_steps_and_mining_from_epochs(steps, epochs, mining, 
     config, _ = fitted(left_open(steps=steps, batch_size=8), 100, 50, "xsub", [])
     assert (config.optim.epochs, config.optim.mining_epoch) == (epochs, mining)
     assert config.votes.epoch == votes
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stages", "late"),
+    [(350, [100, 200, 300], 200), (35, [10, 20, 30], 20), (7, [2, 4, 6], 4), (1, [0, 1, 1], 1)],
+)
+def test_actionlets_stages_are_shares_of_the_run(epochs, stages, late):
+    config, chosen = fitted(left_open(epochs=epochs), 100, 50, "xsub", [])
+    assert (config.actionlet.stages, config.actionlet.late_epoch) == (stages, late)
+    assert f"actionlet.stages {stages}: the same shares of the run as published" in chosen
+    config.method = "actclr"
+    validate(config, 100)
 
 
 @pytest.mark.parametrize(
