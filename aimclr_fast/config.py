@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import yaml
 
@@ -12,6 +12,10 @@ from ._errors import Error
 from ._fields import (
     ADDED,
     LEARNED,
+    FittedBool,
+    FittedInt,
+    FittedInts,
+    FittedStr,
     Meaning,
     added,
     added_defaults,
@@ -21,17 +25,6 @@ from ._fields import (
     saving,
 )
 from .functional import AugmentConfig
-
-# Fields that may be null, for `training.fitting` to choose from the data. What reads them comes
-# after that, so a type checker need not see the null.
-if TYPE_CHECKING:
-    FittedInt: TypeAlias = int
-    FittedBool: TypeAlias = bool
-    FittedStr: TypeAlias = str
-    FittedInts: TypeAlias = list[int]
-else:
-    FittedInt, FittedBool, FittedStr = int | None, bool | None, str | None
-    FittedInts = list[int] | None
 
 
 class ConfigError(Error, ValueError):

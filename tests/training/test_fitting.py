@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,21 @@ def test_left_and_right_are_not_swapped_where_classes_differ_by_side(classes, si
     assert config.augment.spatial_flip_prob == (0.0 if sided else 0.5)
     (line,) = (line for line in chosen if line.startswith("data.sided"))
     assert line.startswith(f"data.sided {str(sided).lower()}: ")
+
+
+def test_flags_leave_fields_open(tmp_path, monkeypatch):
+    """All that may be null can be made so on the command line, over a file that gives it."""
+    asked, config = left_open(), tmp_path / "given.yaml"
+    config.write_text(yaml.safe_dump(asdict(TrainConfig())))
+    null = [
+        f"--{group}.{name}=null"
+        for group, fields in asdict(asked).items()
+        if isinstance(fields, dict)
+        for name, value in fields.items()
+        if value is None and getattr(getattr(TrainConfig(), group), name) is not None
+    ]
+    assert len(null) == 9
+    assert configured(monkeypatch, f"--config={config}", *null) == asked
 
 
 def test_what_is_given_is_kept():

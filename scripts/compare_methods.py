@@ -1,0 +1,233 @@
+"""Methods on several data sets at equal compute: train, measure, and print a table for each set.
+
+    python scripts/compare_methods.py ui_prmd:xsub stores/kard:xsub --seeds 0 1 2 --jobs 2 \
+        --runs runs/methods --csv methods.csv
+
+Each data set is STORE:SPLIT. All methods have the same encoder, batch and optimizer, and their
+published losses and augmentations. Compute is counted in passes of a batch through the encoder, a
+forward pass 1 and a backward pass 2, so that a step of SkeletonCLR (query forward and backward, key
+forward) is 4 and one of AimCLR, with the extreme view, 7. ActCLR has half of the passes for its
+first phase, AimCLR, and half for its own.
+
+Runs are kept in --runs. What --csv holds is neither trained nor measured again; a row is added as
+soon as it is measured. Arguments after -- go to `python -m aimclr_fast.train`. Nothing is chosen on
+test samples: for choices there are the columns "folds", of the training samples in folds of their
+subjects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+from typing import NamedTuple
+
+from compare_readouts import COLUMNS, cell, measure
+from rich.console import Console
+from run_ablation import folder_name
+from run_seeds import Planned, Run, add_options, save, train_all
+
+from aimclr_fast.evaluation.baselines import untrained
+from aimclr_fast.evaluation.labeled_data import Features, LabeledData
+from aimclr_fast.evaluation.options import EvaluationOptions
+from aimclr_fast.evaluation.protocols import get_protocol
+from aimclr_fast.evaluation.representation import RAW, UNTRAINED, Pretrained
+from aimclr_fast.evaluation.request import resolve
+
+
+class Compared(NamedTuple):
+    """A method.
+
+    Attributes:
+        arguments: of the training command.
+        passes: of a batch through the encoder in a step, forward 1, backward 2.
+        after: the method whose run it starts from.
+    """
+
+    arguments: str
+    passes: int
+    after: str = ""
+
+
+METHODS = {
+    "SkeletonCLR": Compared("--method skeletonclr", 4),
+    "AimCLR": Compared("--method aimclr", 7),
+    "AimCLR++": Compared("--method aimclr++", 7),
+    "SkeleMixCLR+": Compared("--method skelemixclr+", 13),
+    "HiCLR": Compared("--method hiclr", 10),
+    "ActCLR": Compared("--method actclr", 12, after="AimCLR"),
+    "small": Compared("--config small", 7),
+}
+# Fields that fit the data, and one size for all. Mining starts in mid-run, as published.
+SHARED = (
+    "--data.frame_step null --data.frames 17 --model.channels 8 --model.features 128 "
+    "--model.embedding 64 --model.dropout 0 --model.queue_size null --model.momentum 0.99 "
+    "--optim.batch_size 32 --optim.lr 0.03 --optim.schedule cosine --actionlet.stages null "
+    "--actionlet.late_epoch null --monitor.knn_every 0 --monitor.raw_poses false "
+    "--monitor.linear_probe false --threads 1"
+)
+MINES = "--optim.mining_epoch null"  # all but the recipe "small"
+FIRST = "-first-phase"
+FOLDS = ("knn_1 folds", "knn_20 folds", "linear folds")
+KEY = ("store", "split", "features", "stream", "pool", "seed")
+Row = dict[str, object]
+Keys = set[tuple[str, ...]]  # of rows
+
+
+class Place(NamedTuple):
+    """A data set and one of its splits."""
+
+    store: str
+    split: str
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        store, colon, split = text.rpartition(":")
+        if not colon:
+            raise argparse.ArgumentTypeError(f"{text!r} is not STORE:SPLIT")
+        return cls(store, split)
+
+    @property
+    def name(self) -> str:
+        return Path(self.store).name
+
+
+def plan(
+    place: Place, method: str, seed: int, options: argparse.Namespace, phase: str = ""
+) -> Planned:
+    """The run of a method in its folder, or its first phase for another one."""
+    compared = METHODS[method]
+    share = 0.5 if phase or compared.after else 1.0
+    steps = max(1, round(share * options.passes / compared.passes))
+    arguments = [*compared.arguments.split(), *SHARED.split(), "--data", place.store]
+    arguments += ["--split", place.split, "--streams", options.streams, f"--optim.steps={steps}"]
+    if "--config" not in compared.arguments:
+        arguments += MINES.split()
+    if compared.after:
+        first = plan(place, compared.after, seed, options, FIRST)
+        arguments += ["--start", str(first.output / "checkpoint.pt")]
+    folder = Path(options.runs) / f"{place.name}-{place.split}" / options.streams.replace(",", "+")
+    output = folder / f"{folder_name(method)}{phase}" / f"seed{seed}"
+    return Planned(seed, [*arguments, *options.arguments], output)
+
+
+def numbers(data: LabeledData, features: Features, passes: int | str = "") -> Row:
+    """Columns of the test samples, then of folds of the training samples."""
+    found: Row = dict(measure(features))
+    folds = [measure(part) for part in features.held_out(data.folds())]
+    for name in FOLDS:
+        values = [fold[name.removesuffix(" folds")] for fold in folds]
+        found[name] = round(mean(values), 4) if values else ""
+    return {**found, "passes": passes}
+
+
+def measured(
+    place: Place,
+    method: str,
+    run: Planned,
+    passes: int,
+    pools: Sequence[str],
+    have: Keys,
+) -> Iterable[Row]:
+    """Rows of a run that are not there yet: its encoder, the same untrained, and raw poses."""
+    options = EvaluationOptions(data=place.store, split=place.split)
+    protocol = get_protocol("knn")
+    request = resolve(
+        protocol, [str(run.output / "checkpoint.pt")], options, protocol.config(), Console()
+    )
+    streams = request.pretrained
+    several = [streams] if len(streams) > 1 else []
+    for group in (*([one] for one in streams), *several):
+        first, *others = group
+        for pool in pools:
+            one = replace(first, pool=pool, beside=tuple(other.file for other in others))
+            yield from _rows(place, method, one, passes * len(group), have)
+
+
+def _rows(place: Place, method: str, one: Pretrained, passes: int, have: Keys) -> Iterable[Row]:
+    shown = {
+        method: (one.stream, one.pool, one.run_seed, passes),
+        UNTRAINED: (one.stream, one.pool, one.run_seed, 0),
+        RAW: ("", "", "", 0),
+    }
+    for name, (stream, pool, seed, cost) in shown.items():
+        about = dict(zip(KEY, (place.name, place.split, name, stream, pool, seed), strict=True))
+        if key_of(about) in have:
+            continue
+        have.add(key_of(about))
+        if name == RAW:
+            features = one.data.features(None, "")
+        else:
+            made = untrained(one) if name == UNTRAINED else one.representation(name)
+            features = made.features()
+        yield {**about, **numbers(one.data, features, cost)}
+
+
+def key_of(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in KEY)
+
+
+def read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(rows: Sequence[Row], place: Place) -> str:
+    """Mean and standard deviation over seeds, as Markdown."""
+    columns = (*COLUMNS, *FOLDS)
+    lines = [f"| features | stream | readout | {' | '.join(columns)} | seeds |"]
+    lines.append(f"|---|---|---|{'---:|' * (len(columns) + 1)}")
+    own = [row for row in rows if (row["store"], row["split"]) == (place.name, place.split)]
+    for key in dict.fromkeys((row["features"], row["stream"], row["pool"]) for row in own):
+        same = [row for row in own if (row["features"], row["stream"], row["pool"]) == key]
+        cells = [cell(same, column) for column in columns]
+        lines.append(f"| {' | '.join(map(str, (*key, *cells, len(same))))} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("places", nargs="+", type=Place.parse, metavar="STORE:SPLIT")
+    add_options(parser, [0, 1, 2])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--streams", default="joint", help="as of the training command")
+    parser.add_argument("--readouts", nargs="+", default=["mean", "mean+max", "joints"])
+    parser.add_argument(
+        "--passes", type=int, default=2240, help="of a batch through each encoder (%(default)s)"
+    )
+    options = parser.parse_args()
+    if options.csv is None or options.runs is None:
+        parser.error("--csv and --runs are needed")
+
+    asked = [(p, m, s) for p in options.places for s in options.seeds for m in options.methods]
+    rows = read(options.csv)
+    have = {key_of(row) for row in rows}
+    first = [
+        plan(place, after, seed, options, FIRST)
+        for place, method, seed in asked
+        if (after := METHODS[method].after)
+    ]
+    train_all(first, options.jobs, lambda finished: None)
+    todo = [(place, method, plan(place, method, seed, options)) for place, method, seed in asked]
+    done = 0
+
+    def add_rows(finished: list[Run]) -> None:
+        nonlocal done
+        for place, method, run in todo[done : len(finished)]:
+            for row in measured(place, method, run, options.passes, options.readouts, have):
+                rows.append(row)
+                save(options.csv, rows)
+        done = len(finished)
+
+    train_all([run for *_, run in todo], options.jobs, add_rows)
+    for place in options.places:
+        print(f"\n{place.name}, {place.split}\n\n{table(rows, place)}")
+
+
+if __name__ == "__main__":
+    main()
