@@ -156,6 +156,21 @@ def test_transfer_says_what_it_did_with_the_joints(run, capsys):
     assert {"knn_1", "linear_top1_last"} <= results["rows"][0]["metrics"].keys()
 
 
+def test_transfer_with_few_labels_is_semi_on_the_mapped_data(run):
+    few = ["--few.labels", "[1,100%]", "--few.draws", "2", "--few.linear.epochs", "2"]
+    few += ["--few.finetune.epochs", "1", "--baselines"]
+    results = run("transfer", "joint.pt", *few, data="other")
+    assert "18 of 22 joints matched by name" in results["notes"][0]
+    drawn = {(row["features"], row["details"]["labels_per_class"], row["draw"])
+             for row in results["rows"]}  # fmt: skip
+    names = ("pretrained", "untrained", "supervised", "raw poses")
+    most = max(amount for _, amount, _ in drawn)
+    assert drawn == {(name, amount, draw)
+                     for name in names for amount in (1, most) for draw in (0, 1)}  # fmt: skip
+    labeled = {row["details"]["labeled"] for row in results["rows"] if row["features"] == names[2]}
+    assert len(labeled) == 2, "from scratch, each amount has its labels alone"
+
+
 @pytest.mark.parametrize(
     ("protocol", "metric"),
     [

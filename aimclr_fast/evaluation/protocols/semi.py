@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +56,11 @@ class Config:
 
 def run(request: Request[Config]) -> Outcomes:
     """An outcome of each representation for each amount of labels and each draw."""
-    config = request.config
+    yield from few_labels(request, request.config)
+
+
+def few_labels(request: Request[Any], config: Config) -> Outcomes:
+    """The outcomes of what a request of any protocol asks for, by a configuration of this one."""
     if config.tune == "finetune":
         request.refuse_readouts("--tune finetune")
     kinds = (SUPERVISED, RAW) if config.tune == "finetune" else (UNTRAINED, SUPERVISED, RAW)
