@@ -196,9 +196,9 @@ def main() -> None:
     add_options(parser, [0, 1, 2])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--streams", default="joint", help="as of the training command")
-    parser.add_argument("--readouts", nargs="+", default=["mean", "mean+max", "joints"])
+    parser.add_argument("--readouts", nargs="+", default=["mean", "mean+max"])
     parser.add_argument(
-        "--passes", type=int, default=2100, help="of a batch through each encoder (%(default)s)"
+        "--passes", type=int, default=1400, help="of a batch through each encoder (%(default)s)"
     )
     options = parser.parse_args()
     if options.csv is None or options.runs is None:
