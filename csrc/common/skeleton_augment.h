@@ -22,7 +22,7 @@ enum class Stream : int { kJoint, kMotion, kBone };
 enum class View : std::uint32_t { kExtreme, kQuery, kKey, kStrong };
 constexpr int kViews = 4;
 
-// Whether a view takes all augmentations, and not only the crop and the shear.
+// Whether a view takes all augmentations, and not only the crop, the turn and the shear.
 AIMCLR_HD bool is_extreme(View view) {
     return view == View::kExtreme || view == View::kStrong;
 }
