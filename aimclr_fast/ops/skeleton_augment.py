@@ -367,8 +367,8 @@ def skeleton_augment(
         stream: "joint", "motion" or "bone".
         views: different ones of "extreme" (all augmentations), "query" and "key" (crop, turn and
             shear), and "strong" (all augmentations, too). Each has draws of its own, which do not
-            depend on the others; none but these are computed. A GPU makes the strong view beside the extreme
-            one in a second launch, which reads the sequences again.
+            depend on the others; none but these are computed. A GPU makes the strong view beside
+            the extreme one in a second launch, which reads the sequences again.
         dtype: of the views; float32 when None.
         backend: "auto" for the fastest that can run, or a name.
 
