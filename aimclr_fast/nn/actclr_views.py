@@ -55,7 +55,7 @@ class Draw(IntEnum):
 
 
 class Augmentations(NamedTuple):
-    """The augmentations that an epoch has, besides crop and shear."""
+    """The augmentations that an epoch has, besides crop, turn and shear."""
 
     of_query: tuple[str, ...]
     of_extreme: tuple[str, ...]
@@ -110,7 +110,7 @@ def draw_act_views(recipe: Recipe, batch: Sampled) -> Views:
     augment: AugmentConfig = recipe.augment
     chosen = draw_augmentations(recipe, batch.epoch)
     if chosen is None:
-        still = replace(augment, crop_ratio=2**31 - 1, shear_amplitude=0.0)
+        still = replace(augment, crop_ratio=2**31 - 1, shear_amplitude=0.0, turn_deg=0.0)
         views = drawn(still, "query") * 4
     else:
         mild = _only(augment, chosen.of_query)

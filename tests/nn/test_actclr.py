@@ -141,9 +141,11 @@ def test_each_view_has_the_augmentations_of_its_epoch(monkeypatch):
     assert not still.all()
 
 
-def test_late_epochs_have_no_augmentation():
+@pytest.mark.parametrize("turn", [0.0, 180.0])
+def test_late_epochs_have_no_augmentation(turn):
     batch = sampled(epoch=301)
-    views = draw_act_views(RECIPE, batch)
+    recipe = replace(RECIPE, augment=replace(RECIPE.augment, turn_deg=turn))
+    views = draw_act_views(recipe, batch)
     parents = torch.tensor(LAYOUT.parents)
     for stream in STREAMS:
         expected = to_stream(batch.data[batch.index], stream, parents)

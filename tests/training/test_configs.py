@@ -32,6 +32,7 @@ PUBLISHED = {
         "blur_normalize": False,
         "axis_mask_prob": 0.5,
         "temporal_flip_prob": 0.0,
+        "turn_deg": 0.0,
     },
     "model": {
         "channels": 16,

@@ -20,7 +20,7 @@ MAY_DIFFER = {
     "monitor.batch_size",
 }  # fmt: skip
 ADDED = {
-    "start", "data.frames", "data.sided", "optim.steps",
+    "start", "augment.turn_deg", "data.frames", "data.sided", "optim.steps",
     "model.mix_weight", "model.masked", "model.chain", "model.mixes", "model.norm_head",
     "model.cross_stream", "model.share_head", "model.graph", "mix.parts_min", "mix.parts_max",
     "mix.blocks_min", "mix.blocks_max", "mask.share", "mask.per_sample", "votes.epoch",
