@@ -240,7 +240,9 @@ class MonitorConfig:
     Attributes:
         knn_every: number of epochs between kNN measurements; 0 measures only before and after.
         linear_probe: fit a logistic regression on the features at the end.
-        raw_poses: also fit it on the raw poses, for comparison; slow on large data sets.
+        raw_poses: also fit it on the raw poses, for comparison, and on the raw poses aligned (each
+            sequence turned as a whole) where preprocessing did not turn them; slow on large data
+            sets.
         batch_size: number of sequences encoded at once.
     """
 

@@ -2,7 +2,8 @@
 
     python scripts/compare_readouts.py runs/default/seed*/checkpoint.pt --csv readouts.csv
 
-For each readout a row of the pretrained and one of the untrained encoder, and one of raw poses:
+For each readout a row of the pretrained and one of the untrained encoder, and one of raw poses, two
+where nobody aligned them:
 kNN-1 and kNN-20 by cosine, of features as they are and standardized by the training samples, and a
 logistic regression on standardized features. Everything is measured on the split's test samples and
 nothing is chosen.
@@ -25,8 +26,9 @@ from aimclr_fast.evaluation.labeled_data import Features
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.probe import linear_probe
 from aimclr_fast.evaluation.protocols import get_protocol, knn
-from aimclr_fast.evaluation.representation import RAW, Pretrained
+from aimclr_fast.evaluation.representation import ALIGNED, RAW, Pretrained
 from aimclr_fast.evaluation.request import resolve
+from aimclr_fast.inference.features import can_be_aligned
 from aimclr_fast.nn.readouts import parse_readout, split_readouts
 
 READOUTS = ("mean", "max", "mean+max", "joints", "parts", "segments")
@@ -94,8 +96,11 @@ def main() -> None:
     protocol = get_protocol("knn")
     request = resolve(protocol, options.checkpoints, asked, protocol.config(), Console())
     rows: list[Row] = []
-    raw = request.pretrained[0].data.features(None, "")
-    rows.append({"features": RAW, "pool": "", "stream": "", "seed": "", **measure(raw)})
+    data = request.pretrained[0].data
+    alignable = can_be_aligned(data.layout, data.preprocessing)
+    for name in [RAW, ALIGNED] if alignable else [RAW]:
+        raw = data.features(None, "", align=name == ALIGNED)
+        rows.append({"features": name, "pool": "", "stream": "", "seed": "", **measure(raw)})
     for one in request.pretrained:
         rows += rows_of(one, tuple(options.readouts))
         with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:

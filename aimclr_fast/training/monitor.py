@@ -13,6 +13,7 @@ from torch import Tensor
 from aimclr_fast.evaluation.knn import knn_accuracies
 from aimclr_fast.evaluation.probe import linear_probe
 from aimclr_fast.inference.features import encode, raw_poses
+from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
 
 from .distributed import Ranks
@@ -54,6 +55,7 @@ class Monitor:
         backend: of the ops that prepare the sequences.
         ranks: processes that share the work; all of them call `score` and get the scores.
         selection: samples that the best checkpoint is chosen on.
+        align: the skeleton, if raw poses can be aligned by it.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Monitor:
         backend: str = "auto",
         ranks: Ranks | None = None,
         selection: Selection | None = None,
+        align: Layout | None = None,
     ) -> None:
         self._ranks = ranks or Ranks()
         self.selection = selection
+        self.align = align
         self._labels = labels
         self._data, self._indices = data, (train_index, test_index)
         self._train_labels, self._test_labels = labels[train_index], labels[test_index]
@@ -131,9 +135,10 @@ class Monitor:
         padded[: len(features)] = features
         return self._ranks.gather(padded)[: len(index)]
 
-    def score_raw_poses(self) -> Scores:
-        """The same scores of raw poses, as vectors of coordinates."""
-        train, test = (raw_poses(self._data, index) for index in self._indices)
+    def score_raw_poses(self, *, align: bool = False) -> Scores:
+        """The same scores of raw poses, as vectors of coordinates; see `raw_poses`."""
+        layout = self.align if align else None
+        train, test = (raw_poses(self._data, index, align=layout) for index in self._indices)
         return self._score_features(train, test, linear=True)
 
     def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:

@@ -18,6 +18,7 @@ from aimclr_fast._console import plain_console
 from aimclr_fast.config import ConfigError, TrainConfig, config_text
 from aimclr_fast.data import Store, resolve_store, split
 from aimclr_fast.data.splits import default_split
+from aimclr_fast.inference.features import can_be_aligned
 
 from .checkpoint import CheckpointError, written_whole
 from .distributed import OtherRankError, RankLostError, Ranks, join
@@ -213,7 +214,8 @@ def _monitors(samples: _Samples, training: Pretraining) -> dict[str, Monitor]:
     if samples.store.labels is None:
         return {}
     labels = torch.from_numpy(np.array(samples.store.labels))
-    config = training.config
+    config, layout = training.config, samples.store.layout
+    align = layout if can_be_aligned(layout, samples.store.preprocessing) else None
     return {
         stream: Monitor(
             training.placed.data,
@@ -225,6 +227,7 @@ def _monitors(samples: _Samples, training: Pretraining) -> dict[str, Monitor]:
             backend=config.backend,
             ranks=training.ranks,
             selection=samples.selection,
+            align=align,
         )
         for stream in config.data.streams
     }

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from aimclr_fast._errors import Error
 from aimclr_fast.config import TrainConfig
+from aimclr_fast.evaluation.representation import ALIGNED, RAW
 from aimclr_fast.inference.features import in_meters
 
 from .checkpoint import CheckpointError, save_checkpoint
@@ -93,7 +94,10 @@ class Run:
             return
         self._progress.say("measuring raw poses and the untrained encoder ...")
         if self.config.monitor.raw_poses:
-            self.rows["raw poses"] = next(iter(self.monitors.values())).score_raw_poses()
+            monitor = next(iter(self.monitors.values()))
+            self.rows[RAW] = monitor.score_raw_poses()
+            if monitor.align is not None:
+                self.rows[ALIGNED] = monitor.score_raw_poses(align=True)
         scores = self._score("untrained encoder", linear=self.config.monitor.linear_probe)
         self._write_log({"epoch": 0, **by_stream(scores)})
 

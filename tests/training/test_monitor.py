@@ -78,6 +78,7 @@ def test_a_run_passes_its_backend_on(monkeypatch):
         ranks=None,
     )
     index = torch.arange(2)
-    samples = pretrain._Samples(SimpleNamespace(labels=[0, 1]), "xsub", index, index, None)
+    store = SimpleNamespace(labels=[0, 1], layout=get_layout("ui-prmd"), preprocessing=None)
+    samples = pretrain._Samples(store, "xsub", index, index, None)
     pretrain._monitors(samples, training)
     assert given["backend"] == "reference"

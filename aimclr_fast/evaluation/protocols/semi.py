@@ -15,6 +15,7 @@ from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation
 from aimclr_fast.evaluation.labeled_data import EvaluationError
 from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.representation import (
+    ALIGNED,
     RAW,
     SUPERVISED,
     UNTRAINED,
@@ -26,7 +27,7 @@ from aimclr_fast.evaluation.request import Request
 SUMMARY = "few labels, drawn several times"
 TUNES = ("finetune", "linear")
 #: Learning rates for standardized features, with labels too few to choose a rate with.
-FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01}
+FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01, ALIGNED: 0.01}
 
 
 @dataclass(frozen=True)
