@@ -86,7 +86,7 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+")
-    parser.add_argument("--data", default="ui_prmd", help="store (%(default)s)")
+    parser.add_argument("--data", default="auto", help="store (the one that they were trained on)")
     parser.add_argument("--split", default="auto", help="of the store (%(default)s)")
     parser.add_argument("--readouts", nargs="+", default=READOUTS)
     parser.add_argument("--csv", type=Path, required=True, help="every number, by seed")

@@ -311,6 +311,7 @@ def trained(evaluated, tmp_path):
         state = torch.load(evaluated / "joint.pt", weights_only=True)
         del state["sha256"]
         state["config"]["data"]["split"] = split
+        state["config"]["data"]["store"] = str(evaluated / data)
         state["data"] = resolve_store(str(evaluated / data)).checksums()
         return str(save(state, tmp_path / f"{split}.pt"))
 
@@ -339,6 +340,34 @@ def test_the_split_is_the_checkpoints_on_its_own_store(trained, evaluated, tmp_p
     assert caught.value.code == 2
     assert "trained by different splits" in capsys.readouterr().err
     assert results(*others, *store, "--split", "three") == "three"
+
+
+def test_the_store_is_the_checkpoints_own(trained, evaluated, tmp_path, capsys):
+    def refused(*checkpoints):
+        with pytest.raises(SystemExit) as caught:
+            command_line(["knn", *checkpoints, *common])
+        assert caught.value.code == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    common = ["--output", str(tmp_path / "out"), "--csv", str(tmp_path / "r.csv"), "--k", "[1]"]
+    path = trained("odd-even")
+    command_line(["knn", path, *common])
+    about = json.loads((tmp_path / "out" / "results.json").read_text())["data"]
+    assert (about["store"], about["protocol"]) == ("store", "odd-even")
+
+    other = trained("three", data="other")
+    assert "trained on different stores" in refused(path, other)
+    for fields, words in (
+        ({"store": str(tmp_path / "gone")}, "cannot be opened"),
+        ({"store": "ui_prmd"}, "was trained on another ui_prmd than the one that is there now"),
+        ({"store": None}, "does not say what it was trained on"),
+    ):
+        state = torch.load(path, weights_only=False)
+        state["config"]["data"] |= fields
+        del state["sha256"]
+        said = refused(str(save(state, tmp_path / "changed.pt")))
+        assert words in said
+        assert "name a store with --data" in said
 
 
 def test_a_split_that_trains_on_all_is_not_taken(trained, evaluated, tmp_path, capsys):

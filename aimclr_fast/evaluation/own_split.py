@@ -1,4 +1,4 @@
-"""The split of an evaluation on the store that a checkpoint was trained on."""
+"""The store that checkpoints were trained on, and the split that they are evaluated by there."""
 
 from __future__ import annotations
 
@@ -7,13 +7,45 @@ from collections.abc import Sequence
 import numpy as np
 from rich.console import Console
 
-from aimclr_fast.data import Store, split
+from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.data.store import StoreError
 
 from .labeled_data import EvaluationError
 from .representation import EncoderFile
 
 AUTO = "auto"
 _OTHERWISE = "xsub"
+
+
+def own_store(files: Sequence[EncoderFile]) -> Store:
+    """The store that all encoders were trained on, where it still is.
+
+    Raises:
+        EvaluationError: they were trained on different stores, or the store is not known, not
+            there, or not the same any more.
+    """
+    trained = {file.loaded.config.get("data", {}).get("store"): file for file in files}
+    if len(trained) > 1:
+        seen = ", ".join(f"{file.path} on {name}" for name, file in trained.items())
+        raise EvaluationError(f"trained on different stores ({seen}): choose one with --data")
+    (name, file), *_ = trained.items()
+    if not name or not file.data:
+        raise EvaluationError(
+            f"{file.path} does not say what it was trained on: name a store with --data"
+        )
+    try:
+        store = resolve_store(name)
+    except (StoreError, ValueError) as error:
+        raise EvaluationError(
+            f"{file.path} was trained on {name}, which cannot be opened ({error}): name a store "
+            "with --data"
+        ) from error
+    if any(file.data.get(part) != checksum for part, checksum in store.checksums().items()):
+        raise EvaluationError(
+            f"{file.path} was trained on another {name} than the one that is there now: name a "
+            "store with --data"
+        )
+    return store
 
 
 def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> str:

@@ -26,7 +26,7 @@ from .finetuning import FinetuneConfig
 from .joint_mapping import check_layout
 from .labeled_data import EvaluationError, LabeledData, open_labeled_data
 from .options import CHOICES, EvaluationOptions
-from .own_split import AUTO, own_split
+from .own_split import AUTO, own_split, own_store
 from .protocols import EvaluationProtocol
 from .report import Report
 from .representation import EncoderFile, Pretrained, Representation
@@ -109,7 +109,7 @@ def resolve(
     files: list[EncoderFile] = []
     for path in paths:
         files += read_encoders(path, options.stream)
-    store = resolve_store(options.data)
+    store = own_store(files) if options.data == AUTO else resolve_store(options.data)
     if options.split == AUTO:
         options = replace(options, split=own_split(files, store, console))
     report = Report(
