@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 from compare_readouts import COLUMNS, NEIGHBORS, cell, measure
 from rich.console import Console
-from run_ablation import folder_name
 from run_seeds import Planned, Run, add_options, save, train_all
 
 from aimclr_fast.evaluation.baselines import untrained
@@ -110,7 +109,7 @@ def plan(
         first = plan(place, compared.after, seed, options, FIRST)
         arguments += ["--start", str(first.output / "checkpoint.pt")]
     folder = Path(options.runs) / f"{place.name}-{place.split}" / options.streams.replace(",", "+")
-    output = folder / f"{folder_name(method)}{phase}" / f"seed{seed}"
+    output = folder / f"{method.lower()}{phase}" / f"seed{seed}"
     return Planned(seed, [*arguments, *options.arguments], output)
 
 
