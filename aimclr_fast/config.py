@@ -235,7 +235,8 @@ class VotesConfig:
 @dataclass
 class MonitorConfig:
     """What is measured during and after training on the split's test samples; at the same epochs
-    the best checkpoint is chosen, on validation samples or training folds.
+    the best checkpoint is chosen, on validation samples or training folds. All that is by the
+    published readout, the mean.
 
     Attributes:
         knn_every: number of epochs between kNN measurements; 0 measures only before and after.
@@ -244,12 +245,19 @@ class MonitorConfig:
             sequence turned as a whole) where preprocessing did not turn them; slow on large data
             sets.
         batch_size: number of sequences encoded at once.
+        pool: readout that is measured beside the published one before and after training: mean,
+            max, joints, parts, segments, or several with + between, such as mean+max; null for
+            none. A resumed run has the untrained encoder by it only if it began with it.
+        scale: what is done to the features of pool, as training features say, before neighbors are
+            looked for: none, center or standardize.
     """
 
     knn_every: int = machine(10)
     linear_probe: bool = machine(True)
     raw_poses: bool = machine(False)
     batch_size: int = machine(256)
+    pool: str | None = machine(None)
+    scale: str = machine("none")
 
 
 @dataclass

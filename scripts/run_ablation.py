@@ -78,11 +78,14 @@ def main() -> None:
     # The same for every method: a seed's weights before training.
     (first, *_) = runs.values()
     for row in first[0].scores:
-        if row != "pretrained encoder":
+        if not row.startswith("pretrained"):
             print(f"| {row} | {cells(first, row)} | |")
     for name, found in runs.items():
         seconds = statistics.median(run.seconds for run in found)
-        print(f"| {name} | {cells(found, 'pretrained encoder')} | {seconds:.0f} |")
+        for row in found[0].scores:
+            if row.startswith("pretrained"):  # one more with monitor.pool
+                readout = row.removeprefix("pretrained").removeprefix(" encoder")
+                print(f"| {name}{readout} | {cells(found, row)} | {seconds:.0f} |")
     print(f"\n{len(options.seeds)} seeds: {', '.join(map(str, options.seeds))}")
 
 

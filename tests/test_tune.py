@@ -180,6 +180,8 @@ def test_the_best_is_written_as_a_config(stores, labeled):
     assert config.augment.shear_amplitude == float(best["augment.shear_amplitude"])
     assert (config.data.store, config.data.split) == (str(stores / "store"), "odd-even")
     assert (config.optim.steps, config.model.queue_size) == (5, None)  # of the whole run
+    readout = (config.monitor.pool or "mean", config.monitor.scale)
+    assert readout == (best["pool"], best["scale"])
     text = (stores / "labeled" / "config.yaml").read_text()
     assert f"readout {best['pool']}" in text.splitlines()[0]
 

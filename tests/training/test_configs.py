@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
@@ -193,6 +194,8 @@ def test_the_default_config_is_valid_for_the_embedded_data():
         ("optim", "epochs", 0),
         ("optim", "mining_epoch", -1),
         ("monitor", "batch_size", 0),
+        ("monitor", "scale", "whiten"),
+        ("monitor", "scale", "center"),  # of no readout
     ],
 )
 def test_bad_values_are_named(group, field, value):
@@ -238,6 +241,14 @@ def test_contradictory_switches_are_named(method, switches, message):
     config = load("ui_prmd")
     config.method, config.model = method, replace(config.model, **switches)
     with pytest.raises(ConfigError, match=message):
+        validate(config, 1000)
+
+
+@pytest.mark.parametrize("pool", ["median", "", "mean+mean", "mean,max"])
+def test_a_readout_that_does_not_exist_is_named(pool):
+    config = load("ui_prmd")
+    config.monitor.pool = pool
+    with pytest.raises(ConfigError, match=f"monitor.pool: readout '{re.escape(pool)}' must be one"):
         validate(config, 1000)
 
 

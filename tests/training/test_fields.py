@@ -17,7 +17,7 @@ MAY_DIFFER = {
     "data.store", "output", "resume", "device", "placement", "cuda_graph", "backend",
     "encoder_backend", "threads", "save_every", "save_steps", "save_seconds", "keep",
     "max_skipped", "profile", "monitor.knn_every", "monitor.linear_probe", "monitor.raw_poses",
-    "monitor.batch_size",
+    "monitor.batch_size", "monitor.pool", "monitor.scale",
 }  # fmt: skip
 ADDED = {
     "start", "augment.turn_deg", "data.frames", "data.sided", "optim.steps",
