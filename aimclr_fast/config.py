@@ -275,8 +275,8 @@ class TrainConfig:
         actionlet: ActCLR's second phase.
         votes: common positives of streams.
         monitor: what is measured.
-        start: checkpoint of another run, whose query encoder of each stream is what both encoders
-            start from; left out, they start from random weights.
+        start: checkpoint of another run, or its folder, whose query encoder of each stream is what
+            both encoders start from; left out, they start from random weights.
         output: folder for the run; runs/STORE-SPLIT-STREAM-TIME when left out.
         resume: auto resumes the run in output if there is one; a folder resumes its run, as
             configured there.

@@ -202,6 +202,11 @@ class Layout:
         return data
 
 
+def same_skeleton(one: Layout, other: Layout) -> bool:
+    """Whether sequences of one layout mean the same in the other."""
+    return (one.joints, one.parents, one.swap) == (other.joints, other.parents, other.swap)
+
+
 def _parts_by_name(layout: Layout) -> tuple[tuple[int, ...], ...]:
     """Body parts by the names of the joints that limbs begin at; empty ones are not there."""
     parts: dict[str, list[int]] = {name: [] for name in PARTS}
