@@ -29,7 +29,7 @@ from .training.job import published_config
 from .training.pretrain import PROGRAM, pretrain
 from .training.signals import StoppedError
 
-DEFAULT_CONFIG = "ui_prmd"
+DEFAULT_CONFIG = "ui_prmd_unaligned"
 # Short names of fields, as the other commands have them.
 SHORT = {"data": "data.store", "split": "data.split", "streams": "data.stream"}
 OLD = {"protocol": "split", "data.protocol": "split"}

@@ -59,6 +59,7 @@ METHODS = {
     "HiCLR": Compared("--method hiclr", 10),
     "ActCLR": Compared("--method actclr", 12, after="AimCLR"),
     "small": Compared("--config small", 7),
+    "small, turned": Compared("--config small --augment.turn_deg 180", 7),
 }
 # Fields that fit the data, and one size for all. Mining starts in mid-run, as published.
 SHARED = (
@@ -68,7 +69,8 @@ SHARED = (
     "--actionlet.late_epoch null --monitor.knn_every 0 --monitor.raw_poses false "
     "--monitor.linear_probe false --threads 1"
 )
-MINES = "--optim.mining_epoch null"  # all but the recipe "small"
+# Of all but the recipe "small", which is a config of its own.
+PUBLISHED = "--config ui_prmd --optim.mining_epoch null"
 FIRST = "-first-phase"
 FOLDS = ("knn_1 folds", "knn_20 folds")
 KEY = ("store", "split", "features", "stream", "pool", "seed")
@@ -104,12 +106,12 @@ def plan(
     arguments = [*compared.arguments.split(), *SHARED.split(), "--data", place.store]
     arguments += ["--split", place.split, "--streams", options.streams, f"--optim.steps={steps}"]
     if "--config" not in compared.arguments:
-        arguments += MINES.split()
+        arguments = [*PUBLISHED.split(), *arguments]
     if compared.after:
         first = plan(place, compared.after, seed, options, FIRST)
         arguments += ["--start", str(first.output / "checkpoint.pt")]
     folder = Path(options.runs) / f"{place.name}-{place.split}" / options.streams.replace(",", "+")
-    output = folder / f"{method.lower()}{phase}" / f"seed{seed}"
+    output = folder / f"{method.lower().replace(', ', '-')}{phase}" / f"seed{seed}"
     return Planned(seed, [*arguments, *options.arguments], output)
 
 

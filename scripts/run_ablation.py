@@ -2,8 +2,8 @@
 
     python scripts/run_ablation.py --seeds 0 1 2 3 4 --csv ablation.csv -- --threads 1
 
-Everything after -- goes to `python -m aimclr_fast.train`, before what a row asks for. Runs are kept
-and repeated as in run_seeds.py.
+Everything after -- goes to `python -m aimclr_fast.train --config ui_prmd`, before what a row asks
+for. Runs are kept and repeated as in run_seeds.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def main() -> None:
     options = parser.parse_args()
 
     rows = ROWS | (LEFT_OUT if options.leave_one_out else {})
-    shared = [f"--optim.mining_epoch={options.mining_epoch}", *options.arguments]
+    mining = f"--optim.mining_epoch={options.mining_epoch}"
+    shared = ["--config", "ui_prmd", mining, *options.arguments]
     names = [(seed, name) for seed in options.seeds for name in rows]
     runs: dict[str, list[Run]] = {}
 

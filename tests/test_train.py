@@ -329,5 +329,5 @@ def test_no_arguments_mean_the_default_recipe(monkeypatch):
     started = []
     monkeypatch.setattr("aimclr_fast.train.pretrain", lambda config, *_: started.append(config))
     command_line([])
-    assert started[0].data.store == "ui_prmd"
+    assert started[0].data.store == "ui_prmd_unaligned"
     assert started[0].model.queue_size == 960

@@ -13,7 +13,7 @@ from aimclr_fast.cli import CONFIGS, UserError, config_names
 from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.data import open_embedded
 from aimclr_fast.nn import Parts, get_method
-from aimclr_fast.train import command_line, main, parser
+from aimclr_fast.train import DEFAULT_CONFIG, command_line, main, parser
 from aimclr_fast.training.job import validate
 
 # The published recipe, as the paper (section 4.2) and the authors' release state it.
@@ -91,7 +91,7 @@ def load(name: str) -> TrainConfig:
 
 
 def test_the_list_of_configs():
-    assert config_names() == sorted([*SPLITS, "nw_ucla", "small", "ui_prmd"])
+    assert config_names() == sorted([*SPLITS, "nw_ucla", "small", "ui_prmd", "ui_prmd_unaligned"])
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -170,8 +170,10 @@ def test_defaults_are_the_published_recipe():
         assert defaults[group].items() >= fields.items()
 
 
-def test_the_default_config_is_valid_for_the_embedded_data():
-    config = load("ui_prmd")
+@pytest.mark.parametrize("name", ["ui_prmd", DEFAULT_CONFIG])
+def test_the_embedded_configs_are_valid_for_their_data(name):
+    config = load(name)
+    assert config.data.store == name
     assert open_embedded(config.data.store).labels is not None
     validate(config, 1000)
 
