@@ -64,7 +64,10 @@ def test_raw_poses_are_shown_aligned_where_nobody_did(stores, capsys):
     ("protocol", "options"),
     [
         ("linear", ["--epochs", "1"]),
-        ("semi", ["--labels", "[1]", "--draws", "1", "--tune", "linear"]),
+        (
+            "semi",
+            ["--labels", "[1]", "--draws", "1", "--tune", "linear", "--finetune.epochs", "1"],
+        ),
         ("ensemble", ["--linear.epochs", "1"]),
     ],
 )

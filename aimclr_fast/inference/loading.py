@@ -61,9 +61,10 @@ def load_encoder(
         path: the file.
         head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
             linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
-        stream: which encoder of a checkpoint with several. The authors' files of one encoder do not
-            say theirs: where it is left out, "joint", or with a warning what the encoder's name
-            says.
+        stream: which encoder of a checkpoint with several, or several of them with + between, such
+            as joint+bone: their features stand side by side in that order, without classifiers that
+            are in the file. The authors' files of one encoder do not say theirs: where it is left
+            out, "joint", or with a warning what the encoder's name says.
         pool: readout of the feature map: mean (published), max, joints, parts, segments, or several
             with + between, such as mean+max. Left out, that of the classifier or exported file,
             otherwise mean.
@@ -91,12 +92,16 @@ def load_encoder(
     file = Path(path)
     where = usable_device(device)
     try:
-        encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
+        encoder, traits, beside = _load_streams(
+            file, stream, None if layout is None else get_layout(layout)
+        )
         if head is not None:
             encoder, traits = _with_head(encoder, traits, Path(head), file, pool)
         elif pool is not None:
             traits = _with_pool(encoder, traits, pool)
-        check_finite(encoder.state_dict())
+        for one in (encoder, *beside):
+            check_finite(one.state_dict())
+            one.backend = backend
         if class_names is not None:
             if len(class_names) != len(traits.class_names):
                 has = f"has {len(traits.class_names)} classes" if traits.class_names else "has none"
@@ -111,9 +116,23 @@ def load_encoder(
         traits = replace(traits, preprocessing=preprocessing, frames=frames)
     if bodies is not None:
         traits = replace(traits, bodies=bodies)
-    model = EmbeddingModel(encoder, traits)
-    model.backend = encoder.backend = backend
+    model = EmbeddingModel(encoder, traits, beside)
+    model.backend = backend
     return Encoder(model, where)
+
+
+def _load_streams(
+    file: Path, stream: str | None, layout: Layout | None
+) -> tuple[SkeletonEncoder, Traits, list[SkeletonEncoder]]:
+    """The encoder of a stream; or of the first of several, and those of the others."""
+    if stream is None or "+" not in stream:
+        return *_load(file, stream, layout), []
+    (encoder, traits), *others = (_load(file, name, layout) for name in stream.split("+"))
+    beside = [one for one, _ in others]
+    widths = [one.backbone.features for one in (encoder, *beside)]
+    if len(set(widths)) > 1:
+        raise CheckpointError(f"its encoders of {stream} differ in width: {widths}")
+    return _without_head(encoder), replace(traits, stream=stream, class_names=()), beside
 
 
 def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:
@@ -247,4 +266,6 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Traits, Layout]:
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"not an encoder that this package exported ({reason})") from error
+    if len(traits.streams) > 1:
+        raise CheckpointError(f"says that it holds the streams {traits.stream}, but holds one")
     return weights, traits, layout
