@@ -38,6 +38,7 @@ OF_EXTREME = (*OF_QUERY, "resample", "bone scale")
 #: How many augmentations of the query and of the extreme view are drawn for each epoch of a stage.
 #: After the last stage nothing is augmented.
 STAGES = ((5, 7), (3, 5), (1, 3))
+AMOUNTS = ("all", "most", "few", "none")  # of the augmentations, for people
 RESAMPLED = 0.5  # probability of `resample`, where it is among the augmentations
 EXTREME_NOISE = 5.0  # the extreme view's noise, in the query's
 LATE_PARTS, LATE_BLOCKS = (1, 2), (1, 3)  # of the smaller mixes in the blend
@@ -84,6 +85,26 @@ def draw_augmentations(recipe: Recipe, epoch: int) -> Augmentations | None:
                 _subset(OF_EXTREME, of_extreme, Draw.OF_EXTREME, recipe.seed, epoch),
             )
     return None
+
+
+def describe_epochs(recipe: Recipe) -> str:
+    """How views change over a run, for people."""
+    epochs = recipe.optim.epochs
+    ends = (*recipe.actionlet.stages, epochs)
+    own = [
+        (amount, end)
+        for amount, before, end in zip(AMOUNTS, (0, *ends[:-1]), ends, strict=True)
+        if before < min(end, epochs)
+    ]
+    amount = own[-1][0]
+    if len(own) == 1:
+        text = f"{'no' if amount == 'none' else amount} augmentations"
+    else:
+        parts = [*(f"{each} to {end}" for each, end in own[:-1]), f"{amount} after"]
+        text = ", ".join(parts).replace(" to ", " augmentations to epoch ", 1)
+    if mixes_are_late(recipe, epochs):
+        text += f"; smaller mixes from epoch {recipe.actionlet.late_epoch}"
+    return text
 
 
 def mixes_are_late(recipe: Recipe, epoch: int) -> bool:
