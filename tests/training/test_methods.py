@@ -213,7 +213,7 @@ def test_published_numbers_in_python():
 def test_the_numbers_of_a_config_go_before_the_methods(monkeypatch):
     configs: list[TrainConfig] = []
     monkeypatch.setattr("aimclr_fast.train.pretrain", lambda config, *_: configs.append(config))
-    main(["--method", "aimclr++"])  # with the embedded default
+    main(["--config", "ui_prmd", "--method", "aimclr++"])
     assert configs[0].optim.epochs == 56
     assert (configs[0].model.topk, configs[0].model.d3m_weight) == (4, 1.0)
 
