@@ -33,8 +33,9 @@ from aimclr_fast.evaluation.baselines import untrained
 from aimclr_fast.evaluation.labeled_data import Features, LabeledData
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.protocols import get_protocol, knn
-from aimclr_fast.evaluation.representation import RAW, UNTRAINED, Pretrained
+from aimclr_fast.evaluation.representation import ALIGNED, RAW, UNTRAINED, Pretrained
 from aimclr_fast.evaluation.request import resolve
+from aimclr_fast.inference.features import can_be_aligned
 
 
 class Compared(NamedTuple):
@@ -154,13 +155,15 @@ def _rows(place: Place, method: str, one: Pretrained, passes: int, have: Keys) -
         UNTRAINED: (one.stream, one.pool, one.run_seed, 0),
         RAW: ("", "", "", 0),
     }
+    if can_be_aligned(one.data.layout, one.data.preprocessing):
+        shown[ALIGNED] = shown[RAW]
     for name, (stream, pool, seed, cost) in shown.items():
         about = dict(zip(KEY, (place.name, place.split, name, stream, pool, seed), strict=True))
         if key_of(about) in have:
             continue
         have.add(key_of(about))
-        if name == RAW:
-            features = one.data.features(None, "")
+        if name in (RAW, ALIGNED):
+            features = one.data.features(None, "", align=name == ALIGNED)
         else:
             made = untrained(one) if name == UNTRAINED else one.representation(name)
             features = made.features()

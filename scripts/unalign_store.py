@@ -2,9 +2,9 @@
 
     python scripts/unalign_store.py stores/kard                # writes stores/kard_unaligned
 
-The cameras stand in a circle, evenly: the first subject's sequences are turned about y by 0 degrees,
-the next one's by 360 / n more, and so on. Where odd subjects train and even ones test, no test
-camera is one of the training's. The new folder holds a meta.json alone (docs/prepare.md).
+The cameras stand in a circle, evenly: the first subject's sequences are turned about y by 0
+degrees, the next one's by 360 / n more, and so on. Where odd subjects train and even ones test, no
+test camera is one of the training's. The new folder holds a meta.json alone (docs/prepare.md).
 """
 
 from __future__ import annotations
