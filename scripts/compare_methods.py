@@ -1,4 +1,4 @@
-"""Methods on several data sets at equal compute: train, measure, and print a table for each set.
+"""Methods on several data sets at equal compute: train, measure, and print a table.
 
     python scripts/compare_methods.py ui_prmd:xsub stores/kard:xsub --seeds 0 1 2 --jobs 2 \
         --runs runs/methods --csv methods.csv
@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from compare_readouts import COLUMNS, NEIGHBORS, cell, measure
+from compare_readouts import NEIGHBORS, measure
 from rich.console import Console
 from run_seeds import Planned, Run, add_options, save, train_all
 
@@ -74,6 +74,7 @@ SHARED = (
 PUBLISHED = "--config ui_prmd --optim.mining_epoch null"
 FIRST = "-first-phase"
 FOLDS = ("knn_1 folds", "knn_20 folds")
+SHOWN = ("knn_1", "knn_20", "linear")
 KEY = ("store", "split", "features", "stream", "pool", "seed")
 Row = dict[str, object]
 Keys = set[tuple[str, ...]]  # of rows
@@ -181,16 +182,28 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def table(rows: Sequence[Row], place: Place) -> str:
-    """Mean and standard deviation over seeds, as Markdown."""
-    columns = (*COLUMNS, *FOLDS)
-    lines = [f"| features | stream | readout | {' | '.join(columns)} | seeds |"]
-    lines.append(f"|---|---|---|{'---:|' * (len(columns) + 1)}")
-    own = [row for row in rows if (row["store"], row["split"]) == (place.name, place.split)]
-    for key in dict.fromkeys((row["features"], row["stream"], row["pool"]) for row in own):
-        same = [row for row in own if (row["features"], row["stream"], row["pool"]) == key]
-        cells = [cell(same, column) for column in columns]
-        lines.append(f"| {' | '.join(map(str, (*key, *cells, len(same))))} |")
+def table(rows: Sequence[Row], places: Sequence[Place], pool: str) -> str:
+    """A row for each method and stream by a readout, a column for each data set, as Markdown.
+
+    A cell is kNN-1 / kNN-20 / linear in percent, means over the seeds.
+    """
+    names = [f"{place.name} {place.split}" for place in places]
+    lines = [f"| {pool} | stream | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
+    own = [row for row in rows if row["pool"] in ("", pool)]
+    keys = dict.fromkeys((row["features"], row["stream"]) for row in own)
+    baselines = (RAW, ALIGNED, UNTRAINED)
+    for key in sorted(keys, key=lambda key: (key[0] not in baselines, str(key[1]))):
+        cells = []
+        for place in places:
+            same = [
+                row
+                for row in own
+                if (row["store"], row["split"]) == (place.name, place.split)
+                and (row["features"], row["stream"]) == key
+            ]
+            means = [100 * mean(float(str(row[name])) for row in same) for name in SHOWN if same]
+            cells.append(" / ".join(f"{value:.1f}" for value in means))
+        lines.append(f"| {' | '.join(map(str, (*key, *cells)))} |")
     return "\n".join(lines)
 
 
@@ -229,8 +242,8 @@ def main() -> None:
         done = len(finished)
 
     train_all([run for *_, run in todo], options.jobs, add_rows)
-    for place in options.places:
-        print(f"\n{place.name}, {place.split}\n\n{table(rows, place)}")
+    for pool in options.readouts:
+        print(f"\n{table(rows, options.places, pool)}")
 
 
 if __name__ == "__main__":
