@@ -21,18 +21,22 @@ COLUMNS = ("case", "who", "ms a step", "sequences/s", "speed-up", "of the limit"
 
 def main(words: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", str(HERE / "bench_train_step.py"), "-q"]
-        command += ["--benchmark-only", "--results", "step", "--results-dir", folder]
-        command += ["-k", " and ".join(words)] if words else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = Path(folder, "step.csv")
-        if not found.exists():
-            sys.exit(done.stdout + done.stderr)
-        rows = [row for row in results.read(found) if row["op"] == "train_step"]
+        rows = measured("train_step", words, Path(folder, "step.csv"))
     print(markdown(list(COLUMNS)))
     print(markdown(["---", "---", *["---:"] * (len(COLUMNS) - 2)]))
     for row in rows:
         print(markdown(cells(row)))
+
+
+def measured(op: str, words: list[str], into: Path) -> list[dict[str, str]]:
+    """The rows of an op's benchmark, of the cases whose names hold the words; also in a file."""
+    command = [sys.executable, "-m", "pytest", str(HERE / f"bench_{op}.py"), "-q"]
+    command += ["--benchmark-only", "--results", into.stem, "--results-dir", str(into.parent)]
+    command += ["-k", " and ".join(words)] if words else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode or not into.exists():
+        sys.exit(done.stdout + done.stderr)
+    return [row for row in results.read(into) if row["op"] == op]
 
 
 def cells(row: dict[str, str]) -> list[str]:
