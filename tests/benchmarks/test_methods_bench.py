@@ -50,9 +50,8 @@ def test_a_row_shows_time_a_pass_and_the_ratio():
 
 @pytest.mark.parametrize("words", [[], ["hiclr"]])
 def test_only_the_rows_of_all_methods_are_kept(words, tmp_path, monkeypatch, capsys):
-    row = results.cells(
-        results.Row("methods", "cpu", "fp32", "N16-P10-hiclr", "package", 1, ms=2.0, baseline_ms=1.0)
-    )
+    about = ("methods", "cpu", "fp32", "N16-P10-hiclr", "package")
+    row = results.cells(results.Row(*about, package=1, ms=2.0, baseline_ms=1.0))
     monkeypatch.setattr(methods, "measured", lambda *_: [row])
     monkeypatch.setattr(results, "FOLDER", tmp_path)
     methods.main(words)
