@@ -1,8 +1,9 @@
 """A whole CPU step of each method beside AimCLR's: views, forward, backward, SGD, enqueue.
 
 The baseline is AimCLR's step, timed in turns with the method's, each at its published sizes. P is
-how often the encoder passes over a batch: a forward pass counts 1, its backward pass 2. The limit is that of the encoder's products, so that methods have the same share of it where nothing
-but the encoder costs. `methods.py` shows it as time a pass.
+how often the encoder passes over a batch: a forward pass counts 1, its backward pass 2. The limit
+is that of the encoder's products, so that methods have the same share of it where nothing but the
+encoder costs. `methods.py` shows it as time a pass.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The CPU step of each method beside AimCLR's: time, ratio, passes of the encoder, time a pass.
 
     python benchmarks/methods.py             # all methods: some minutes on cores with nothing else
-    python benchmarks/methods.py hiclr       # one
+    python benchmarks/methods.py hiclr       # one, and no file is written
 
-The rows go to benchmarks/results/methods.csv. The ratio is of medians that were timed in turns.
+The rows of all go to benchmarks/results/methods.csv. The ratio is of medians timed in turns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ COLUMNS = ("method", "ms a step", "of AimCLR's", "passes", "ms a pass")
 
 
 def main(words: list[str]) -> None:
-    rows = measured("methods", words, results.FOLDER / "methods.csv")
+    rows = measured("methods", words)
+    if not words:
+        results.write_cells(results.FOLDER / "methods.csv", rows)
     print(markdown(list(COLUMNS)))
     print(markdown(["---", *["---:"] * (len(COLUMNS) - 1)]))
     for row in rows:

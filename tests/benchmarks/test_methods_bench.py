@@ -8,6 +8,7 @@ import bench_methods
 import methods
 import numpy as np
 import pytest
+import results
 import torch
 from bench_train_step import SHAPE, training_loop
 
@@ -45,3 +46,14 @@ def test_a_row_shows_time_a_pass_and_the_ratio():
     assert methods.cells(row) == ["hiclr", "2000", "1.43", "10", "200"]
     lost = row | {"ms": "", "status": "out of memory"}
     assert methods.cells(lost) == ["hiclr", "out of memory", "", "10", ""]
+
+
+@pytest.mark.parametrize("words", [[], ["hiclr"]])
+def test_only_the_rows_of_all_methods_are_kept(words, tmp_path, monkeypatch, capsys):
+    about = ("methods", "cpu", "fp32", "N16-P10-hiclr", "package")
+    row = results.cells(results.Row(*about, package=1, ms=2.0, baseline_ms=1.0))
+    monkeypatch.setattr(methods, "measured", lambda *_: [row])
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    methods.main(words)
+    assert "| hiclr | 2 | 2.00 | 10 | 0.2 |" in capsys.readouterr().out
+    assert (tmp_path / "methods.csv").exists() == (not words)
