@@ -28,11 +28,15 @@ def main() -> None:
     options = parser.parse_args()
 
     store = open_store(options.store)
+    if POSITIONS_OF in store.meta:
+        parser.error(f"{options.store} is another store, turned: name {store.meta[POSITIONS_OF]}")
     if options.column not in store.samples:
         parser.error(f"{options.store} has no column {options.column}: {', '.join(store.samples)}")
     values = np.unique(store.samples[options.column]).tolist()
     degrees = {str(value): round(360 * i / len(values), 2) for i, value in enumerate(values)}
     out = options.store.with_name(f"{options.store.name}_unaligned")
+    if out.exists() and [file.name for file in out.iterdir()] != [META]:
+        parser.error(f"{out} is there already")
     out.mkdir(exist_ok=True)
     about = {
         "version": VERSION,
@@ -41,6 +45,7 @@ def main() -> None:
     }
     with written_whole(out / META) as temporary:
         temporary.write_text(json.dumps(about, indent=1))
+    open_store(out)
     print(f"{out}: {len(values)} cameras by {options.column}")
 
 

@@ -357,6 +357,12 @@ def test_the_store_is_the_checkpoints_own(trained, evaluated, tmp_path, capsys):
 
     other = trained("three", data="other")
     assert "trained on different stores" in refused(path, other)
+    state = torch.load(path, weights_only=False)
+    state["data"] = dict.fromkeys(state["data"], "0")  # names the same store, had other files
+    del state["sha256"]
+    changed = str(save(state, tmp_path / "changed.pt"))
+    for both in ((changed, path), (path, changed)):
+        assert f"{changed} was trained on another" in refused(*both)
     for fields, words in (
         ({"store": str(tmp_path / "gone")}, "cannot be opened"),
         ({"store": "ui_prmd"}, "was trained on another ui_prmd than the one that is there now"),
@@ -418,6 +424,23 @@ def test_table_of_several_runs(run, tmp_path, capsys):
         (["knn", "joint.pt", "--stream", "bone"], "joint.pt: the checkpoint has no bone stream"),
         (["knn", "joint.pt", "--stream", "smell"], "stream is 'smell', but must be joint"),
         (["knn", "coco.pt"], "takes layout 'coco' (17 joints), the data have 'ui-prmd'"),
+        (
+            ["transfer", "joint.pt", "--data", "auto"],
+            "transfer is to another data set: name it with --data",
+        ),
+        (
+            [
+                "transfer",
+                "joint.pt",
+                "--data",
+                "store",
+                "--few.labels",
+                "[1]",
+                "--finetune",
+                "true",
+            ],
+            "with few, give --few.tune finetune",
+        ),
         (
             ["transfer", "joint.pt", "--data", "store", "--joints", "[a]"],
             "'a' is not ENCODER_JOINT",

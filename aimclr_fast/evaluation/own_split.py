@@ -29,7 +29,7 @@ def own_store(files: Sequence[EncoderFile]) -> Store:
         seen = ", ".join(f"{file.path} on {name}" for name, file in trained.items())
         raise EvaluationError(f"trained on different stores ({seen}): choose one with --data")
     (name, file), *_ = trained.items()
-    if not name or not file.data:
+    if not name:
         raise EvaluationError(
             f"{file.path} does not say what it was trained on: name a store with --data"
         )
@@ -40,11 +40,13 @@ def own_store(files: Sequence[EncoderFile]) -> Store:
             f"{file.path} was trained on {name}, which cannot be opened ({error}): name a store "
             "with --data"
         ) from error
-    if any(file.data.get(part) != checksum for part, checksum in store.checksums().items()):
-        raise EvaluationError(
-            f"{file.path} was trained on another {name} than the one that is there now: name a "
-            "store with --data"
-        )
+    checksums = store.checksums().items()
+    for file in files:
+        if any(file.data.get(part) != checksum for part, checksum in checksums):
+            raise EvaluationError(
+                f"{file.path} was trained on another {name} than the one that is there now: name "
+                "a store with --data"
+            )
     return store
 
 

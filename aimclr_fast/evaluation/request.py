@@ -109,7 +109,12 @@ def resolve(
     files: list[EncoderFile] = []
     for path in paths:
         files += read_encoders(path, options.stream)
-    store = own_store(files) if options.data == AUTO else resolve_store(options.data)
+    if options.data != AUTO:
+        store = resolve_store(options.data)
+    elif protocol.adapt is None:
+        store = own_store(files)
+    else:
+        raise EvaluationError(f"{protocol.name} is to another data set: name it with --data")
     if options.split == AUTO:
         options = replace(options, split=own_split(files, store, console))
     report = Report(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,3 +169,32 @@ def test_the_embedded_store_of_cameras_that_nobody_aligned():
     assert store.preprocessing == Preprocessing(50, "none", "fill")
     assert store.meta["citation"] == aligned.meta["citation"]
     assert store.meta["licence"] == "ODC-PDDL-1.0"
+
+
+def test_the_script_places_cameras_evenly_and_overwrites_nothing(
+    base, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    from unalign_store import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["unalign_store.py", *map(str, arguments)])
+        main()
+
+    run(tmp_path / "base", "--column", "place")
+    run(tmp_path / "base", "--column", "place")  # its own file may be written again
+    store = open_store(tmp_path / "base_unaligned")
+    assert store.samples["turned_deg"].tolist() == [180, 0, 180]  # field, hall
+    store_of(tmp_path / "other")
+    store_of(tmp_path / "other_unaligned")
+    before = (tmp_path / "other_unaligned" / "meta.json").read_bytes()
+    for arguments, words in (
+        ([tmp_path / "other", "--column", "place"], "is there already"),
+        ([tmp_path / "base_unaligned", "--column", "place"], "is another store, turned"),
+        ([tmp_path / "base"], "has no column subject: name, label, place"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run(*arguments)
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
+    assert (tmp_path / "other_unaligned" / "meta.json").read_bytes() == before

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aimclr_fast.evaluation.finetuning import FinetuneConfig
 from aimclr_fast.evaluation.heads import LinearConfig
 from aimclr_fast.evaluation.joint_mapping import map_joints, mapped, parse_pairs
-from aimclr_fast.evaluation.labeled_data import LabeledData
+from aimclr_fast.evaluation.labeled_data import EvaluationError, LabeledData
 from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.representation import Outcomes, Representation
 from aimclr_fast.evaluation.request import Request
@@ -55,6 +55,8 @@ def adapt(data: LabeledData, layout: Layout, config: Config) -> tuple[LabeledDat
 def run(request: Request[Config]) -> Outcomes:
     """KNN and linear evaluation, and fine-tuning if asked for, in one row; or few labels."""
     if request.config.few.labels:
+        if request.config.finetune:
+            raise EvaluationError("--finetune is of all labels: with few, give --few.tune finetune")
         yield from semi.few_labels(request, request.config.few)
         return
     if request.config.finetune:
