@@ -23,13 +23,15 @@ from .cli import (
     with_config_files,
 )
 from .config import TrainConfig
+from .data import EMBEDDED
 from .nn import get_method, method_names
 from .training.distributed import OtherRankError
 from .training.job import published_config
 from .training.pretrain import PROGRAM, pretrain
 from .training.signals import StoppedError
 
-DEFAULT_CONFIG = "ui_prmd_unaligned"
+#: Without --config: for the embedded data, and for other stores.
+DEFAULT_CONFIG, OWN_STORE = "ui_prmd_unaligned", "ui_prmd"
 # Short names of fields, as the other commands have them.
 SHORT = {"data": "data.store", "split": "data.split", "streams": "data.stream"}
 OLD = {"protocol": "split", "data.protocol": "split"}
@@ -40,15 +42,16 @@ def parser() -> Parser:
         prog=PROGRAM,
         usage="%(prog)s [--config NAME] [--data STORE] [--split NAME] "
         "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
-        description="Pretrain an ST-GCN with AimCLR. Without arguments it learns from the "
-        "embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
+        description="Pretrain an ST-GCN with AimCLR or a method that extends it. Without arguments "
+        "it learns from the embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
         epilog="Methods: "
         + "; ".join(f"{name}: {get_method(name).summary}" for name in method_names()),
     )
     parser.add_argument(
         "--config",
         action="config",
-        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}; "
+        help=f"a YAML file, or one of {', '.join(config_names())}; default {DEFAULT_CONFIG}, with "
+        f"--data that of the embedded data set, or {OWN_STORE}; "
         "small fits a few hundred to a few thousand sequences of any store",
     )
     parser.add_class_arguments(TrainConfig, as_group=False)
@@ -64,7 +67,7 @@ def configured(arguments: list[str]) -> TrainConfig:
     command = parser()
     refuse_old_names(arguments, OLD)
     arguments = [re.sub(r"^--([\w.]+)(?==|$)", _long_name, each) for each in arguments]
-    default = _config_of_resumed(arguments) or DEFAULT_CONFIG
+    default = _config_of_resumed(arguments) or _default_config(arguments)
     arguments = with_config_files(arguments, default)
     if _given("optim.epochs", arguments) and not _given("optim.steps", arguments):
         arguments.append("--optim.steps=null")  # of a config, which would go before the epochs
@@ -93,6 +96,19 @@ def main(arguments: list[str]) -> None:
 
 def _long_name(flag: re.Match[str]) -> str:
     return f"--{SHORT.get(flag[1], flag[1])}"
+
+
+def _default_config(arguments: list[str]) -> str:
+    """The configuration where none is given. What the default does to views fits its data alone."""
+    stores = [
+        value if equals else following
+        for argument, following in pairwise([*arguments, ""])
+        for name, equals, value in [argument.partition("=")]
+        if name == "--data.store"
+    ]
+    if not stores:
+        return DEFAULT_CONFIG
+    return stores[-1] if stores[-1] in EMBEDDED else OWN_STORE
 
 
 def _given(field: str, arguments: list[str]) -> bool:

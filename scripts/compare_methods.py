@@ -9,10 +9,10 @@ forward pass 1 and a backward pass 2, so that a step of SkeletonCLR (query forwa
 forward) is 4 and one of AimCLR, with the extreme view, 7. ActCLR has half of the passes for its
 first phase, AimCLR, and half for its own.
 
-Runs are kept in --runs. What --csv holds is neither trained nor measured again; a row is added as
-soon as it is measured. Arguments after -- go to `python -m aimclr_fast.train`. Nothing is chosen on
-test samples: for choices there are the columns "folds", of the training samples in folds of their
-subjects.
+Runs are kept in --runs, and none that is there is trained again; nor is what --csv holds measured
+again. A row is added as soon as it is measured. Arguments after -- go to `python -m
+aimclr_fast.train`. Nothing is chosen on test samples: for choices there are the columns "folds", of
+the training samples in folds of their subjects.
 """
 
 from __future__ import annotations
@@ -175,6 +175,12 @@ def key_of(row: Row) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in KEY)
 
 
+def passes_of(options: argparse.Namespace) -> set[str]:
+    """The passes of a row of one stream, or of all side by side."""
+    streams = options.streams.count(",") + 1
+    return {str(count * options.passes) for count in (1, streams)}
+
+
 def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
@@ -224,6 +230,8 @@ def main() -> None:
     asked = [(p, m, s) for p in options.places for s in options.seeds for m in options.methods]
     rows = read(options.csv)
     have = {key_of(row) for row in rows}
+    if others := {str(row["passes"]) for row in rows} - {"0", ""} - passes_of(options):
+        parser.error(f"{options.csv} holds runs of {', '.join(others)} passes: choose another file")
     first = [
         plan(place, after, seed, options, FIRST)
         for place, method, seed in asked

@@ -153,8 +153,11 @@ def test_several_streams_stand_side_by_side(tmp_path, store, rows):
     assert_near(found.probabilities, (wanted @ weight.T + bias).softmax(1))
     with pytest.raises(CheckpointError, match=r"x\.pt: .*no motion.*joint, bone"):
         load_encoder(path, stream="joint+motion")
-    with pytest.raises(ValueError, match="different ones with \\+ between, got 'bone\\+bone'"):
-        load_encoder(path, stream="bone+bone")
+    for wrong in ("bone+bone", "joint+", "joint+smell"):
+        with pytest.raises(CheckpointError, match=r"x\.pt: stream is .*: expected different ones"):
+            load_encoder(path, stream=wrong)
+    with pytest.raises(CheckpointError, match=r"one encoder, which cannot be both of joint\+bone"):
+        load_encoder(official(tmp_path, "pretrain"), stream="joint+bone")
     with pytest.raises(UserError, match=r"holds one stream, not bone\+joint"):
         export(encoder, tmp_path / "x.safetensors", "safetensors")
 

@@ -180,7 +180,7 @@ def test_a_run_goes_on(old):
 
 
 def test_a_run_of_the_embedded_default_goes_on_by_its_own_command(old, monkeypatch):
-    """It is --config ui_prmd today. None of its fields that those versions lacked may differ."""
+    """Other fields come from today's ui_prmd: none that its versions lacked may differ."""
     configs = []
     monkeypatch.setattr(train, "pretrain", lambda config, *_: configs.append(config))
     model = {"channels": 2, "features": 8, "embedding": 4, "queue_size": 12, "temporal_kernel": 3}
@@ -188,7 +188,7 @@ def test_a_run_of_the_embedded_default_goes_on_by_its_own_command(old, monkeypat
     flags = [f"--model.{name}={value}" for name, value in (model | {"dropout": 0}).items()]
     flags += [f"--optim.{name}={value}" for name, value in optim.items()]
     flags += ["--batch_statistics", "synchronized", "--data", "store", SPLIT, "odd-even"]
-    train.main(["--config", "ui_prmd", *flags, "--output", "run", "--resume", "auto"])
+    train.main([*flags, "--output", "run", "--resume", "auto"])
     about = json.loads(Path("run/run.json").read_text())
     store = open_store("store")
     rows = torch.from_numpy(split(store, "odd-even")[0])

@@ -22,6 +22,7 @@ from aimclr_fast._devices import usable_device
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.readers import NTU, PKU
 from aimclr_fast.data.store import sha256
+from aimclr_fast.functional import STREAMS
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.official import build_encoder, holds_encoders, official_encoder
@@ -127,12 +128,27 @@ def _load_streams(
     """The encoder of a stream; or of the first of several, and those of the others."""
     if stream is None or "+" not in stream:
         return *_load(file, stream, layout), []
-    (encoder, traits), *others = (_load(file, name, layout) for name in stream.split("+"))
+    names = stream.split("+")
+    if len(set(names)) < len(names) or not set(names) <= set(STREAMS):
+        raise CheckpointError(
+            f"stream is {stream!r}: expected different ones of {', '.join(STREAMS)} with + between"
+        )
+    (encoder, traits), *others = (_load(file, name, layout) for name in names)
+    if any(traits.stream == one.stream or _same(encoder, other) for other, one in others):
+        raise CheckpointError(f"it has one encoder, which cannot be both of {stream}")
     beside = [one for one, _ in others]
     widths = [one.backbone.features for one in (encoder, *beside)]
     if len(set(widths)) > 1:
         raise CheckpointError(f"its encoders of {stream} differ in width: {widths}")
     return _without_head(encoder), replace(traits, stream=stream, class_names=()), beside
+
+
+def _same(one: SkeletonEncoder, other: SkeletonEncoder) -> bool:
+    """Whether encoders have the same weights: an authors' file of one does not say its stream."""
+    theirs = other.state_dict()
+    return all(
+        name in theirs and tensor.equal(theirs[name]) for name, tensor in one.state_dict().items()
+    )
 
 
 def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:

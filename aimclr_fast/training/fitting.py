@@ -37,12 +37,12 @@ def fitted(
     data, optim = config.data, config.optim
     chosen: list[str] = []
 
-    def choose(name: str, value: object, why: str) -> None:
+    def choose(name: str, value: object, why: str, *, said: bool = True) -> None:
         group, field = name.split(".")
         if getattr(getattr(config, group), field) is None:
             setattr(getattr(config, group), field, value)
             shown = str(value).lower() if isinstance(value, bool) else value
-            chosen.append(f"{name} {shown}: {why}")
+            chosen.extend([f"{name} {shown}: {why}"] if said else [])
 
     choose("data.split", split, "the first that the store has")
     step = max(1, min(round(frames / max(data.frames, 1)), frames // 2))
@@ -60,9 +60,10 @@ def fitted(
     choose("optim.mining_epoch", optim.epochs // 2 + 1, "the second half of the run")
     published = ActionletConfig()
     stages = [_share(epoch, optim.epochs) for epoch in published.stages]
-    choose("actionlet.stages", stages, "the same shares of the run as published")
+    acts = config.method == "actclr"
+    choose("actionlet.stages", stages, "the same shares of the run as published", said=acts)
     late = max(1, _share(published.late_epoch, optim.epochs))
-    choose("actionlet.late_epoch", late, "the same share of the run as published")
+    choose("actionlet.late_epoch", late, "the same share of the run as published", said=acts)
     votes = max(3 * optim.epochs // 4 + 1, optim.mining_epoch)
     choose("votes.epoch", votes, "the last quarter of the run")
     return config, chosen

@@ -17,6 +17,7 @@ import aimclr_fast
 from aimclr_fast._console import plain_console
 from aimclr_fast.config import ConfigError, TrainConfig, config_text
 from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.data.readers import FLAT_LAYOUTS
 from aimclr_fast.data.splits import default_split
 from aimclr_fast.inference.features import can_be_aligned
 from aimclr_fast.nn.readouts import readout_width
@@ -163,6 +164,11 @@ def _open_samples(config: TrainConfig) -> _Samples:
         selection = open_selection(store, name, train_index)
     except ValueError as error:
         raise ConfigError(f"data.split: {error}") from error
+    if config.augment.turn_deg > 0 and store.layout.name in FLAT_LAYOUTS:
+        raise ConfigError(
+            f"augment.turn_deg is {config.augment.turn_deg}, but poses of layout "
+            f"{store.layout.name} are flat: give --augment.turn_deg 0"
+        )
     if config.monitor.pool is not None:
         try:
             readout_width(config.monitor.pool, config.model.features, store.layout)
@@ -256,11 +262,13 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
     phases = job.method.phases(config)
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
     method = "" if _method(job) == TrainConfig.method else f", {_method(job)}"
+    turn = config.augment.turn_deg
+    turned = f", views turned by up to {turn:g} degrees" if turn > 0 else ""
     ends = "" if config.optim.steps is None else f", {counted(training.steps, 'step')} in all"
     return (
         f"{samples.store.path.name}: {len(samples.train_index)} training and "
         f"{counted(len(samples.test_index), 'test sequence')} ({config.data.split}), {layout.name} "
-        f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{method}\n"
+        f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{method}{turned}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "
         f"{counted(config.optim.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')} "

@@ -23,7 +23,7 @@ EXPORTED = (".safetensors", ".onnx", ".pt2")
 #: Fields of the group model that the shapes or the graph of an encoder's weights depend on, and
 #: what those are that 0.1.0 did not have.
 SIZES = ("channels", "features", "embedding", "temporal_kernel", "graph")
-ADDED = {"graph": "spatial"}
+NOT_SAID = {"graph": "spatial"}
 WANTED = "give the checkpoint.pt of a run, or its folder"
 
 
@@ -115,7 +115,7 @@ def _check_layout(path: Path, theirs: Layout, own: Layout) -> None:
 
 
 def _check_sizes(path: Path, theirs: Mapping[str, Any], job: Job) -> None:
-    there = {**ADDED, **theirs}
+    there = {**NOT_SAID, **theirs}
     own = {name: getattr(job.config.model, name) for name in SIZES}
     if differing := [name for name in SIZES if there[name] != own[name]]:
         listed = "; ".join(

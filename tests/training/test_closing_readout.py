@@ -11,10 +11,10 @@ from aimclr_fast.data import open_embedded, write_store
 from aimclr_fast.train import command_line as train
 
 FLAGS = (
-    "--config", "ui_prmd", "--data", "store", "--split", "odd-even", "--model.channels", "2",
-    "--model.features", "8", "--model.embedding", "8", "--model.queue_size", "32",
-    "--optim.batch_size", "16", "--optim.epochs", "2", "--monitor.knn_every", "1",
-    "--monitor.raw_poses", "false", "--threads", "1", "--device", "cpu",
+    "--data", "store", "--split", "odd-even", "--model.channels", "2", "--model.features", "8",
+    "--model.embedding", "8", "--model.queue_size", "32", "--optim.batch_size", "16",
+    "--optim.epochs", "2", "--monitor.knn_every", "1", "--monitor.raw_poses", "false",
+    "--threads", "1", "--device", "cpu",
 )  # fmt: skip
 POOL = ("--monitor.pool", "mean+joints", "--monitor.scale", "standardize")
 

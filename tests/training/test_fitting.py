@@ -75,10 +75,13 @@ def test_epochs_follow_from_steps_and_mining_from_epochs(steps, epochs, mining, 
     [(350, [100, 200, 300], 200), (35, [10, 20, 30], 20), (7, [2, 4, 6], 4), (1, [0, 1, 1], 1)],
 )
 def test_actionlets_stages_are_shares_of_the_run(epochs, stages, late):
-    config, chosen = fitted(left_open(epochs=epochs), 100, 50, "xsub", [])
+    asked = left_open(epochs=epochs)
+    _, chosen = fitted(asked, 100, 50, "xsub", [])
+    assert not any("actionlet" in line for line in chosen), "another method has none"
+    asked.method = "actclr"
+    config, chosen = fitted(asked, 100, 50, "xsub", [])
     assert (config.actionlet.stages, config.actionlet.late_epoch) == (stages, late)
     assert f"actionlet.stages {stages}: the same shares of the run as published" in chosen
-    config.method = "actclr"
     validate(config, 100)
 
 
