@@ -357,7 +357,8 @@ def test_flat_poses_are_not_turned(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     positions = np.random.default_rng(0).normal(size=(8, 3, 6, 17, 1)).astype(np.float32)
     positions[:, 2] = 0
-    write_store(tmp_path / "flat", positions, {"label": [0, 1] * 4}, layout=get_layout("coco"))
+    samples = {"name": list("abcdefgh"), "label": [0, 1] * 4}
+    write_store(tmp_path / "flat", positions, samples, layout=get_layout("coco"))
     flags = ["--config", "small", "--data", "flat", "--augment.turn_deg", "30"]
     with pytest.raises(SystemExit) as ended:
         command_line(flags)
