@@ -43,7 +43,7 @@ def parser() -> Parser:
         usage="%(prog)s [--config NAME] [--data STORE] [--split NAME] "
         "[--streams joint,motion,bone] [--GROUP.FIELD VALUE ...]",
         description="Pretrain an ST-GCN with AimCLR or a method that extends it. Without arguments "
-        "it learns from the embedded UI-PRMD motion on whatever this machine has, in a few minutes.",
+        "it learns from the embedded UI-PRMD motion on whatever this machine has, in minutes.",
         epilog="Methods: "
         + "; ".join(f"{name}: {get_method(name).summary}" for name in method_names()),
     )
