@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -98,29 +99,29 @@ def _long_name(flag: re.Match[str]) -> str:
     return f"--{SHORT.get(flag[1], flag[1])}"
 
 
+def _flags(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """Each argument up to its "=", with what follows: the value, of one that is a flag."""
+    for argument, following in pairwise([*arguments, ""]):
+        name, equals, value = argument.partition("=")
+        yield name, value if equals else following
+
+
 def _default_config(arguments: list[str]) -> str:
     """The configuration where none is given. What the default does to views fits its data alone."""
-    stores = [
-        value if equals else following
-        for argument, following in pairwise([*arguments, ""])
-        for name, equals, value in [argument.partition("=")]
-        if name == "--data.store"
-    ]
+    stores = [value for name, value in _flags(arguments) if name == "--data.store"]
     if not stores:
         return DEFAULT_CONFIG
     return stores[-1] if stores[-1] in EMBEDDED else OWN_STORE
 
 
 def _given(field: str, arguments: list[str]) -> bool:
-    return any(argument.partition("=")[0] == f"--{field}" for argument in arguments)
+    return any(name == f"--{field}" for name, _ in _flags(arguments))
 
 
 def _published(arguments: list[str]) -> list[str]:
     """The numbers that the method of the arguments was published with, for all else to change."""
     method = TrainConfig.method
-    for argument, following in pairwise([*arguments, ""]):
-        name, equals, value = argument.partition("=")
-        value = value if equals else following
+    for name, value in _flags(arguments):
         if name == "--method":
             method = value
         elif name == "--config":
@@ -134,9 +135,7 @@ def _published(arguments: list[str]) -> list[str]:
 
 def _config_of_resumed(arguments: list[str]) -> str | None:
     """config.yaml of the run that --resume names, if it names a folder."""
-    for argument, following in pairwise([*arguments, ""]):
-        name, equals, value = argument.partition("=")
-        folder = value if equals else following
+    for name, folder in _flags(arguments):
         if name == "--resume" and folder not in ("", "auto", "null"):
             config = Path(folder, "config.yaml")
             if not config.is_file():

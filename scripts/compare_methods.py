@@ -29,13 +29,12 @@ from compare_readouts import NEIGHBORS, measure
 from rich.console import Console
 from run_seeds import Planned, Run, add_options, save, train_all
 
-from aimclr_fast.evaluation.baselines import untrained
+from aimclr_fast.evaluation.baselines import baselines
 from aimclr_fast.evaluation.labeled_data import Features, LabeledData
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.protocols import get_protocol, knn
 from aimclr_fast.evaluation.representation import ALIGNED, RAW, UNTRAINED, Pretrained
 from aimclr_fast.evaluation.request import resolve
-from aimclr_fast.inference.features import can_be_aligned
 
 
 class Compared(NamedTuple):
@@ -117,14 +116,14 @@ def plan(
     return Planned(seed, [*arguments, *options.arguments], output)
 
 
-def numbers(data: LabeledData, features: Features, passes: int | str = "") -> Row:
+def numbers(data: LabeledData, features: Features) -> Row:
     """Columns of the test samples, then of folds of the training samples."""
     found: Row = dict(measure(features))
     folds = [knn.classify(part, NEIGHBORS).metrics for part in features.held_out(data.folds())]
     for name in FOLDS:
         values = [fold[name.removesuffix(" folds")] for fold in folds]
         found[name] = round(mean(values), 4) if values else ""
-    return {**found, "passes": passes}
+    return found
 
 
 def measured(
@@ -151,24 +150,17 @@ def measured(
 
 
 def _rows(place: Place, method: str, one: Pretrained, passes: int, have: Keys) -> Iterable[Row]:
-    shown = {
-        method: (one.stream, one.pool, one.run_seed, passes),
-        UNTRAINED: (one.stream, one.pool, one.run_seed, 0),
-        RAW: ("", "", "", 0),
-    }
-    if can_be_aligned(one.data.layout, one.data.preprocessing):
-        shown[ALIGNED] = shown[RAW]
-    for name, (stream, pool, seed, cost) in shown.items():
-        about = dict(zip(KEY, (place.name, place.split, name, stream, pool, seed), strict=True))
+    shown = [one.representation(method)]
+    shown += baselines(one, (UNTRAINED, RAW), None, seen=set(), say=print)
+    for made in shown:
+        pool, seed = ("", "") if made.encoder is None else (made.pool, made.run_seed)
+        values = (place.name, place.split, made.name, made.stream, pool, seed)
+        about: Row = dict(zip(KEY, values, strict=True))
         if key_of(about) in have:
             continue
         have.add(key_of(about))
-        if name in (RAW, ALIGNED):
-            features = one.data.features(None, "", align=name == ALIGNED)
-        else:
-            made = untrained(one) if name == UNTRAINED else one.representation(name)
-            features = made.features()
-        yield {**about, **numbers(one.data, features, cost)}
+        cost = passes if made.name == method else 0
+        yield {**about, **numbers(one.data, made.features()), "passes": cost}
 
 
 def key_of(row: Row) -> tuple[str, ...]:
@@ -197,8 +189,8 @@ def table(rows: Sequence[Row], places: Sequence[Place], pool: str) -> str:
     lines = [f"| {pool} | stream | {' | '.join(names)} |", f"|---|---|{'---:|' * len(names)}"]
     own = [row for row in rows if row["pool"] in ("", pool)]
     keys = dict.fromkeys((row["features"], row["stream"]) for row in own)
-    baselines = (RAW, ALIGNED, UNTRAINED)
-    for key in sorted(keys, key=lambda key: (key[0] not in baselines, str(key[1]))):
+    bare = (RAW, ALIGNED, UNTRAINED)
+    for key in sorted(keys, key=lambda key: (key[0] not in bare, str(key[1]))):
         cells = []
         for place in places:
             same = [

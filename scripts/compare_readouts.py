@@ -21,14 +21,13 @@ import torch
 from rich.console import Console
 
 from aimclr_fast._files import written_whole
-from aimclr_fast.evaluation.baselines import untrained
+from aimclr_fast.evaluation.baselines import baselines, untrained
 from aimclr_fast.evaluation.labeled_data import Features
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.probe import linear_probe
 from aimclr_fast.evaluation.protocols import get_protocol, knn
-from aimclr_fast.evaluation.representation import ALIGNED, RAW, Pretrained
+from aimclr_fast.evaluation.representation import RAW, Pretrained
 from aimclr_fast.evaluation.request import resolve
-from aimclr_fast.inference.features import can_be_aligned
 from aimclr_fast.nn.readouts import parse_readout, split_readouts
 
 READOUTS = ("mean", "max", "mean+max", "joints", "parts", "segments")
@@ -96,11 +95,9 @@ def main() -> None:
     protocol = get_protocol("knn")
     request = resolve(protocol, options.checkpoints, asked, protocol.config(), Console())
     rows: list[Row] = []
-    data = request.pretrained[0].data
-    alignable = can_be_aligned(data.layout, data.preprocessing)
-    for name in [RAW, ALIGNED] if alignable else [RAW]:
-        raw = data.features(None, "", align=name == ALIGNED)
-        rows.append({"features": name, "pool": "", "stream": "", "seed": "", **measure(raw)})
+    for raw in baselines(request.pretrained[0], (RAW,), None, seen=set(), say=print):
+        about = {"features": raw.name, "pool": "", "stream": "", "seed": ""}
+        rows.append({**about, **measure(raw.features())})
     for one in request.pretrained:
         rows += rows_of(one, tuple(options.readouts))
         with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -15,6 +15,11 @@ from .representation import EncoderFile
 
 AUTO = "auto"
 _OTHERWISE = "xsub"
+
+
+def _trained_on(file: EncoderFile, checksums: Mapping[str, str]) -> bool:
+    """Whether an encoder was trained on the store with these checksums."""
+    return all(file.data.get(name) == checksum for name, checksum in checksums.items())
 
 
 def own_store(files: Sequence[EncoderFile]) -> Store:
@@ -40,9 +45,9 @@ def own_store(files: Sequence[EncoderFile]) -> Store:
             f"{file.path} was trained on {name}, which cannot be opened ({error}): name a store "
             "with --data"
         ) from error
-    checksums = store.checksums().items()
+    checksums = store.checksums()
     for file in files:
-        if any(file.data.get(part) != checksum for part, checksum in checksums):
+        if not _trained_on(file, checksums):
             raise EvaluationError(
                 f"{file.path} was trained on another {name} than the one that is there now: name "
                 "a store with --data"
@@ -61,7 +66,7 @@ def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> s
     trained = {
         str(file.loaded.config.get("data", {}).get("split", _OTHERWISE)): file.path
         for file in files
-        if all(file.data.get(name) == checksum for name, checksum in checksums.items())
+        if _trained_on(file, checksums)
     }
     if len(trained) > 1:
         seen = ", ".join(f"{path} by {name}" for name, path in trained.items())

@@ -127,13 +127,14 @@ def _load_streams(
 ) -> tuple[SkeletonEncoder, Traits, list[SkeletonEncoder]]:
     """The encoder of a stream; or of the first of several, and those of the others."""
     if stream is None or "+" not in stream:
-        return *_load(file, stream, layout), []
+        return *_load(file, _read(file), stream, layout), []
     names = stream.split("+")
     if len(set(names)) < len(names) or not set(names) <= set(STREAMS):
         raise CheckpointError(
             f"stream is {stream!r}: expected different ones of {', '.join(STREAMS)} with + between"
         )
-    (encoder, traits), *others = (_load(file, name, layout) for name in names)
+    state = _read(file)
+    (encoder, traits), *others = (_load(file, state, name, layout) for name in names)
     if any(traits.stream == one.stream or _same(encoder, other) for other, one in others):
         raise CheckpointError(f"it has one encoder, which cannot be both of {stream}")
     beside = [one for one, _ in others]
@@ -151,18 +152,30 @@ def _same(one: SkeletonEncoder, other: SkeletonEncoder) -> bool:
     )
 
 
-def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:
+def _read(file: Path) -> Any:
+    """The content of a checkpoint, ours or the authors'; None of an exported file."""
     if file.suffix == SAFETENSORS:
+        return None
+    state = read_file(file)
+    if holds_encoders(state):
+        return state
+    if not (isinstance(state, dict) and "format" in state):
+        raise CheckpointError(_of_neither(state))
+    return check_format(file, state)
+
+
+def _load(
+    file: Path, state: Any, stream: str | None, layout: Layout | None
+) -> tuple[SkeletonEncoder, Traits]:
+    """The encoder of one stream of a file with this content."""
+    if state is None:
         weights, traits, own = _read_safetensors(file)
         _check_layout(layout, own)
         _check_stream(stream, traits.stream)
         return build_encoder(weights, own), traits
-    state = read_file(file)
     if holds_encoders(state):
         return _official(state, stream, layout)
-    if not (isinstance(state, dict) and "format" in state):
-        raise CheckpointError(_of_neither(state))
-    loaded = encoder_from(check_format(file, state), stream)
+    loaded = encoder_from(state, stream)
     _check_layout(layout, loaded.layout)
     return _without_head(loaded.encoder), _traits_of(state, loaded.config, loaded.stream)
 
