@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import field, fields, is_dataclass
 from enum import Enum
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
+
+# Types of fields that may be null, for `training.fitting` to choose from the data. What reads them
+# comes after that, so a type checker need not see the null. They are defined in another module than
+# the fields because the parser reads the type checker's branch of the module of the fields.
+if TYPE_CHECKING:
+    FittedInt: TypeAlias = int
+    FittedBool: TypeAlias = bool
+    FittedStr: TypeAlias = str
+    FittedInts: TypeAlias = list[int]
+else:
+    FittedInt, FittedBool, FittedStr = int | None, bool | None, str | None
+    FittedInts = list[int] | None
 
 
 class Meaning(Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import yaml
 
@@ -12,6 +12,10 @@ from ._errors import Error
 from ._fields import (
     ADDED,
     LEARNED,
+    FittedBool,
+    FittedInt,
+    FittedInts,
+    FittedStr,
     Meaning,
     added,
     added_defaults,
@@ -21,15 +25,6 @@ from ._fields import (
     saving,
 )
 from .functional import AugmentConfig
-
-# Fields that may be null, for `training.fitting` to choose from the data. What reads them comes
-# after that, so a type checker need not see the null.
-if TYPE_CHECKING:
-    FittedInt: TypeAlias = int
-    FittedBool: TypeAlias = bool
-    FittedStr: TypeAlias = str
-else:
-    FittedInt, FittedBool, FittedStr = int | None, bool | None, str | None
 
 
 class ConfigError(Error, ValueError):
@@ -208,14 +203,15 @@ class ActionletConfig:
         neighbors_share: share of the queue's keys that a row is compared by, those nearest to its
             teacher; rounded down but at least one key.
         stages: last epoch with all augmentations, last with most of them, last with few; after that
-            views are not augmented at all.
-        late_epoch: first epoch with smaller mixes in the blended view; 0 has none.
+            views are not augmented at all. null takes the same shares of the run as published.
+        late_epoch: first epoch with smaller mixes in the blended view; 0 has none, null takes the
+            same share of the run as published.
     """
 
     form: str = "cosine"
     neighbors_share: float = 0.125
-    stages: list[int] = field(default_factory=lambda: [100, 200, 300])
-    late_epoch: int = 200
+    stages: FittedInts = field(default_factory=lambda: [100, 200, 300])
+    late_epoch: FittedInt = 200
 
 
 @dataclass
@@ -239,19 +235,29 @@ class VotesConfig:
 @dataclass
 class MonitorConfig:
     """What is measured during and after training on the split's test samples; at the same epochs
-    the best checkpoint is chosen, on validation samples or training folds.
+    the best checkpoint is chosen, on validation samples or training folds. All that is by the
+    published readout, the mean.
 
     Attributes:
         knn_every: number of epochs between kNN measurements; 0 measures only before and after.
         linear_probe: fit a logistic regression on the features at the end.
-        raw_poses: also fit it on the raw poses, for comparison; slow on large data sets.
+        raw_poses: also fit it on the raw poses, for comparison, and on the raw poses aligned (each
+            sequence turned as a whole) where preprocessing did not turn them; slow on large data
+            sets.
         batch_size: number of sequences encoded at once.
+        pool: readout that is measured beside the published one before and after training: mean,
+            max, joints, parts, segments, or several with + between, such as mean+max; null for
+            none. A resumed run has the untrained encoder by it only if it began with it.
+        scale: what is done to the features of pool, as training features say, before neighbors are
+            looked for: none, center or standardize.
     """
 
     knn_every: int = machine(10)
     linear_probe: bool = machine(True)
     raw_poses: bool = machine(False)
     batch_size: int = machine(256)
+    pool: str | None = machine(None)
+    scale: str = machine("none")
 
 
 @dataclass
@@ -269,8 +275,8 @@ class TrainConfig:
         actionlet: ActCLR's second phase.
         votes: common positives of streams.
         monitor: what is measured.
-        start: checkpoint of another run, whose query encoder of each stream is what both encoders
-            start from; left out, they start from random weights.
+        start: checkpoint of another run, or its folder, whose query encoder of each stream is what
+            both encoders start from; left out, they start from random weights.
         output: folder for the run; runs/STORE-SPLIT-STREAM-TIME when left out.
         resume: auto resumes the run in output if there is one; a folder resumes its run, as
             configured there.

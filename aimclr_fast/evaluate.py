@@ -49,7 +49,8 @@ def parse(
     command.add_argument(
         "--baselines",
         action="store_true",
-        help="also the untrained encoder, one trained from scratch with labels, and raw poses",
+        help="also the untrained encoder, one trained from scratch with labels, and raw "
+        "poses, which are also aligned where the store's preprocessing did not turn them",
     )
     command.add_class_arguments(EvaluationOptions, as_group=False, skip={"baselines"})
     command.add_class_arguments(protocol.config, as_group=False)

@@ -62,10 +62,16 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
 
     Raises:
         ExportError: outputs differ by more than rounding, or this torch cannot export the encoder.
-        UserError: a package that the format needs is not installed, or `file` is a folder.
+        UserError: a package that the format needs is not installed, `file` is a folder, or the
+            format does not hold several streams.
     """
     if file.is_dir():
         raise UserError(f"{file}: is a folder")
+    if form == "safetensors" and len(encoder.traits.streams) > 1:
+        raise UserError(
+            f"--format safetensors holds one stream, not {encoder.traits.stream}: write a file for "
+            "each, or take another format"
+        )
     for package in NEEDS[form]:
         try:
             importlib.import_module(package)
@@ -75,7 +81,9 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
             ) from error
     # Tracing takes PyTorch's own operations; the caller's encoder keeps its backend.
     model = copy.deepcopy(encoder.model)
-    model.backend = model.encoder.backend = "reference"
+    model.backend = "reference"
+    for one in (model.encoder, *model.beside):
+        one.backend = "reference"
     with written_whole(file) as temporary:
         with quiet(), _told(f"torch {torch.__version__} cannot write it as {form}"):
             forward = _WRITERS[form](model, temporary)
@@ -223,7 +231,12 @@ def parser() -> Parser:
     add("--head", type=str, default=None, help="its classifier, of `evaluate linear`")
     add("--format", type=str, default="safetensors", help=", ".join(SUFFIXES))
     add("--out", type=str, default=None, help="file to write; default: beside the checkpoint")
-    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add(
+        "--stream",
+        type=str,
+        default=None,
+        help="which one, of a checkpoint with several, or several side by side, as joint+bone",
+    )
     add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
     add("--layout", type=str, default=None, help="skeleton of one of the authors' checkpoints")
     add("--overwrite", action="store_true", help="replace a file that is there")

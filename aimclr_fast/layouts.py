@@ -123,6 +123,28 @@ class Layout:
             )
         return parts
 
+    @property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of shoulders and of hips, (left, right) each, as far as they are known.
+
+        Without :attr:`shoulders`, and for hips, the joint of a limb that is nearest to the center
+        counts; empty for a layout that tells neither.
+        """
+        parts = self.parts or self._named_parts
+        limbs = dict(zip(PARTS, parts, strict=True))
+
+        def begun(limb: str) -> tuple[int, int] | None:
+            left, right = limbs[f"left_{limb}"], limbs[f"right_{limb}"]
+            if not left or not right:
+                return None
+            return min(left, key=self._depth), min(right, key=self._depth)
+
+        return tuple(pair for pair in (self.shoulders or begun("arm"), begun("leg")) if pair)
+
+    def _depth(self, joint: int) -> int:
+        """Number of bones to the center."""
+        return 0 if joint == self.center else 1 + self._depth(self.parents[joint])
+
     def adjacency(self, strategy: str = "spatial") -> npt.NDArray[np.float32]:
         """Normalized adjacency of self and one-hop neighbors, split into parts.
 
@@ -178,6 +200,11 @@ class Layout:
         if self.parts is not None:
             data["parts"] = dict(zip(PARTS, map(list, self.parts), strict=True))
         return data
+
+
+def same_skeleton(one: Layout, other: Layout) -> bool:
+    """Whether sequences of one layout mean the same in the other."""
+    return (one.joints, one.parents, one.swap) == (other.joints, other.parents, other.swap)
 
 
 def _parts_by_name(layout: Layout) -> tuple[tuple[int, ...], ...]:

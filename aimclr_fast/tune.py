@@ -20,6 +20,7 @@ from .cli import Parser, UserError, config_names, run
 from .config import config_text, what_is_learned
 from .data import Store, resolve_store, split
 from .data.splits import default_split
+from .nn.readouts import PUBLISHED
 from .train import configured
 from .training.run_folder import data_identity
 from .training.selection import training_groups
@@ -115,6 +116,8 @@ def _report(search: Search, folder: Path, console: Console) -> None:
             soft_wrap=True,
         )
     config = search.config_of(best["trial"])
+    if (best["pool"], best["scale"]) != (PUBLISHED, "none"):
+        config.monitor.pool, config.monitor.scale = best["pool"], best["scale"]
     path = folder / "config.yaml"
     with written_whole(path) as temporary:
         about = f"# Trial {best['trial']} of {PROGRAM}; readout {best['pool']}\n"

@@ -81,8 +81,13 @@ def pretraining(inputs: Inputs, encoder_backend: str | None = None) -> Pretraini
         precision=case.precision,
         encoder_backend=encoder_backend,
     )
-    placed = place_sequences(inputs.data, device, "auto")
-    return Pretraining(Job(config, device), LAYOUT, placed, torch.arange(SEQUENCES))
+    return training_loop(inputs.data, config, device)
+
+
+def training_loop(data: np.ndarray, config: TrainConfig, device: torch.device) -> Pretraining:
+    """A run of a configuration on sequences that are on the device, before its first step."""
+    placed = place_sequences(data, device, "auto")
+    return Pretraining(Job(config, device), LAYOUT, placed, torch.arange(len(data)))
 
 
 def package(inputs: Inputs, encoder_backend: str | None = None) -> Step:
@@ -91,7 +96,11 @@ def package(inputs: Inputs, encoder_backend: str | None = None) -> Step:
         reason = explain(stgcn_block.BACKENDS, where)[encoder_backend]
         if reason is not None:
             raise Unavailable(reason)
-    training = pretraining(inputs, encoder_backend)
+    return steps_of(pretraining(inputs, encoder_backend))
+
+
+def steps_of(training: Pretraining) -> Step:
+    """As many steps as the baseline takes."""
 
     def steps() -> Iterator[object]:
         while True:
@@ -100,7 +109,7 @@ def package(inputs: Inputs, encoder_backend: str | None = None) -> Step:
     losses = steps()
 
     def run() -> None:
-        for _ in range(WORKERS):  # as many as the baseline
+        for _ in range(WORKERS):
             next(losses)
 
     def eager() -> None:

@@ -7,7 +7,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # What the tables do not show takes most of the time of a full run.
-shown="cpu and not compiled and not reference and not N4096 and not topk0 and not attention"
+shown="cpu and not compiled and not reference and not N4096 and not topk0 and not attention and not methods"
 measure() {
     python -m pytest benchmarks -q --benchmark-only --results-dir "$scratch" "$@"
 }

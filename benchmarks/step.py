@@ -20,19 +20,24 @@ COLUMNS = ("case", "who", "ms a step", "sequences/s", "speed-up", "of the limit"
 
 
 def main(words: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", str(HERE / "bench_train_step.py"), "-q"]
-        command += ["--benchmark-only", "--results", "step", "--results-dir", folder]
-        command += ["-k", " and ".join(words)] if words else []
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = Path(folder, "step.csv")
-        if not found.exists():
-            sys.exit(done.stdout + done.stderr)
-        rows = [row for row in results.read(found) if row["op"] == "train_step"]
+    rows = [row for row in measured("train_step", words) if row["op"] == "train_step"]
     print(markdown(list(COLUMNS)))
     print(markdown(["---", "---", *["---:"] * (len(COLUMNS) - 2)]))
     for row in rows:
         print(markdown(cells(row)))
+
+
+def measured(op: str, words: list[str]) -> list[dict[str, str]]:
+    """The rows of a benchmark, of the cases whose names hold the words, and of the limits."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pytest", str(HERE / f"bench_{op}.py"), "-q"]
+        command += ["--benchmark-only", "--results", op, "--results-dir", folder]
+        command += ["-k", " and ".join(words)] if words else []
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = Path(folder, f"{op}.csv")
+        if not found.exists():
+            sys.exit(done.stdout + done.stderr)
+        return results.read(found)
 
 
 def cells(row: dict[str, str]) -> list[str]:

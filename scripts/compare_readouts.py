@@ -2,7 +2,8 @@
 
     python scripts/compare_readouts.py runs/default/seed*/checkpoint.pt --csv readouts.csv
 
-For each readout a row of the pretrained and one of the untrained encoder, and one of raw poses:
+For each readout a row of the pretrained and one of the untrained encoder, and one of raw poses, two
+where nobody aligned them:
 kNN-1 and kNN-20 by cosine, of features as they are and standardized by the training samples, and a
 logistic regression on standardized features. Everything is measured on the split's test samples and
 nothing is chosen.
@@ -20,7 +21,7 @@ import torch
 from rich.console import Console
 
 from aimclr_fast._files import written_whole
-from aimclr_fast.evaluation.baselines import untrained
+from aimclr_fast.evaluation.baselines import baselines, untrained
 from aimclr_fast.evaluation.labeled_data import Features
 from aimclr_fast.evaluation.options import EvaluationOptions
 from aimclr_fast.evaluation.probe import linear_probe
@@ -84,7 +85,7 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+")
-    parser.add_argument("--data", default="ui_prmd", help="store (%(default)s)")
+    parser.add_argument("--data", default="auto", help="store (the one that they were trained on)")
     parser.add_argument("--split", default="auto", help="of the store (%(default)s)")
     parser.add_argument("--readouts", nargs="+", default=READOUTS)
     parser.add_argument("--csv", type=Path, required=True, help="every number, by seed")
@@ -94,8 +95,9 @@ def main() -> None:
     protocol = get_protocol("knn")
     request = resolve(protocol, options.checkpoints, asked, protocol.config(), Console())
     rows: list[Row] = []
-    raw = request.pretrained[0].data.features(None, "")
-    rows.append({"features": RAW, "pool": "", "stream": "", "seed": "", **measure(raw)})
+    for raw in baselines(request.pretrained[0], (RAW,), None, seen=set(), say=print):
+        about = {"features": raw.name, "pool": "", "stream": "", "seed": ""}
+        rows.append({**about, **measure(raw.features())})
     for one in request.pretrained:
         rows += rows_of(one, tuple(options.readouts))
         with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:

@@ -16,7 +16,7 @@ python "$here/run_ablation.py" "${runs[@]}" --runs "$out" --csv "$out/ablation.c
     --mining-epoch "$mining" -- --data "$store" "$@"
 for stream in motion bone; do
     python "$here/run_seeds.py" "${runs[@]}" --runs "$out/$stream" --csv "$out/$stream.csv" -- \
-        --data "$store" --data.stream "$stream" --optim.mining_epoch "$mining" "$@"
+        --config ui_prmd --data "$store" --data.stream "$stream" --optim.mining_epoch "$mining" "$@"
 done
 
 evaluate() { # PROTOCOL NAME FOLDER CHECKPOINTS AND OPTIONS...

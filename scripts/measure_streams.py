@@ -2,7 +2,7 @@
 
     python scripts/measure_streams.py --rounds 3 -- --threads 1 --optim.epochs 4
 
-Everything after -- goes to `python -m aimclr_fast.train`.
+Everything after -- goes to `python -m aimclr_fast.train --config ui_prmd`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEASURED = ("seconds", "CPU seconds", "MB at once")
 
 def train(streams: str, arguments: list[str], output: Path) -> tuple[float, float, float]:
     """Seconds, seconds of CPU time and the most memory in MB of one training command."""
-    command = [sys.executable, "-m", "aimclr_fast.train", *arguments]
+    command = [sys.executable, "-m", "aimclr_fast.train", "--config", "ui_prmd", *arguments]
     began = time.perf_counter()
     child = subprocess.Popen(
         [*command, "--streams", streams, "--output", str(output)], stdout=subprocess.DEVNULL

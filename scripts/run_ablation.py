@@ -2,8 +2,8 @@
 
     python scripts/run_ablation.py --seeds 0 1 2 3 4 --csv ablation.csv -- --threads 1
 
-Everything after -- goes to `python -m aimclr_fast.train`, before what a row asks for. Runs are kept
-and repeated as in run_seeds.py.
+Everything after -- goes to `python -m aimclr_fast.train --config ui_prmd`, before what a row asks
+for. Runs are kept and repeated as in run_seeds.py.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def main() -> None:
     options = parser.parse_args()
 
     rows = ROWS | (LEFT_OUT if options.leave_one_out else {})
-    shared = [f"--optim.mining_epoch={options.mining_epoch}", *options.arguments]
+    mining = f"--optim.mining_epoch={options.mining_epoch}"
+    shared = ["--config", "ui_prmd", mining, *options.arguments]
     names = [(seed, name) for seed in options.seeds for name in rows]
     runs: dict[str, list[Run]] = {}
 
@@ -78,11 +79,14 @@ def main() -> None:
     # The same for every method: a seed's weights before training.
     (first, *_) = runs.values()
     for row in first[0].scores:
-        if row != "pretrained encoder":
+        if not row.startswith("pretrained"):
             print(f"| {row} | {cells(first, row)} | |")
     for name, found in runs.items():
         seconds = statistics.median(run.seconds for run in found)
-        print(f"| {name} | {cells(found, 'pretrained encoder')} | {seconds:.0f} |")
+        for row in found[0].scores:
+            if row.startswith("pretrained"):  # one more with monitor.pool
+                readout = row.removeprefix("pretrained").removeprefix(" encoder")
+                print(f"| {name}{readout} | {cells(found, row)} | {seconds:.0f} |")
     print(f"\n{len(options.seeds)} seeds: {', '.join(map(str, options.seeds))}")
 
 

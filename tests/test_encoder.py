@@ -16,8 +16,10 @@ from tolerances import assert_near
 import aimclr_fast
 from aimclr_fast import load_encoder
 from aimclr_fast._checkpoint import CheckpointError
+from aimclr_fast.cli import UserError
 from aimclr_fast.data import open_embedded
 from aimclr_fast.data.preprocessing import Preprocessing
+from aimclr_fast.export import export
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import LAYOUTS
 from aimclr_fast.nn.official import from_official
@@ -132,6 +134,32 @@ def test_a_stream_must_be_named_where_there_are_several(tmp_path, store, rows):
     assert not torch.allclose(joint(rows), bone(rows))
     with pytest.raises(CheckpointError, match=r"x.pt: .*several streams.*joint, bone"):
         load_encoder(tmp_path / "x.pt")
+
+
+def test_several_streams_stand_side_by_side(tmp_path, store, rows):
+    both = checkpoint(store)
+    both["models"]["bone"] = checkpoint(store, stream="bone", seed=7)["models"]["bone"]
+    path = save(both, tmp_path / "x.pt")
+    alone = {stream: load_encoder(path, stream=stream, pool="max") for stream in ("joint", "bone")}
+    for order in (("joint", "bone"), ("bone", "joint")):
+        encoder = load_encoder(path, stream="+".join(order), pool="max")
+        assert encoder.traits.stream == "+".join(order)
+        assert encoder.num_features == 2 * alone["joint"].num_features
+        wanted = torch.cat([alone[stream](rows) for stream in order], 1)
+        assert_near(encoder(rows), wanted)
+        assert_near(encoder(rows[0]), wanted[0])
+    weight, bias = torch.randn(3, encoder.num_features), torch.randn(3)
+    found = encoder.with_classifier(weight, bias, ["a", "b", "c"]).classify(rows)
+    assert_near(found.probabilities, (wanted @ weight.T + bias).softmax(1))
+    with pytest.raises(CheckpointError, match=r"x\.pt: .*no motion.*joint, bone"):
+        load_encoder(path, stream="joint+motion")
+    for wrong in ("bone+bone", "joint+", "joint+smell"):
+        with pytest.raises(CheckpointError, match=r"x\.pt: stream is .*: expected different ones"):
+            load_encoder(path, stream=wrong)
+    with pytest.raises(CheckpointError, match=r"one encoder, which cannot be both of joint\+bone"):
+        load_encoder(official(tmp_path, "pretrain"), stream="joint+bone")
+    with pytest.raises(UserError, match=r"holds one stream, not bone\+joint"):
+        export(encoder, tmp_path / "x.safetensors", "safetensors")
 
 
 # --- The authors' --------------------------------------------------------------------------------

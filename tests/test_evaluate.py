@@ -156,6 +156,21 @@ def test_transfer_says_what_it_did_with_the_joints(run, capsys):
     assert {"knn_1", "linear_top1_last"} <= results["rows"][0]["metrics"].keys()
 
 
+def test_transfer_with_few_labels_is_semi_on_the_mapped_data(run):
+    few = ["--few.labels", "[1,100%]", "--few.draws", "2", "--few.linear.epochs", "2"]
+    few += ["--few.finetune.epochs", "1", "--baselines"]
+    results = run("transfer", "joint.pt", *few, data="other")
+    assert "18 of 22 joints matched by name" in results["notes"][0]
+    drawn = {(row["features"], row["details"]["labels_per_class"], row["draw"])
+             for row in results["rows"]}  # fmt: skip
+    names = ("pretrained", "untrained", "supervised", "raw poses")
+    most = max(amount for _, amount, _ in drawn)
+    assert drawn == {(name, amount, draw)
+                     for name in names for amount in (1, most) for draw in (0, 1)}  # fmt: skip
+    labeled = {row["details"]["labeled"] for row in results["rows"] if row["features"] == names[2]}
+    assert len(labeled) == 2, "from scratch, each amount has its labels alone"
+
+
 @pytest.mark.parametrize(
     ("protocol", "metric"),
     [
@@ -296,6 +311,7 @@ def trained(evaluated, tmp_path):
         state = torch.load(evaluated / "joint.pt", weights_only=True)
         del state["sha256"]
         state["config"]["data"]["split"] = split
+        state["config"]["data"]["store"] = str(evaluated / data)
         state["data"] = resolve_store(str(evaluated / data)).checksums()
         return str(save(state, tmp_path / f"{split}.pt"))
 
@@ -324,6 +340,40 @@ def test_the_split_is_the_checkpoints_on_its_own_store(trained, evaluated, tmp_p
     assert caught.value.code == 2
     assert "trained by different splits" in capsys.readouterr().err
     assert results(*others, *store, "--split", "three") == "three"
+
+
+def test_the_store_is_the_checkpoints_own(trained, evaluated, tmp_path, capsys):
+    def refused(*checkpoints):
+        with pytest.raises(SystemExit) as caught:
+            command_line(["knn", *checkpoints, *common])
+        assert caught.value.code == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    common = ["--output", str(tmp_path / "out"), "--csv", str(tmp_path / "r.csv"), "--k", "[1]"]
+    path = trained("odd-even")
+    command_line(["knn", path, *common])
+    about = json.loads((tmp_path / "out" / "results.json").read_text())["data"]
+    assert (about["store"], about["protocol"]) == ("store", "odd-even")
+
+    other = trained("three", data="other")
+    assert "trained on different stores" in refused(path, other)
+    state = torch.load(path, weights_only=False)
+    state["data"] = dict.fromkeys(state["data"], "0")  # names the same store, had other files
+    del state["sha256"]
+    changed = str(save(state, tmp_path / "changed.pt"))
+    for both in ((changed, path), (path, changed)):
+        assert f"{changed} was trained on another" in refused(*both)
+    for fields, words in (
+        ({"store": str(tmp_path / "gone")}, "cannot be opened"),
+        ({"store": "ui_prmd"}, "was trained on another ui_prmd than the one that is there now"),
+        ({"store": None}, "does not say what it was trained on"),
+    ):
+        state = torch.load(path, weights_only=False)
+        state["config"]["data"] |= fields
+        del state["sha256"]
+        said = refused(str(save(state, tmp_path / "changed.pt")))
+        assert words in said
+        assert "name a store with --data" in said
 
 
 def test_a_split_that_trains_on_all_is_not_taken(trained, evaluated, tmp_path, capsys):
@@ -374,6 +424,23 @@ def test_table_of_several_runs(run, tmp_path, capsys):
         (["knn", "joint.pt", "--stream", "bone"], "joint.pt: the checkpoint has no bone stream"),
         (["knn", "joint.pt", "--stream", "smell"], "stream is 'smell', but must be joint"),
         (["knn", "coco.pt"], "takes layout 'coco' (17 joints), the data have 'ui-prmd'"),
+        (
+            ["transfer", "joint.pt", "--data", "auto"],
+            "transfer is to another data set: name it with --data",
+        ),
+        (
+            [
+                "transfer",
+                "joint.pt",
+                "--data",
+                "store",
+                "--few.labels",
+                "[1]",
+                "--finetune",
+                "true",
+            ],
+            "with few, give --few.tune finetune",
+        ),
         (
             ["transfer", "joint.pt", "--data", "store", "--joints", "[a]"],
             "'a' is not ENCODER_JOINT",

@@ -119,6 +119,9 @@ def test_bad_arguments_are_named(error, message, call):
         {"blur_sigma_min": 3.0},
         {"noise_std": float("nan")},
         {"shear_amplitude": -1.0},
+        {"turn_deg": -1.0},
+        {"turn_deg": 180.5},
+        {"turn_deg": float("nan")},
     ],
 )
 def test_bad_augmentation_settings_are_named(fields):

@@ -463,3 +463,23 @@ def test_lists_are_frozen():
     layout = Layout("x", ["a", "b"], [[1, 0]], 0, [0, 1], [0, 1])
     assert layout == Layout("x", ("a", "b"), ((1, 0),), 0, (0, 1), (0, 1))
     assert isinstance(hash(layout), int)
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("ui-prmd", [("left_upper_arm", "right_upper_arm"), ("left_upper_leg", "right_upper_leg")]),
+        ("ntu-rgb+d", [("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")]),
+        ("hand-21", []),
+    ],
+)
+def test_the_sides_of_a_body(name, sides):
+    layout = get_layout(name)
+    assert [tuple(layout.joints[joint] for joint in pair) for pair in layout.sides] == sides
+
+
+def test_sides_without_shoulders_are_where_limbs_begin():
+    joints = ("root", "left_elbow", "left_arm", "right_arm", "right_elbow", "left_leg")
+    edges = ((2, 0), (1, 2), (3, 0), (4, 3), (5, 0))
+    one_legged = Layout("x", joints, edges, 0, tuple(range(6)))
+    assert one_legged.sides == ((2, 3),)

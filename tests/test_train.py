@@ -14,6 +14,7 @@ import yaml
 from aimclr_fast import load_encoder
 from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.inference.features import encode
+from aimclr_fast.layouts import get_layout
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
 from aimclr_fast.training.metrics import read_metrics
@@ -329,5 +330,37 @@ def test_no_arguments_mean_the_default_recipe(monkeypatch):
     started = []
     monkeypatch.setattr("aimclr_fast.train.pretrain", lambda config, *_: started.append(config))
     command_line([])
-    assert started[0].data.store == "ui_prmd"
+    assert started[0].data.store == "ui_prmd_unaligned"
+    assert started[0].augment.turn_deg == 180
     assert started[0].model.queue_size == 960
+
+
+@pytest.mark.parametrize(
+    ("flags", "turn", "method"),
+    [
+        (["--data", "ui_prmd"], 0, "aimclr"),
+        (["--data=ui_prmd_unaligned"], 180, "aimclr++"),
+        (["--data.store", "stores/mine"], 0, "aimclr"),
+        (["--data", "ui_prmd", "--config", "ui_prmd_unaligned"], 180, "aimclr++"),
+    ],
+)
+def test_views_are_turned_by_default_where_the_embedded_cameras_are_not_aligned(
+    flags, turn, method, monkeypatch
+):
+    started = []
+    monkeypatch.setattr("aimclr_fast.train.pretrain", lambda config, *_: started.append(config))
+    command_line(flags)
+    assert (started[0].augment.turn_deg, started[0].method) == (turn, method)
+
+
+def test_flat_poses_are_not_turned(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    positions = np.random.default_rng(0).normal(size=(8, 3, 6, 17, 1)).astype(np.float32)
+    positions[:, 2] = 0
+    samples = {"name": list("abcdefgh"), "label": [0, 1] * 4}
+    write_store(tmp_path / "flat", positions, samples, layout=get_layout("coco"))
+    flags = ["--config", "small", "--data", "flat", "--augment.turn_deg", "30"]
+    with pytest.raises(SystemExit) as ended:
+        command_line(flags)
+    assert ended.value.code == 2
+    assert "poses of layout coco are flat: give --augment.turn_deg 0" in capsys.readouterr().err

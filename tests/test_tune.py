@@ -127,7 +127,8 @@ def test_draws_are_of_the_space_and_repeat():
         assert all(drawn[name] in VALUES[name] for name in VALUES)
     assert draw(0, 3, METHODS, labels=True) == {}
     assert draw(1, 3, METHODS, labels=True) != draw(2, 3, METHODS, labels=True)
-    assert "augment.spatial_flip_prob" not in draw(1, 3, METHODS, labels=False)
+    unlabeled = draw(1, 3, METHODS, labels=False)
+    assert not {"augment.spatial_flip_prob", "augment.turn_deg"} & unlabeled.keys()
 
 
 def test_a_drawn_swap_goes_before_what_names_of_classes_say():
@@ -179,6 +180,8 @@ def test_the_best_is_written_as_a_config(stores, labeled):
     assert config.augment.shear_amplitude == float(best["augment.shear_amplitude"])
     assert (config.data.store, config.data.split) == (str(stores / "store"), "odd-even")
     assert (config.optim.steps, config.model.queue_size) == (5, None)  # of the whole run
+    readout = (config.monitor.pool or "mean", config.monitor.scale)
+    assert readout == (best["pool"], best["scale"])
     text = (stores / "labeled" / "config.yaml").read_text()
     assert f"readout {best['pool']}" in text.splitlines()[0]
 

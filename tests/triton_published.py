@@ -114,6 +114,7 @@ QUEUES = [
     ("ieee", 256, 0, "float32", "float32"),
     ("ieee", 32, 0, "float32", "bfloat16"),
 ]
+TRAINED = ("tf32", 128, 1, "float32", "float32")  # as training asks, of methods that mine
 SIZES = [(128, 32768, 128, 1), (128, 32768, 128, 0), (37, 5003, 256, 32), (512, 8192, 64, 5)]
 
 
@@ -190,7 +191,9 @@ def programs() -> list[Program]:
     blocks = [stgcn_block(block, "bf16") for block in BLOCKS]
     blocks += [stgcn_block(block, precision) for block in ("9", "10") for precision in EXACT]
     blocks.append(stgcn_block("10", "bf16", training=False))
-    return [*blocks, *maps, *(queue_contrast(*queue) for queue in QUEUES)]
+    queues = [queue_contrast(*queue) for queue in QUEUES]
+    queues += [queue_contrast(*TRAINED, method=method) for method in METHODS]
+    return [*blocks, *maps, *queues]
 
 
 def real_sizes() -> list[Program]:

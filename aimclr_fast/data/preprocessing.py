@@ -24,7 +24,7 @@ from aimclr_fast.layouts import Layout
 
 __all__ = [
     "NORMALIZATIONS", "ROTATIONS", "Preprocessing", "center", "count_frames", "normalize_sequence",
-    "preprocess", "resize_time", "rotate_about_y",
+    "preprocess", "resize_time", "rotate_about_y", "turn_about_y",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -172,7 +172,7 @@ def normalize_sequence(x: Array, joint: int, shoulders: tuple[int, int] | None) 
         both = known[:, left] & known[:, right]
         across = x[:, :, right, 0] - x[:, :, left, 0]  # [3, T]
         dx, _, dz = across[:, both.argmax()] if both.any() else (1.0, 0.0, 0.0)
-        x = _turned(x, np.arctan2(dz, dx))
+        x = turn_about_y(x, np.arctan2(dz, dx))
     return np.where(there[:, None], x, 0.0)
 
 
@@ -251,11 +251,14 @@ def rotate_about_y(x: Array, shoulders: tuple[int, int], *, exact: bool = False)
     else:
         direction = np.where(dz.sum(axis=-2, keepdims=True) < 0, -1.0, 1.0)
         angle = direction * np.arccos(dx / (np.hypot(dx, dz) + 1e-4))
-    return _turned(x, angle[..., None, :])
+    return turn_about_y(x, angle[..., None, :])
 
 
-def _turned(x: Array, angle: Array | float) -> Array:
-    """``x [..., 3, T, V, M]`` turned about y by radians that broadcast with ``[..., T, V, M]``."""
+def turn_about_y(x: Array, angle: Array | float) -> Array:
+    """``x [..., 3, T, V, M]`` turned about y by radians that broadcast with ``[..., T, V, M]``.
+
+    A positive angle turns z towards x.
+    """
     cos, sin = np.cos(angle), np.sin(angle)
     out = x.copy()
     out[..., 0, :, :, :] = cos * x[..., 0, :, :, :] + sin * x[..., 2, :, :, :]

@@ -11,7 +11,8 @@ meta.json      version, layout (a built-in name, or the whole layout), frames, u
 ============== ====================================================================================
 
 One store serves every split of a data set: a split turns the columns of samples.csv into
-training and test indices (:mod:`aimclr_fast.data.splits`).
+training and test indices (:mod:`aimclr_fast.data.splits`). A folder with meta.json alone can be
+a store as well: another one, turned (:mod:`aimclr_fast.data.turned`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,15 @@ from aimclr_fast._errors import Error
 from aimclr_fast._renamed import with_new_keys
 from aimclr_fast.data.classes import dense_classes
 from aimclr_fast.data.preprocessing import Preprocessing
+from aimclr_fast.data.turned import (
+    FIELDS,
+    POSITIONS_OF,
+    TURNED,
+    Turn,
+    turned_positions,
+    turned_preprocessing,
+    turned_samples,
+)
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 
 VERSION = 1
@@ -112,8 +122,12 @@ class Store:
         return None if fields is None else Preprocessing.from_dict(fields)
 
     def checksums(self) -> dict[str, str]:
-        """sha256 of its files by name: as meta.json declares it, or else read from the file."""
-        declared = self.meta["checksums"]
+        """sha256 of its files by name: as meta.json declares it, or else read from the file. Those
+        of a turned store cover its angles as well.
+        """
+        declared: dict[str, str] = self.meta["checksums"]
+        if POSITIONS_OF in self.meta:
+            return dict(declared)
         files = [n for n in (POSITIONS, COMPRESSED, SAMPLES) if (self.path / n).is_file()]
         return {name: declared.get(name) or sha256(self.path / name) for name in files}
 
@@ -183,7 +197,9 @@ def read_folder(folder: Path, shown: Path, *, mmap: bool, verify: bool) -> Store
     """Open ``folder``; errors speak of ``shown`` (the writer checks a temporary folder)."""
     if not folder.is_dir():
         raise StoreError(f"{shown}: no such folder")
-    meta_path = _inside(folder, META, shown)
+    fields = _meta_fields(_inside(folder, META, shown), shown / META)
+    if POSITIONS_OF in fields or TURNED in fields:
+        return _read_turned(folder, shown, fields, mmap=mmap, verify=verify)
     samples_path = _inside(folder, SAMPLES, shown)
     present = [name for name in (POSITIONS, COMPRESSED) if os.path.lexists(folder / name)]
     if len(present) != 1:
@@ -191,7 +207,7 @@ def read_folder(folder: Path, shown: Path, *, mmap: bool, verify: bool) -> Store
         raise StoreError(f"{shown}: needs {POSITIONS} or {COMPRESSED}: {found}")
     positions_path = _inside(folder, present[0], shown)
 
-    meta, layout = _read_meta(meta_path, shown / META)
+    meta, layout = _checked_meta(fields, shown / META)
     if verify:
         for file in (positions_path, samples_path):
             if meta["checksums"].get(file.name) != sha256(file):
@@ -201,6 +217,56 @@ def read_folder(folder: Path, shown: Path, *, mmap: bool, verify: bool) -> Store
     samples = _read_samples(samples_path, shown / SAMPLES)
     _check_samples(samples, shown / SAMPLES, len(positions), meta.get("classes"))
     return Store(shown, positions, samples, meta, layout)
+
+
+def _read_turned(
+    folder: Path, shown: Path, own: dict[str, Any], *, mmap: bool, verify: bool
+) -> Store:
+    """A store whose meta.json, `own`, names another one beside it and how that is turned."""
+
+    def fail(problem: str) -> NoReturn:
+        raise StoreError(f"{shown / META}: {problem}")
+
+    if unknown := [name for name in own if name not in FIELDS]:
+        fail(f"{unknown[0]}: not a field of a turned store, which has {', '.join(FIELDS)}")
+    if own.get("version") != VERSION:
+        fail(f"version: expected {VERSION}, got {own.get('version')!r}")
+    if not isinstance(own.get("source", ""), str):
+        fail("source: expected text")
+    if inside := [n for n in (POSITIONS, COMPRESSED, SAMPLES) if os.path.lexists(folder / n)]:
+        fail(f"{POSITIONS_OF}: the store has its own {inside[0]}")
+    base = _open_beside(folder, own.get(POSITIONS_OF), fail, mmap=mmap, verify=verify)
+    try:
+        turn = Turn.from_dict(own.get(TURNED))
+        degrees = turn.of_samples(base.samples)
+        samples = turned_samples(base.samples, degrees)
+        positions = turned_positions(base.positions, np.array(degrees, np.float64))
+    except ValueError as error:
+        fail(f"{TURNED}: {error}")
+    meta = {
+        **base.meta,
+        **own,
+        "preprocessing": turned_preprocessing(base.meta.get("preprocessing")),
+        "checksums": turn.checksums(base.checksums()),
+    }
+    return Store(shown, positions, samples, meta, base.layout)
+
+
+def _open_beside(
+    folder: Path, name: Any, fail: Callable[[str], NoReturn], *, mmap: bool, verify: bool
+) -> Store:
+    """The store in the folder of this name beside another; neither elsewhere nor turned itself."""
+    if not isinstance(name, str) or name != Path(name).name or name in ("", ".."):
+        fail(f"{POSITIONS_OF}: expected the name of a folder beside the store, got {name!r}")
+    parent = folder.resolve().parent
+    beside = parent / name
+    if not beside.is_dir():
+        fail(f"{POSITIONS_OF}: {parent} has no folder {name!r}")
+    if beside.resolve().parent != parent:
+        fail(f"{POSITIONS_OF}: {name!r} is a link that leads elsewhere")
+    if POSITIONS_OF in _meta_fields(_inside(beside, META, beside), beside / META):
+        fail(f"{POSITIONS_OF}: {name!r} has no positions of its own: name the store that has")
+    return read_folder(beside, beside, mmap=mmap, verify=verify)
 
 
 def _inside(folder: Path, name: str, shown: Path) -> Path:
@@ -230,11 +296,10 @@ def _meta_fields(file: Path, shown: Path) -> dict[str, Any]:
         raise StoreError(f"{shown}: {error}") from None
 
 
-def _read_meta(file: Path, shown: Path) -> tuple[dict[str, Any], Layout]:
+def _checked_meta(meta: dict[str, Any], shown: Path) -> tuple[dict[str, Any], Layout]:
     def fail(field: str, problem: str) -> NoReturn:
         raise StoreError(f"{shown}: {field}: {problem}")
 
-    meta = _meta_fields(file, shown)
     if meta.get("version") != VERSION:
         fail("version", f"expected {VERSION}, got {meta.get('version')!r}")
     if type(meta.get("frames")) is not int or meta["frames"] < 1:

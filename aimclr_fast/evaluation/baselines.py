@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from aimclr_fast.inference.checkpoints import fresh_encoder
+from aimclr_fast.inference.features import can_be_aligned
 
 from .finetuning import FinetuneConfig, finetune
-from .representation import RAW, SUPERVISED, UNTRAINED, Pretrained, Representation
+from .representation import ALIGNED, RAW, SUPERVISED, UNTRAINED, Pretrained, Representation
 
 BASELINES = (UNTRAINED, SUPERVISED, RAW)
 
@@ -25,7 +26,8 @@ def baselines(
     """Baselines of a pretrained encoder, on the same data and stream.
 
     The same encoder untrained, with the weights that the run's seed gives; the same encoder trained
-    from scratch with all training labels, unless streams are side by side; the raw poses.
+    from scratch with all training labels, unless streams are side by side; the raw poses and,
+    where preprocessing did not turn them, the raw poses aligned (`raw_poses`).
 
     Args:
         pretrained: the encoder, and the data.
@@ -54,6 +56,8 @@ def baselines(
         yield replace(raw, name=SUPERVISED, encoder=encoder, stream=stream, own=own, run_seed=seed)
     if new(RAW):
         yield raw
+        if can_be_aligned(data.layout, data.preprocessing):
+            yield replace(raw, name=ALIGNED)
 
 
 def untrained(pretrained: Pretrained) -> Representation:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aimclr_fast.layouts import Layout
+from aimclr_fast.layouts import Layout, same_skeleton
 
 from .labeled_data import EvaluationError, LabeledData
 
@@ -188,11 +188,6 @@ def parse_pairs(pairs: list[str]) -> dict[str, str]:
             raise EvaluationError(f"joints: {pair!r} is not ENCODER_JOINT=DATA_JOINT")
         parsed[left.strip()] = right.strip()
     return parsed
-
-
-def same_skeleton(one: Layout, other: Layout) -> bool:
-    """Whether sequences of one layout mean the same in the other."""
-    return (one.joints, one.parents, one.swap) == (other.joints, other.parents, other.swap)
 
 
 def check_layout(data: LabeledData, layout: Layout) -> None:

@@ -148,10 +148,15 @@ class LabeledData:
     preprocessing: Preprocessing | None = None
 
     def features(
-        self, encoder: SkeletonEncoder | None, stream: str, pool: str = PUBLISHED
+        self,
+        encoder: SkeletonEncoder | None,
+        stream: str,
+        pool: str = PUBLISHED,
+        *,
+        align: bool = False,
     ) -> Features:
         """Frozen features of all samples of the split by a readout; without an encoder, raw
-        poses.
+        poses, each sequence turned about y if they are to be aligned.
         """
         if encoder is not None:
             encoder.to(self.device)
@@ -160,7 +165,8 @@ class LabeledData:
         def part(index: Tensor) -> tuple[Tensor, Tensor]:
             labels = self.labels[index].to(self.device)
             if encoder is None:
-                return raw_poses(self.sequences, index).to(self.device), labels
+                poses = raw_poses(self.sequences, index, align=self.layout if align else None)
+                return poses.to(self.device), labels
             found = encode(
                 encoder,
                 self.sequences,

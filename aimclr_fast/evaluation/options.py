@@ -16,7 +16,8 @@ class EvaluationOptions:
     """What every evaluation takes.
 
     Attributes:
-        data: folder of a store, or the name of an embedded one.
+        data: folder of a store, or the name of an embedded one; auto: the store that the
+            checkpoints were trained on.
         split: which samples train and which test, as declared by the store; auto: as the
             checkpoint was trained where `data` is its own store, otherwise xsub.
         stream: encoder to evaluate: joint, motion or bone; all takes each that a checkpoint has.
@@ -41,7 +42,7 @@ class EvaluationOptions:
             encoder at the classifier's learning rate.
     """
 
-    data: str = "ui_prmd"
+    data: str = "auto"
     split: str = "auto"
     stream: str = "all"
     pool: str = PUBLISHED

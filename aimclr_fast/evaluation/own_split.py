@@ -1,19 +1,58 @@
-"""The split of an evaluation on the store that a checkpoint was trained on."""
+"""The store that checkpoints were trained on, and the split that they are evaluated by there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
 
-from aimclr_fast.data import Store, split
+from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.data.store import StoreError
 
 from .labeled_data import EvaluationError
 from .representation import EncoderFile
 
 AUTO = "auto"
 _OTHERWISE = "xsub"
+
+
+def _trained_on(file: EncoderFile, checksums: Mapping[str, str]) -> bool:
+    """Whether an encoder was trained on the store with these checksums."""
+    return all(file.data.get(name) == checksum for name, checksum in checksums.items())
+
+
+def own_store(files: Sequence[EncoderFile]) -> Store:
+    """The store that all encoders were trained on, where it still is.
+
+    Raises:
+        EvaluationError: they were trained on different stores, or the store is not known, not
+            there, or not the same any more.
+    """
+    trained = {file.loaded.config.get("data", {}).get("store"): file for file in files}
+    if len(trained) > 1:
+        seen = ", ".join(f"{file.path} on {name}" for name, file in trained.items())
+        raise EvaluationError(f"trained on different stores ({seen}): choose one with --data")
+    (name, file), *_ = trained.items()
+    if not name:
+        raise EvaluationError(
+            f"{file.path} does not say what it was trained on: name a store with --data"
+        )
+    try:
+        store = resolve_store(name)
+    except (StoreError, ValueError) as error:
+        raise EvaluationError(
+            f"{file.path} was trained on {name}, which cannot be opened ({error}): name a store "
+            "with --data"
+        ) from error
+    checksums = store.checksums()
+    for file in files:
+        if not _trained_on(file, checksums):
+            raise EvaluationError(
+                f"{file.path} was trained on another {name} than the one that is there now: name "
+                "a store with --data"
+            )
+    return store
 
 
 def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> str:
@@ -27,7 +66,7 @@ def own_split(files: Sequence[EncoderFile], store: Store, console: Console) -> s
     trained = {
         str(file.loaded.config.get("data", {}).get("split", _OTHERWISE)): file.path
         for file in files
-        if all(file.data.get(name) == checksum for name, checksum in checksums.items())
+        if _trained_on(file, checksums)
     }
     if len(trained) > 1:
         seen = ", ".join(f"{path} by {name}" for name, path in trained.items())

@@ -12,7 +12,7 @@ from typing import Any
 from aimclr_fast.config import what_is_learned
 
 from .finetuning import FinetuneConfig
-from .representation import RAW, SUPERVISED, UNTRAINED
+from .representation import ALIGNED, RAW, SUPERVISED, UNTRAINED
 
 _ENCODER = ("channels", "features", "embedding", "dropout", "temporal_kernel", "init")
 #: Options that metrics or the settings of outcomes show.
@@ -35,7 +35,7 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
         if model.get("graph", "spatial") != "spatial":  # 0.1.0 had no other
             own["graph"] = model["graph"]
         own |= {"scratch": asdict(scratch)} if name == SUPERVISED else {}
-    elif name != RAW:
+    elif name not in (RAW, ALIGNED):
         own = what_is_learned(run)
         own["data"] = {**own.get("data", {}), "store": PurePath(str(data.get("store", ""))).name}
         for field, group in (("seed", own), ("stream", own["data"])):

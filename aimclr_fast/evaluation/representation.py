@@ -14,6 +14,7 @@ from .labeled_data import Features, LabeledData
 from .outcome import Outcome
 
 UNTRAINED, SUPERVISED, RAW = "untrained", "supervised", "raw poses"
+ALIGNED = f"{RAW}, aligned"
 
 
 class EncoderFile(NamedTuple):
@@ -39,7 +40,8 @@ class Representation:
     """One representation of labeled sequences.
 
     Attributes:
-        name: "untrained", "supervised", "raw poses", or the name of a pretrained encoder.
+        name: "untrained", "supervised", "raw poses", "raw poses, aligned", or the name of a
+            pretrained encoder.
         encoder: None for raw poses.
         stream: joint, motion or bone, or several side by side with + between; empty for raw
             poses.
@@ -73,7 +75,10 @@ class Representation:
         """Frozen features of the training, test and validation samples."""
         encoders = zip((self.encoder, *self.beside), self.stream.split("+"), strict=True)
         return Features.side_by_side(
-            [self.data.features(encoder, stream, self.pool) for encoder, stream in encoders]
+            [
+                self.data.features(encoder, stream, self.pool, align=self.name == ALIGNED)
+                for encoder, stream in encoders
+            ]
         )
 
 

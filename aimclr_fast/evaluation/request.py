@@ -26,7 +26,7 @@ from .finetuning import FinetuneConfig
 from .joint_mapping import check_layout
 from .labeled_data import EvaluationError, LabeledData, open_labeled_data
 from .options import CHOICES, EvaluationOptions
-from .own_split import AUTO, own_split
+from .own_split import AUTO, own_split, own_store
 from .protocols import EvaluationProtocol
 from .report import Report
 from .representation import EncoderFile, Pretrained, Representation
@@ -109,7 +109,12 @@ def resolve(
     files: list[EncoderFile] = []
     for path in paths:
         files += read_encoders(path, options.stream)
-    store = resolve_store(options.data)
+    if options.data != AUTO:
+        store = resolve_store(options.data)
+    elif protocol.adapt is None:
+        store = own_store(files)
+    else:
+        raise EvaluationError(f"{protocol.name} is to another data set: name it with --data")
     if options.split == AUTO:
         options = replace(options, split=own_split(files, store, console))
     report = Report(

@@ -35,7 +35,8 @@ class Row:
         store: name of the data set.
         protocol: the split, which says what trains and what tests; 0.1.0 called it so, and files
             keep the name.
-        features: pretrained (or the name given to it), untrained, supervised or raw poses.
+        features: pretrained (or the name given to it), untrained, supervised, raw poses, or raw
+            poses, aligned.
         stream: joint, motion, bone, or several with + between; empty for raw poses.
         setting: what differs from the defaults, and amounts of labels.
         epoch: of the checkpoint.

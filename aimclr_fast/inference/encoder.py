@@ -29,7 +29,7 @@ class Traits:
     """What must be known of an encoder's training sequences to use it on others.
 
     Attributes:
-        stream: joint, motion or bone.
+        stream: joint, motion or bone, or several with + between, whose features stand side by side.
         preprocessing: what was done to each sequence; None if unknown.
         frames: number of frames of each sequence after preprocessing.
         bodies: number of bodies of each sequence; an absent one counts, as zeros, in the mean over
@@ -48,13 +48,22 @@ class Traits:
     pool: str = PUBLISHED
 
     def __post_init__(self) -> None:
-        if self.stream not in STREAMS:
-            raise ValueError(f"stream must be one of {', '.join(STREAMS)}, got {self.stream!r}")
+        known = isinstance(self.stream, str) and set(self.streams) <= set(STREAMS)
+        if not known or len(set(self.streams)) < len(self.streams):
+            raise ValueError(
+                f"stream must be one of {', '.join(STREAMS)}, or different ones with + between, "
+                f"got {self.stream!r}"
+            )
         for name in ("frames", "bodies", "frame_step"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer, got {value!r}")
         parse_readout(self.pool)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The names in `stream`."""
+        return tuple(self.stream.split("+"))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -104,7 +113,9 @@ def with_classifier(
 
 
 def _width(encoder: SkeletonEncoder, traits: Traits) -> int:
-    return readout_width(traits.pool, encoder.backbone.features, encoder.backbone.layout)
+    backbone = encoder.backbone
+    width = readout_width(traits.pool, backbone.features, backbone.layout)
+    return width * len(traits.streams)  # all are as wide as the first
 
 
 class EmbeddingModel(nn.Module):
@@ -113,14 +124,18 @@ class EmbeddingModel(nn.Module):
     Args:
         encoder: its head is a classifier, or is not used.
         traits: stream, frame step, and class names where the head is a classifier.
+        beside: encoders of the other streams of `traits`, whose heads are not used.
 
     Shapes: preprocessed positions [N, 3, T, V, M] -> features [N, F], or with a classifier
     (features [N, F], class probabilities [N, K]).
     """
 
-    def __init__(self, encoder: SkeletonEncoder, traits: Traits) -> None:
+    def __init__(
+        self, encoder: SkeletonEncoder, traits: Traits, beside: Sequence[SkeletonEncoder] = ()
+    ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.beside = nn.ModuleList(beside)
         self.traits = traits
         self.backend = "auto"
 
@@ -129,14 +144,17 @@ class EmbeddingModel(nn.Module):
         if step > 1:  # not a slice: what is traced holds for any length only if nothing is strided
             kept = torch.arange(0, positions.shape[2], step, device=positions.device)
             positions = positions.index_select(2, kept)
-        x = apply_augment(
-            positions,
-            AugmentParams(),
-            layout=self.encoder.backbone.layout,
-            stream=self.traits.stream,
-            backend=self.backend,
-        )
-        features = self.encoder.features(x, self.traits.pool)
+        found = []
+        for stream, encoder in zip(self.traits.streams, (self.encoder, *self.beside), strict=True):
+            x = apply_augment(
+                positions,
+                AugmentParams(),
+                layout=self.encoder.backbone.layout,
+                stream=stream,
+                backend=self.backend,
+            )
+            found.append(encoder.features(x, self.traits.pool))
+        features = found[0] if len(found) == 1 else torch.cat(found, 1)
         if not self.traits.class_names:
             return features
         return features, self.encoder.head(features).softmax(1)
@@ -193,9 +211,9 @@ class Encoder:
         Raises:
             ValueError: shapes do not fit the features or the names.
         """
-        bare = copy.deepcopy(self.model.encoder)
+        bare, *beside = copy.deepcopy([self.model.encoder, *self.model.beside])
         encoder, traits = with_classifier(bare, self.traits, weight, bias, class_names)
-        model = EmbeddingModel(encoder, traits)
+        model = EmbeddingModel(encoder, traits, beside)
         model.backend = self.model.backend
         return Encoder(model, self.device)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aimclr_fast.data.preprocessing import Preprocessing
+from aimclr_fast.data.readers import FLAT_LAYOUTS
 from aimclr_fast.functional import AugmentParams, apply_augment
+from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.readouts import PUBLISHED, readout_width
 from aimclr_fast.ops.skeleton_augment import MILLIMETER
@@ -57,11 +60,45 @@ def encode(
     return torch.cat(features)
 
 
-def raw_poses(data: Tensor, index: Tensor | None = None, frames: int = 24) -> Tensor:
-    """Rows of `data` [S, 3, T, V, M] as vectors of coordinates at evenly spaced frames."""
+def raw_poses(
+    data: Tensor, index: Tensor | None = None, frames: int = 24, *, align: Layout | None = None
+) -> Tensor:
+    """Rows of `data` [S, 3, T, V, M] as vectors of coordinates at evenly spaced frames.
+
+    Where the skeleton is given as `align`, each sequence is turned about y by one angle, so that
+    the vector from left to right, its mean over the first body's shoulders and hips
+    (`Layout.sides`) and over all frames, lies along x.
+    """
     picked = torch.linspace(0, data.shape[2] - 1, frames).round().long().to(data.device)
     rows = _all_rows(data, index)
-    return in_meters(data[rows[:, None], :, picked[None]]).flatten(1)
+    poses = in_meters(data[rows[:, None], :, picked[None]])  # [N, frames, 3, V, M]
+    if align is not None:
+        dx, _, dz = _left_to_right(data, rows, align).unbind(1)
+        # From the vector and not from its angle; where it is zero, nothing is turned.
+        length = torch.hypot(dx, dz)
+        cos = torch.where(length > 0, dx / length, 1.0)[:, None, None, None]
+        sin = torch.where(length > 0, dz / length, 0.0)[:, None, None, None]
+        x, y, z = poses.unbind(2)
+        poses = torch.stack((cos * x + sin * z, y, cos * z - sin * x), 2)
+    return poses.flatten(1)
+
+
+def can_be_aligned(layout: Layout, preprocessing: Preprocessing | None) -> bool:
+    """Whether `raw_poses` can align sequences that preprocessing is known not to have turned.
+
+    Poses of images have no angle, and a layout may not tell left from right.
+    """
+    if preprocessing is None or layout.name in FLAT_LAYOUTS or not layout.sides:
+        return False
+    return preprocessing.rotate == "none" or layout.shoulders is None
+
+
+def _left_to_right(data: Tensor, rows: Tensor, layout: Layout) -> Tensor:
+    """Vector [N, 3] from left to right, in meters; frames that are absent, zeros, add nothing."""
+    left, right = torch.tensor(layout.sides, device=data.device).T
+    first = data[..., 0]
+    across = [in_meters(first[rows[:, None], :, :, side[None]]) for side in (left, right)]
+    return (across[1] - across[0]).mean((1, 3))  # of [N, pairs, 3, T]
 
 
 def _all_rows(data: Tensor, index: Tensor | None) -> Tensor:

@@ -22,6 +22,7 @@ from aimclr_fast._devices import usable_device
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.readers import NTU, PKU
 from aimclr_fast.data.store import sha256
+from aimclr_fast.functional import STREAMS
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.official import build_encoder, holds_encoders, official_encoder
@@ -61,9 +62,10 @@ def load_encoder(
         path: the file.
         head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
             linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
-        stream: which encoder of a checkpoint with several. The authors' files of one encoder do not
-            say theirs: where it is left out, "joint", or with a warning what the encoder's name
-            says.
+        stream: which encoder of a checkpoint with several, or several of them with + between, such
+            as joint+bone: their features stand side by side in that order, without classifiers that
+            are in the file. The authors' files of one encoder do not say theirs: where it is left
+            out, "joint", or with a warning what the encoder's name says.
         pool: readout of the feature map: mean (published), max, joints, parts, segments, or several
             with + between, such as mean+max. Left out, that of the classifier or exported file,
             otherwise mean.
@@ -91,12 +93,16 @@ def load_encoder(
     file = Path(path)
     where = usable_device(device)
     try:
-        encoder, traits = _load(file, stream, None if layout is None else get_layout(layout))
+        encoder, traits, beside = _load_streams(
+            file, stream, None if layout is None else get_layout(layout)
+        )
         if head is not None:
             encoder, traits = _with_head(encoder, traits, Path(head), file, pool)
         elif pool is not None:
             traits = _with_pool(encoder, traits, pool)
-        check_finite(encoder.state_dict())
+        for one in (encoder, *beside):
+            check_finite(one.state_dict())
+            one.backend = backend
         if class_names is not None:
             if len(class_names) != len(traits.class_names):
                 has = f"has {len(traits.class_names)} classes" if traits.class_names else "has none"
@@ -111,23 +117,65 @@ def load_encoder(
         traits = replace(traits, preprocessing=preprocessing, frames=frames)
     if bodies is not None:
         traits = replace(traits, bodies=bodies)
-    model = EmbeddingModel(encoder, traits)
-    model.backend = encoder.backend = backend
+    model = EmbeddingModel(encoder, traits, beside)
+    model.backend = backend
     return Encoder(model, where)
 
 
-def _load(file: Path, stream: str | None, layout: Layout | None) -> tuple[SkeletonEncoder, Traits]:
+def _load_streams(
+    file: Path, stream: str | None, layout: Layout | None
+) -> tuple[SkeletonEncoder, Traits, list[SkeletonEncoder]]:
+    """The encoder of a stream; or of the first of several, and those of the others."""
+    if stream is None or "+" not in stream:
+        return *_load(file, _read(file), stream, layout), []
+    names = stream.split("+")
+    if len(set(names)) < len(names) or not set(names) <= set(STREAMS):
+        raise CheckpointError(
+            f"stream is {stream!r}: expected different ones of {', '.join(STREAMS)} with + between"
+        )
+    state = _read(file)
+    (encoder, traits), *others = (_load(file, state, name, layout) for name in names)
+    if any(traits.stream == one.stream or _same(encoder, other) for other, one in others):
+        raise CheckpointError(f"it has one encoder, which cannot be both of {stream}")
+    beside = [one for one, _ in others]
+    widths = [one.backbone.features for one in (encoder, *beside)]
+    if len(set(widths)) > 1:
+        raise CheckpointError(f"its encoders of {stream} differ in width: {widths}")
+    return _without_head(encoder), replace(traits, stream=stream, class_names=()), beside
+
+
+def _same(one: SkeletonEncoder, other: SkeletonEncoder) -> bool:
+    """Whether encoders have the same weights: an authors' file of one does not say its stream."""
+    theirs = other.state_dict()
+    return all(
+        name in theirs and tensor.equal(theirs[name]) for name, tensor in one.state_dict().items()
+    )
+
+
+def _read(file: Path) -> Any:
+    """The content of a checkpoint, ours or the authors'; None of an exported file."""
     if file.suffix == SAFETENSORS:
+        return None
+    state = read_file(file)
+    if holds_encoders(state):
+        return state
+    if not (isinstance(state, dict) and "format" in state):
+        raise CheckpointError(_of_neither(state))
+    return check_format(file, state)
+
+
+def _load(
+    file: Path, state: Any, stream: str | None, layout: Layout | None
+) -> tuple[SkeletonEncoder, Traits]:
+    """The encoder of one stream of a file with this content."""
+    if state is None:
         weights, traits, own = _read_safetensors(file)
         _check_layout(layout, own)
         _check_stream(stream, traits.stream)
         return build_encoder(weights, own), traits
-    state = read_file(file)
     if holds_encoders(state):
         return _official(state, stream, layout)
-    if not (isinstance(state, dict) and "format" in state):
-        raise CheckpointError(_of_neither(state))
-    loaded = encoder_from(check_format(file, state), stream)
+    loaded = encoder_from(state, stream)
     _check_layout(layout, loaded.layout)
     return _without_head(loaded.encoder), _traits_of(state, loaded.config, loaded.stream)
 
@@ -247,4 +295,6 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Traits, Layout]:
     except (SafetensorError, OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise CheckpointError(f"not an encoder that this package exported ({reason})") from error
+    if len(traits.streams) > 1:
+        raise CheckpointError(f"says that it holds the streams {traits.stream}, but holds one")
     return weights, traits, layout

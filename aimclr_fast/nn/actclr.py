@@ -30,6 +30,7 @@ from aimclr_fast.reference.skelemix import part_table
 from .actclr_views import (
     PUBLISHED_BLOCKS,
     ActDraws,
+    describe_epochs,
     draw_act_views,
     draw_augmentations,
     mixes_are_late,
@@ -213,6 +214,9 @@ class ActCLRMethod(Method):
     def augmentation(self, recipe: Recipe, epoch: int) -> Hashable:
         """What `augment` depends on: the epoch's augmentations, and whether mixes are smaller."""
         return draw_augmentations(recipe, epoch), mixes_are_late(recipe, epoch)
+
+    def phases(self, recipe: Recipe) -> str:
+        return describe_epochs(recipe)
 
     def augment(self, recipe: Recipe, batch: Sampled) -> Views:
         return draw_act_views(recipe, batch)

@@ -38,6 +38,7 @@ OF_EXTREME = (*OF_QUERY, "resample", "bone scale")
 #: How many augmentations of the query and of the extreme view are drawn for each epoch of a stage.
 #: After the last stage nothing is augmented.
 STAGES = ((5, 7), (3, 5), (1, 3))
+AMOUNTS = ("all", "most", "few", "none")  # of the augmentations, for people
 RESAMPLED = 0.5  # probability of `resample`, where it is among the augmentations
 EXTREME_NOISE = 5.0  # the extreme view's noise, in the query's
 LATE_PARTS, LATE_BLOCKS = (1, 2), (1, 3)  # of the smaller mixes in the blend
@@ -55,7 +56,7 @@ class Draw(IntEnum):
 
 
 class Augmentations(NamedTuple):
-    """The augmentations that an epoch has, besides crop and shear."""
+    """The augmentations that an epoch has, besides crop, turn and shear."""
 
     of_query: tuple[str, ...]
     of_extreme: tuple[str, ...]
@@ -86,6 +87,26 @@ def draw_augmentations(recipe: Recipe, epoch: int) -> Augmentations | None:
     return None
 
 
+def describe_epochs(recipe: Recipe) -> str:
+    """How views change over a run, for people."""
+    epochs = recipe.optim.epochs
+    ends = (*recipe.actionlet.stages, epochs)
+    own = [
+        (amount, end)
+        for amount, before, end in zip(AMOUNTS, (0, *ends[:-1]), ends, strict=True)
+        if before < min(end, epochs)
+    ]
+    amount = own[-1][0]
+    if len(own) == 1:
+        text = f"{'no' if amount == 'none' else amount} augmentations"
+    else:
+        parts = [*(f"{each} to {end}" for each, end in own[:-1]), f"{amount} after"]
+        text = ", ".join(parts).replace(" to ", " augmentations to epoch ", 1)
+    if mixes_are_late(recipe, epochs):
+        text += f"; smaller mixes from epoch {recipe.actionlet.late_epoch}"
+    return text
+
+
 def mixes_are_late(recipe: Recipe, epoch: int) -> bool:
     """Whether an epoch, counted from 1, blends with smaller mixes."""
     return bool(0 < recipe.actionlet.late_epoch <= epoch)
@@ -110,7 +131,7 @@ def draw_act_views(recipe: Recipe, batch: Sampled) -> Views:
     augment: AugmentConfig = recipe.augment
     chosen = draw_augmentations(recipe, batch.epoch)
     if chosen is None:
-        still = replace(augment, crop_ratio=2**31 - 1, shear_amplitude=0.0)
+        still = replace(augment, crop_ratio=2**31 - 1, shear_amplitude=0.0, turn_deg=0.0)
         views = drawn(still, "query") * 4
     else:
         mild = _only(augment, chosen.of_query)

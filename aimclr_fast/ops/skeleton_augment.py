@@ -59,8 +59,8 @@ class Views(NamedTuple):
 
     Attributes:
         extreme: all augmentations.
-        query: cropped and sheared.
-        key: cropped and sheared, with draws of its own.
+        query: cropped, turned (where `AugmentConfig.turn_deg` says so) and sheared.
+        key: as query, with draws of its own.
     """
 
     extreme: Tensor
@@ -365,10 +365,10 @@ def skeleton_augment(
             it is read there, so that a captured CUDA graph can count its own steps.
         offset: position of index[0] in the global batch.
         stream: "joint", "motion" or "bone".
-        views: different ones of "extreme" (all augmentations), "query" and "key" (crop and shear),
-            and "strong" (all augmentations, too). Each has draws of its own, which do not depend on
-            the others; none but these are computed. A GPU makes the strong view beside the extreme
-            one in a second launch, which reads the sequences again.
+        views: different ones of "extreme" (all augmentations), "query" and "key" (crop, turn and
+            shear), and "strong" (all augmentations, too). Each has draws of its own, which do not
+            depend on the others; none but these are computed. A GPU makes the strong view beside
+            the extreme one in a second launch, which reads the sequences again.
         dtype: of the views; float32 when None.
         backend: "auto" for the fastest that can run, or a name.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
 import torch
@@ -40,6 +40,7 @@ class Draw(IntEnum):
     BLUR = 6
     AXIS_MASK = 7
     TEMPORAL_FLIP = 8
+    TURN = 9
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class AugmentConfig:
         blur_normalize: divide the blur's weights by their sum (the authors do not).
         axis_mask_prob: probability of zeroing one coordinate.
         temporal_flip_prob: probability of reversing time (0 in the published recipe).
+        turn_deg: every view is turned about the vertical (y) axis by U(-turn, turn) degrees before
+            its shear, at most 180; for recordings whose cameras nobody aligned. 0 is off, as in the
+            published recipe.
     """
 
     crop_ratio: int = 6
@@ -77,14 +81,17 @@ class AugmentConfig:
     blur_normalize: bool = False
     axis_mask_prob: float = 0.5
     temporal_flip_prob: float = 0.0
+    turn_deg: float = field(default=0.0, metadata={"added": True})  # 0.1.0 did not have it
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_prob") and not 0.0 <= value <= 1.0:
-                raise ValueError(f"{field.name} must lie in [0, 1], got {value}")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("_prob") and not 0.0 <= value <= 1.0:
+                raise ValueError(f"{one.name} must lie in [0, 1], got {value}")
             if not math.isfinite(value) or value < 0:
-                raise ValueError(f"{field.name} must be finite and not negative, got {value}")
+                raise ValueError(f"{one.name} must be finite and not negative, got {value}")
+        if self.turn_deg > 180:
+            raise ValueError(f"turn_deg must lie in 0..180, got {self.turn_deg}")
         if not 1 <= self.crop_ratio < 2**31:
             raise ValueError(f"crop_ratio must lie in 1..2^31-1, got {self.crop_ratio}")
         if self.blur_taps % 2 == 0 or self.blur_taps > MOST_BLUR_TAPS:
@@ -104,7 +111,7 @@ class AugmentParams:
 
     Attributes:
         crop_start: [N] integers in 0..2P, P = T // crop_ratio; P leaves the sequence as it is.
-        shear: [N, 3, 3], applied as x -> shear @ x.
+        shear: [N, 3, 3], applied as x -> shear @ x; drawn as the shear after the turn.
         spatial_flip: [N] bool, swap left and right joints.
         rotation_angles: [N, 3] radians about x, then y, then z.
         noise_std: [N] meters; scales the standard normal draws, 0 is off.
@@ -148,8 +155,8 @@ def draw_params(
 ) -> AugmentParams:
     """Draw the parameters of one view for the samples at `positions` [N] of the global batch.
 
-    Query and key views get the crop and the shear, extreme and strong views everything (section
-    3.2).
+    Query and key views get the crop, the turn and the shear, extreme and strong views everything
+    (section 3.2).
     """
     key = philox.split_seed(seed)
 
@@ -168,6 +175,11 @@ def draw_params(
         positions.numel(), 1, 1
     )
     shear[:, [0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]] = off_diagonal
+    if config.turn_deg > 0:
+        angles = torch.zeros_like(shear[:, 0])
+        turn = (2.0 * philox.uniform(words(Draw.TURN)[:, 0]) - 1.0) * config.turn_deg
+        angles[:, 1] = turn * (math.pi / 180.0)
+        shear = shear @ rotation_matrix(angles)
     if view not in (View.EXTREME, View.STRONG):
         return AugmentParams(crop_start=crop_start, shear=shear)
 

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aimclr_fast.config import TrainConfig
+from aimclr_fast.config import ActionletConfig, TrainConfig
 
 BATCH = 64
 MOST_KEYS = 32768  # as published
+ACTCLR_EPOCHS = 350  # of the published second phase
 # Words of class names, and the ones that tell sides. Letters alone do as well: "raise arm (L)".
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+")
 _SIDE = re.compile(r"(left|right)(wards?)?|l|r")
@@ -36,12 +37,12 @@ def fitted(
     data, optim = config.data, config.optim
     chosen: list[str] = []
 
-    def choose(name: str, value: object, why: str) -> None:
+    def choose(name: str, value: object, why: str, *, said: bool = True) -> None:
         group, field = name.split(".")
         if getattr(getattr(config, group), field) is None:
             setattr(getattr(config, group), field, value)
             shown = str(value).lower() if isinstance(value, bool) else value
-            chosen.append(f"{name} {shown}: {why}")
+            chosen.extend([f"{name} {shown}: {why}"] if said else [])
 
     choose("data.split", split, "the first that the store has")
     step = max(1, min(round(frames / max(data.frames, 1)), frames // 2))
@@ -57,9 +58,20 @@ def fitted(
     if optim.steps is not None:
         optim.epochs = max(1, -(-optim.steps // max(1, samples // batch)))
     choose("optim.mining_epoch", optim.epochs // 2 + 1, "the second half of the run")
+    published = ActionletConfig()
+    stages = [_share(epoch, optim.epochs) for epoch in published.stages]
+    acts = config.method == "actclr"
+    choose("actionlet.stages", stages, "the same shares of the run as published", said=acts)
+    late = max(1, _share(published.late_epoch, optim.epochs))
+    choose("actionlet.late_epoch", late, "the same share of the run as published", said=acts)
     votes = max(3 * optim.epochs // 4 + 1, optim.mining_epoch)
     choose("votes.epoch", votes, "the last quarter of the run")
     return config, chosen
+
+
+def _share(epoch: int, epochs: int) -> int:
+    """The epoch of a run that is as far into it as one of ActCLR's published run."""
+    return round(epoch * epochs / ACTCLR_EPOCHS)
 
 
 def _sided(classes: Sequence[str]) -> tuple[bool, str]:

@@ -14,11 +14,13 @@ import torch
 from aimclr_fast._devices import usable_device
 from aimclr_fast._schedule import SCHEDULES
 from aimclr_fast.config import ConfigError, TrainConfig
+from aimclr_fast.evaluation.scaling import SCALES
 from aimclr_fast.functional import STREAMS
 from aimclr_fast.nn import Method, get_method, method_names
 from aimclr_fast.nn.actclr import FORMS
 from aimclr_fast.nn.actclr_views import STAGES
 from aimclr_fast.nn.momentum import INITS
+from aimclr_fast.nn.readouts import parse_readout
 from aimclr_fast.ops import (
     BackendError,
     eadm_pool,
@@ -187,6 +189,7 @@ def validate(config: TrainConfig, samples: int) -> None:
     )
     require(config.monitor.batch_size >= 1, "monitor.batch_size", "at least 1")
     require(config.monitor.knn_every >= 0, "monitor.knn_every", "at least 0")
+    _check_readout(config)
     require(config.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
     known = ", ".join(BATCH_STATISTICS)
     require(config.batch_statistics in BATCH_STATISTICS, "batch_statistics", f"one of {known}")
@@ -207,6 +210,18 @@ def _require(config: TrainConfig, holds: bool, name: str, wanted: str) -> None:
         value = getattr(value, part)
     if not holds:
         raise ConfigError(f"{name} is {value!r}, but must be {wanted}")
+
+
+def _check_readout(config: TrainConfig) -> None:
+    pool, scale = config.monitor.pool, config.monitor.scale
+    _require(config, scale in SCALES, "monitor.scale", f"one of {', '.join(SCALES)}")
+    if pool is None:
+        _require(config, scale == "none", "monitor.scale", "none without monitor.pool")
+        return
+    try:
+        parse_readout(pool)
+    except ValueError as error:
+        raise ConfigError(f"monitor.pool: {error}") from error
 
 
 def _check_method(config: TrainConfig) -> None:

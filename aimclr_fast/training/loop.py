@@ -17,17 +17,16 @@ from torch import Tensor, nn
 from aimclr_fast._schedule import learning_rate
 from aimclr_fast._sections import section
 from aimclr_fast.config import ConfigError
-from aimclr_fast.inference.checkpoints import encoder_from
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn.methods import Sampled, Views
 
-from .checkpoint import CheckpointError, load_checkpoint
 from .distributed import average_
 from .graph import GraphedStep
 from .guard import report_names
 from .job import Job
 from .placement import Batch, Placed, batches
 from .precision import autocast, use_precision
+from .start import starting_encoders
 from .streams import StreamState
 
 
@@ -223,26 +222,20 @@ class Pretraining:
         size = self.config.optim.batch_size
         return self.shuffled(epoch + 1)[place * size : (place + 1) * size]
 
-    def start_from(self, file: str) -> None:
-        """Begin with the query encoders of another run's checkpoint, in both encoders.
+    def start_from(self, given: str) -> None:
+        """Begin with the query encoders of another run, in both encoders of each stream.
+
+        Args:
+            given: its checkpoint or its folder.
 
         Raises:
-            ConfigError: it cannot be read, lacks a stream, or has encoders of other sizes.
+            ConfigError: as `starting_encoders` has it; then nothing is loaded.
         """
-        try:
-            state = load_checkpoint(file)
-            for name, learner in self.streams.items():
-                theirs, model = encoder_from(state, name).encoder, learner.models[name]
-                for encoder in (model.query_encoder, model.key_encoder):
-                    graph = encoder.backbone.adjacency.to("cpu", copy=True)
-                    encoder.load_state_dict(theirs.state_dict())
-                    if not torch.equal(graph, theirs.backbone.adjacency):
-                        raise ConfigError(f"start: {file} has an encoder of another graph")
-        except CheckpointError as error:
-            raise ConfigError(f"start: {file}: {error}") from error
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ConfigError(f"start: {file} has an encoder of other sizes: {reason}") from error
+        models = {name: learner.models[name] for name, learner in self.streams.items()}
+        own = {name: model.query_encoder for name, model in models.items()}
+        for name, encoder in starting_encoders(given, self.job, self.layout, own).items():
+            for side in (models[name].query_encoder, models[name].key_encoder):
+                side.load_state_dict(encoder.state_dict())
 
     # --- Resuming --------------------------------------------------------------------------------
 

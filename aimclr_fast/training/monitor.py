@@ -12,8 +12,11 @@ from torch import Tensor
 
 from aimclr_fast.evaluation.knn import knn_accuracies
 from aimclr_fast.evaluation.probe import linear_probe
+from aimclr_fast.evaluation.scaling import fit_scaling
 from aimclr_fast.inference.features import encode, raw_poses
+from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.readouts import PUBLISHED, parse_readout, split_readouts
 
 from .distributed import Ranks
 from .selection import Selection
@@ -54,6 +57,9 @@ class Monitor:
         backend: of the ops that prepare the sequences.
         ranks: processes that share the work; all of them call `score` and get the scores.
         selection: samples that the best checkpoint is chosen on.
+        align: the skeleton, if raw poses can be aligned by it.
+        pool: a readout that `score_readouts` measures beside the published one.
+        scale: how the features of `pool` are scaled before neighbors are looked for.
     """
 
     def __init__(
@@ -68,19 +74,48 @@ class Monitor:
         backend: str = "auto",
         ranks: Ranks | None = None,
         selection: Selection | None = None,
+        align: Layout | None = None,
+        pool: str | None = None,
+        scale: str = "none",
     ) -> None:
         self._ranks = ranks or Ranks()
         self.selection = selection
+        self.align = align
+        self._pool, self._scale = pool, scale
         self._labels = labels
         self._data, self._indices = data, (train_index, test_index)
         self._train_labels, self._test_labels = labels[train_index], labels[test_index]
         self._stream, self._batch_size, self._backend = stream, batch_size, backend
 
     def score(self, encoder: SkeletonEncoder, *, linear: bool = False) -> Scores:
-        """KNN accuracies of the encoder's features and, if asked for, the linear probe's."""
+        """KNN accuracies of the encoder's features and, if asked for, the linear probe's; by the
+        published readout.
+        """
         train, test = (self._encode(encoder, index) for index in self._indices)
         scores = self._score_features(train, test, linear=linear)
         return replace(scores, selection=self._select(encoder, train))
+
+    def score_readouts(
+        self, encoder: SkeletonEncoder, *, linear: bool = False
+    ) -> tuple[Scores, Scores | None]:
+        """What `score` gives, and the scores by `pool` and `scale` if there are any, which choose
+        nothing. Each sequence is encoded once.
+        """
+        if self._pool is None:
+            return self.score(encoder, linear=linear), None
+        names = parse_readout(self._pool)
+        both, backbone = "+".join(dict.fromkeys([PUBLISHED, *names])), encoder.backbone
+        train, test = (
+            split_readouts(
+                self._encode(encoder, index, both), both, backbone.features, backbone.layout
+            )
+            for index in self._indices
+        )
+        published = [side[PUBLISHED].contiguous() for side in (train, test)]
+        scores = self._score_features(*published, linear=linear)
+        scores = replace(scores, selection=self._select(encoder, published[0]))
+        others = [torch.cat([side[name] for name in names], 1) for side in (train, test)]
+        return scores, self._score_features(*others, linear=linear, scale=self._scale)
 
     def _select(self, encoder: SkeletonEncoder, train: Tensor) -> float | None:
         """KNN accuracy on the samples of the selection, all its folds together."""
@@ -113,8 +148,8 @@ class Monitor:
         every = self._ranks.collect(right)
         return {k: sum(of[k] for of in every) for k in ks}
 
-    def _encode(self, encoder: SkeletonEncoder, index: Tensor) -> Tensor:
-        """Features of all samples, each encoded by one of the ranks."""
+    def _encode(self, encoder: SkeletonEncoder, index: Tensor, pool: str = PUBLISHED) -> Tensor:
+        """Features of all samples by a readout, each encoded by one of the ranks."""
         most = -(-len(index) // self._ranks.size)
         share = index[self._ranks.rank * most :][:most]
         features = encode(
@@ -122,6 +157,7 @@ class Monitor:
             self._data,
             share,
             stream=self._stream,
+            pool=pool,
             batch_size=self._batch_size,
             backend=self._backend,
         )
@@ -131,16 +167,24 @@ class Monitor:
         padded[: len(features)] = features
         return self._ranks.gather(padded)[: len(index)]
 
-    def score_raw_poses(self) -> Scores:
-        """The same scores of raw poses, as vectors of coordinates."""
-        train, test = (raw_poses(self._data, index) for index in self._indices)
+    def score_raw_poses(self, *, align: bool = False) -> Scores:
+        """The same scores of raw poses, as vectors of coordinates; see `raw_poses`."""
+        layout = self.align if align else None
+        train, test = (raw_poses(self._data, index, align=layout) for index in self._indices)
         return self._score_features(train, test, linear=True)
 
-    def _score_features(self, train: Tensor, test: Tensor, *, linear: bool) -> Scores:
+    def _score_features(
+        self, train: Tensor, test: Tensor, *, linear: bool, scale: str = "none"
+    ) -> Scores:
+        """Scores of features; scaled for neighbors alone, since the probe standardizes them."""
+        near = (train, test)
+        if scale != "none":
+            fitted = fit_scaling(train, scale)
+            near = (fitted(train), fitted(test))
         labels = self._train_labels.to(train.device), self._test_labels.to(test.device)
         scores: dict[str, float] = {}
         ks = [k for k in KNN_K if k <= len(train)]
-        for k, right in self._right(train, labels[0], test, labels[1], ks).items():
+        for k, right in self._right(near[0], labels[0], near[1], labels[1], ks).items():
             scores[f"knn_{k}"] = right / len(test)
         if linear and len(torch.unique(labels[0])) > 1:
             arrays: list[np.ndarray] = [

@@ -124,7 +124,10 @@ def _read(data: Tensor, index: Tensor, device: torch.device) -> Tensor:
 
 def _mapped(positions: npt.NDArray[np.generic]) -> Tensor:
     if not isinstance(positions, np.memmap):
-        raise PlacementError("only a store's positions.npy can be mapped; this one is compressed")
+        raise PlacementError(
+            "only a store's positions.npy can be mapped; the positions of this one are compressed "
+            "or turned, and so in memory"
+        )
     with warnings.catch_warnings():
         # torch has no read-only tensors. Nothing writes to this one, and a mapping that could be
         # written to would be counted against memory, which it may exceed.

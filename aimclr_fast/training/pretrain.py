@@ -17,7 +17,10 @@ import aimclr_fast
 from aimclr_fast._console import plain_console
 from aimclr_fast.config import ConfigError, TrainConfig, config_text
 from aimclr_fast.data import Store, resolve_store, split
+from aimclr_fast.data.readers import FLAT_LAYOUTS
 from aimclr_fast.data.splits import default_split
+from aimclr_fast.inference.features import can_be_aligned
+from aimclr_fast.nn.readouts import readout_width
 
 from .checkpoint import CheckpointError, written_whole
 from .distributed import OtherRankError, RankLostError, Ranks, join
@@ -144,7 +147,7 @@ def _pretrain(config: TrainConfig, console: Console, ranks: Ranks) -> Path:
         _train(run, path, new=state is None)
         if run.rows:
             name = f"{samples.store.path.name} {config.data.split}, {_streams(config)}"
-            console.print(score_table(run.rows, f"{name}, test set"))
+            console.print(score_table(run.rows, f"{_method(job)}, {name}, test set"))
         if folder is not None:
             about = {"epochs": training.epoch, "seed": config.seed, "best": run.best}
             save_scores(path, run.rows, **about, seconds=round(run.seconds, 1))
@@ -161,6 +164,16 @@ def _open_samples(config: TrainConfig) -> _Samples:
         selection = open_selection(store, name, train_index)
     except ValueError as error:
         raise ConfigError(f"data.split: {error}") from error
+    if config.augment.turn_deg > 0 and store.layout.name in FLAT_LAYOUTS:
+        raise ConfigError(
+            f"augment.turn_deg is {config.augment.turn_deg}, but poses of layout "
+            f"{store.layout.name} are flat: give --augment.turn_deg 0"
+        )
+    if config.monitor.pool is not None:
+        try:
+            readout_width(config.monitor.pool, config.model.features, store.layout)
+        except ValueError as error:
+            raise ConfigError(f"monitor.pool: {error}") from error
     return _Samples(store, name, train_index, test_index, selection)
 
 
@@ -213,7 +226,8 @@ def _monitors(samples: _Samples, training: Pretraining) -> dict[str, Monitor]:
     if samples.store.labels is None:
         return {}
     labels = torch.from_numpy(np.array(samples.store.labels))
-    config = training.config
+    config, layout = training.config, samples.store.layout
+    align = layout if can_be_aligned(layout, samples.store.preprocessing) else None
     return {
         stream: Monitor(
             training.placed.data,
@@ -225,6 +239,9 @@ def _monitors(samples: _Samples, training: Pretraining) -> dict[str, Monitor]:
             backend=config.backend,
             ranks=training.ranks,
             selection=samples.selection,
+            align=align,
+            pool=config.monitor.pool,
+            scale=config.monitor.scale,
         )
         for stream in config.data.streams
     }
@@ -244,11 +261,14 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
     parameters = sum(p.numel() for p in encoders[0].parameters())
     phases = job.method.phases(config)
     kind = "encoder" if len(encoders) == 1 else f"{len(encoders)} encoders"
+    method = "" if _method(job) == TrainConfig.method else f", {_method(job)}"
+    turn = config.augment.turn_deg
+    turned = f", views turned by up to {turn:g} degrees" if turn > 0 else ""
     ends = "" if config.optim.steps is None else f", {counted(training.steps, 'step')} in all"
     return (
         f"{samples.store.path.name}: {len(samples.train_index)} training and "
         f"{counted(len(samples.test_index), 'test sequence')} ({config.data.split}), {layout.name} "
-        f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{_method(job)}\n"
+        f"({counted(layout.num_joints, 'joint')}), {_streams(config)}{method}{turned}\n"
         f"{placed.where} placement: {placed.reason}\n"
         f"{kind} of {parameters:,} parameters on {training.device} in {job.precision}, "
         f"{counted(config.optim.epochs, 'epoch')} of {counted(training.steps_per_epoch, 'step')} "
@@ -269,11 +289,8 @@ def _streams(config: TrainConfig) -> str:
 
 
 def _method(job: Job) -> str:
-    """The method, and its parts that differ from published AimCLR, for the opening lines."""
-    changed = job.method.changes(job.config)
-    if job.config.method == TrainConfig.method and not changed:
-        return ""
-    return ", " + " ".join([job.config.method, *changed])
+    """The method, and its parts that differ from the published one's."""
+    return " ".join([job.config.method, *job.method.changes(job.config)])
 
 
 def _about(folder: Path, store: Store, job: Job) -> dict[str, object]:

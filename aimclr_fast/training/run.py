@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from aimclr_fast._errors import Error
 from aimclr_fast.config import TrainConfig
+from aimclr_fast.evaluation.representation import ALIGNED, RAW, UNTRAINED
 from aimclr_fast.inference.features import in_meters
 
 from .checkpoint import CheckpointError, save_checkpoint
@@ -22,6 +23,7 @@ from .report import seconds_so_far
 from .run_folder import BEST, RunFolder
 from .signals import StoppedError, StopSignals
 
+PRETRAINED = "pretrained"
 AGREE = 10  # steps between two exchanges of several processes on whether to stop or save
 
 
@@ -74,7 +76,13 @@ class Run:
         self._told_graph = False
         if state is not None:
             place = state["place"]
-            self.rows = {name: Scores(**scores) for name, scores in place["rows"].items()}
+            # Not those of another readout, which the configuration had before.
+            known = {RAW, ALIGNED}
+            for stream in training.streams:
+                for kind in (UNTRAINED, PRETRAINED):
+                    known |= {self._row(kind, stream), self._row(kind, stream, pooled=True)}
+            rows = place["rows"].items()
+            self.rows = {name: Scores(**scores) for name, scores in rows if name in known}
             # Not what earlier versions chose on other samples.
             if self._selection and place["best"].get("on") == self._selection.where:
                 self.best = dict(place["best"])
@@ -93,8 +101,11 @@ class Run:
             return
         self._progress.say("measuring raw poses and the untrained encoder ...")
         if self.config.monitor.raw_poses:
-            self.rows["raw poses"] = next(iter(self.monitors.values())).score_raw_poses()
-        scores = self._score("untrained encoder", linear=self.config.monitor.linear_probe)
+            monitor = next(iter(self.monitors.values()))
+            self.rows[RAW] = monitor.score_raw_poses()
+            if monitor.align is not None:
+                self.rows[ALIGNED] = monitor.score_raw_poses(align=True)
+        scores = self._score(UNTRAINED, linear=self.config.monitor.linear_probe, all_readouts=True)
         self._write_log({"epoch": 0, **by_stream(scores)})
 
     def train(self) -> None:
@@ -148,7 +159,7 @@ class Run:
             about["memory_mb"] = memory_in_use(training.device) / 1e6
             if self.monitors and (last or _due(config.monitor.knn_every, training.epoch)):
                 linear = last and config.monitor.linear_probe
-                scores = self._score("pretrained encoder", linear=linear)
+                scores = self._score(PRETRAINED, linear=linear, all_readouts=last)
                 self._keep_best(by_stream(scores))
                 for stream, found in scores.items():
                     numbers[stream] |= found
@@ -172,16 +183,33 @@ class Run:
             if warning is not None:
                 self._progress.say(f"warning{self._which(stream)}: {warning}")
 
-    def _score(self, row: str, *, linear: bool) -> dict[str, dict[str, float]]:
-        """Score each stream's encoder, for the closing table, too."""
+    def _score(self, kind: str, *, linear: bool, all_readouts: bool) -> dict[str, dict[str, float]]:
+        """Score each stream's encoder, for the closing table, too; returned are the scores by the
+        published readout.
+        """
         found = {}
         for stream, monitor in self.monitors.items():
             encoder = self.training.streams[stream].models[stream].query_encoder
-            scores = monitor.score(encoder, linear=linear)
-            self.rows[row + self._which(stream)] = scores
+            pooled = None
+            if all_readouts:
+                scores, pooled = monitor.score_readouts(encoder, linear=linear)
+            else:
+                scores = monitor.score(encoder, linear=linear)
+            self.rows.pop(self._row(kind, stream), None)  # so that a stream's rows stand together
+            self.rows[self._row(kind, stream)] = scores
+            if pooled is not None:
+                self.rows[self._row(kind, stream, pooled=True)] = pooled
             self._progress.say(_knn_line(self.training.epoch, self._which(stream), scores))
             found[stream] = scores.as_dict()
         return found
+
+    def _row(self, kind: str, stream: str, *, pooled: bool = False) -> str:
+        """Name of a row of the closing table; by `monitor.pool` or by the published readout."""
+        readout = " encoder"
+        if pooled:
+            pool, scale = self.config.monitor.pool, self.config.monitor.scale
+            readout = f", {pool}" + ("" if scale == "none" else f", {scale}")
+        return f"{kind}{readout}{self._which(stream)}"
 
     def _keep_best(self, numbers: dict[str, float]) -> None:
         """Keep the best so far in best.pt."""

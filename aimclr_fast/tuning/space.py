@@ -24,9 +24,10 @@ VALUES: Mapping[str, Sequence[Any]] = {
     "augment.blur_prob": (0.0, 0.5),
     "augment.axis_mask_prob": (0.0, 0.5),
     "augment.spatial_flip_prob": (0.0, 0.5),
+    "augment.turn_deg": (0.0, 45.0, 180.0),
 }
-#: What only labels can judge: whether left and right are the same.
-_NEEDS_LABELS = ("augment.spatial_flip_prob",)
+#: What only labels can judge: whether left and right are the same, and which way people face.
+_NEEDS_LABELS = ("augment.spatial_flip_prob", "augment.turn_deg")
 
 
 def draw(number: int, seed: int, methods: Sequence[str], *, labels: bool) -> dict[str, Any]:

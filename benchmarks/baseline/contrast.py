@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from aimclr_fast.functional import Term
 
 
 class Losses(NamedTuple):
@@ -65,3 +68,63 @@ def losses(
     d3m_dropped = -(teacher * torch.log(probability_dropped)).sum(1).mean()
     loss = info_nce + (d3m_extreme + d3m_dropped) / 2
     return Losses(loss, info_nce, d3m_extreme, d3m_dropped)
+
+
+def losses_of_sets(
+    rows: Sequence[Sequence[Tensor]],
+    keys: Sequence[Sequence[Tensor]],
+    queues: Sequence[Tensor],
+    terms: Sequence[Term],
+    temperature: float = 0.07,
+    topk: int = 0,
+    votes: int = 0,
+) -> list[Tensor]:
+    """Losses of R sets of rows [N, D] in each of S streams, one after the other; queues [D, K].
+
+    What a set learns is a Term, which names its key.
+    """
+    logits = [
+        [logits_of(row, own[term.key or 0], queue, temperature)
+         for row, term in zip(sets, terms, strict=True)]
+        for sets, own, queue in zip(rows, keys, queues, strict=True)
+    ]  # fmt: skip
+    found = []
+    masks = positive_masks(logits, terms, topk, votes)
+    for sets, of_stream, positives in zip(rows, logits, masks, strict=True):
+        probabilities = []
+        for row, own, term in zip(sets, of_stream, terms, strict=True):
+            if term.negative is not None:
+                other = sets[term.negative].detach()
+                more = torch.einsum("nd,nd->n", row, other).unsqueeze(-1) / temperature
+                own = torch.cat([own, more.to(own.dtype)], dim=1)
+            probabilities.append(torch.softmax(own, dim=1))
+        for probability, term in zip(probabilities, terms, strict=True):
+            log = torch.log(probability)
+            if term.teacher is not None:
+                teacher = probabilities[term.teacher].detach()
+                found.append(-(teacher * log).sum(1).mean())
+            elif term.positives:
+                found.append(-((log * positives).sum(1) / positives.sum(1)).mean())
+            else:
+                found.append(-log[:, 0].mean())
+    return found
+
+
+def positive_masks(
+    logits: Sequence[Sequence[Tensor]], terms: Sequence[Term], topk: int, votes: int
+) -> list[Tensor]:
+    """The key and the union of what the sets of a stream mine; with votes, what streams share."""
+    miners = [at for at, term in enumerate(terms) if term.mines and topk > 0]
+    counts = []
+    for of_stream in logits:
+        count = torch.zeros_like(of_stream[0])
+        for at in miners:
+            count += neighbor_mask(of_stream[at].detach(), topk)
+        counts.append(count)
+    if votes:
+        agreed = torch.stack([count == len(miners) for count in counts]).sum(0) >= votes
+        counts = [agreed.to(counts[0].dtype)] * len(counts)
+    masks = [count.clamp(max=1.0) for count in counts]
+    for mask in masks:
+        mask[:, 0] = 1.0
+    return masks

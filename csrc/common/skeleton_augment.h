@@ -1,7 +1,8 @@
 // Skeleton augmentation: its settings, draws and per-element math, for host and device.
 //
 // Mirrors aimclr_fast/reference/skeleton_augment.py. Drawn parameters agree bit for bit: each is
-// computed from exact steps or from products alone, which fused multiply-adds cannot change.
+// computed from exact steps or from products alone, which fused multiply-adds cannot change. Only a
+// shear after a turn agrees up to rounding.
 #pragma once
 
 #include <cmath>
@@ -21,7 +22,7 @@ enum class Stream : int { kJoint, kMotion, kBone };
 enum class View : std::uint32_t { kExtreme, kQuery, kKey, kStrong };
 constexpr int kViews = 4;
 
-// Whether a view takes all augmentations, and not only the crop and the shear.
+// Whether a view takes all augmentations, and not only the crop, the turn and the shear.
 AIMCLR_HD bool is_extreme(View view) {
     return view == View::kExtreme || view == View::kStrong;
 }
@@ -37,6 +38,7 @@ enum class Draw : std::uint32_t {
     kBlur,
     kAxisMask,
     kTemporalFlip,
+    kTurn,
 };
 
 // What parameters are drawn from: the amplitudes and probabilities of AugmentConfig, in float.
@@ -53,9 +55,10 @@ struct Settings {
     float blur_sigma_range;
     float axis_mask_prob;
     float temporal_flip_prob;
+    float turn_deg;
     AIMCLR_FIELDS(shear_amplitude, spatial_flip_prob, rotation_main_deg, rotation_minor_deg,
                   noise_prob, noise_std, blur_prob, blur_sigma_min, blur_sigma_range,
-                  axis_mask_prob, temporal_flip_prob)
+                  axis_mask_prob, temporal_flip_prob, turn_deg)
 };
 
 // Sizes of one sequence [3, frames, joints, bodies].
@@ -110,7 +113,7 @@ template <typename Real>
 struct Params {
     bool has_shear = false, has_rotation = false;
     int crop_start = 0;
-    Real shear[9] = {};
+    Real shear[9] = {};  // a drawn one is preceded by the turn: their product
     bool spatial_flip = false;
     Real angles[3] = {};
     Real noise_std = 0;
@@ -135,13 +138,13 @@ AIMCLR_HD Words4 draw(Source source, View view, Draw what, std::uint32_t block =
                       source.key1);
 }
 
-// The Philox blocks behind the parameters of a view, in the order of Draw but for the noise:
-// one each, two for the shear. Query and key views use the first three.
-constexpr int kPlainBlocks = 3, kExtremeBlocks = 9;
+// The Philox blocks behind the parameters of a view: crop, shear (two), turn, then the others in
+// the order of Draw but for the noise. Query and key views use the first four.
+constexpr int kPlainBlocks = 4, kExtremeBlocks = 10;
 
 AIMCLR_HD Words4 draw_block(Source source, View view, int i) {
-    const int what = i < 2 ? i : (i < 6 ? i - 1 : i);
-    return draw(source, view, static_cast<Draw>(what), i == 2 ? 1 : 0);
+    const int what = i < 3 ? (i + 1) / 2 : (i < 7 ? i - 2 : i - 1);
+    return draw(source, view, i == 3 ? Draw::kTurn : static_cast<Draw>(what), i == 2 ? 1 : 0);
 }
 
 AIMCLR_HD bool gate(std::uint32_t word, float probability) {
@@ -149,20 +152,47 @@ AIMCLR_HD bool gate(std::uint32_t word, float probability) {
 }
 
 AIMCLR_HD bool has_noise(const Words4* blocks, const Settings& settings) {
-    return gate(blocks[5].v[0], settings.noise_prob) && settings.noise_std > 0.0f;
+    return gate(blocks[6].v[0], settings.noise_prob) && settings.noise_std > 0.0f;
 }
 
 AIMCLR_HD int masked_axis(const Words4* blocks, const Settings& settings) {
-    const Words4& mask = blocks[7];
+    const Words4& mask = blocks[8];
     return gate(mask.v[0], settings.axis_mask_prob) ? static_cast<int>(bounded(mask.v[1], 3)) : -1;
 }
 
 AIMCLR_HD float blur_sigma(const Words4* blocks, const Settings& settings) {
-    const Words4& blur = blocks[6];
+    const Words4& blur = blocks[7];
     // A product of two floats is exact in double, so it does not matter whether it is fused.
     const double sigma = static_cast<double>(settings.blur_sigma_range) * uniform(blur.v[1]) +
                          static_cast<double>(settings.blur_sigma_min);
     return gate(blur.v[0], settings.blur_prob) ? static_cast<float>(sigma) : 0.0f;
+}
+
+AIMCLR_HD void sincos_of(float angle, float& sin, float& cos) {
+    const SinCos both = sincos_radians(angle);
+    sin = both.sin;
+    cos = both.cos;
+}
+
+AIMCLR_HD void sincos_of(double angle, double& sin, double& cos) {
+#if defined(__CUDA_ARCH__)
+    sincospi(angle * 0.31830988618379067, &sin, &cos);  // unlike sincos(), needs no stack
+#else
+    sin = std::sin(angle);
+    cos = std::cos(angle);
+#endif
+}
+
+// The shear after a turn about y, as one matrix.
+AIMCLR_HD void turn_before(float* shear, float angle) {
+    float sin, cos;
+    sincos_of(angle, sin, cos);
+    AIMCLR_UNROLL
+    for (int row = 0; row < 9; row += 3) {
+        const float a = shear[row], b = shear[row + 2];
+        shear[row] = cos * a + sin * b;
+        shear[row + 2] = cos * b - sin * a;
+    }
 }
 
 // The parameters of a view, from the blocks of draw_block.
@@ -179,14 +209,18 @@ AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int padding
         const float drawn = i % 4 == 0 ? 0.0f : uniform(blocks[1 + entry / 4].v[entry % 4]);
         params.shear[i] = i % 4 == 0 ? 1.0f : (2.0f * drawn - 1.0f) * settings.shear_amplitude;
     }
+    constexpr float kDegree = 0.017453292519943295f;
+    if (settings.turn_deg > 0.0f) {
+        turn_before(params.shear,
+                    (2.0f * uniform(blocks[3].v[0]) - 1.0f) * settings.turn_deg * kDegree);
+    }
     if (!is_extreme(view)) {
         return params;
     }
-    params.spatial_flip = gate(blocks[3].v[0], settings.spatial_flip_prob);
+    params.spatial_flip = gate(blocks[4].v[0], settings.spatial_flip_prob);
     params.has_rotation = true;
-    const Words4& rotation = blocks[4];
+    const Words4& rotation = blocks[5];
     const auto main = static_cast<int>(bounded(rotation.v[0], 3));
-    constexpr float kDegree = 0.017453292519943295f;
     AIMCLR_UNROLL
     for (int axis = 0; axis < 3; ++axis) {
         const float limit = axis == main ? settings.rotation_main_deg : settings.rotation_minor_deg;
@@ -195,7 +229,7 @@ AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int padding
     params.noise_std = has_noise(blocks, settings) ? settings.noise_std : 0.0f;
     params.blur_sigma = blur_sigma(blocks, settings);
     params.axis_mask = masked_axis(blocks, settings);
-    params.temporal_flip = gate(blocks[8].v[0], settings.temporal_flip_prob);
+    params.temporal_flip = gate(blocks[9].v[0], settings.temporal_flip_prob);
     return params;
 }
 
@@ -262,21 +296,6 @@ struct Matrix {
     bool identity = true;
     Real entry[9] = {1, 0, 0, 0, 1, 0, 0, 0, 1};
 };
-
-AIMCLR_HD void sincos_of(float angle, float& sin, float& cos) {
-    const SinCos both = sincos_radians(angle);
-    sin = both.sin;
-    cos = both.cos;
-}
-
-AIMCLR_HD void sincos_of(double angle, double& sin, double& cos) {
-#if defined(__CUDA_ARCH__)
-    sincospi(angle * 0.31830988618379067, &sin, &cos);  // unlike sincos(), needs no stack
-#else
-    sin = std::sin(angle);
-    cos = std::cos(angle);
-#endif
-}
 
 // Shear, then the turns about x, y and z, as one matrix: no step between them mixes coordinates.
 template <typename Real>

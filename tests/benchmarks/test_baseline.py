@@ -5,22 +5,28 @@ from __future__ import annotations
 import copy
 
 import bench_masked_pool
+import bench_queue_losses
+import bench_skelemix
 import numpy as np
 import pytest
 import torch
 from baseline import augment, contrast, eadm
+from baseline import skelemix as baseline_skelemix
 from baseline.encoder import Encoder
 from baseline.model import AimCLR as Baseline
 from baseline.model import Training
+from harness import Case
 from tolerances import assert_near
 
-from aimclr_fast.functional import AugmentConfig, AugmentParams, apply_augment
+from aimclr_fast.functional import STREAMS, AugmentConfig, AugmentParams, apply_augment
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
 from aimclr_fast.nn.official import from_official, to_official
 from aimclr_fast.reference import eadm_pool as reference_eadm
 from aimclr_fast.reference import masked_pool as reference_masked
 from aimclr_fast.reference import queue_contrast as reference_contrast
+from aimclr_fast.reference import skelemix as reference_skelemix
+from aimclr_fast.reference.skeleton_augment import to_stream
 
 LAYOUT = get_layout("ntu-rgb+d")
 
@@ -171,6 +177,55 @@ def test_masked_pool():
     )
     for actual, expected in pairs:
         assert_near(actual, expected, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_skelemix(stream):
+    """The mixes that are timed, by given draws."""
+    x = torch.randn(11, *bench_skelemix.SHAPE, dtype=torch.float64)
+    layout, parents = bench_skelemix.LAYOUT, torch.tensor(bench_skelemix.LAYOUT.parents)
+    shifts, chosen, begins, ends = zip(*bench_skelemix.MIXES, strict=True)
+    parts = torch.zeros(len(chosen), 5, dtype=torch.bool)
+    for row, own in zip(parts, chosen, strict=True):
+        row[list(own)] = True
+    blocks = [(end - begin) // 4 for begin, end in zip(begins, ends, strict=True)]
+    expected, _, _ = reference_skelemix.apply_skelemix(
+        x, torch.tensor(shifts), parts, torch.tensor(begins) // 4, torch.tensor(blocks),
+        body_parts=layout.body_parts,
+    )  # fmt: skip
+    actual = baseline_skelemix.skelemix(x, bench_skelemix.mixes(len(chosen)), [stream], parents)
+    for own, theirs in zip(actual[0], expected, strict=True):
+        assert torch.equal(own, to_stream(theirs, stream, parents))
+
+
+@pytest.mark.parametrize("method", bench_queue_losses.METHODS)
+def test_losses_of_sets(method, monkeypatch):
+    """As timed, at a size of the test's own and in float64, with gradients."""
+    asked = bench_queue_losses.METHODS[method]
+    monkeypatch.setattr(bench_queue_losses, "WIDTH", 16)
+    inputs = bench_queue_losses.Inputs(Case(method, {"N": 6, "K": 40}))
+    rows = [[row.detach().double().requires_grad_() for row in of] for of in inputs.rows]
+    keys = [[key.double() for key in of] for of in inputs.keys]
+    queues = [queue.double() for queue in inputs.queues]
+    flat = [row for of in rows for row in of]
+    transposed = [queue.T.contiguous() for queue in queues]
+    losses = torch.stack(
+        contrast.losses_of_sets(rows, keys, transposed, asked.terms, 0.07, asked.topk, asked.votes)
+    )
+    stacked = torch.stack([torch.stack(of) for of in rows])
+    expected, _, counts = reference_contrast.queue_losses(
+        stacked, torch.stack([torch.stack(of) for of in keys]), queues, asked.terms, 0.07,
+        asked.topk, asked.votes,
+    )  # fmt: skip
+    assert (counts.max() > 1) == (method != "skelemixclr+")
+    assert_near(losses, expected.flatten(), dtype=torch.float64)
+    weights = torch.rand_like(losses)
+    for actual, wanted in zip(
+        torch.autograd.grad((losses * weights).sum(), flat),
+        torch.autograd.grad((expected.flatten() * weights).sum(), flat),
+        strict=True,
+    ):
+        assert_near(actual, wanted, gradient=True, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("topk", [0, 1, 5])

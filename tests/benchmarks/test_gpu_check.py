@@ -226,7 +226,9 @@ BENCHES = [
     "eadm_pool",
     "masked_pool",
     "queue_contrast",
+    "queue_losses",
     "skeleton_augment",
+    "skelemix",
     "all_ops",
 ]
 
@@ -245,6 +247,17 @@ def test_the_published_case_comes_first_and_compilation_last(op):
     assert compiled == sorted(compiled)
     precisions = [case.split("-")[1] for case in found if "compiled" not in case]
     assert list(dict.fromkeys(precisions))[:2] == ["bf16", "fp32"]
+
+
+def test_every_benchmark_of_a_gpu_is_in_some_part(tmp_path):
+    csv = tmp_path / "gpu.csv"
+    parts = [*gpu_check.first_run(csv), *gpu_check.second_run(csv)]
+    run = {argument for part in parts for argument in part.arguments}
+    files = sorted((ROOT / "benchmarks").glob("bench_*.py"))
+    ops = [file.stem.removeprefix("bench_") for file in files]
+    of_gpu = {f"benchmarks/bench_{op}.py" for op in ops if gpu_cases(op)}
+    assert len(of_gpu) > 8
+    assert of_gpu <= run
 
 
 STEPS = ("package", "triton", "baseline", "reference")

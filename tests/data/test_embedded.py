@@ -67,7 +67,7 @@ def test_files_are_whole_small_and_quick_to_open(store):
 
 
 def test_resolve_store(store, tmp_path, monkeypatch):
-    assert EMBEDDED == ("ui_prmd",)
+    assert EMBEDDED == ("ui_prmd", "ui_prmd_unaligned")
     assert resolve_store("ui_prmd").path == store.path
     assert resolve_store(store.path).path == store.path
     assert resolve_store(str(store.path)).num_samples == 2000
@@ -79,7 +79,7 @@ def test_resolve_store(store, tmp_path, monkeypatch):
 
 
 def test_resolve_store_says_what_there_is():
-    with pytest.raises(ValueError, match=r"'ui_pmrd' is neither an embedded data set \(ui_prmd\)"):
+    with pytest.raises(ValueError, match=r"'ui_pmrd' is neither an embedded data set \(ui_prmd, "):
         resolve_store("ui_pmrd")
     with pytest.raises(ValueError, match="unknown embedded data set 'ntu'"):
         open_embedded("ntu")

@@ -246,4 +246,4 @@ def test_normalization_in_files():
         with pytest.raises(ValueError, match=message):
             Preprocessing(**fields)
     with pytest.raises(ValueError, match="frames, rotate, gaps and normalize"):
-        Preprocessing.from_dict(old | {"normalise": "frame"})
+        Preprocessing.from_dict(old | {"norm": "frame"})

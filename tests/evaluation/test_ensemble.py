@@ -57,7 +57,7 @@ class TwoStreams:
             for name, x in (("joint", clear), ("bone", vague))
         }
 
-    def features(self, encoder, stream, pool):
+    def features(self, encoder, stream, pool, *, align=False):
         return self.streams[stream]
 
     def folds(self):

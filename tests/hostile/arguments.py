@@ -223,6 +223,7 @@ def skeleton_augment(draw: st.DrawFn) -> dict[str, Any]:
         blur_taps=draw(st.sampled_from([1, 15, 129])),
         noise_prob=draw(st.sampled_from([0.0, 1.0])),
         noise_std=draw(st.sampled_from([0.0, 0.01, 1e30])),
+        turn_deg=draw(st.sampled_from([0.0, 180.0])),
     )
     return {
         "data": draw(tensors(shape, (*FLOATS, torch.int16), (-(2**15), 2**15 - 1))),

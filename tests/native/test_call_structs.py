@@ -28,7 +28,7 @@ SETTINGS = {
     "shear_amplitude": 0.5, "spatial_flip_prob": 0.5, "rotation_main_deg": 30.0,
     "rotation_minor_deg": 1.0, "noise_prob": 0.5, "noise_std": 0.01, "blur_prob": 0.5,
     "blur_sigma_min": 0.1, "blur_sigma_range": 1.9, "axis_mask_prob": 0.5,
-    "temporal_flip_prob": 0.0,
+    "temporal_flip_prob": 0.0, "turn_deg": 90.0,
 }  # fmt: skip
 CHAIN = {
     "shape": {"frames": 5, "joints": 3, "bodies": 1},

@@ -73,6 +73,43 @@ def test_the_epochs_of_the_stages_can_be_set():
     assert not any(mixes_are_late(never, epoch) for epoch in (1, 200, 350))
 
 
+@pytest.mark.parametrize(
+    ("epochs", "stages", "late", "expected"),
+    [
+        (
+            350, [100, 200, 300], 200,
+            "all augmentations to epoch 100, most to 200, few to 300, none after; "
+            "smaller mixes from epoch 200",
+        ),
+        (
+            300, [100, 200, 300], 0,
+            "all augmentations to epoch 100, most to 200, few after",
+        ),
+        (199, [100, 200, 300], 200, "all augmentations to epoch 100, most after"),
+        (100, [100, 200, 300], 200, "all augmentations"),
+        (3, [0, 0, 2], 1, "few augmentations to epoch 2, none after; smaller mixes from epoch 1"),
+        (9, [0, 0, 0], 0, "no augmentations"),
+        (9, [4, 4, 9], 0, "all augmentations to epoch 4, few after"),
+    ],
+)  # fmt: skip
+def test_a_run_tells_the_epochs_of_its_views(epochs, stages, late, expected):
+    """And they are those that views are drawn by."""
+    own = replace(
+        RECIPE,
+        optim=replace(RECIPE.optim, epochs=epochs),
+        actionlet=ActionletConfig(stages=stages, late_epoch=late),
+    )
+    assert actclr.METHOD.phases(own) == expected
+    sizes = [
+        drawn and len(drawn.of_query)
+        for drawn in (draw_augmentations(own, epoch) for epoch in range(1, epochs + 1))
+    ]
+    amounts = {5: "all", 3: "most", 1: "few", None: "no"}
+    for size in set(sizes):
+        assert amounts[size] in expected
+    assert ("smaller" in expected) == any(mixes_are_late(own, epoch) for epoch in range(epochs + 1))
+
+
 @pytest.mark.parametrize(("form", "across"), [("cosine", True), ("released", False)])
 def test_form_and_neighbors_are_those_of_the_recipe(form, across):
     chosen = ActionletConfig(form=form, neighbors_share=0.26)
@@ -141,9 +178,11 @@ def test_each_view_has_the_augmentations_of_its_epoch(monkeypatch):
     assert not still.all()
 
 
-def test_late_epochs_have_no_augmentation():
+@pytest.mark.parametrize("turn", [0.0, 180.0])
+def test_late_epochs_have_no_augmentation(turn):
     batch = sampled(epoch=301)
-    views = draw_act_views(RECIPE, batch)
+    recipe = replace(RECIPE, augment=replace(RECIPE.augment, turn_deg=turn))
+    views = draw_act_views(recipe, batch)
     parents = torch.tensor(LAYOUT.parents)
     for stream in STREAMS:
         expected = to_stream(batch.data[batch.index], stream, parents)

@@ -37,6 +37,7 @@ OFF = AugmentConfig(
 FLAGS = tuple(name for name in vars(OFF) if name.endswith("_prob"))
 ON = replace(OFF, **dict.fromkeys(FLAGS, 1.0))
 MIXED = AugmentConfig(temporal_flip_prob=0.5)
+TURNED = replace(MIXED, turn_deg=180.0)
 LAYOUT_OF = {17: "coco", 20: "kinect-v1", 22: "ui-prmd", 25: "ntu-rgb+d"}
 SHAPES = [(50, 25, 2), (50, 22, 1), (47, 17, 1), (7, 17, 2), (13, 20, 3), (1, 25, 2), (2, 20, 1)]
 KINDS = [pytest.param(CPP, id="cpp"), CUDA]
@@ -80,7 +81,7 @@ def assert_same(actual: Any, expected: Any, dtype: torch.dtype = torch.float32) 
             assert_near(view, want, dtype=dtype, what=f"{name} {stream}")
 
 
-@pytest.mark.parametrize("config", [MIXED, ON, OFF], ids=["mixed", "on", "off"])
+@pytest.mark.parametrize("config", [MIXED, ON, OFF, TURNED], ids=["mixed", "on", "off", "turned"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @on_runners
 def test_equals_the_reference(runner, shape, config):  # noqa: F811
@@ -114,6 +115,8 @@ def test_every_combination_of_augmentations(runner, stream):  # noqa: F811
         {"blur_taps": 9, "blur_normalize": True},
         {"blur_taps": 127, "blur_sigma_min": 3.0, "blur_sigma_max": 4.0},
         {"shear_amplitude": 0.0, "rotation_main_deg": 400.0, "rotation_minor_deg": 90.0},
+        {"turn_deg": 37.0},
+        {"shear_amplitude": 0.0, "turn_deg": 180.0},
         {"noise_std": 3.0, "blur_prob": 0.0},
         {"noise_std": 0.0},
         {"blur_sigma_min": 0.5, "blur_sigma_max": 0.5},
@@ -135,10 +138,10 @@ def test_stored_and_written_dtypes(runner, stored, out):  # noqa: F811
     for shape in ((11, 20, 1), (47, 17, 1)):
         data, index = make_data(*shape), make_index(3)
         data = (data * 1000).round().to(stored) if stored == torch.int16 else data.to(stored)
-        found = augment(runner, data, index, dtype=out)
+        found = augment(runner, data, index, config=TURNED, dtype=out)
         assert all(view.dtype == out for stream in found for view in stream)
         dtype = torch.float32 if out == torch.float64 else out
-        assert_same(found, augment(REFERENCE, data, index), dtype)
+        assert_same(found, augment(REFERENCE, data, index, config=TURNED), dtype)
 
 
 def test_draws_agree_bit_for_bit():
@@ -148,7 +151,8 @@ def test_draws_agree_bit_for_bit():
         spatial_flip_prob=0.1, axis_mask_prob=0.9, temporal_flip_prob=0.2,
     )  # fmt: skip
     n = 5000
-    for config, view, seed in itertools.product((uneven, MIXED), View, (0, 2**63 + 12345)):
+    configs = (uneven, MIXED, replace(uneven, turn_deg=77.7))
+    for config, view, seed in itertools.product(configs, View, (0, 2**63 + 12345)):
         expected = reference.draw_params(
             config, view, frames=50, seed=seed, step=7, positions=100 + torch.arange(n)
         )
@@ -165,7 +169,11 @@ def test_draws_agree_bit_for_bit():
             floats=floats.data_ptr(),
         )
         assert torch.equal(integers[:, 0].long(), expected.crop_start)
-        assert torch.equal(floats[:, :9].view(n, 3, 3), expected.shear)
+        shear = floats[:, :9].view(n, 3, 3)
+        if config.turn_deg > 0:  # sines and cosines are rounded
+            assert_near(shear, expected.shear)
+        else:
+            assert torch.equal(shear, expected.shear)
         if view not in (View.EXTREME, View.STRONG):
             continue
         assert torch.equal(integers[:, 1].bool(), expected.spatial_flip)
@@ -174,6 +182,35 @@ def test_draws_agree_bit_for_bit():
         assert torch.equal(floats[:, 9:12], expected.rotation_angles)
         assert torch.equal(floats[:, 12], expected.noise_std)
         assert torch.equal(floats[:, 13], expected.blur_sigma)
+
+
+@pytest.mark.parametrize("runner", [pytest.param(REFERENCE, id="reference"), *RUNNERS],
+                         indirect=True)  # fmt: skip
+def test_a_turn_alone_turns_each_view_as_a_whole_about_the_vertical(runner):  # noqa: F811
+    data, index = make_data(7, 17, 2), make_index(5)
+    still = replace(
+        OFF, crop_ratio=2**31 - 1, shear_amplitude=0.0, rotation_main_deg=0.0,
+        rotation_minor_deg=0.0,
+    )  # fmt: skip
+    assert torch.equal(augment(runner, data, index, config=still)[0].extreme, data[index])
+    found = augment(runner, data, index, config=replace(still, turn_deg=180.0), views=VIEWS)
+    parents = torch.tensor(get_layout("coco").parents)
+    x, turns = data[index], []
+    for name in VIEWS:
+        joint, motion, bone = (getattr(stream, name) for stream in found)
+        assert torch.equal(joint[:, 1], x[:, 1])
+        points, turned = (each.flatten(2).transpose(1, 2).double() for each in (x, joint))
+        assert_near(torch.cdist(turned, turned), torch.cdist(points, points))
+        # In the horizontal plane, a turn is one complex factor for all frames, joints and bodies.
+        z = torch.complex(points[..., 0], points[..., 2])
+        factor = torch.complex(turned[..., 0], turned[..., 2]) * z.conj() / z.abs().square()
+        turns.append(factor.mean(1))
+        assert_near(torch.view_as_real(turns[-1][:, None] * z), turned[..., [0, 2]])
+        assert_near(motion, reference.to_stream(joint, "motion", parents))
+        assert_near(bone, reference.to_stream(joint, "bone", parents))
+    angles = torch.stack(turns).angle().flatten()  # of each view of each sample
+    assert len(angles.unique()) == len(VIEWS) * len(index)
+    assert angles.abs().max() > 1.6  # beyond a quarter turn
 
 
 COMBINATIONS = [
@@ -368,7 +405,7 @@ def test_opcheck(run):
             (
                 make_data(10, 22, 1).to(run.device), make_index(3).to(run.device), layout.swap,
                 layout.parents, [0, 2], [3, 0, 1], torch.bfloat16, (1, 2), 3, step_tensor, 4, 6, 15,
-                False, [getattr(MIXED, name) for name in op._AMPLITUDES], run.backend,
+                False, [getattr(TURNED, name) for name in op._AMPLITUDES], run.backend,
             ),
         )  # fmt: skip
 
@@ -391,7 +428,7 @@ def test_torch_compile_takes_it_as_one_graph(run):
 
     def scaled(step: int | torch.Tensor) -> torch.Tensor:
         views = skeleton_augment(
-            data, index, layout=layout, config=MIXED, seed=5, step=step, backend=run.backend
+            data, index, layout=layout, config=TURNED, seed=5, step=step, backend=run.backend
         )
         return views.extreme + 2 * views.key
 

@@ -127,6 +127,41 @@ def test_draws_lie_in_their_ranges():
     assert set(params.axis_mask.tolist()) == {0, 1, 2}
 
 
+def turn_of(view: View, limit: float, samples: int = 8000) -> torch.Tensor:
+    """Drawn turns [N] in degrees, from a shear that is nothing else."""
+    params = draw(samples, view, AugmentConfig(shear_amplitude=0.0, turn_deg=limit))
+    angles = torch.atan2(-params.shear[:, 0, 2], params.shear[:, 0, 0])
+    about_y = torch.stack([0 * angles, angles, 0 * angles], dim=1)
+    assert_near(params.shear, reference.rotation_matrix(about_y))
+    return torch.rad2deg(angles)
+
+
+@pytest.mark.parametrize("limit", [20.0, 180.0])
+def test_turns_are_uniform_and_each_view_has_its_own(limit):
+    turns = torch.stack([turn_of(view, limit) for view in View])
+    samples = turns.shape[1]
+    assert turns.abs().max() <= limit * (1 + 1e-6)
+    for drawn in turns:
+        bins = ((drawn / limit + 1) * 4).long().clamp(0, 7).bincount(minlength=8)
+        spread = math.sqrt(samples * (1 / 8) * (7 / 8))
+        assert ((bins - samples / 8).abs() < 5 * spread).all()
+    independent = torch.corrcoef(turns) - torch.eye(len(turns))
+    assert independent.abs().max() < 5 / math.sqrt(samples)
+
+
+@pytest.mark.parametrize("view", View)
+def test_a_turn_comes_before_the_shear_and_changes_no_other_draw(view):
+    plain = draw(view=view, config=AugmentConfig(temporal_flip_prob=0.5))
+    turned = draw(view=view, config=AugmentConfig(temporal_flip_prob=0.5, turn_deg=90.0))
+    for name, values in vars(plain).items():
+        if name != "shear":
+            assert values is getattr(turned, name) or torch.equal(values, getattr(turned, name))
+    angle = turn_of(view, 90.0, samples=64).deg2rad()
+    turn = reference.rotation_matrix(torch.stack([0 * angle, angle, 0 * angle], dim=1))
+    assert_near(turned.shear, plain.shear @ turn)
+    assert not torch.isclose(turned.shear, plain.shear).all(dim=(1, 2)).any()
+
+
 def test_main_axes_and_gates_are_fair():
     params = draw(6000, config=AugmentConfig())
     main = torch.rad2deg(params.rotation_angles).argmax(1).bincount(minlength=3)

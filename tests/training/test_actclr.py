@@ -36,7 +36,9 @@ def test_the_command_trains_from_a_first_phase(tmp_path, monkeypatch, capsys):
     second = [*streams, "--method", "actclr", "--start", "first/checkpoint.pt"]
     capsys.readouterr()
     command_line([*second, "--output", "run"])
-    assert ", actclr\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ", actclr\n" in said
+    assert "2 epochs of 1 step of 16, all augmentations\n" in said
     line = read_metrics(Path("run"))[-1]
     for stream in ("joint", "motion"):
         losses = [line[f"{stream}/{name}"] for name in get_method("actclr").losses]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from aimclr_fast.cli import CONFIGS, UserError, config_names
 from aimclr_fast.config import ConfigError, TrainConfig
 from aimclr_fast.data import open_embedded
 from aimclr_fast.nn import Parts, get_method
-from aimclr_fast.train import command_line, main, parser
+from aimclr_fast.train import DEFAULT_CONFIG, command_line, main, parser
 from aimclr_fast.training.job import validate
 
 # The published recipe, as the paper (section 4.2) and the authors' release state it.
@@ -32,6 +33,7 @@ PUBLISHED = {
         "blur_normalize": False,
         "axis_mask_prob": 0.5,
         "temporal_flip_prob": 0.0,
+        "turn_deg": 0.0,
     },
     "model": {
         "channels": 16,
@@ -89,7 +91,7 @@ def load(name: str) -> TrainConfig:
 
 
 def test_the_list_of_configs():
-    assert config_names() == sorted([*SPLITS, "nw_ucla", "small", "ui_prmd"])
+    assert config_names() == sorted([*SPLITS, "nw_ucla", "small", "ui_prmd", "ui_prmd_unaligned"])
 
 
 @pytest.mark.parametrize("name", SPLITS)
@@ -168,8 +170,10 @@ def test_defaults_are_the_published_recipe():
         assert defaults[group].items() >= fields.items()
 
 
-def test_the_default_config_is_valid_for_the_embedded_data():
-    config = load("ui_prmd")
+@pytest.mark.parametrize("name", ["ui_prmd", DEFAULT_CONFIG])
+def test_the_embedded_configs_are_valid_for_their_data(name):
+    config = load(name)
+    assert config.data.store == name
     assert open_embedded(config.data.store).labels is not None
     validate(config, 1000)
 
@@ -192,6 +196,8 @@ def test_the_default_config_is_valid_for_the_embedded_data():
         ("optim", "epochs", 0),
         ("optim", "mining_epoch", -1),
         ("monitor", "batch_size", 0),
+        ("monitor", "scale", "whiten"),
+        ("monitor", "scale", "center"),  # of no readout
     ],
 )
 def test_bad_values_are_named(group, field, value):
@@ -237,6 +243,14 @@ def test_contradictory_switches_are_named(method, switches, message):
     config = load("ui_prmd")
     config.method, config.model = method, replace(config.model, **switches)
     with pytest.raises(ConfigError, match=message):
+        validate(config, 1000)
+
+
+@pytest.mark.parametrize("pool", ["median", "", "mean+mean", "mean,max"])
+def test_a_readout_that_does_not_exist_is_named(pool):
+    config = load("ui_prmd")
+    config.monitor.pool = pool
+    with pytest.raises(ConfigError, match=f"monitor.pool: readout '{re.escape(pool)}' must be one"):
         validate(config, 1000)
 
 

@@ -17,10 +17,10 @@ MAY_DIFFER = {
     "data.store", "output", "resume", "device", "placement", "cuda_graph", "backend",
     "encoder_backend", "threads", "save_every", "save_steps", "save_seconds", "keep",
     "max_skipped", "profile", "monitor.knn_every", "monitor.linear_probe", "monitor.raw_poses",
-    "monitor.batch_size",
+    "monitor.batch_size", "monitor.pool", "monitor.scale",
 }  # fmt: skip
 ADDED = {
-    "start", "data.frames", "data.sided", "optim.steps",
+    "start", "augment.turn_deg", "data.frames", "data.sided", "optim.steps",
     "model.mix_weight", "model.masked", "model.chain", "model.mixes", "model.norm_head",
     "model.cross_stream", "model.share_head", "model.graph", "mix.parts_min", "mix.parts_max",
     "mix.blocks_min", "mix.blocks_max", "mask.share", "mask.per_sample", "votes.epoch",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ def left_open(**optim) -> TrainConfig:
     config.model = replace(config.model, queue_size=None)
     config.optim = replace(config.optim, **{"batch_size": None, "mining_epoch": None, **optim})
     config.votes = replace(config.votes, epoch=None)
+    config.actionlet = replace(config.actionlet, stages=None, late_epoch=None)
     return config
 
 
@@ -70,6 +71,21 @@ def test_epochs_follow_from_steps_and_mining_from_epochs(steps, epochs, mining, 
 
 
 @pytest.mark.parametrize(
+    ("epochs", "stages", "late"),
+    [(350, [100, 200, 300], 200), (35, [10, 20, 30], 20), (7, [2, 4, 6], 4), (1, [0, 1, 1], 1)],
+)
+def test_actionlets_stages_are_shares_of_the_run(epochs, stages, late):
+    asked = left_open(epochs=epochs)
+    _, chosen = fitted(asked, 100, 50, "xsub", [])
+    assert not any("actionlet" in line for line in chosen), "another method has none"
+    asked.method = "actclr"
+    config, chosen = fitted(asked, 100, 50, "xsub", [])
+    assert (config.actionlet.stages, config.actionlet.late_epoch) == (stages, late)
+    assert f"actionlet.stages {stages}: the same shares of the run as published" in chosen
+    validate(config, 100)
+
+
+@pytest.mark.parametrize(
     ("classes", "sided"),
     [
         (["Swipe left", "swipe right", "push"], True),
@@ -91,6 +107,21 @@ def test_left_and_right_are_not_swapped_where_classes_differ_by_side(classes, si
     assert config.augment.spatial_flip_prob == (0.0 if sided else 0.5)
     (line,) = (line for line in chosen if line.startswith("data.sided"))
     assert line.startswith(f"data.sided {str(sided).lower()}: ")
+
+
+def test_flags_leave_fields_open(tmp_path, monkeypatch):
+    """All that may be null can be made so on the command line, over a file that gives it."""
+    asked, config = left_open(), tmp_path / "given.yaml"
+    config.write_text(yaml.safe_dump(asdict(TrainConfig())))
+    null = [
+        f"--{group}.{name}=null"
+        for group, fields in asdict(asked).items()
+        if isinstance(fields, dict)
+        for name, value in fields.items()
+        if value is None and getattr(getattr(TrainConfig(), group), name) is not None
+    ]
+    assert len(null) == 9
+    assert configured(monkeypatch, f"--config={config}", *null) == asked
 
 
 def test_what_is_given_is_kept():

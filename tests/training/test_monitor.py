@@ -8,9 +8,12 @@ import torch
 pytest.importorskip("sklearn", reason="not on every GPU machine")
 
 from aimclr_fast.evaluation.knn import knn_accuracies
+from aimclr_fast.evaluation.probe import linear_probe
+from aimclr_fast.evaluation.scaling import fit_scaling
 from aimclr_fast.inference import features
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.training import monitor as monitoring
 from aimclr_fast.training.monitor import Monitor
 
 SAMPLES = 40
@@ -78,6 +81,39 @@ def test_a_run_passes_its_backend_on(monkeypatch):
         ranks=None,
     )
     index = torch.arange(2)
-    samples = pretrain._Samples(SimpleNamespace(labels=[0, 1]), "xsub", index, index, None)
+    store = SimpleNamespace(labels=[0, 1], layout=get_layout("ui-prmd"), preprocessing=None)
+    samples = pretrain._Samples(store, "xsub", index, index, None)
     pretrain._monitors(samples, training)
     assert given["backend"] == "reference"
+
+
+@pytest.mark.parametrize("scale", ["none", "center", "standardize"])
+@pytest.mark.parametrize("pool", ["joints", "max+mean"])
+def test_another_readout_is_measured_as_evaluation_does_from_one_pass(pool, scale, monkeypatch):
+    torch.manual_seed(0)
+    encoder = SkeletonEncoder(STGCN(get_layout("ui-prmd"), channels=2, features=4), embedding=4)
+    data, labels = torch.randn(SAMPLES, 3, 8, 22, 1), torch.arange(SAMPLES) % 4
+    half = SAMPLES // 2
+    found = features.encode(encoder, data, pool=pool)
+    scaling = fit_scaling(found[:half], scale)
+    near = scaling(found[:half]), labels[:half], scaling(found[half:]), labels[half:]
+    wanted = knn_accuracies(*near, [1, 20])
+    linear = linear_probe(*(x.numpy() for x in (found[:half], near[1], found[half:], near[3])))
+
+    measured = monitor(data, labels, pool=pool, scale=scale)
+    published = measured.score(encoder, linear=True)
+    encoded = []
+
+    def counted(*arguments, **options):
+        encoded.append(options["pool"])
+        return features.encode(*arguments, **options)
+
+    monkeypatch.setattr(monitoring, "encode", counted)
+    scores, other = measured.score_readouts(encoder, linear=True)
+    assert len(encoded) == 2  # the training samples and the test samples
+    assert scores == published
+    assert other.as_dict() == {"knn_1": wanted[1], "knn_20": wanted[20], "linear": linear}
+    assert monitor(data, labels).score_readouts(encoder) == (
+        monitor(data, labels).score(encoder),
+        None,
+    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from aimclr_fast.data import open_store, write_store
+from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.training import placement
 from aimclr_fast.training.graph import GraphedStep
@@ -97,6 +97,13 @@ def test_what_cannot_be(store):
         place_sequences(store.positions, CPU, "pinned")
     with pytest.raises(PlacementError, match="compressed"):
         place_sequences(np.array(store.positions), CPU, "mmap")
+
+
+def test_the_positions_of_a_turned_store_lie_in_memory():
+    turned = open_embedded("ui_prmd_unaligned").positions
+    assert torch.equal(place_sequences(turned, CPU, "auto").data, torch.from_numpy(turned.copy()))
+    with pytest.raises(PlacementError, match="compressed or turned, and so in memory"):
+        place_sequences(turned, CPU, "mmap")
 
 
 def test_memory_is_filled_piece_by_piece(store):

@@ -8,7 +8,7 @@ from pathlib import Path
 from aimclr_fast.data.store import Store, StoreError, open_store
 
 #: Names of the embedded data sets.
-EMBEDDED = ("ui_prmd",)
+EMBEDDED = ("ui_prmd", "ui_prmd_unaligned")
 #: What ``resolve_store`` is given where the user names nothing.
 DEFAULT = "ui_prmd"
 
@@ -19,6 +19,8 @@ def open_embedded(name: str = DEFAULT) -> Store:
     Args:
         name: "ui_prmd": 2,000 sequences of 10 rehabilitation exercises by 10 subjects, done
             correctly and incorrectly (20 classes); Vakanski et al., Data 2018, public domain.
+            "ui_prmd_unaligned": the same as if each subject had been filmed from another side, and
+            nobody had aligned the cameras: turned about y by 36 degrees more for each subject.
 
     Raises:
         ValueError: no such data set.

@@ -14,7 +14,7 @@ from torch import Tensor
 from aimclr_fast.evaluation.heads import LinearConfig, train_heads
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
 from aimclr_fast.evaluation.outcome import VALIDATION, Outcome, top
-from aimclr_fast.evaluation.representation import RAW, Outcomes, Pretrained, Representation
+from aimclr_fast.evaluation.representation import ALIGNED, RAW, Outcomes, Pretrained, Representation
 from aimclr_fast.evaluation.request import Request
 
 from . import linear
@@ -60,7 +60,7 @@ def run(request: Request[Config]) -> Outcomes:
         rows: dict[str, list[Representation]] = {}
         for representation in request.representations(group):
             rows.setdefault(representation.name, []).append(representation)
-        for raw in rows.pop(RAW, []):  # they have no streams
+        for raw in rows.pop(RAW, []) + rows.pop(ALIGNED, []):  # they have no streams
             yield raw, linear.classify(raw, raw.features(), config.linear, seed=seed)
         for name, streams in rows.items():
             whole = replace(

@@ -7,7 +7,7 @@ from dataclasses import replace
 from aimclr_fast.evaluation.heads import SWEEP, LinearConfig, linear_evaluation
 from aimclr_fast.evaluation.labeled_data import Features
 from aimclr_fast.evaluation.outcome import Outcome
-from aimclr_fast.evaluation.representation import RAW, UNTRAINED, Outcomes, Representation
+from aimclr_fast.evaluation.representation import ALIGNED, RAW, UNTRAINED, Outcomes, Representation
 from aimclr_fast.evaluation.request import Request
 
 SUMMARY = "a linear classifier on frozen features (the published recipe)"
@@ -36,7 +36,7 @@ def classify(
     its best: standardized, at the rate that is best on training folds (or on validation samples).
     """
     rates = SWEEP
-    if representation.name in (UNTRAINED, RAW):
+    if representation.name in (UNTRAINED, RAW, ALIGNED):
         config, rates = replace(config, standardize=True, sweep=True), BASELINE_RATES
     folds = representation.data.folds() if config.sweep and features.val is None else None
     return linear_evaluation(features, config, seed=seed, folds=folds, sweep=rates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation
 from aimclr_fast.evaluation.labeled_data import EvaluationError
 from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.representation import (
+    ALIGNED,
     RAW,
     SUPERVISED,
     UNTRAINED,
@@ -25,7 +27,7 @@ from aimclr_fast.evaluation.request import Request
 SUMMARY = "few labels, drawn several times"
 TUNES = ("finetune", "linear")
 #: Learning rates for standardized features, with labels too few to choose a rate with.
-FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01}
+FEW_LABELS_LR = {UNTRAINED: 0.1, RAW: 0.01, ALIGNED: 0.01}
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,11 @@ class Config:
 
 def run(request: Request[Config]) -> Outcomes:
     """An outcome of each representation for each amount of labels and each draw."""
-    config = request.config
+    yield from few_labels(request, request.config)
+
+
+def few_labels(request: Request[Any], config: Config) -> Outcomes:
+    """The outcomes of what a request of any protocol asks for, by a configuration of this one."""
     if config.tune == "finetune":
         request.refuse_readouts("--tune finetune")
     kinds = (SUPERVISED, RAW) if config.tune == "finetune" else (UNTRAINED, SUPERVISED, RAW)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from aimclr_fast.evaluation.finetuning import FinetuneConfig
 from aimclr_fast.evaluation.heads import LinearConfig
 from aimclr_fast.evaluation.joint_mapping import map_joints, mapped, parse_pairs
-from aimclr_fast.evaluation.labeled_data import LabeledData
+from aimclr_fast.evaluation.labeled_data import EvaluationError, LabeledData
 from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.representation import Outcomes, Representation
 from aimclr_fast.evaluation.request import Request
 from aimclr_fast.layouts import Layout
 
-from . import finetune, knn, linear
+from . import finetune, knn, linear, semi
 
 SUMMARY = "another data set, its skeleton mapped by the joints' names"
 
@@ -29,6 +29,7 @@ class Config:
         joints: pairs ENCODER_JOINT=DATA_JOINT that take precedence over matches by name.
         linear: recipe of the classifier on frozen features.
         tuning: recipe of fine-tuning.
+        few: with `few.labels`, few labels of the data set as in semi, and nothing else.
     """
 
     k: list[int] = field(default_factory=lambda: [1, 20])
@@ -37,6 +38,7 @@ class Config:
     joints: list[str] = field(default_factory=list)
     linear: LinearConfig = field(default_factory=LinearConfig)
     tuning: FinetuneConfig = field(default_factory=FinetuneConfig)
+    few: semi.Config = field(default_factory=lambda: semi.Config(labels=[], tune="linear"))
 
 
 def adapt(data: LabeledData, layout: Layout, config: Config) -> tuple[LabeledData, str]:
@@ -51,7 +53,12 @@ def adapt(data: LabeledData, layout: Layout, config: Config) -> tuple[LabeledDat
 
 
 def run(request: Request[Config]) -> Outcomes:
-    """KNN and linear evaluation, and fine-tuning if asked for, in one row."""
+    """KNN and linear evaluation, and fine-tuning if asked for, in one row; or few labels."""
+    if request.config.few.labels:
+        if request.config.finetune:
+            raise EvaluationError("--finetune is of all labels: with few, give --few.tune finetune")
+        yield from semi.few_labels(request, request.config.few)
+        return
     if request.config.finetune:
         request.refuse_readouts("--finetune")
     for representation in request.representations():
