@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,6 +57,7 @@ class Call(NamedTuple):
         scale: what `keep` is multiplied by.
         stride: of the temporal and the residual convolution in time, 1 or 2.
         eps: added to every variance.
+        groups: of samples, one after the other, that each have statistics of their own.
         save: fill what the backward pass needs, in evaluation, too.
         backend: name of a backend.
     """
@@ -75,6 +77,7 @@ class Call(NamedTuple):
     scale: float
     stride: int
     eps: float
+    groups: int
     save: bool
     backend: str
 
@@ -90,7 +93,8 @@ class Outputs(NamedTuple):
 
     Attributes:
         y: [B, C_out, T_out, V].
-        statistics: [n, 2, C_out], (mean, biased variance) each norm used; float32, or float64.
+        statistics: [groups, n, 2, C_out], (mean, biased variance) each norm used; float32, or
+            float64.
         spatial: [B, C_out, T, V], what goes into the spatial norm.
         temporal: [B, C_out, T_out, V], what goes into the temporal norm.
         shortcut: [B, C_out, T_out, V], what goes into the residual norm; [0] without it.
@@ -140,7 +144,7 @@ def _output_shapes(call: Any, save: bool) -> dict[str, tuple[int, ...]]:
     kept = save or call.running is None
     return {
         "y": short_map,
-        "statistics": tuple(call.norms.shape),
+        "statistics": (call.groups, *call.norms.shape),
         "spatial": map_ if kept else (0,),
         "temporal": short_map if kept else (0,),
         "shortcut": short_map if kept and call.residual_weight is not None else (0,),
@@ -176,10 +180,14 @@ def _check(call: Any) -> None:
         )
     if call.stride not in (1, 2):
         raise ValueError(f"stride must be 1 or 2, got {call.stride}")
+    if call.groups < 1 or batch % call.groups or (call.running is not None and call.groups != 1):
+        must = f"divide the {batch} samples of x" if call.running is None else "be 1 in evaluation"
+        raise ValueError(f"groups must {must}, got {call.groups}")
     shorter = -(-frames // call.stride)
-    if call.running is None and batch * shorter * joints == 1:
+    if call.running is None and batch * shorter * joints == call.groups:
         raise ValueError(
-            f"x must have several values per channel to take statistics of, got {list(x.shape)}"
+            "x must have several values per channel to take statistics of, got "
+            f"{list(x.shape)} in {call.groups} group{'s' * (call.groups > 1)}"
         )
     _check_residual(call, width, channels)
     count = 2 if call.residual_weight is None else 3
@@ -277,18 +285,55 @@ def _laid_out(call: Any) -> Any:
     return type(call)(*map(one, call._fields, call))
 
 
+def _group(call: Any, i: int) -> Any:
+    """One group of a call, of its outputs or of its gradients: views, with statistics [n, 2, C].
+
+    The memory of each group's maps is in one piece, for samples are the outermost axis.
+    """
+
+    def one(name: str, value: Any) -> Any:
+        if name == "groups":
+            return 1
+        if not isinstance(value, Tensor) or value.numel() == 0:
+            return value
+        if name == "statistics":
+            return value[i]
+        return value.chunk(groups)[i] if name in _MAPS else value
+
+    groups = call.groups if hasattr(call, "groups") else len(call.statistics)
+    return type(call)(*map(one, call._fields, call))
+
+
+def _forward_by_group(call: Call, out: Outputs) -> None:
+    for i in range(call.groups):
+        _OP.forward(_group(call, i), _group(out, i))
+
+
+def _backward_by_group(call: Any, out: Gradients) -> None:
+    for i in range(call.groups):
+        own = out._replace(x=out.x.chunk(call.groups)[i])
+        if i > 0:  # sums over groups
+            own = own._replace(
+                **{name: torch.empty_like(getattr(own, name)) for name in own._fields if name != "x"}
+            )
+        _OP.backward(_group(call, i), own)
+        for total, more in zip(out[1:], own[1:], strict=True):
+            if i > 0:
+                total += more
+
+
 def _compute(call: Call, out: Outputs) -> None:
     if out.y.numel():
-        _OP.forward(_laid_out(call), out)
+        _forward_by_group(_laid_out(call), out)
     elif call.running is not None:
-        out.statistics.copy_(call.running)
+        out.statistics[0].copy_(call.running)
     else:
         out.statistics.fill_(torch.nan)
 
 
 def _compute_backward(call: Any, out: Gradients) -> None:
     if call.grad_y.numel():
-        _OP.backward(_laid_out(call), out)
+        _backward_by_group(_laid_out(call), out)
     else:
         for gradient in out:
             gradient.zero_()
@@ -388,14 +433,24 @@ def _checked(call: Call) -> Call:
     )
 
 
+def _in_groups(
+    call: Call, run: Callable[[Call], tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """What `run` makes of each group of a checked call, in one."""
+    checked = _checked(call)
+    if call.groups == 1:
+        y, statistics = run(checked)
+        return y, statistics[None].detach()
+    found = [run(_group(checked, i)) for i in range(call.groups)]
+    return torch.cat([y for y, _ in found]), torch.stack([s for _, s in found]).detach()
+
+
 def _torch(call: Call) -> tuple[Tensor, Tensor]:
-    y, statistics = plain.stgcn_block(_checked(call))
-    return y, statistics.detach()
+    return _in_groups(call, plain.stgcn_block)
 
 
 def _reference(call: Call, over_ranks: SumOverRanks | None = None) -> tuple[Tensor, Tensor]:
-    y, statistics = reference.stgcn_block(*_checked(call)[:15], over_ranks)
-    return y, statistics.detach()
+    return _in_groups(call, lambda one: reference.stgcn_block(*one[:15], over_ranks))
 
 
 BACKENDS = [
@@ -451,6 +506,7 @@ def stgcn_block(
     keep_prob: float = 1.0,
     stride: int = 1,
     eps: float = 1e-5,
+    groups: int = 1,
     backend: str = "auto",
     over_ranks: SumOverRanks | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -481,16 +537,19 @@ def stgcn_block(
         keep_prob: see `keep`; in (0, 1].
         stride: of the temporal and the residual convolution in time, 1 or 2.
         eps: added to the variances.
+        groups: in training, of so many samples one after the other, all groups equally large. Each
+            is normalized by its own statistics, as if it were a batch of its own.
         backend: "auto" for the fastest that can run, or a name.
         over_ranks: sums a tensor over the processes of a job; the norms then use the statistics of
             the batches of all processes, equally large. The reference alone does this.
 
     Returns:
         (y, statistics): the output [B, C_out, ceil(T / stride), V], and the mean and biased
-        variance [n, 2, C_out] that the norms used, without a gradient.
+        variance [n, 2, C_out] that the norms used, without a gradient; with several groups
+        [groups, n, 2, C_out].
 
     Raises:
-        ValueError: a shape, the stride or the residual is off; it is named.
+        ValueError: a shape, the stride, the groups or the residual is off; it is named.
         TypeError: a tensor is of the wrong dtype.
     """
     if isinstance(residual, str) and residual not in ("none", "identity"):
@@ -520,10 +579,11 @@ def stgcn_block(
         scale=1.0 / keep_prob,
         stride=check_integer("stride", stride),
         eps=check_number("eps", eps),
+        groups=check_integer("groups", groups),
         save=torch.is_grad_enabled()
         and any(tensor is not None and tensor.requires_grad for tensor in tensors.values()),
         backend=backend,
     )
     reason = None if over_ranks is None else "it takes statistics in one process alone"
     y, statistics = _OP.dispatch(call, x, over_ranks=over_ranks, only_reference=reason)
-    return y, statistics
+    return y, statistics if call.groups > 1 else statistics[0]

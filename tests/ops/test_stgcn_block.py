@@ -247,6 +247,54 @@ def test_what_is_not_finite_is_not_hidden():
     assert wanted.isnan()[got.isnan()].all()
 
 
+@pytest.mark.parametrize("backend", ["cpp", "torch", "reference", "triton"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(6, 16, 24, 5, 20, taps=3, stride=2, residual="convolution"),
+        Case(4, 5, 5, 3, 17, taps=1, drop=False),
+        Case(3, 3, 16, 1, 25, residual="none"),
+    ],
+    ids=str,
+)
+def test_groups_are_batches_of_their_own(case, backend):
+    """Each view keeps its own statistics; parameters get the sum of their gradients."""
+    arguments = converted(make(case), torch.float32)
+    if backend == "triton" and torch.cuda.is_available():
+        arguments = moved(arguments, "cuda")
+    groups = case.batch if case.batch == 3 else 2
+    shape = (case.batch, case.out, -(-case.frames // case.stride), case.joints)
+    grad = torch.randn(shape, device=arguments["x"].device)
+    got = run(arguments | {"groups": groups}, grad, backend)
+    assert got["statistics"].shape == (groups, len(arguments["norms"]), 2, case.out)
+    rows = case.batch // groups
+    apart = []
+    for i in range(groups):
+        own = slice(i * rows, (i + 1) * rows)
+        keep = arguments["keep"] if arguments["keep"] is None else arguments["keep"][own]
+        x = arguments["x"].detach()[own].requires_grad_()
+        apart.append(run(arguments | {"x": x, "keep": keep}, grad[own], backend))
+    for name, value in got.items():
+        each = [one[name] for one in apart]
+        if name in ("x", "y"):
+            wanted = torch.cat(each)
+        else:
+            wanted = torch.stack(each)
+            wanted = wanted if name == "statistics" else wanted.sum(0)
+        if name in ("temporal bias", "residual bias"):  # exactly zero, see assert_equal
+            continue
+        assert_near(value.cpu(), wanted.cpu(), gradient=name not in ("y", "statistics"), what=name)
+
+
+def test_groups_of_an_empty_batch():
+    arguments = converted(make(CASES[2]._replace(batch=0)), torch.float32)
+    for backend in ("cpp", "reference"):
+        y, statistics = stgcn_block(**arguments, groups=3, backend=backend)
+        assert y.shape == (0, 32, 7, 25)
+        assert statistics.shape == (3, 3, 2, 32)
+        assert statistics.isnan().all()
+
+
 def test_empty_batch():
     case = CASES[2]
     arguments = converted(make(case._replace(batch=0)), torch.float32)
@@ -256,8 +304,10 @@ def test_empty_batch():
     assert (arguments["spatial"][0].grad == 0).all()
 
 
-@pytest.mark.parametrize("case", [CASES[1], CASES[6], CASES[2]], ids=str)
-def test_opcheck(case):
+@pytest.mark.parametrize(
+    ("case", "groups"), [(CASES[1], 1), (CASES[6], 1), (CASES[2], 1), (CASES[2], 2)], ids=str
+)
+def test_opcheck(case, groups):
     arguments = converted(make(case), torch.float32)
     residual = arguments["residual"]
     inputs = (
@@ -265,7 +315,7 @@ def test_opcheck(case):
         arguments["norms"], *((None, None) if isinstance(residual, str) else residual),
         arguments["running"], arguments["keep"],
     )  # fmt: skip
-    settings = (residual == "identity", 1 / 0.6, case.stride, 1e-5, True)
+    settings = (residual == "identity", 1 / 0.6, case.stride, 1e-5, groups, True)
     forward = torch.ops.aimclr_fast.stgcn_block.default
     torch.library.opcheck(forward, (*inputs, *settings, "cpp"))
     inputs = [None if x is None else x.detach() for x in inputs]
@@ -311,6 +361,12 @@ def test_second_derivatives_need_the_reference():
         ("the identity needs as many channels", {"residual": "identity"}),
         (r"norms must have shape \[3, 2, 32\]", {"norms": torch.ones(2, 2, 32)}),
         ("K must be odd", {"temporal": (torch.zeros(32, 32, 4, 1), torch.zeros(32))}),
+        ("groups must divide the 2 samples of x, got 3", {"groups": 3}),
+        ("groups must divide the 2 samples of x, got 0", {"groups": 0}),
+        (
+            "groups must be 1 in evaluation, got 2",
+            {"groups": 2, "running": torch.ones(3, 2, 32)},
+        ),
         (r"keep must have shape \[2, 32, 7, 25\]", {"keep": torch.ones(2, 32, 13, 25).bool()}),
     ],
 )
