@@ -38,7 +38,7 @@ from .actclr_views import (
 from .contrast import check_mixing
 from .methods import Method, Recipe, Sampled, Views, plain_encoder
 from .momentum import MomentumContrast, unit
-from .stgcn import SkeletonEncoder
+from .stgcn import SkeletonEncoder, View
 
 #: The losses of a step, and their names in figures.
 LOSSES = {"query": "KL query", "transformed": "KL transformed", "mixed": "KL mixed"}
@@ -138,12 +138,13 @@ class ActCLR(MomentumContrast):
                     in_weak, whole.partner, whole.pasted, whole.replaced, bodies=bodies
                 )
                 mixed_keys = unit(own[:, None] * keys + other[:, None] * keys[whole.partner])
-        with section("forward, query view"):
-            rows = encoder(query)
-        with section("forward, transformed view"):
-            transformed = encoder(blended)
-        with section("forward, mixed view"):
-            mixed = encoder(whole.x)
+        rows, transformed, mixed = encoder.embed_views(
+            [
+                View("query", query, encoder.embed),
+                View("transformed", blended, encoder.embed),
+                View("mixed", whole.x, encoder.embed),
+            ]
+        )
         # In float32 whatever the encoders compute in.
         with section("losses"), torch.autocast(keys.device.type, enabled=False):
             found = [

@@ -24,7 +24,7 @@ from aimclr_fast.reference.skelemix import BLOCK_FRAMES, block_rows
 from .masking import draw_hidden
 from .methods import Method, Parts, Recipe, Sampled, Views, draw_views, plain_encoder
 from .momentum import MomentumContrast, unit
-from .stgcn import SkeletonEncoder
+from .stgcn import SkeletonEncoder, View
 
 #: Losses in the order in which their rows are encoded, and their names in figures.
 LOSSES = {
@@ -159,27 +159,24 @@ class Contrast(MomentumContrast):
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
         parts, encoder = self.parts, self.query_encoder
-        # Batch norm's running statistics see the views in this order, as in the authors' code.
-        with section("forward, query view"):
-            found = [unit(encoder(views["query"]))]
-        with section("forward, extreme view"):
-            if parts.eadm:
-                extreme = views["extreme"]
-                pooled = encoder.forward_with_drop(extreme, self.keep_prob, backend=self.backend)
-                found += map(unit, pooled)
-            elif parts.extreme:
-                found.append(unit(encoder(views["extreme"])))
+        each = [View("query", views["query"], encoder.embed)]
+        if parts.eadm:
+            drop = functools.partial(
+                encoder.embed_with_drop, keep_prob=self.keep_prob, backend=self.backend
+            )
+            each.append(View("extreme", views["extreme"], drop))
+        elif parts.extreme:
+            each.append(View("extreme", views["extreme"], encoder.embed))
         if parts.masked:
-            with section("forward, masked view"):
-                value = self.mask_value.to(views["strong"].dtype)
-                masked = torch.where(views["hidden"], value, views["strong"])
-                found.append(unit(encoder(masked)))
+            value = self.mask_value.to(views["strong"].dtype)
+            masked = torch.where(views["hidden"], value, views["strong"])
+            each.append(View("masked", masked, encoder.embed))
         for mix in range(parts.mixes):
-            with section("forward, mixed view"):
-                mixed, pasted = views["mixed"][mix], views["pasted"][mix]
-                pooled = encoder.forward_with_mask(mixed, pasted, backend=self.backend)
-                found += map(unit, pooled)
-        return found
+            mask = functools.partial(
+                encoder.embed_with_mask, mask=views["pasted"][mix], backend=self.backend
+            )
+            each.append(View("mixed", views["mixed"][mix], mask))
+        return [unit(rows) for rows in encoder.embed_views(each)]
 
 
 def contrast_step(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from aimclr_fast._sections import section
 from aimclr_fast.functional import eadm_pool, masked_pool, stgcn_block
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.reference import stgcn_block as block_reference
@@ -99,7 +100,8 @@ class STGCNBlock(nn.Module):
                 nn.BatchNorm2d(out_channels),
             )
 
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+    def forward(self, x: Tensor, adjacency: Tensor, groups: int = 1) -> Tensor:
+        """The block's output; in training the norms see `groups` batches, one after the other."""
         norms: list[Any] = [self.spatial_norm, self.temporal_norm]
         residual: Any = "none"
         if isinstance(self.residual, nn.Sequential):
@@ -128,13 +130,15 @@ class STGCNBlock(nn.Module):
             keep_prob=keep_prob,
             stride=self.stride,
             eps=self.spatial_norm.eps,
+            groups=groups,
             backend=self.backend if over_ranks is None else "reference",
             over_ranks=over_ranks,
         )
         processes = 1 if over_ranks is None else over_ranks.size
         if self.training:
-            counts = (x.numel() // x.shape[1], y.numel() // y.shape[1])
-            self._track(norms, statistics, *(processes * count for count in counts))
+            counts = [processes * (z.numel() // z.shape[1] // groups) for z in (x, y)]
+            for own in statistics.unbind() if groups > 1 else (statistics,):
+                self._track(norms, own, *counts)
         return y
 
     def _draw_keep(self, x: Tensor) -> Tensor | None:
@@ -261,7 +265,10 @@ class STGCN(nn.Module):
         for norm in (self.input_norm, *self.blocks):
             norm.over_ranks = ranks
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, groups: int = 1) -> Tensor:
+        """Feature map of sequences; in training each of `groups` equal parts of them, one after the
+        other, is normalized and tracked as a batch of its own.
+        """
         if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
             raise ValueError(
                 f"expected sequences [N, {self.in_channels}, T, {self.layout.num_joints}, M] of "
@@ -270,15 +277,29 @@ class STGCN(nn.Module):
         n, c, t, v, m = x.shape
         # The input is normalized over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
-        x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
+        if self.training and groups > 1:
+            x = torch.cat([self.input_norm(own) for own in x.chunk(groups)])
+        else:
+            x = self.input_norm(x)
+        x = x.view(n * m, v, c, t).permute(0, 2, 3, 1)
         device = x.device.type
         if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
             x = x.to(torch.get_autocast_dtype(device))
         last = self.backend != "reference"  # the others keep channels last in memory
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
         for block, importance in zip(self.blocks, self.edge_importance, strict=True):
-            x = block(x, self.adjacency * importance)
+            x = block(x, self.adjacency * importance, groups if self.training else 1)
         return x
+
+
+class View(NamedTuple):
+    """A batch to encode: its name, sequences [N, C, T, V, M], and what makes embeddings of their
+    feature maps and them.
+    """
+
+    name: str
+    x: Tensor
+    embed: Callable[[Tensor, Tensor], list[Tensor]]
 
 
 class SkeletonEncoder(nn.Module):
@@ -351,30 +372,64 @@ class SkeletonEncoder(nn.Module):
         return self._over_bodies(read_out(self.backbone(x), pool, self.backbone.layout), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.features(x))
+        (out,) = self.embed(self.backbone(x), x)
         return out
 
     def forward_with_drop(
         self, x: Tensor, keep_prob: float, e_lambda: float = 1e-4, backend: str = "auto"
     ) -> tuple[Tensor, Tensor]:
         """Embeddings of the feature map and of its dropped copy, each [N, embedding]."""
-        features = self.backbone(x)
+        plain, dropped = self.embed_with_drop(
+            self.backbone(x), x, keep_prob=keep_prob, e_lambda=e_lambda, backend=backend
+        )
+        return plain, dropped
+
+    def embed(self, maps: Tensor, x: Tensor) -> list[Tensor]:
+        """Embeddings [N, embedding] of the feature maps of sequences x."""
+        pooled = read_out(maps, PUBLISHED, self.backbone.layout)
+        return [self.head(self._over_bodies(pooled, x))]
+
+    def embed_with_drop(
+        self,
+        maps: Tensor,
+        x: Tensor,
+        *,
+        keep_prob: float,
+        e_lambda: float = 1e-4,
+        backend: str = "auto",
+    ) -> list[Tensor]:
+        """Embeddings of feature maps and of their dropped copies, each [N, embedding]."""
         over_ranks = self.backbone.over_ranks if self.training else None
         if over_ranks is not None:  # the rescalings are those of all batches
             backend = "reference"
-        pooled = eadm_pool(features, keep_prob, e_lambda, backend, over_ranks=over_ranks)
-        plain, dropped = (self.head(self._over_bodies(p, x)) for p in pooled)
-        return plain, dropped
+        pooled = eadm_pool(maps, keep_prob, e_lambda, backend, over_ranks=over_ranks)
+        return [self.head(self._over_bodies(p, x)) for p in pooled]
 
-    def forward_with_mask(
-        self, x: Tensor, mask: Tensor, backend: str = "auto"
-    ) -> tuple[Tensor, Tensor]:
-        """Embeddings of what of the feature map lies inside a mask [ceil(T/4), V], and of the rest,
+    def embed_with_mask(
+        self, maps: Tensor, x: Tensor, *, mask: Tensor, backend: str = "auto"
+    ) -> list[Tensor]:
+        """Embeddings of what of feature maps lies inside a mask [ceil(T/4), V], and of the rest,
         each [N, embedding]. Each goes through the head by itself, the inside first.
         """
-        pooled = masked_pool(self.backbone(x), mask, backend)
-        inside, outside = (self.head(self._over_bodies(p, x)) for p in pooled)
-        return inside, outside
+        return [self.head(self._over_bodies(p, x)) for p in masked_pool(maps, mask, backend)]
+
+    def embed_views(self, views: Sequence[View]) -> list[Tensor]:
+        """What each view's `embed` makes of its feature maps, one after the other.
+
+        Batch norm's running statistics see the views in this order, as in the authors' code. Blocks
+        on the Triton backend take all views in one pass: the same but for dropout's draws.
+        """
+        found: list[Tensor] = []
+        if self.backend == "triton" and self.training and len({v.x.shape for v in views}) == 1:
+            with section("forward, views"):
+                maps = self.backbone(torch.cat([view.x for view in views]), len(views))
+                for view, own in zip(views, maps.chunk(len(views)), strict=True):
+                    found += view.embed(own, view.x)
+            return found
+        for view in views:
+            with section(f"forward, {view.name} view"):
+                found += view.embed(self.backbone(view.x), view.x)
+        return found
 
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:

@@ -312,14 +312,11 @@ def _forward_by_group(call: Call, out: Outputs) -> None:
 def _backward_by_group(call: Any, out: Gradients) -> None:
     for i in range(call.groups):
         own = out._replace(x=out.x.chunk(call.groups)[i])
-        if i > 0:  # sums over groups
-            own = own._replace(
-                **{name: torch.empty_like(getattr(own, name)) for name in own._fields if name != "x"}
-            )
+        if i > 0:  # parameters get the sum over groups
+            own = Gradients(own.x, *map(torch.empty_like, own[1:]))
         _OP.backward(_group(call, i), own)
-        for total, more in zip(out[1:], own[1:], strict=True):
-            if i > 0:
-                total += more
+        for total, more in zip(out[1:], own[1:] if i > 0 else (), strict=i > 0):
+            total += more
 
 
 def _compute(call: Call, out: Outputs) -> None:
@@ -433,9 +430,7 @@ def _checked(call: Call) -> Call:
     )
 
 
-def _in_groups(
-    call: Call, run: Callable[[Call], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
+def _in_groups(call: Call, run: Callable[[Call], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """What `run` makes of each group of a checked call, in one."""
     checked = _checked(call)
     if call.groups == 1:

@@ -75,7 +75,8 @@ class Seen:
         monkeypatch.setattr(actclr, "actionlet", lambda *a, **b: self._actionlet(own(*a, **b)))
         for name in ("swap_bones", "blend", "mix", "shares", "neighbor_similarities"):
             self._record(monkeypatch, name)
-        model.query_encoder.register_forward_hook(self._pass)
+        embed = model.query_encoder.embed
+        monkeypatch.setattr(model.query_encoder, "embed", lambda *a: self._pass(embed(*a), *a))
         model.key_encoder.head.register_forward_hook(self._head)
 
     def _record(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -93,10 +94,12 @@ class Seen:
             return own
         return self.recorded[len(self.actionlets) - 1].to(own.dtype)
 
-    def _pass(self, module, arguments, rows: Tensor) -> None:
+    def _pass(self, found: list[Tensor], maps: Tensor, x: Tensor) -> list[Tensor]:
+        (rows,) = found
         rows.retain_grad()
-        self.inputs += arguments
+        self.inputs.append(x)
         self.rows.append(rows)
+        return found
 
     def _head(self, module, arguments, rows: Tensor) -> None:
         if not rows.requires_grad:  # not the one that the actionlet's gradient is taken of

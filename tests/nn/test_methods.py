@@ -8,9 +8,11 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
+from tolerances import assert_near
 from torch import Tensor
 
-from aimclr_fast.nn import STGCN, AimCLR, Parts, SkeletonEncoder, get_method
+from aimclr_fast.functional import stgcn_block
+from aimclr_fast.nn import STGCN, AimCLR, Parts, SkeletonEncoder, get_method, stgcn
 
 TEMPERATURE, KEEP_PROB, WEIGHT, TOPK = 0.2, 0.6, 0.3, 2
 VALID = [
@@ -119,3 +121,38 @@ def test_the_full_method_is_the_default():
 def test_parts_of_the_extreme_view_need_it(part):
     with pytest.raises(ValueError, match=f"{part} is on, but extreme is off"):
         Parts(**{"extreme": False, "eadm": False, "d3m": False, part: True})
+
+
+@pytest.mark.parametrize("parts", [Parts(), Parts(extreme=True, eadm=False), Parts(masked=True)])
+def test_views_in_one_pass_are_the_same_step(parts, monkeypatch):
+    """The Triton blocks take all views at once: each keeps its own statistics."""
+    apart, together = (model_of(parts).float() for _ in range(2))
+    together.load_state_dict(apart.state_dict())
+    together.query_encoder.backend = "triton"
+    monkeypatch.setattr(  # in their place, or the interpreter would take a minute
+        stgcn, "stgcn_block", lambda *a, **b: stgcn_block(*a, **b | {"backend": "cpp"})
+    )
+    extreme, query, key = (view[:, :, :5].float() for view in views())
+    hidden = torch.rand(query.shape, generator=torch.Generator().manual_seed(2)) < 0.1
+    more = {"strong": extreme.flip(0), "hidden": hidden} if parts.masked else {}
+    calls = []
+    hook = together.query_encoder.backbone.register_forward_hook(
+        lambda _, arguments, __: calls.append(arguments[0].shape[0])
+    )
+    losses = []
+    for model in (apart, together):
+        output = model(extreme, query, key, 2, **more)
+        output.loss.backward()
+        losses.append(output.loss)
+    hook.remove()
+    assert calls == [5 * (3 if parts.masked else 2)]
+    assert_near(losses[1], losses[0])
+    for (name, one), other in zip(
+        apart.query_encoder.named_parameters(), together.query_encoder.parameters(), strict=True
+    ):
+        if one.grad.abs().max() > 1e-6:  # norms subtract some biases again
+            assert_near(other.grad, one.grad, gradient=True, what=name)
+    for (name, one), other in zip(
+        apart.query_encoder.named_buffers(), together.query_encoder.buffers(), strict=True
+    ):
+        assert_near(other, one, what=name)
