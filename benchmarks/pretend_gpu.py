@@ -63,6 +63,9 @@ class GpuTensor(torch.Tensor):
 
     device = property(lambda self: CUDA)
     is_cuda = property(lambda self: True)
+
+    def record_stream(self, stream: Any) -> None: ...
+
     is_cpu = property(lambda self: False)
     is_meta = property(lambda self: False)
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aimclr_fast._devices import Fork
 from aimclr_fast._sections import section
 from aimclr_fast.functional import MixConfig, Term, queue_losses, skelemix
 from aimclr_fast.layouts import Layout
@@ -199,13 +200,16 @@ def contrast_step(
     """
     first = models[0]
     names, terms = zip(*terms_of(first.parts), strict=True)
+    # The key view needs nothing of the others'.
+    fork = Fork(first.queue.device, aside=first.key_encoder.backend == "triton")
     rows = [model.rows(own) for model, own in zip(models, views, strict=True)]
-    with section("forward, key view"), torch.no_grad():
+    with fork.branch(), section("forward, key view"), torch.no_grad():
         for model in models:
             model.update_key_encoder()
         keys = [
             unit(model.key_encoder(own["key"])) for model, own in zip(models, views, strict=True)
         ]
+    fork.join(*keys)
     # In float32 whatever the encoders compute in: the products of the losses make logits.
     with section("losses"), torch.autocast(keys[0].device.type, enabled=False):
         found = queue_losses(
