@@ -25,7 +25,7 @@ from .train import configured
 from .training.run_folder import data_identity
 from .training.selection import training_groups
 from .tuning.search import CRITERION, UNTRAINED, Search
-from .tuning.space import METHODS
+from .tuning.space import METHODS, VALUES
 from .tuning.trial import CRITERIA, Samples
 
 PROGRAM = "python -m aimclr_fast.tune"
@@ -85,6 +85,7 @@ def main(arguments: list[str]) -> None:
             {
                 "data": data_identity(store, torch.from_numpy(rows)),
                 "config": what_is_learned(asdict(bases[""])),
+                "values": VALUES,  # or a trial would be drawn again as another
             },
             seed=given.seed,
             jobs=given.jobs,

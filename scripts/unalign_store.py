@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from aimclr_fast._files import written_whole
-from aimclr_fast.data import open_store
+from aimclr_fast.data import StoreError, open_store
 from aimclr_fast.data.store import META, VERSION
 from aimclr_fast.data.turned import POSITIONS_OF, TURNED
 
@@ -27,7 +27,10 @@ def main() -> None:
     parser.add_argument("--column", default="subject", help="of samples.csv (%(default)s)")
     options = parser.parse_args()
 
-    store = open_store(options.store)
+    try:
+        store = open_store(options.store)
+    except StoreError as error:
+        parser.error(str(error))
     if POSITIONS_OF in store.meta:
         parser.error(f"{options.store} is another store, turned: name {store.meta[POSITIONS_OF]}")
     if options.column not in store.samples:

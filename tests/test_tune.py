@@ -218,10 +218,14 @@ def test_a_search_goes_on_where_it_was_left(stores, labeled, monkeypatch, capsys
     assert len(rounds) == 2 + sum(ROUNDS) + 1  # two for the time, one untrained
 
 
-def test_another_search_is_refused(stores, labeled, capsys):
+def test_another_search_is_refused(stores, labeled, capsys, monkeypatch):
     flags = ["--data", str(stores / "store"), "--config", str(stores / "tiny.yaml"),
              "--out", str(stores / "labeled")]  # fmt: skip
     assert "holds another search: seed, labels differ" in refused(capsys, *flags, "--seed=1")
+    with monkeypatch.context() as patch:  # a trial would be drawn again as another
+        patch.setattr(tune_command, "VALUES", {**VALUES, "optim.lr": (0.02,)})
+        error = refused(capsys, *flags, "--labels=train")
+        assert "holds another search: values differ" in error
     (stores / "full").mkdir()
     (stores / "full" / "x").touch()
     error = refused(capsys, *flags[:-1], str(stores / "full"))

@@ -192,6 +192,7 @@ def test_the_script_places_cameras_evenly_and_overwrites_nothing(
         ([tmp_path / "other", "--column", "place"], "is there already"),
         ([tmp_path / "base_unaligned", "--column", "place"], "is another store, turned"),
         ([tmp_path / "base"], "has no column subject: name, label, place"),
+        ([tmp_path / "nothing"], "nothing: no such folder"),
     ):
         with pytest.raises(SystemExit) as caught:
             run(*arguments)
