@@ -58,6 +58,19 @@ def _edge(v: Values) -> list[Loop]:
     return [tiles, Loop(ceil(v["C_OUT"] / v["BLOCK_N"]))]
 
 
+def _rows(v: Values) -> list[Loop]:
+    """Tiles of rows of one program."""
+    return [Loop(ceil(v["rows"] / v["BLOCK_R"]) / v["programs"], known=False)]
+
+
+def _sum(v: Values) -> list[Loop]:
+    """On the average of its programs, of which each has one of the results."""
+    blocks = [ceil(v[f"SHAPE_{i}"][5] / v["BLOCK"]) for i in range(5)]
+    trips = [ceil(v[f"parts_{i}"] / v["BLOCK_PARTS"]) for i in range(5)]
+    all_trips = sum(each * times for each, times in zip(blocks, trips, strict=True))
+    return [Loop(all_trips / sum(blocks), known=False)]
+
+
 def _scan(v: Values) -> list[Loop]:
     return [Loop(ceil(v["k"] / v["BLOCK_KEYS"]) / v["grid"][1], known=False)]
 
@@ -84,10 +97,10 @@ LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
     "convolution_weight_kernel": _convolution_weight,
     "merge_statistics_kernel": lambda v: _parts(v, "parts", "BLOCK"),
     "merge_gradient_kernel": lambda v: _parts(v, "parts", "BLOCK"),
-    "sum_kernel": lambda v: _parts(v, "parts", "BLOCK_PARTS"),
-    "output_kernel": lambda v: [],
-    "output_sums_kernel": lambda v: [Loop(v["steps"], known=False)],
-    "output_gradient_kernel": lambda v: [],
+    "sum_kernel": _sum,
+    "output_kernel": _rows,
+    "output_sums_kernel": _rows,
+    "output_gradient_kernel": _rows,
     # eadm_pool
     "forward_kernel": _forward,
     "joint_kernel": lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))],
@@ -153,6 +166,8 @@ READS: dict[str, Callable[[Values], dict[str, float]]] = {
     "spatial_weight_kernel": _spatial_weight_reads,
     "edge_kernel": _edge_reads,
     "_scan_kernel": lambda v: {"queue": v["grid"][0]},
+    # The bits of a byte are of rows far from each other.
+    "output_kernel": lambda v: {"keep": 8} if v["words"] and v["keep"].dim() == 1 else {},
 }
 
 

@@ -30,17 +30,21 @@ def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> T
     size = math.prod(shape)
     whole = dropped < 1 and (dropped * 256).is_integer()
     bits = 1 if dropped == 0.5 else 8 if whole else 16
-    words = torch.empty(-(-size * bits // 64), dtype=torch.int64, device=device)
-    words.random_(-(2**63), None)
-    if bits == 1:  # each place of a byte gives words of eight booleans
-        places = torch.arange(8, device=device)[:, None]
-        keep = (words >> places).bitwise_and_(0x0101010101010101).flatten().view(torch.bool)
+    words = _draw_words(size * bits, device)
+    if bits == 1:
+        keep = block_reference.unpacked(words, size)
     elif bits == 8:
         keep = words.view(torch.uint8) >= int(dropped * 256)
     else:  # the largest that an int16 can be compared with drops all but 2^-16
         least = round(dropped * 2**16) - 2**15
         keep = words.view(torch.int16) >= min(least, 2**15 - 1)
     return keep[:size].view(shape)
+
+
+def _draw_words(bits: int, device: torch.device) -> Tensor:
+    """Random bits, as int64 words."""
+    words = torch.empty(-(-bits // 64), dtype=torch.int64, device=device)
+    return words.random_(-(2**63), None)
 
 
 class SpatialConv(nn.Module):
@@ -147,6 +151,8 @@ class STGCNBlock(nn.Module):
             return None
         batch, _, frames, joints = x.shape
         shape = (batch, -(-frames // self.stride), joints, self.temporal.out_channels)
+        if self.dropout.p == 0.5 and self.backend == "triton" and self.over_ranks is None:
+            return _draw_words(math.prod(shape), x.device)
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
 
     @torch.no_grad()

@@ -33,6 +33,8 @@ from ._triton import product_precision, triton_why_not
 HALVES = (torch.float16, torch.bfloat16)
 LAST = torch.channels_last
 MAX_TRITON_JOINTS = 64
+TAKE_BITS = ("triton",)  # backends that take the bits of `keep`, and leave masks
+TAKE_GROUPS = ("triton",)  # backends that take all groups at once
 
 # --- What the op takes and gives -----------------------------------------------------------------
 
@@ -52,7 +54,8 @@ class Call(NamedTuple):
         residual_weight: [C_out, C_in, 1, 1], or None.
         residual_bias: [C_out], or None.
         running: [n, 2, C_out], (mean, variance) in evaluation; None in training.
-        keep: uint8 or bool [B, C_out, T_out, V], or None.
+        keep: uint8 or bool [B, C_out, T_out, V], or bits (see the function), or None. Backends
+            get bits only if they take them.
         identity: add x before the last ReLU.
         scale: what `keep` is multiplied by.
         stride: of the temporal and the residual convolution in time, 1 or 2.
@@ -89,7 +92,7 @@ OPERANDS = (*INPUTS[1:6], "residual_weight", "residual_bias")  # what maps are c
 class Outputs(NamedTuple):
     """What a compiled backend fills; maps are channels_last. All of it is kept for the gradient.
 
-    In evaluation without `save` the last three are empty ([0]).
+    In evaluation without `save` the maps but y are empty ([0]).
 
     Attributes:
         y: [B, C_out, T_out, V].
@@ -98,6 +101,9 @@ class Outputs(NamedTuple):
         spatial: [B, C_out, T, V], what goes into the spatial norm.
         temporal: [B, C_out, T_out, V], what goes into the temporal norm.
         shortcut: [B, C_out, T_out, V], what goes into the residual norm; [0] without it.
+        masks: int16 [B * T_out * V, ceil(C_out / 8)], of eight channels whether y is positive (bit
+            i) and whether dropout kept it as well (bit 8 + i). The Triton kernels alone fill it,
+            with `save`; else it is [0].
     """
 
     y: Tensor
@@ -105,7 +111,10 @@ class Outputs(NamedTuple):
     spatial: Tensor
     temporal: Tensor
     shortcut: Tensor
+    masks: Tensor
 
+
+CPP_OUTPUTS = Outputs._fields[:-1]
 
 # The backward pass takes the gradient of y, the call and what its forward pass filled.
 GradientCall: Any = call_of(
@@ -142,17 +151,21 @@ def _output_shapes(call: Any, save: bool) -> dict[str, tuple[int, ...]]:
         (batch, channels, count, joints) for count in (frames, -(-frames // call.stride))
     )
     kept = save or call.running is None
+    bits = save and call.backend in TAKE_BITS
     return {
         "y": short_map,
         "statistics": (call.groups, *call.norms.shape),
         "spatial": map_ if kept else (0,),
         "temporal": short_map if kept else (0,),
         "shortcut": short_map if kept and call.residual_weight is not None else (0,),
+        "masks": (batch * short_map[2] * joints, -(-channels // 8)) if bits else (0,),
     }
 
 
-def _statistics_dtype(x: Tensor) -> torch.dtype:
-    return torch.float32 if x.dtype in HALVES else x.dtype
+def _output_dtype(name: str, x: Tensor) -> torch.dtype:
+    if name == "masks":
+        return torch.int16
+    return torch.float32 if name == "statistics" and x.dtype in HALVES else x.dtype
 
 
 def _check(call: Any) -> None:
@@ -195,7 +208,10 @@ def _check(call: Any) -> None:
     if call.running is not None:
         check_shape("running", call.running, count, 2, channels)
     given = {name: getattr(call, name) for name in INPUTS if getattr(call, name) is not None}
-    if call.keep is not None:
+    if call.keep is not None and call.keep.dim() == 1:
+        check_dtype("keep", call.keep, torch.int64)
+        check_shape("keep", call.keep, words_of(batch * channels * shorter * joints))
+    elif call.keep is not None:
         check_shape("keep", call.keep, batch, channels, shorter, joints)
         check_dtype("keep", call.keep, torch.uint8, torch.bool)
     check_dtype("x", x, *FLOATS)
@@ -236,8 +252,7 @@ def _prepare_backward(call: Any) -> Gradients:
     given = {name: getattr(call, name) for name in ("grad_y", *Outputs._fields)}
     for name, tensor in given.items():
         check_shape(name, tensor, *shapes["y" if name == "grad_y" else name])
-        wide = name == "statistics"
-        check_dtype(name, tensor, _statistics_dtype(call.x) if wide else call.x.dtype)
+        check_dtype(name, tensor, _output_dtype(name, call.x))
     check_same_device(x=call.x, **given)
     _OP.check_backend(call.backend, call.x, suffix="_backward")
     return empty_gradients(call)
@@ -245,10 +260,8 @@ def _prepare_backward(call: Any) -> Gradients:
 
 def empty_outputs(call: Call) -> Outputs:
     def empty(name: str, shape: tuple[int, ...]) -> Tensor:
-        if name == "statistics":
-            return call.x.new_empty(shape, dtype=_statistics_dtype(call.x))
-        if len(shape) == 1:
-            return call.x.new_empty(shape)
+        if len(shape) != 4:
+            return call.x.new_empty(shape, dtype=_output_dtype(name, call.x))
         batch, channels, frames, joints = shape
         return call.x.new_empty((batch, frames, joints, channels)).permute(0, 3, 1, 2)
 
@@ -319,9 +332,25 @@ def _backward_by_group(call: Any, out: Gradients) -> None:
             total += more
 
 
+def words_of(size: int) -> int:
+    """Words of the bits of `size` elements."""
+    return -(-size // 64)
+
+
+def _without_bits(call: Any) -> Any:
+    """The call with `keep` as a map, where it has bits that the backend does not take."""
+    if call.keep is None or call.keep.dim() != 1 or call.backend in TAKE_BITS:
+        return call
+    batch, _, frames, joints = call.x.shape
+    shape = batch, -(-frames // call.stride), joints, len(call.temporal_bias)
+    keep = reference.unpacked(call.keep, math.prod(shape)).view(shape).permute(0, 3, 1, 2)
+    return call._replace(keep=keep)
+
+
 def _compute(call: Call, out: Outputs) -> None:
     if out.y.numel():
-        _forward_by_group(_laid_out(call), out)
+        run = _OP.forward if call.backend in TAKE_GROUPS else _forward_by_group
+        run(_laid_out(_without_bits(call)), out)
     elif call.running is not None:
         out.statistics[0].copy_(call.running)
     else:
@@ -330,7 +359,8 @@ def _compute(call: Call, out: Outputs) -> None:
 
 def _compute_backward(call: Any, out: Gradients) -> None:
     if call.grad_y.numel():
-        _backward_by_group(_laid_out(call), out)
+        run = _OP.backward if call.backend in TAKE_GROUPS else _backward_by_group
+        run(_laid_out(_without_bits(call)), out)
     else:
         for gradient in out:
             gradient.zero_()
@@ -385,11 +415,11 @@ def _cpp(name: str, call: Any, **others: Tensor) -> None:
 
 
 def _cpp_forward(call: Call, out: Outputs) -> None:
-    _cpp("forward", call, **out._asdict())
+    _cpp("forward", call, **{name: getattr(out, name) for name in CPP_OUTPUTS})
 
 
 def _cpp_backward(call: Any, out: Gradients) -> None:
-    saved = {name: getattr(call, name) for name in ("grad_y", *Outputs._fields)}
+    saved = {name: getattr(call, name) for name in ("grad_y", *CPP_OUTPUTS)}
     _cpp("backward", call, **saved, **{f"d_{name}": each for name, each in out._asdict().items()})
 
 
@@ -422,6 +452,7 @@ def _triton_why_not(x: Tensor) -> str | None:
 def _checked(call: Call) -> Call:
     """A call for PyTorch's operations, whose products take operands of one dtype: that of x."""
     _check(call)
+    call = _without_bits(call)
     if call.x.dtype not in HALVES:
         return call
     given = {name: getattr(call, name) for name in OPERANDS}
@@ -528,7 +559,10 @@ def stgcn_block(
         running: [n, 2, C_out], mean and variance that the norms use, in evaluation. Without it they
             use those of the batch. They get no gradient.
         keep: uint8 or bool [B, C_out, ceil(T / stride), V], 1 where dropout keeps an element, which
-            is then divided by `keep_prob`. None keeps all.
+            is then divided by `keep_prob`. None keeps all. Or bits, int64
+            [ceil(B * ceil(T / stride) * V * C_out / 64)]: with the words as bytes in memory, and n
+            bytes in all, bit p of byte j (from the lowest) is element p * n + j of
+            [B, ceil(T / stride), V, C_out]. `triton` takes bits as they are.
         keep_prob: see `keep`; in (0, 1].
         stride: of the temporal and the residual convolution in time, 1 or 2.
         eps: added to the variances.

@@ -74,6 +74,15 @@ def every(stride: int, x: Tensor) -> Tensor:
     return x if stride == 1 else F.avg_pool2d(x, 1, (stride, 1))
 
 
+def unpacked(words: Tensor, size: int) -> Tensor:
+    """Booleans [size] of bits: the one in place p of the words' j-th byte is that of element
+    p * 8 * len(words) + j, so that bits become bytes word by word.
+    """
+    places = torch.arange(8, device=words.device)[:, None]
+    taken = (words >> places).bitwise_and_(0x0101010101010101)
+    return taken.flatten().view(torch.bool)[:size]
+
+
 def stgcn_block(
     x: Tensor,
     adjacency: Tensor,

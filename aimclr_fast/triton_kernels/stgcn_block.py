@@ -53,8 +53,12 @@ MERGED = 1024  # partial sums that one program holds
 
 
 class Block(NamedTuple):
-    """Sizes of a call, as the kernels name them, and how it multiplies."""
+    """Sizes of a call, as the kernels name them, and how it multiplies.
 
+    `batch` samples follow each other in each of `groups`, whose norms have statistics of their own.
+    """
+
+    groups: int
     batch: int
     c_in: int
     c_out: int
@@ -83,11 +87,11 @@ class Block(NamedTuple):
 
 
 def _block(call: Any, precision: str) -> Block:
-    batch, c_in, frames, joints = call.x.shape
-    c_out = len(call.temporal_bias)
+    samples, c_in, frames, joints = call.x.shape
+    groups, c_out = getattr(call, "groups", 1), len(call.temporal_bias)
     if joints > shapes.MAX_JOINTS:
         raise ValueError(f"the triton kernels take up to {shapes.MAX_JOINTS} joints, got {joints}")
-    if batch * frames * joints * max(c_in, c_out) >= 2**31:
+    if samples * frames * joints * max(c_in, c_out) >= 2**31:
         raise ValueError(f"a map must have fewer than 2^31 values, got x {list(call.x.shape)}")
     if call.residual_weight is not None:
         residual = norm.CONVOLUTION
@@ -99,7 +103,7 @@ def _block(call: Any, precision: str) -> Block:
     elif call.x.device.type == "meta":  # compiled ahead of time: as on an H100
         processors = 132
     return Block(
-        batch, c_in, c_out, frames, -(-frames // call.stride), joints, len(call.adjacency),
+        groups, samples // groups, c_in, c_out, frames, -(-frames // call.stride), joints, len(call.adjacency),
         call.temporal_weight.shape[2], call.stride, call.eps, call.running is None,
         residual, precision, processors,
     )  # fmt: skip
@@ -111,17 +115,24 @@ def _floats(like: Tensor, *size: int) -> Tensor:
 
 def _scratch(out: Tensor, like: Tensor, b: Block, frames: int) -> Tensor:
     """`out`, or as large a map where the op wants none of it."""
-    return out if out.numel() else like.new_empty(b.batch, frames, b.joints, b.c_out)
+    return out if out.numel() else like.new_empty(b.groups * b.batch, frames, b.joints, b.c_out)
 
 
 # --- Forward -------------------------------------------------------------------------------------
 
 
+def _of_groups(statistics: Tensor, b: Block) -> Tensor:
+    """Statistics as [groups, norms, 2, C_OUT]."""
+    return statistics.view(b.groups, -1, 2, b.c_out)
+
+
 def _merge_statistics(counts: Tensor, partials: Tensor, statistics: Tensor) -> None:
-    parts, _, channels = partials.shape
-    norm.merge_statistics_kernel[channels,](
-        counts, partials, statistics, parts, C=channels, BLOCK=MERGED
-    )
+    """Into statistics [groups, 2, C] (groups may be apart), from partials [groups * parts, 2, C]."""
+    groups, _, channels = statistics.shape
+    norm.merge_statistics_kernel[channels, groups](
+        counts, partials, statistics, len(partials) // groups,
+        C=channels, STEP=statistics.stride(0), BLOCK=MERGED,
+    )  # fmt: skip
 
 
 def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> None:
@@ -167,102 +178,139 @@ def _convolution(
         _merge_statistics(counts, partials, statistics)
 
 
+def _output(call: Any, b: Block, before: Tensor, beside: Tensor, out: Any) -> None:
+    """The last pass, from what goes into the temporal norm and what is beside it."""
+    rows = b.batch * b.frames_out * b.joints
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.OUTPUT_PROGRAMS)
+    statistics = _of_groups(out.statistics, b)
+    convolved = b.residual == norm.CONVOLUTION
+    residual_norm = (statistics[:, 2], call.norms[2]) if convolved else (None, None)
+    words = call.keep.numel() if call.keep is not None else 0
+    norm.output_kernel[b.groups * shape.programs, shape.columns](
+        before, statistics[:, 1], call.norms[1], beside, *residual_norm, call.keep,
+        out.y, out.masks if out.masks.numel() else None,
+        rows, shape.programs, words, call.scale, b.eps,
+        RESIDUAL=b.residual, C=b.c_out, STEP=statistics.stride(0),
+        BLOCK_R=shape.block_r, BLOCK_E=shape.block_e, num_warps=8,
+    )  # fmt: skip
+
+
 def forward(call: Any, out: Any, precision: str) -> None:
     """Fill `out` (the op's Outputs) for the op's Call."""
     b = _block(call, precision)
-    statistics = out.statistics
+    statistics = _of_groups(out.statistics, b)
     if not b.training:
         statistics.copy_(call.running)
     before_spatial = _scratch(out.spatial, call.x, b, b.frames)
     before_temporal = _scratch(out.temporal, call.x, b, b.frames_out)
 
-    _graph_convolution(call, b, before_spatial, statistics[0])
-    beside, residual_norm = call.x, (None, None)
+    _graph_convolution(call, b, before_spatial, statistics[:, 0])
+    beside = call.x
     if b.residual == norm.CONVOLUTION:
         beside = _scratch(out.shortcut, call.x, b, b.frames_out)
-        residual_norm = (statistics[2], call.norms[2])
         weight = b.operand(call.residual_weight.view(1, b.c_out, b.c_in))
-        _convolution(b, call.x, None, weight, call.residual_bias, beside, statistics[2])
+        _convolution(b, call.x, None, weight, call.residual_bias, beside, statistics[:, 2])
     _convolution(
-        b, before_spatial, (statistics[0], call.norms[0]),
+        b, before_spatial, (statistics[:, 0], call.norms[0]),
         b.operand(call.temporal_weight.squeeze(3).permute(2, 0, 1)), call.temporal_bias,
-        before_temporal, statistics[1],
+        before_temporal, statistics[:, 1],
     )  # fmt: skip
-    rows = b.batch * b.frames_out * b.joints
-    shape = shapes.rows(rows, b.c_out, b.processors)
-    grid = triton.cdiv(rows, shape.block_r), triton.cdiv(b.c_out, shape.block_c)
-    norm.output_kernel[grid](
-        before_temporal, statistics[1], call.norms[1], beside, *residual_norm, call.keep,
-        out.y, rows, call.scale, b.eps,
-        RESIDUAL=b.residual, C=b.c_out, BLOCK_R=shape.block_r, BLOCK_C=shape.block_c,
-    )  # fmt: skip
+    _output(call, b, before_temporal, beside, out)
 
 
 # --- Backward ------------------------------------------------------------------------------------
 
 
-def _sum_parts(partials: Tensor, size: int) -> Tensor:
-    """Sums over all leading axes of what ends in `size` numbers."""
-    out, parts = _floats(partials, size), partials.numel() // size
-    norm.sum_kernel[triton.cdiv(size, 128),](
-        partials, out, parts, size=size, BLOCK=128, BLOCK_PARTS=shapes.PARTS_AT_A_TIME
-    )
-    return out
+class Sum(NamedTuple):
+    """What is to be summed: partials [..., *size] over their leading axes, float32, into `out`.
 
-
-def _merge_gradient(
-    b: Block,
-    partials: Tensor,
-    first: int,
-    statistics: Tensor,
-    affine: Tensor,
-    rows: int,
-    grad_affine: Tensor,
-    grad_bias: Tensor | None,
-) -> Tensor:
-    """Gradients of a norm's parameters; returns its coefficients.
-
-    Its two sums are `first` and the next of those in partials [parts, sums, C].
+    `out` has up to three axes, in the order of the partials', with any strides.
     """
-    parts, sums, channels = partials.shape
-    coefficients = _floats(partials, 2, channels)
-    norm.merge_gradient_kernel[channels,](
-        partials[:, first:], statistics, affine, grad_affine, grad_bias, coefficients,
-        parts, rows, b.eps,
-        TRAINING=b.training, C=channels, STEP=sums * channels, BLOCK=MERGED,
+
+    partials: Tensor
+    out: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.out.numel()
+
+    def shape(self) -> tuple[int, ...]:
+        """As sum_kernel takes it."""
+        missing = 3 - self.out.dim()
+        sizes, steps = (1,) * missing + self.out.shape, (0,) * missing + self.out.stride()
+        return (*sizes[1:], *steps, self.size)
+
+
+SUMS = 5  # that one launch takes
+
+
+def _sum_parts(sums: list[Sum], processors: int) -> None:
+    """All of it in one launch. The longest columns come first, or others would wait for them."""
+    sums = sorted(sums, key=lambda one: one.size / one.partials.numel())
+    sizes = [one.size for one in sums]
+    block, parts_at_once = shapes.sums(sizes, processors)
+    absent = SUMS - len(sums)
+    given = [*sums, *[sums[0]] * absent]
+    parts = [one.partials.numel() // one.size for one in given]
+    taken = [one.shape() for one in sums] + [(1, 1, 0, 0, 0, 0)] * absent
+    norm.sum_kernel[sum(triton.cdiv(size, block) for size in sizes),](
+        *(one.partials for one in given), *(one.out for one in given), *parts, *taken,
+        BLOCK=block, BLOCK_PARTS=parts_at_once,
     )  # fmt: skip
-    return coefficients
+
+
+def _merge_gradients(
+    call: Any, b: Block, partials: Tensor, first: int, rows: int, out: Any
+) -> list[Tensor]:
+    """Gradients of the parameters of norms from `first` on; returns their coefficients.
+
+    Args:
+        partials: [groups * parts, norms, 2, C], sums of the gradient and of it times the
+            normalized values.
+        rows: of one group.
+    """
+    count, channels = partials.shape[1], partials.shape[3]
+    statistics = _of_groups(call.statistics, b)
+    coefficients = _floats(partials, count, b.groups, 2, channels)
+    biases = (None, out.temporal_bias, out.residual_bias)[first : first + count]
+    norm.merge_gradient_kernel[channels, count](
+        partials, statistics[:, first], call.norms[first:], out.norms[first:],
+        *(*biases, None)[:2], coefficients, len(partials) // b.groups, rows, b.eps,
+        TRAINING=b.training, C=channels, GROUPS=b.groups, STEP=statistics.stride(0), BLOCK=MERGED,
+    )  # fmt: skip
+    return list(coefficients)
 
 
 def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | None]:
     """Gradients of what goes into the temporal and (or None) the residual norm."""
-    rows = b.batch * b.frames_out * b.joints
-    shape = shapes.rows(rows, b.c_out, b.processors)
-    columns = triton.cdiv(b.c_out, shape.block_c)
-    block = {"C": b.c_out, "BLOCK_R": shape.block_r, "BLOCK_C": shape.block_c}
     convolved = b.residual == norm.CONVOLUTION
-    partials = _floats(call.grad_y, shape.programs, 4 if convolved else 2, b.c_out)
-    beside = (call.shortcut, call.statistics[2]) if convolved else (None, None)
-    norm.output_sums_kernel[shape.programs, columns](
-        call.grad_y, call.y, call.keep, call.temporal, call.statistics[1], *beside, partials,
-        rows, shape.steps, call.scale, b.eps, **block,
+    each = shapes.SUMS_PROGRAMS_BOTH if convolved else shapes.SUMS_PROGRAMS
+    rows = b.batch * b.frames_out * b.joints
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    statistics = _of_groups(call.statistics, b)
+    scale = 1.0 if call.keep is None else call.scale
+    sizes = {"C": b.c_out, "STEP": statistics.stride(0)}
+    beside = (call.shortcut, statistics[:, 2]) if convolved else (None, None)
+    norms = 2 if convolved else 1
+    partials = _floats(call.grad_y, b.groups * shape.programs, norms, 2, b.c_out)
+    norm.output_sums_kernel[b.groups * shape.programs, shape.columns](
+        call.grad_y, call.masks, call.temporal, statistics[:, 1], *beside, partials,
+        rows, shape.programs, scale, b.eps,
+        **sizes, BLOCK_R=shape.block_r, BLOCK_E=shape.block_e, num_warps=8,
     )  # fmt: skip
-    coefficients = _merge_gradient(
-        b, partials, 0, call.statistics[1], call.norms[1], rows, out.norms[1], out.temporal_bias
-    )
+    of_temporal, *of_residual = _merge_gradients(call, b, partials, 1, rows, out)
     grad_temporal, grad_residual = torch.empty_like(call.temporal), None
     residual: tuple[Tensor | None, ...] = (None,) * 4
     if convolved:
-        of = _merge_gradient(
-            b, partials, 2, call.statistics[2], call.norms[2], rows, out.norms[2],
-            out.residual_bias,
-        )  # fmt: skip
-        residual = (*beside, call.norms[2], of)
+        residual = (*beside, call.norms[2], *of_residual)
         grad_residual = torch.empty_like(call.shortcut)
-    norm.output_gradient_kernel[triton.cdiv(rows, shape.block_r), columns](
-        call.grad_y, call.y, call.keep,
-        call.temporal, call.statistics[1], call.norms[1], coefficients, *residual,
-        grad_temporal, grad_residual, rows, call.scale, b.eps, TRAINING=b.training, **block,
+    each = shapes.GRADIENT_PROGRAMS_BOTH if convolved else shapes.GRADIENT_PROGRAMS
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    norm.output_gradient_kernel[b.groups * shape.programs, shape.columns](
+        call.grad_y, call.masks, call.temporal, statistics[:, 1], call.norms[1], of_temporal,
+        *residual, grad_temporal, grad_residual, rows, shape.programs, scale, b.eps,
+        TRAINING=b.training, **sizes,
+        BLOCK_R=shape.block_r, BLOCK_E=shape.block_e, num_warps=8,
     )  # fmt: skip
     return grad_temporal, grad_residual
 
@@ -274,8 +322,8 @@ def _convolution_weight(
     gradient: Tensor,
     taps: int,
     out: Tensor,
-) -> None:
-    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights."""
+) -> Sum:
+    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights, to be summed."""
     _, c_in, _, _ = out.shape
     rows = b.batch * b.frames_out * b.joints
     shape = shapes.temporal_weight(c_in, b.c_out, taps, rows, b.precision, b.processors)
@@ -292,8 +340,7 @@ def _convolution_weight(
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_R=shape.block_r,
         **b.product(), num_warps=shape.warps, num_stages=3,
     )  # fmt: skip
-    total = _sum_parts(partials, taps * c_in * b.c_out)
-    out.copy_(total.view(taps, c_in, b.c_out, 1).permute(2, 1, 0, 3))
+    return Sum(partials, out.squeeze(3).permute(2, 1, 0))
 
 
 def _convolution_input(
@@ -304,7 +351,7 @@ def _convolution_input(
     rows = b.batch * -(-b.frames // b.stride) * b.joints
     programs = triton.cdiv(rows, shape.block_m)
     grad_spatial = torch.empty_like(call.spatial)
-    partials = _floats(grad_temporal, programs * b.stride, 2, b.c_out)
+    partials = _floats(grad_temporal, programs * b.stride, 1, 2, b.c_out)
     grid = programs, triton.cdiv(b.c_out, shape.block_n), b.stride
     temporal.convolution_gradient_kernel[grid](
         grad_temporal, b.operand(call.temporal_weight.squeeze(3).permute(2, 1, 0)),
@@ -315,17 +362,20 @@ def _convolution_input(
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
         **b.product(), num_warps=shape.warps, num_stages=3,
     )  # fmt: skip
-    coefficients = _merge_gradient(
-        b, partials, 0, call.statistics[0], call.norms[0], b.batch * b.frames * b.joints,
-        out.norms[0], None,
-    )  # fmt: skip
+    (coefficients,) = _merge_gradients(
+        call, b, partials, 0, b.batch * b.frames * b.joints, out
+    )
     return grad_spatial, coefficients
 
 
 def _graph_convolution_gradients(
     call: Any, b: Block, grads: tuple[Tensor, Tensor, Tensor | None], out: Any
-) -> None:
-    """Of the input, weights, bias and edges, from the spatial norm's and the residual's."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the input, from the spatial norm's and the residual's; the others are to be summed.
+
+    Those are partial results of the weights, of the edges but for the bias, and of the gradient
+    at each joint [V, C_OUT].
+    """
     grad_spatial, coefficients, grad_residual = grads
     of_norm = (call.spatial, call.statistics[0], call.norms[0], coefficients)
     weight = b.operand(call.spatial_weight.view(b.parts, b.c_out, b.c_in).transpose(1, 2))
@@ -366,11 +416,14 @@ def _graph_convolution_gradients(
         call.x, grad_spatial, *of_norm, call.adjacency, weights, joints, frames, b.eps,
         **sizes, **(block | ALL_REGISTERS),
     )  # fmt: skip
-    out.spatial_weight.copy_(_sum_parts(weights, weights.shape[-1]).view_as(out.spatial_weight))
+    return weights, edges, joints
+
+
+def _edge_gradients(call: Any, b: Block, edges: Tensor, joints: Tensor, out: Any) -> None:
+    """Of the edges and the bias of the graph convolution."""
     spatial.edge_gradient_kernel[b.parts,](
-        _sum_parts(edges, edges.shape[-1]), _sum_parts(joints, joints.shape[-1]),
-        call.adjacency, call.spatial_bias, out.adjacency, out.spatial_bias,
-        V=b.joints, C_OUT=b.c_out, BLOCK_V=shape.block_v, BLOCK_C=32,
+        edges, joints, call.adjacency, call.spatial_bias, out.adjacency, out.spatial_bias,
+        V=b.joints, C_OUT=b.c_out, BLOCK_V=shapes.joints(b.joints), BLOCK_C=32,
     )  # fmt: skip
 
 
@@ -378,12 +431,19 @@ def backward(call: Any, out: Any, precision: str) -> None:
     """Fill `out` (the op's Gradients) for the op's GradientCall."""
     b = _block(call, precision)
     grad_temporal, grad_residual = _output_gradients(call, b, out)
-    spatial_norm = call.statistics[0], call.norms[0]
-    _convolution_weight(
-        b, call.spatial, spatial_norm, grad_temporal, b.taps, out.temporal_weight
-    )  # fmt: skip
+    spatial_norm = _of_groups(call.statistics, b)[:, 0], call.norms[0]
+    sums = [
+        _convolution_weight(
+            b, call.spatial, spatial_norm, grad_temporal, b.taps, out.temporal_weight
+        )
+    ]
     if grad_residual is not None:
-        _convolution_weight(b, call.x, None, grad_residual, 1, out.residual_weight)
+        sums.append(_convolution_weight(b, call.x, None, grad_residual, 1, out.residual_weight))
     grad_spatial, coefficients = _convolution_input(call, b, grad_temporal, out)
     grads = grad_spatial, coefficients, grad_residual
-    _graph_convolution_gradients(call, b, grads, out)
+    weights, edges, joints = _graph_convolution_gradients(call, b, grads, out)
+    of_edges = _floats(edges, b.parts * b.joints * b.joints)
+    of_joints = _floats(joints, b.joints * b.c_out)
+    sums += [Sum(weights, out.spatial_weight.view(-1)), Sum(edges, of_edges), Sum(joints, of_joints)]
+    _sum_parts(sums, b.processors)
+    _edge_gradients(call, b, of_edges, of_joints, out)

@@ -12,8 +12,13 @@ from typing import NamedTuple
 from triton import cdiv, next_power_of_2
 
 MAX_JOINTS = 64  # a tile holds whole frames, and joints on both sides of the adjacency
-PARTS_AT_A_TIME = 16  # rows of partial sums that one program adds at a time
+SUMMED_VALUES = 2048  # of partial sums, that one program adds at a time
+ROW_VALUES = 2048  # of a tile of the passes without a product
 PROGRAMS_PER_PROCESSOR = 2  # of kernels that sum over parts of the rows
+# Of the passes without a product, as many as fit at once: those with two norms keep more.
+OUTPUT_PROGRAMS, OUTPUT_PROGRAMS_BOTH = 4, 4
+SUMS_PROGRAMS, SUMS_PROGRAMS_BOTH = 4, 2
+GRADIENT_PROGRAMS, GRADIENT_PROGRAMS_BOTH = 4, 2
 
 
 class Spatial(NamedTuple):
@@ -48,12 +53,12 @@ class Weight(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Shape of passes without a product: a program takes `steps` tiles."""
+    """Shape of passes without a product; a group of samples has `programs` by `columns`."""
 
     block_r: int
-    block_c: int
-    steps: int
+    block_e: int
     programs: int
+    columns: int
 
 
 def width(size: int, limit: int) -> int:
@@ -64,6 +69,11 @@ def width(size: int, limit: int) -> int:
 def depth(precision: str) -> int:
     """Inner columns of one product."""
     return {"ieee": 16, "tf32": 32}.get(precision, 64)
+
+
+def joints(count: int) -> int:
+    """Joints of a tile."""
+    return max(16, int(next_power_of_2(count)))
 
 
 def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
@@ -109,10 +119,19 @@ def temporal_weight(
     return Weight(block_m, block_n, block_r, warps, splits)
 
 
-def rows(count: int, channels: int, processors: int) -> Rows:
-    """Passes over [count, channels]."""
-    block_c = min(next_power_of_2(channels), 128)
-    block_r = 2048 // block_c
-    tiles = cdiv(count, block_r)
-    steps = cdiv(tiles, 8 * processors)
-    return Rows(block_r, block_c, steps, cdiv(tiles, steps))
+def rows(count: int, channels: int, groups: int, processors: int, each: int) -> Rows:
+    """Passes over [groups * count, channels]: `each` programs a processor, which share the tiles."""
+    eights = cdiv(channels, 8)
+    block_e = min(next_power_of_2(eights), 32)
+    block_r = ROW_VALUES // (8 * block_e)
+    columns = cdiv(eights, block_e)
+    programs = min(cdiv(count, block_r), each * processors // (groups * columns))
+    return Rows(block_r, block_e, max(1, programs), columns)
+
+
+def sums(sizes: list[int], processors: int) -> tuple[int, int]:
+    """Columns of a program that sums partial results, and rows that it adds at a time."""
+    block = 32
+    while block < 128 and sum(cdiv(size, block) for size in sizes) > 16 * processors:
+        block *= 2
+    return block, SUMMED_VALUES // block
