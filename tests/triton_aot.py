@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 ARCHS = (80, 90)
-REGISTERS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ class Launch:
     local_bytes: int
     shared_bytes: int
     ptx: str
-
-    @property
-    def program_registers(self) -> int:
-        """Of all its warps, which get them in units of 256; a multiprocessor has `REGISTERS`."""
-        return -(-self.registers * 32 // 256) * 256 * self.warps
 
     def __str__(self) -> str:
         return (

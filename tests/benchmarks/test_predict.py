@@ -27,6 +27,8 @@ H100 = GPUS["h100"]
         (129, 8, 0, 1),  # one register more, half as many
         (32, 8, 0, 8),  # 64 warps
         (16, 1, 0, 32),  # blocks of a multiprocessor
+        (80, 1, 0, 24),  # 2,560 of a quarter's 16,384: 6 warps, not a quarter of 25
+        (40, 10, 0, 4),  # likewise 12, so 48 warps
         (40, 4, 73_728, 3),  # 228 KiB / (72 KiB + 1 KiB)
         (255, 16, 0, 0),
     ],
