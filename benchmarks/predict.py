@@ -276,7 +276,7 @@ class Compiler:
         warps, registers, shared, code, depth = self.binaries[key]
         run = trips(call.function.fn.__name__, {**values, "grid": call.grid}, depth)
         if (key, *run) not in self.counted:
-            self.counted[key, *run] = executed(code, run)
+            self.counted[key, *run] = executed(code, self.gpu.arch, run)
         return Compiled(warps, registers, shared, self.counted[key, *run])
 
 

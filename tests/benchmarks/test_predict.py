@@ -149,19 +149,51 @@ CODE = """
         /*0070*/                   MUFU.EX2 R3, R3 ;
         /*0080*/              @!P2 BRA 0x10 ;
         /*0090*/                   EXIT ;
-        /*00a0*/                   BRA 0xa0;
+        /*00a0*/                   BRA 0x60;
+        /*00b0*/                   BRA 0xb0;
+        /*00c0*/                   NOP ;
 """
 
 
+def code_of(*names: str) -> str:
+    """Machine code of these instructions, one after the other."""
+    names = (*names, "EXIT")
+    return "".join(f"        /*{16 * i:04x}*/  {name} R1, R1 ;\n" for i, name in enumerate(names))
+
+
 def test_instructions_in_loops_count_as_often_as_these_run():
-    counts = machine_code.executed(CODE, [3, 5])
+    counts = machine_code.executed(CODE, 90, [3, 5])
     assert machine_code.loop_count(CODE) == 2
-    assert counts.instructions == 1 + 3 * (1 + 5 * 4 + 3) + 2
+    assert counts.instructions == 1 + 3 * (1 + 5 * 4 + 3) + 1
     assert counts.flop == {"bf16": 15 * 2 * 64 * 128 * 16 / 4, "bf16 sync": 15 * 2 * 16 * 8 * 16}
     assert counts.fetched == 3 * 32 * 16
-    assert counts.clocks == (1 + 3 * 24 + 2) / 4  # a warp takes a quarter of the issue slots
+    assert counts.clocks == (1 + 3 * 24 + 1) / 4  # a warp takes a quarter of the issue slots
     slow = CODE.replace("IADD3 R2, R2, 0x10, RZ", "MUFU.EX2 R2, R2")
-    assert machine_code.executed(slow, [3, 5]).clocks == 2 * (15 + 3)  # 16 lanes
+    assert machine_code.executed(slow, 90, [3, 5]).clocks == 2 * (15 + 3)  # 16 lanes
+
+
+@pytest.mark.parametrize(
+    ("arch", "names", "clocks"),
+    [
+        (80, ["FFMA", "FADD", "FMUL", "FFMA"], 4 / 2),  # 64 lanes: half a warp of 32 a quarter
+        (80, ["FFMA", "IMAD.WIDE", "FFMA", "IMAD"], 4 / 2),  # the same unit
+        (80, ["FFMA", "IADD3", "FFMA", "IADD3"], 5 / 4),  # two units: as issued, with EXIT
+        (86, ["FFMA", "FADD", "FMUL", "FFMA"], 5 / 4),  # 128 lanes
+        (90, ["FFMA", "FADD", "FMUL", "FFMA"], 5 / 4),
+        (90, ["FFMA", "FFMA", "IMAD", "IMAD"], 5 / 4),
+        (90, ["IMAD", "IADD3", "IMAD", "LOP3.LUT"], 5 / 4),
+        (90, ["IMAD", "IMAD", "IMAD", "IMAD"], 4 / 2),
+        (90, ["VIADD", "VIADDMNMX", "IADD3", "VIADDMNMX.U32"], 4 / 2),
+        (90, ["NOP", "VIADD", "NOP", "NOP"], 2 / 4),  # padding takes nothing
+    ],
+)
+def test_the_busiest_unit_of_a_multiprocessor(arch, names, clocks):
+    assert machine_code.executed(code_of(*names), arch).clocks == clocks
+
+
+def test_code_that_ends_nowhere_is_refused():
+    with pytest.raises(ValueError, match="nothing exits"):
+        machine_code.executed("        /*0000*/  FADD R1, R1 ;\n", 90)
 
 
 SIZES = {"C_IN": 256, "C_OUT": 256, "BLOCK_C": 64, "K": 9, "TAPS": 1}
