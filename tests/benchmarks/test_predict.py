@@ -38,34 +38,38 @@ def test_blocks_that_fit(registers, warps, shared, blocks):
 
 
 @pytest.mark.parametrize(
-    ("blocks", "at_once", "factor"),
+    ("blocks", "factor"),
     [
-        (264, 264, 1.0),
-        (265, 264, 2 * 264 / 265),  # a second wave for one block
-        (528, 264, 1.0),
-        (660, 264, 3 * 264 / 660),
-        (132, 264, 1.0),  # one for each multiprocessor
-        (200, 264, 2 * 132 / 200),  # some have two
-        (33, 264, 4.0),  # three quarters of the multiprocessors have none
+        (132, 1.0),  # one for each of 132 multiprocessors
+        (264, 1.0),
+        (265, 396 / 265),  # one has three, and the average 265 / 132
+        (200, 264 / 200),  # some have two
+        (2112, 1.0),
+        (2113, 2244 / 2113),  # one has 17, all others 16
+        (33, 4.0),  # three quarters have none
     ],
 )
-def test_what_the_last_wave_wastes(blocks, at_once, factor):
-    assert wave_factor(blocks, at_once, 132) == pytest.approx(factor)
+def test_the_fullest_multiprocessor_against_an_average_one(blocks, factor):
+    assert wave_factor(blocks, 132) == pytest.approx(factor)
 
 
 def test_the_longest_limit_counts():
-    gpu = replace(
-        H100, memory=1e12, l2=1e13, bf16=1e14, tf32=1e13, sync_share=0.5, clock=1e9, launch=2e-6
-    )
-    work = Work(
-        6e6, 2e6, bytes_cached=5e6, bytes_fetched=3e7, clocks=132e3,
-        executed=(("bf16", 1e8), ("tf32 sync", 1e7)),
-    )  # fmt: skip
-    wanted = {"memory": 8e-6, "cache": 3e-6, "tensor": 1e-6 + 2e-6, "issue": 1e-6}
-    assert work.seconds(gpu, reuse=False) == pytest.approx(wanted)
-    assert work.seconds(gpu, reuse=True)["memory"] == pytest.approx(3e-6)
-    assert work.microseconds(gpu, 1.5) == pytest.approx(2 + 1.5 * 8)
-    assert work.microseconds(gpu, 1.5, reuse=True) == pytest.approx(2 + 1.5 * 3)
+    gpu = replace(H100, memory=1e12, l2=1e13, launch=2e-6)
+    work = Work(6e6, 2e6, bytes_cached=5e6, bytes_fetched=2e7, tensor=2.5e-6, issue=1e-6)
+    # A multiprocessor with more blocks than others has no more bytes to wait for.
+    wanted = {"memory": 8e-6, "cache": 2e-6, "tensor": 2 * 2.5e-6, "issue": 2 * 1e-6}
+    assert work.seconds(gpu, 2, reuse=False) == pytest.approx(wanted)
+    assert work.seconds(gpu, 2, reuse=True) == pytest.approx({**wanted, "memory": 3e-6})
+    assert work.microseconds(gpu, 1) == pytest.approx(2 + 8)
+    assert work.microseconds(gpu, 2) == pytest.approx(2 + 8)
+    assert work.microseconds(gpu, 4) == pytest.approx(2 + 10)
+    assert work.microseconds(gpu, 2, reuse=True) == pytest.approx(2 + 5)
+
+
+def test_products_of_each_kind_at_their_rate():
+    gpu = replace(H100, bf16=1e14, tf32=1e13, sync_share=0.5)
+    flop = {"bf16": 1e8, "tf32 sync": 1e7}
+    assert predict.tensor_seconds(gpu, flop) == pytest.approx(1e-6 + 2e-6)
 
 
 def tensor(*shape: int, dtype=torch.bfloat16, storage: int = 0) -> Operand:
@@ -230,12 +234,12 @@ def test_products_and_shared_reads():
 def test_a_launch_that_the_gpu_cannot_hold_is_refused():
     launch = aten("relu", [MAP], [MAP])
     with pytest.raises(ValueError, match="H100 SXM cannot hold one block"):
-        predicted("h100", "default", launch, "", Shape((8,), 512, 255), Work(1, 1), 0.0)
+        predicted("h100", "default", launch, "", Shape((8,), 512, 255), Work(1, 1))
 
 
 def test_sums_are_those_of_the_rows():
     launch = aten("relu", [MAP], [MAP])
-    row = predicted("h100", "default", launch, "", Shape((8,), 128), Work(10, 20), 0.0)
+    row = predicted("h100", "default", launch, "", Shape((8,), 128), Work(10, 20))
     rows = [replace(row, count=3, us=2.0, reuse_us=1.0)]
     rows.append(replace(rows[0], count=2, us=5.0, megaflop=500.0))
     found = total(rows)
