@@ -214,7 +214,7 @@ def test_loops_of_known_trips_are_unrolled_from_within():
     assert triton_kernels.trips("edge_kernel", SIZES | edge | {"C_IN": 64}, 1) == [1664 * 3 / 264]
     with pytest.raises(ValueError, match="0 loops in its code"):
         triton_kernels.trips("output_sums_kernel", {"steps": 3}, 0)
-    with pytest.raises(ValueError, match="add it to LOOPS"):
+    with pytest.raises(ValueError, match="new_kernel is not known; add it to KERNELS"):
         triton_kernels.trips("new_kernel", {}, 0)
 
 
