@@ -3,6 +3,8 @@
     python benchmarks/predict.py                    # an H100, both encoders: the sums, and by what
     python benchmarks/predict.py --gpu a100         # or rtx4090
     python benchmarks/predict.py --csv benchmarks/results/predict_h100.csv    # each kernel
+    python benchmarks/predict.py --blocks           # the kernels of this package, by name
+    python benchmarks/predict.py --blocks FILE      # beside those that --csv wrote to FILE before
 
 The launches are those of step_walk.py. The Triton kernels are compiled for the GPU: registers,
 shared memory, and what a warp executes come from their machine code, and how often loops run from
@@ -55,6 +57,8 @@ from triton_kernels import products, read_again, trips
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 COMPILED, ASSUMED = "compiled", "assumed"
+#: What the fullest multiprocessor may have more than an average one before it is called a tail.
+TAIL = 1.1
 
 
 # --- The model -----------------------------------------------------------------------------------
@@ -200,6 +204,13 @@ class Row:
     reuse_us: float
     commit: str = ""
     versions: str = ""
+
+    @property
+    def tail(self) -> bool:
+        """Whether multiprocessors wait for the fullest, of a grid with more blocks than these."""
+        blocks = prod(map(int, self.grid.split("x")))
+        waits = self.bound in ("tensor", "issue") and self.factor > TAIL
+        return self.source == COMPILED and waits and blocks > gpu_named(self.gpu).processors
 
 
 @dataclass(frozen=True)
@@ -470,6 +481,43 @@ def show(rows: Sequence[Row], by: str, most: int = 99) -> None:
         print(line(name, each.kernels, *numbers, f"{each.reuse_ms:.2f}"))
 
 
+def show_blocks(rows: Iterable[Row], before: Iterable[Row] = ()) -> None:
+    """Compiled kernels by name, the longest first; below each, what it was before."""
+    line = "{:<40} {:>8} {:>8} {:>10} {:>8} {:>9} {:>6} {:>5} {:>7}".format
+    names = "launches", "ms", "with reuse", "MB", "registers", "local", "tails", "bound"
+    print(f"\n{line('kernel', *names)}")
+    now, then = _by_operation(rows), _by_operation(before)
+    for name in sorted(now | then, key=lambda name: -total(now.get(name, then.get(name, []))).ms):
+        lines = [(name, now.get(name))] + ([("    before", then.get(name))] if then else [])
+        for title, found in lines:
+            print(line(title, *(_block(found) if found else ["none", *[""] * 7])))
+
+
+def _by_operation(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Compiled kernels, and all of them."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.source == COMPILED:
+            found.setdefault(row.operation, []).append(row)
+            found.setdefault("all", []).append(row)
+    return found
+
+
+def _block(rows: Sequence[Row]) -> list[str]:
+    """Registers and local memory from the least to the most, and what bounds most of the time."""
+    sums = total(rows)
+    registers = sorted({row.registers for row in rows})
+    bounds: Counter[str] = Counter()
+    for row in rows:
+        bounds[row.bound] += row.count * row.us
+    return [
+        str(sums.kernels), f"{sums.ms:.3f}", f"{sums.reuse_ms:.3f}", f"{1e3 * sums.gigabytes:.1f}",
+        "-".join(map(str, registers if len(registers) == 1 else (registers[0], registers[-1]))),
+        str(max(row.local_bytes for row in rows)),
+        str(sum(row.count for row in rows if row.tail)), bounds.most_common(1)[0][0],
+    ]  # fmt: skip
+
+
 def write(path: Path, rows: Iterable[Row]) -> None:
     import results
     import triton
@@ -487,11 +535,16 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read(path: Path) -> list[Row]:
+    """What `write` wrote; a ValueError names the file and the column for any other."""
     types: dict[str, Any] = {"int": int, "float": float, "str": str}
     with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {field.name for field in fields(Row)} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}: no columns {', '.join(sorted(missing))}; write --csv anew")
         return [
             Row(*(types[str(field.type)](row[field.name]) for field in fields(Row)))
-            for row in csv.DictReader(file)
+            for row in reader
         ]
 
 
@@ -500,20 +553,29 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--gpu", default="h100", help=f"one of {', '.join(GPUS)}")
     parser.add_argument("--encoder", nargs="+", choices=ENCODERS, default=list(ENCODERS))
     parser.add_argument("--csv", type=Path, help="where each kernel is written")
+    parser.add_argument(
+        "--blocks", nargs="?", const="", metavar="FILE",
+        help="show the compiled kernels by name, beside those of a file that --csv wrote",
+    )  # fmt: skip
     options = parser.parse_args(words)
     try:
         gpu = gpu_named(options.gpu)
+        before = read(Path(options.blocks)) if options.blocks else []
         sys.path.append(str(ROOT / "tests"))  # triton_aot.py and cuda_usage.py
         found = []
         for encoder in options.encoder:
             launches = walk_step(encoder, gpu=gpu).launches
             rows = grouped(predict(options.gpu, encoder, launches))
             print(f"\n{gpu.name}, {encoder} encoder")
-            show(rows, "phase")
-            show(rows, "operation", most=24)
-            show(rows, "bound")
+            if options.blocks is None:
+                show(rows, "phase")
+                show(rows, "operation", most=24)
+                show(rows, "bound")
+            else:
+                same = (options.gpu, encoder)
+                show_blocks(rows, [row for row in before if (row.gpu, row.encoder) == same])
             found += rows
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if options.csv:
         write(options.csv, found)

@@ -113,6 +113,21 @@ print(json.dumps(said))
         assert wanted in said, change
 
 
+def test_memory_that_is_freed_is_never_taken_for_another():
+    """Or what is left in a cache would differ from run to run."""
+    storages = walked("""
+import torch
+from pretend_gpu import CUDA, Walk, pretend_gpu
+walk = Walk()
+walk.phase = "call"
+with pretend_gpu(walk):
+    for _ in range(50):
+        torch.ones(8, device=CUDA)
+print(json.dumps([launch.written[0].storage for launch in walk.launches]))
+""")
+    assert len(set(storages)) == len(storages) == 50
+
+
 CALLS = """
 import torch
 def calls(device, ops):
