@@ -169,8 +169,7 @@ class Row:
         bytes_fetched: of the second-level cache, as often as programs do; 0 if unknown.
         megaflop: products that are wanted.
         executed: with those that pad tiles.
-        tensor_us, issue_us: what these units take if all are busy to the end, so without `factor`;
-            0 if unknown.
+        tensor_us, issue_us: what these units of the fullest multiprocessor take; 0 if unknown.
         bound: what takes longest, without reuse.
         us: predicted, of one.
         reuse_us: likewise, with reuse.
@@ -246,7 +245,7 @@ def predicted(gpu: str, encoder: str, launch: Launch, part: str, shape: Shape, w
         shape.shared_bytes, at_once, round(blocks / at_once, 3), round(factor, 3),
         int(work.bytes_read), int(work.bytes_written), int(work.bytes_cached),
         int(work.bytes_fetched), round(work.flop / 1e6, 3), round(work.executed / 1e6, 3),
-        round(1e6 * work.tensor, 3), round(1e6 * work.issue, 3),
+        round(1e6 * seconds["tensor"], 3), round(1e6 * seconds["issue"], 3),
         max(seconds, key=seconds.__getitem__),
         round(work.microseconds(on, factor), 3), round(work.microseconds(on, factor, True), 3),
     )  # fmt: skip
@@ -429,10 +428,11 @@ def shape_of(row: Row) -> Shape:
 
 def work_of(row: Row) -> Work:
     """What a row says of its kernel alone, so without what others left in the cache."""
+    factor = wave_factor(prod(shape_of(row).grid), gpu_named(row.gpu).processors)
     return Work(
         row.bytes_read, row.bytes_written, bytes_fetched=row.bytes_fetched,
         flop=1e6 * row.megaflop, executed=1e6 * row.executed,
-        tensor=1e-6 * row.tensor_us, issue=1e-6 * row.issue_us,
+        tensor=1e-6 * row.tensor_us / factor, issue=1e-6 * row.issue_us / factor,
     )  # fmt: skip
 
 

@@ -16,6 +16,13 @@ from predict import Cache, Shape, Work, predicted, total, wave_factor
 from pretend_gpu import Launch, Operand
 
 H100 = GPUS["h100"]
+#: Multiprocessors that wait for the fullest; a kernel that no longer has them leaves the list.
+TAILS = {("triton.convolution_weight_kernel", grid) for grid in ("18x2x8", "5x1x53")}
+
+
+@pytest.fixture(scope="module")
+def committed() -> list[predict.Row]:
+    return predict.read(predict.RESULTS / "predict_h100.csv")
 
 
 @pytest.mark.parametrize(
@@ -237,6 +244,83 @@ def test_a_launch_that_the_gpu_cannot_hold_is_refused():
         predicted("h100", "default", launch, "", Shape((8,), 512, 255), Work(1, 1))
 
 
+def test_every_row_follows_from_its_numbers(committed):
+    """So that the model and the figures of the GPUs are those that the rows were written with."""
+    for row in committed:
+        shape = predict.shape_of(row)
+        blocks = prod(shape.grid)
+        assert row.at_once == shape.at_once(H100)
+        assert row.waves == round(blocks / row.at_once, 3)
+        factor = wave_factor(blocks, H100.processors)
+        assert row.factor == round(factor, 3)
+        work = replace(predict.work_of(row), bytes_cached=row.bytes_cached)
+        for reuse, us in ((False, row.us), (True, row.reuse_us)):
+            assert us == pytest.approx(work.microseconds(H100, factor, reuse), abs=0.003), row
+        # What pads tiles can only add.
+        assert row.executed >= 0.99 * row.megaflop, row
+
+
+def test_no_other_kernels_end_unevenly(committed):
+    assert {(row.operation, row.grid) for row in committed if row.tail} == TAILS
+
+
+def test_a_tail_is_what_multiprocessors_wait_for():
+    launch = aten("relu", [MAP], [MAP])
+
+    def row(blocks: int, source: str = "compiled", **work: float) -> predict.Row:
+        shape = Shape((blocks,), 128, registers=32, source=source)
+        return predicted("h100", "triton", launch, "", shape, Work(10, 20, **work))
+
+    assert row(265, issue=1e-5).tail
+    assert row(200, tensor=1e-5).tail
+    assert not row(264, issue=1e-5).tail
+    assert not row(2113, issue=1e-5).tail  # 6 % more than the average
+    assert not row(33, issue=1e-5).tail  # less than a block for each
+    assert not row(265).tail  # bound by memory, which all share
+    assert not row(265, "assumed", tensor=1e-5).tail
+
+
+def of_package(read: Operand, written: Operand) -> Launch:
+    launch = aten("", [read], [written])
+    return replace(launch, name="cuda.op")
+
+
+def test_known_kernels_take_their_turn_in_the_cache():
+    a, b, c = (replace(MAP, storage=i) for i in (1, 2, 3))
+    launches = [of_package(a, b), aten("relu", [b], [c]), of_package(a, b)]
+    work = Work(MAP_BYTES, MAP_BYTES, bytes_cached=77.0, tensor=1e-6)
+    known = predicted("h100", "default", launches[0], "", Shape((256,), 128, 32), work)
+    first, relu, again = predict.predict("h100", "default", launches, [known])
+    assert [row.bytes_cached for row in (first, relu, again)] == [0, MAP_BYTES, MAP_BYTES]
+    assert first.reuse_us == first.us == again.us == known.us
+    assert again.reuse_us == pytest.approx(1.5 + 1e6 * MAP_BYTES / H100.memory, abs=0.01)
+    assert known.tensor_us == pytest.approx(264 / 256, abs=0.001)
+    assert (again.registers, again.tensor_us) == (32, known.tensor_us)
+
+
+def test_kernels_that_are_not_known_are_refused():
+    launch = of_package(MAP, MAP)
+    work = Work(MAP_BYTES, MAP_BYTES)
+    known = predicted("h100", "default", launch, "", Shape((256,), 128, 32), work)
+    assert predict.predict("h100", "default", [launch], [known]) == [known]
+    for changed in (
+        replace(known, grid="255"),
+        replace(known, bytes_read=1),
+        replace(known, encoder="triton"),
+    ):
+        with pytest.raises(ValueError, match="256 blocks: not among the known"):
+            predict.predict("h100", "default", [launch], [changed])
+    with pytest.raises(ValueError, match="two kernels are alike"):
+        predict.predict("h100", "default", [launch], [known, replace(known, registers=33)])
+
+
+def test_a_product_with_few_tiles_fills_the_gpu_that_is_asked_for():
+    a, b, out = tensor(120 * 128, 256), tensor(256, 128), tensor(120 * 128, 128)
+    launch = aten("mm", [a, b], [out])  # 120 tiles
+    grids = {gpu: predict.predict(gpu, "default", [launch])[0].grid for gpu in ("h100", "a100")}
+    assert grids == {"h100": "132", "a100": "120"}
+
+
 def test_sums_are_those_of_the_rows():
     launch = aten("relu", [MAP], [MAP])
     row = predicted("h100", "default", launch, "", Shape((8,), 128), Work(10, 20))
@@ -255,3 +339,31 @@ def test_an_unknown_gpu_is_refused(capsys):
         predict.main(["--gpu", "v100"])
     assert refused.value.code == 2
     assert "no figures of GPU 'v100'; known are h100, a100, rtx4090" in capsys.readouterr().err
+
+
+def test_kernels_by_name_beside_those_of_before(capsys):
+    launch = of_package(MAP, MAP)
+    work = Work(MAP_BYTES, MAP_BYTES, issue=1e-5)
+    row = predicted("h100", "triton", launch, "", Shape((265,), 128, 64, local_bytes=8), work)
+    other = replace(row, registers=96, local_bytes=0, grid="264", factor=1.0, count=3, us=2.0)
+    assumed = predicted("h100", "triton", launch, "", Shape((8,), 128, source="assumed"), work)
+    predict.show_blocks([row, other, assumed], [replace(row, us=7.5, reuse_us=1.5)])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    ms, reuse = (row.us + 6) / 1e3, 4 * row.reuse_us / 1e3
+    megabytes = f"{4 * 2 * MAP_BYTES / 1e6:.1f}"
+    now = ["4", f"{ms:.3f}", f"{reuse:.3f}", megabytes, "64-96", "8", "1", "issue"]
+    before = ["1", "0.007", "0.002", f"{2 * MAP_BYTES / 1e6:.1f}", "64", "8", "1", "issue"]
+    assert sorted(lines) == sorted(
+        [["all", *now], ["before", *before], ["cuda.op", *now], ["before", *before]]
+    )
+
+
+def test_a_file_of_other_columns_is_refused(tmp_path, capsys):
+    (tmp_path / "old.csv").write_text("gpu,encoder\nh100,triton\n")
+    for name, said in (("old.csv", "no columns at_once, bound"), ("none.csv", "No such file")):
+        with pytest.raises(SystemExit) as refused:
+            predict.main(["--blocks", str(tmp_path / name)])
+        assert refused.value.code == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert name in told

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from importlib.metadata import version
+
 import pytest
 import torch
 import triton_published as published
@@ -144,6 +147,29 @@ def test_auto_never_takes_what_no_gpu_has_measured():
 SHARED_LIMIT = 99 << 10
 
 
+def assert_as_predicted(launches: list[Launch]) -> None:
+    """On an H100 each has as many programs as the prediction knows, and as many run at once.
+
+    Another version of Triton may need other registers.
+    """
+    import predict  # not on a GPU machine, which collects this file
+
+    rows = predict.read(predict.RESULTS / "predict_h100.csv")
+    same = f"triton {version('triton')}," in rows[0].versions
+    for launch in launches:
+        found = [
+            row.at_once
+            for row in rows
+            if row.operation == f"triton.{launch.kernel}"
+            and math.prod(map(int, row.grid.split("x"))) == launch.programs
+        ]
+        assert found, str(launch)
+        at_once = predict.GPUS["h100"].processor.at_once(
+            launch.registers, launch.warps, launch.shared_bytes
+        )
+        assert not same or at_once >= min(found), str(launch)
+
+
 def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
     launches = compile_launches(*published.stgcn_block(block, precision, training)[:2])
     print(*launches, sep="\n")
@@ -165,6 +191,8 @@ def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
 )
 def test_compiled_ahead_of_time_nothing_spills(block, precision):
     launches = compiled(block, precision)
+    if precision == "bf16":
+        assert_as_predicted([launch for launch in launches if launch.arch == 90])
     convolved = "convolution" in published.BLOCKS[block]
     # Each for two architectures; a residual convolution adds itself, its weights' gradient and
     # sums of those, and merges its own norm twice.
