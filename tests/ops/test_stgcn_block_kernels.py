@@ -148,26 +148,23 @@ SHARED_LIMIT = 99 << 10
 
 
 def assert_as_predicted(launches: list[Launch]) -> None:
-    """On an H100 each has as many programs as the prediction knows, and as many run at once.
+    """Each is among the kernels of an H100's step in the committed prediction.
 
-    Another version of Triton may need other registers.
+    What another version of Triton compiles takes other registers.
     """
     import predict  # not on a GPU machine, which collects this file
 
     rows = predict.read(predict.RESULTS / "predict_h100.csv")
-    same = f"triton {version('triton')}," in rows[0].versions
+    used = 3 if f"triton {version('triton')}," in rows[0].versions else 0
+    known = {
+        (row.operation, math.prod(predict.shape_of(row).grid),
+         *(row.threads, row.registers, row.shared_bytes)[:used])
+        for row in rows
+    }  # fmt: skip
     for launch in launches:
-        found = [
-            row.at_once
-            for row in rows
-            if row.operation == f"triton.{launch.kernel}"
-            and math.prod(map(int, row.grid.split("x"))) == launch.programs
-        ]
-        assert found, str(launch)
-        at_once = predict.GPUS["h100"].processor.at_once(
-            launch.registers, launch.warps, launch.shared_bytes
-        )
-        assert not same or at_once >= min(found), str(launch)
+        takes = 32 * launch.warps, launch.registers, launch.shared_bytes
+        found = (f"triton.{launch.kernel}", launch.programs, *takes[:used])
+        assert found in known, f"{launch}: write benchmarks/results/predict_h100.csv anew"
 
 
 def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
