@@ -267,7 +267,9 @@ class Walk(TorchDispatchMode):
 
     def triton(self, kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         """Takes the place of `triton.JITFunction.run`: what no one has written yet is written."""
-        tensors = [leaf for leaf in [*args, *kwargs.values()] if isinstance(leaf, Tensor)]
+        # A tensor descriptor has its tensor as `base`.
+        given = [getattr(each, "base", each) for each in (*args, *kwargs.values())]
+        tensors = [each for each in given if isinstance(each, Tensor)]
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]
         values = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}

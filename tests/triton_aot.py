@@ -134,6 +134,7 @@ def assert_no_spills(launches: Iterable[Launch]) -> None:
 def type_name(value: Any) -> str:
     """Triton's name for the type of an argument."""
     import torch
+    from triton.tools.tensor_descriptor import TensorDescriptor
 
     names = {
         torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16",
@@ -142,6 +143,8 @@ def type_name(value: Any) -> str:
     }  # fmt: skip
     if isinstance(value, torch.Tensor):
         return f"*{names[value.dtype]}"
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{names[value.base.dtype]}{list(value.block_shape)}>"
     if isinstance(value, bool):
         return "i1"
     if isinstance(value, int):

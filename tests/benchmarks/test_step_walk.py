@@ -161,6 +161,38 @@ print(json.dumps([launch.written[0].storage for launch in walk.launches]))
     assert len(set(storages)) == len(storages) == 50
 
 
+COPY = """
+import triton
+import triton.language as tl
+@triton.jit
+def copy_kernel(source, out, BLOCK: tl.constexpr):
+    out.store([0, 0], source.load([0, 0]))
+"""
+
+
+def test_tensors_behind_descriptors_are_counted(tmp_path):
+    (tmp_path / "copy_rows.py").write_text(COPY)
+    found = walked(f"""
+import torch
+sys.path[:0] = [{str(tmp_path)!r}, {str(BENCHMARKS.parent / "tests")!r}]
+from copy_rows import copy_kernel
+from pretend_gpu import CUDA, Walk, pretend_gpu
+from triton.tools.tensor_descriptor import TensorDescriptor
+from triton_aot import source_of
+walk = Walk()
+walk.phase = "call"
+with pretend_gpu(walk):
+    rows = [torch.empty(128, 64, dtype=torch.bfloat16, device=CUDA) for _ in range(2)]
+    source, out = (TensorDescriptor.from_tensor(each, [64, 64]) for each in rows)
+    copy_kernel[(2,)](source, out, BLOCK=64)
+(launch,) = walk.launches
+call = launch.call
+print(json.dumps([launch.name, launch.bytes_read, source_of(call.function, call.values).signature]))
+""")
+    assert found[:2] == ["triton.copy_kernel", 2 * (2 * 128 * 64)]
+    assert found[2]["source"] == "tensordesc<bf16[64, 64]>"
+
+
 CALLS = """
 import torch
 def calls(device, ops):
