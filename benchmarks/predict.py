@@ -29,8 +29,9 @@ recently used first out, whole tensors) comes from there instead of memory. All 
 to memory, too.
 
 Not predicted: latency (few warps, barriers, dependent instructions), bank conflicts, lines of which
-a part is used, clocks below the boost clock, and how near a bandwidth or rate a kernel gets. So the
-sum is a lower bound that no kernel has promised to reach, and says what to change first.
+a part is used, clocks below the boost clock, and how near a bandwidth or rate a kernel gets. So a
+GPU takes longer than the sum with reuse, unless its cache keeps more than is assumed here, or
+kernels overlap, which are taken to run one after the other. The sum says what to change first.
 """
 
 from __future__ import annotations
