@@ -93,7 +93,9 @@ class Operand:
     storage: int = field(default=0, compare=False)
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Operand:
+    def of(cls, tensor: Any) -> Operand:
+        """Of a tensor, or of the one behind a tensor descriptor."""
+        tensor = _behind(tensor)
         return cls(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, _storage(tensor))
 
     @property
@@ -267,8 +269,7 @@ class Walk(TorchDispatchMode):
 
     def triton(self, kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         """Takes the place of `triton.JITFunction.run`: what no one has written yet is written."""
-        # A tensor descriptor has its tensor as `base`.
-        given = [getattr(each, "base", each) for each in (*args, *kwargs.values())]
+        given = [_behind(each) for each in (*args, *kwargs.values())]
         tensors = [each for each in given if isinstance(each, Tensor)]
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]
@@ -276,6 +277,11 @@ class Walk(TorchDispatchMode):
         options = {name: value for name, value in kwargs.items() if name not in kernel.arg_names}
         call = TritonCall(kernel, values, options, tuple(grid))
         self._note(f"triton.{kernel.fn.__name__}", read, written or tensors, call)
+
+
+def _behind(value: Any) -> Any:
+    """The tensor that a tensor descriptor describes; anything else is itself."""
+    return getattr(value, "base", value)
 
 
 def _untyped_storage(tensor: Tensor) -> torch.UntypedStorage:

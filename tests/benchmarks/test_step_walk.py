@@ -176,7 +176,7 @@ def test_tensors_behind_descriptors_are_counted(tmp_path):
 import torch
 sys.path[:0] = [{str(tmp_path)!r}, {str(BENCHMARKS.parent / "tests")!r}]
 from copy_rows import copy_kernel
-from pretend_gpu import CUDA, Walk, pretend_gpu
+from pretend_gpu import CUDA, Operand, Walk, pretend_gpu
 from triton.tools.tensor_descriptor import TensorDescriptor
 from triton_aot import source_of
 walk = Walk()
@@ -185,6 +185,7 @@ with pretend_gpu(walk):
     rows = [torch.empty(128, 64, dtype=torch.bfloat16, device=CUDA) for _ in range(2)]
     source, out = (TensorDescriptor.from_tensor(each, [64, 64]) for each in rows)
     copy_kernel[(2,)](source, out, BLOCK=64)
+assert Operand.of(source) == Operand.of(rows[0])
 (launch,) = walk.launches
 call = launch.call
 print(json.dumps([launch.name, launch.bytes_read, source_of(call.function, call.values).signature]))
