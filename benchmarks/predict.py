@@ -508,14 +508,14 @@ def _block(rows: Sequence[Row]) -> list[str]:
     """Registers and local memory from the least to the most, and what bounds most of the time."""
     sums = total(rows)
     registers = sorted({row.registers for row in rows})
-    bounds: Counter[str] = Counter()
+    bounds: dict[str, float] = {}
     for row in rows:
-        bounds[row.bound] += row.count * row.us
+        bounds[row.bound] = bounds.get(row.bound, 0.0) + row.count * row.us
     return [
         str(sums.kernels), f"{sums.ms:.3f}", f"{sums.reuse_ms:.3f}", f"{1e3 * sums.gigabytes:.1f}",
         "-".join(map(str, registers if len(registers) == 1 else (registers[0], registers[-1]))),
         str(max(row.local_bytes for row in rows)),
-        str(sum(row.count for row in rows if row.tail)), bounds.most_common(1)[0][0],
+        str(sum(row.count for row in rows if row.tail)), max(bounds, key=bounds.__getitem__),
     ]  # fmt: skip
 
 
