@@ -12,6 +12,15 @@ REGISTERS = 1 << 16  # of a multiprocessor, on every architecture here
 SYSTEM_SHARED = 1024  # bytes that each block takes for the system
 
 
+def warps_that_fit(registers: int) -> int:
+    """Warps of so many registers a thread that a multiprocessor has registers for.
+
+    A warp gets them in units of 256, from the quarter of the multiprocessor that runs it.
+    """
+    of_warp = -(-registers * 32 // 256) * 256
+    return 4 * (REGISTERS // 4 // of_warp)
+
+
 @dataclass(frozen=True)
 class Processor:
     """The multiprocessors of a GPU: the CUDA programming guide's table of compute capabilities.
@@ -33,11 +42,8 @@ class Processor:
     block_shared: int
 
     def at_once(self, registers: int, warps: int, shared_bytes: int) -> int:
-        """Blocks that the GPU holds at a time: of so many warps, registers a thread, and bytes.
-
-        Warps get registers in units of 256.
-        """
-        by_registers = REGISTERS // (-(-registers * 32 // 256) * 256 * warps)
+        """Blocks that the GPU holds at a time: of so many warps, registers a thread, and bytes."""
+        by_registers = warps_that_fit(registers) // warps
         by_shared = self.shared // (shared_bytes + SYSTEM_SHARED)
         return self.processors * min(by_registers, by_shared, self.warps // warps, self.blocks)
 

@@ -34,7 +34,7 @@ class Kernel:
         bytes_read: of those it needs.
         bytes_written: likewise.
         threads: of a block.
-        blocks: in its grid; 0 for as many as fill the GPU.
+        blocks: in its grid; of a product its tiles, if these are enough to fill a GPU.
         flop: products that are wanted.
         executed: with those that pad its tiles.
         kind: of the products' operands: "bf16", "fp16" or "tf32".
@@ -125,14 +125,13 @@ def kind_of(operand: Operand) -> str:
 def _product(
     part: str, read: Sequence[Operand], out: Operand, tiled: tuple[int, int, int], flop: float
 ) -> Kernel:
-    """A product that writes [batch, rows, columns]; one with few tiles splits what it sums over."""
+    """A product that writes [batch, rows, columns]."""
     batch, rows, columns = tiled
     padded = [ceil(size / GRAIN) * GRAIN for size in (rows, columns)]
     tiles = batch * prod(ceil(size / min(TILE, size)) for size in padded)
     return Kernel(
         part, tuple(read), (out,), _bytes(read), out.bytes, PRODUCT_THREADS,
-        tiles if tiles >= TILE else 0, flop, flop * prod(padded) / (rows * columns),
-        kind_of(read[0]),
+        tiles, flop, flop * prod(padded) / (rows * columns), kind_of(read[0]),
     )  # fmt: skip
 
 

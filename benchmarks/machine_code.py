@@ -1,10 +1,11 @@
 """What a warp of a compiled kernel executes, counted in its machine code (cuobjdump -sass).
 
-    counts = executed(listing, trips=(4, 9))
+    counts = executed(listing, arch=90, trips=(4, 9))
 
 Instructions inside of loops count as often as the loops run, which the caller knows: a loop is what
 lies between a backward branch and its target. Instructions that a condition switches off count,
-too: they take their turn. Branches forward are taken to go both ways.
+too: they take their turn. Branches forward are taken to go both ways. What follows the last EXIT
+(padding, and code that only rare values and divergent warps reach) does not count.
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*(?:\.\w+)*)
 
 
 def instructions(listing: str) -> list[Instruction]:
-    return [Instruction(int(at, 16), name, rest) for at, name, rest in LINE.findall(listing)]
+    """Those up to the last EXIT of a kernel, without padding."""
+    code = [Instruction(int(at, 16), name, rest) for at, name, rest in LINE.findall(listing)]
+    ends = [i for i, each in enumerate(code) if each.name == "EXIT"]
+    if not ends:
+        raise ValueError("no machine code of a kernel: nothing exits in it")
+    return [each for each in code[: ends[-1] + 1] if each.name != "NOP"]
 
 
 def loops(code: Sequence[Instruction]) -> list[tuple[int, int]]:
-    """First and last address of each loop; a branch to itself, after a kernel's end, is none."""
+    """First and last address of each loop."""
     found: dict[int, int] = {}
     for instruction in code:
         target = re.search(r"0x([0-9a-f]+)\s*$", instruction.operands)
@@ -49,18 +55,26 @@ def nesting(code: Sequence[Instruction]) -> list[int]:
 
 # --- What an instruction asks for ----------------------------------------------------------------
 
-#: Lanes of a multiprocessor that finish each clock, by the first name of an instruction: the CUDA
-#: programming guide's table of arithmetic throughput, for 8.0, 8.9 and 9.0 alike. All others have
-#: 128, as many as a multiprocessor issues (four warps of 32).
-HALF = "IADD3 LOP3 SHF LEA ISETP FSETP SEL FSEL PRMT IMNMX VIMNMX FMNMX IMAD F2FP"
-QUARTER = "LDS STS LDSM STSM LDG STG LDGSTS SHFL"  # the load and store units
-EIGHTH = "MUFU F2F F2I I2F FRND POPC"
-LANES = {
-    name: lanes
-    for lanes, names in ((64, HALF), (32, QUARTER), (16, EIGHTH))
-    for name in names.split()
-}
+#: Lanes of a multiprocessor that a unit finishes each clock, and the first names of what it takes:
+#: the CUDA programming guide's table of arithmetic throughput, and Nsight Compute's list of the
+#: pipelines that instructions share. All others are as fast as a multiprocessor issues them: four
+#: warps of 32. So is float32 arithmetic, except on 8.0, where it shares the unit of IMAD.
+UNITS = {
+    "alu": (64, "IADD3 VIADD VIADDMNMX LOP3 SHF LEA ISETP FSETP SEL FSEL PRMT IMNMX VIMNMX FMNMX "
+                "F2FP"),
+    "fma": (64, "IMAD"),
+    "memory": (32, "LDS STS LDSM STSM LDG STG LDGSTS SHFL"),
+    "special": (16, "MUFU F2F F2I I2F FRND POPC"),
+}  # fmt: skip
+FLOAT = ("FADD", "FMUL", "FFMA")
 ISSUED = 128
+
+
+def unit_of(name: str, arch: int) -> str | None:
+    """The unit that takes an instruction of this first name; None if it is as fast as issued."""
+    if arch == 80 and name in FLOAT:
+        return "fma"
+    return next((unit for unit, (_, names) in UNITS.items() if name in names.split()), None)
 
 
 def bytes_a_lane(name: str) -> int:
@@ -92,8 +106,8 @@ class Executed:
 
     Attributes:
         instructions: issued.
-        clocks: of a multiprocessor that has this warp alone, by the unit that has most to do:
-            instructions that start, or those of one number of lanes.
+        clocks: of a multiprocessor that has this warp alone, by what has most to do: issue, or one
+            of its units.
         flop: of matrix instructions, by kind; those with "sync" are of single warps (HMMA).
         fetched: bytes copied past the first-level cache.
     """
@@ -104,28 +118,29 @@ class Executed:
     fetched: float = 0.0
 
 
-def executed(listing: str, trips: Sequence[float] = ()) -> Executed:
-    """What one warp executes, in loops that run `trips` times, from the outermost inwards.
+def executed(listing: str, arch: int, trips: Sequence[float] = ()) -> Executed:
+    """What one warp executes on a GPU of that compute capability.
 
-    A loop within the last of them runs once.
+    Loops run `trips` times, from the outermost inwards; one within the last of them runs once.
     """
     code = instructions(listing)
     counts = Executed()
-    units: dict[int, float] = {ISSUED: 0.0}
+    units: dict[str, float] = {}
     for instruction, depth in zip(code, nesting(code), strict=True):
         times = prod(trips[:depth])
         name = instruction.name.split(".")[0]
         counts.instructions += times
-        units[ISSUED] += times
-        if name in LANES:
-            units[LANES[name]] = units.get(LANES[name], 0.0) + times
+        unit = unit_of(name, arch)
+        if unit:
+            units[unit] = units.get(unit, 0.0) + times
         if name == "LDGSTS" and "BYPASS" in instruction.name:
             counts.fetched += 32 * times * bytes_a_lane(instruction.name)
         multiplied = product(instruction.name)
         if multiplied:
             kind = multiplied[0] + (" sync" if name == "HMMA" else "")
             counts.flop[kind] = counts.flop.get(kind, 0.0) + times * multiplied[1]
-    counts.clocks = max(32 * number / lanes for lanes, number in units.items())
+    busy = [32 * number / UNITS[unit][0] for unit, number in units.items()]
+    counts.clocks = max([32 * counts.instructions / ISSUED, *busy])
     return counts
 
 

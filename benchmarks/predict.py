@@ -3,6 +3,8 @@
     python benchmarks/predict.py                    # an H100, both encoders: the sums, and by what
     python benchmarks/predict.py --gpu a100         # or rtx4090
     python benchmarks/predict.py --csv benchmarks/results/predict_h100.csv    # each kernel
+    python benchmarks/predict.py --blocks           # the kernels of this package, by name
+    python benchmarks/predict.py --blocks FILE      # beside those that --csv wrote to FILE before
 
 The launches are those of step_walk.py. The Triton kernels are compiled for the GPU: registers,
 shared memory, and what a warp executes come from their machine code, and how often loops run from
@@ -17,17 +19,19 @@ A kernel takes the time of a launch, and the longest of
     tensor    products, with those that pad its tiles, over the tensor cores' rate
     issue     clocks that its warps keep a multiprocessor's busiest unit, over all multiprocessors
 
-times what its last wave wastes: waves rounded up, over waves. A launch with fewer blocks than fit
-is one wave, as long as the fullest multiprocessor needs. Of library kernels only memory and tensor
-are known.
+Tensor and issue are times of the multiprocessor with most blocks: where others have fewer, these
+wait. Memory and cache are shared by all, so that the last blocks can have them for themselves. Of
+library kernels only memory and tensor are known, of skeleton_augment only memory (it is one launch
+of a step, though its instructions take longer than its bytes).
 
 With reuse, what a kernel reads and the kernels before have left in the second-level cache (least
 recently used first out, whole tensors) comes from there instead of memory. All that is written goes
 to memory, too.
 
 Not predicted: latency (few warps, barriers, dependent instructions), bank conflicts, lines of which
-a part is used, clocks below the boost clock, and how near a bandwidth or rate a kernel gets. So the
-sum is a lower bound that no kernel has promised to reach, and says what to change first.
+a part is used, clocks below the boost clock, and how near a bandwidth or rate a kernel gets. So a
+GPU takes longer than the sum with reuse, unless its cache keeps more than is assumed here, or
+kernels overlap, which are taken to run one after the other. The sum says what to change first.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ from typing import Any
 
 import torch
 from gpus import GPUS, SYSTEM_SHARED, Gpu, gpu_named
-from library_kernels import PRODUCT_THREADS, kernels
+from library_kernels import PRODUCT_THREADS, Kernel, kernels
 from machine_code import Executed, executed, loop_count
 from pretend_gpu import Launch, Operand, TritonCall
 from step_walk import ENCODERS, walk_step
@@ -54,21 +58,18 @@ from triton_kernels import products, read_again, trips
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 COMPILED, ASSUMED = "compiled", "assumed"
+#: What the fullest multiprocessor may have more than an average one before it is called a tail.
+TAIL = 1.1
 
 
 # --- The model -----------------------------------------------------------------------------------
 
 
-def wave_factor(blocks: int, at_once: int, processors: int) -> float:
-    """How much longer a launch takes than if its blocks kept all multiprocessors busy to its end.
+def wave_factor(blocks: int, processors: int) -> float:
+    """Blocks of the multiprocessor with most of them, over those of an average one.
 
-    Args:
-        blocks: in its grid.
-        at_once: that the GPU holds at a time.
-        processors: multiprocessors.
+    However many fit at once: a block that is alone has its multiprocessor's units for itself.
     """
-    if blocks > at_once:
-        return ceil(blocks / at_once) * at_once / blocks
     return ceil(blocks / processors) * processors / blocks
 
 
@@ -81,33 +82,42 @@ class Work:
         bytes_written: likewise.
         bytes_cached: of those read, what is in the second-level cache.
         bytes_fetched: of the second-level cache, as often as programs do; 0 if unknown.
-        executed: FLOP of products with those that pad tiles, by kind; "... sync" of single warps.
-        clocks: of one multiprocessor that had all of it to do; 0 if unknown.
+        flop: of the products that are wanted.
+        executed: FLOP with those that pad tiles.
+        tensor: seconds of the tensor cores, if all were busy to the end.
+        issue: likewise of the busiest unit of the multiprocessors; 0 if unknown.
     """
 
     bytes_read: float
     bytes_written: float
     bytes_cached: float = 0.0
     bytes_fetched: float = 0.0
-    executed: tuple[tuple[str, float], ...] = ()
-    clocks: float = 0.0
+    flop: float = 0.0
+    executed: float = 0.0
+    tensor: float = 0.0
+    issue: float = 0.0
 
-    def seconds(self, gpu: Gpu, reuse: bool) -> dict[str, float]:
-        """The time of each limit."""
+    def seconds(self, gpu: Gpu, factor: float, reuse: bool) -> dict[str, float]:
+        """The time of each limit; `factor` as of `wave_factor`."""
         cached = self.bytes_cached if reuse else 0.0
-        tensor = 0.0
-        for kind, flop in self.executed:
-            name, _, sync = kind.partition(" ")
-            tensor += flop / (gpu.products(name) * (gpu.sync_share if sync else 1.0))
         return {
             "memory": (self.bytes_read - cached + self.bytes_written) / gpu.memory,
             "cache": max(self.bytes_fetched, cached) / gpu.l2,
-            "tensor": tensor,
-            "issue": self.clocks / (gpu.processors * gpu.clock),
+            "tensor": factor * self.tensor,
+            "issue": factor * self.issue,
         }
 
     def microseconds(self, gpu: Gpu, factor: float, reuse: bool = False) -> float:
-        return 1e6 * (gpu.launch + factor * max(self.seconds(gpu, reuse).values()))
+        return 1e6 * (gpu.launch + max(self.seconds(gpu, factor, reuse).values()))
+
+
+def tensor_seconds(gpu: Gpu, executed: Mapping[str, float]) -> float:
+    """Of products in FLOP by kind; "... sync" are those of single warps."""
+    seconds = 0.0
+    for kind, flop in executed.items():
+        name, _, sync = kind.partition(" ")
+        seconds += flop / (gpu.products(name) * (gpu.sync_share if sync else 1.0))
+    return seconds
 
 
 class Cache:
@@ -149,6 +159,7 @@ class Row:
         grid: blocks by axis.
         threads: of a block.
         registers: of a thread; 0 if unknown.
+        local_bytes: stack and spilled registers of a thread.
         shared_bytes: of a block; 0 if unknown.
         at_once: blocks that the GPU holds at a time.
         waves: blocks over `at_once`.
@@ -159,7 +170,7 @@ class Row:
         bytes_fetched: of the second-level cache, as often as programs do; 0 if unknown.
         megaflop: products that are wanted.
         executed: with those that pad tiles.
-        tensor_us, issue_us: what these units take, see above; 0 if unknown.
+        tensor_us, issue_us: what these units of the fullest multiprocessor take; 0 if unknown.
         bound: what takes longest, without reuse.
         us: predicted, of one.
         reuse_us: likewise, with reuse.
@@ -175,6 +186,7 @@ class Row:
     grid: str
     threads: int
     registers: int
+    local_bytes: int
     shared_bytes: int
     at_once: int
     waves: float
@@ -193,6 +205,13 @@ class Row:
     commit: str = ""
     versions: str = ""
 
+    @property
+    def tail(self) -> bool:
+        """Whether multiprocessors wait for the fullest, of a grid with more blocks than these."""
+        blocks = prod(map(int, self.grid.split("x")))
+        waits = self.bound in ("tensor", "issue") and self.factor > TAIL
+        return self.source == COMPILED and waits and blocks > gpu_named(self.gpu).processors
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -201,6 +220,7 @@ class Shape:
     grid: tuple[int, ...]
     threads: int
     registers: int = 0
+    local_bytes: int = 0
     shared_bytes: int = 0
     source: str = COMPILED
 
@@ -212,22 +232,20 @@ class Shape:
         return gpu.processor.at_once(registers, warps, self.shared_bytes)
 
 
-def predicted(
-    gpu: str, encoder: str, launch: Launch, part: str, shape: Shape, work: Work, flop: float
-) -> Row:
+def predicted(gpu: str, encoder: str, launch: Launch, part: str, shape: Shape, work: Work) -> Row:
     """One kernel of a launch."""
     on = gpu_named(gpu)
     at_once, blocks = shape.at_once(on), prod(shape.grid)
     if at_once == 0:
         raise ValueError(f"{launch.name}: {on.name} cannot hold one block of it: {shape}")
-    factor = wave_factor(blocks, at_once, on.processors)
-    seconds = work.seconds(on, reuse=False)
+    factor = wave_factor(blocks, on.processors)
+    seconds = work.seconds(on, factor, reuse=False)
     return Row(
         gpu, encoder, launch.phase, f"{launch.name} {part}".strip(), shape.source, 1,
-        "x".join(map(str, shape.grid)), shape.threads, shape.registers, shape.shared_bytes,
-        at_once, round(blocks / at_once, 3), round(factor, 3), int(work.bytes_read),
-        int(work.bytes_written), int(work.bytes_cached), int(work.bytes_fetched),
-        round(flop / 1e6, 3), round(sum(flop for _, flop in work.executed) / 1e6, 3),
+        "x".join(map(str, shape.grid)), shape.threads, shape.registers, shape.local_bytes,
+        shape.shared_bytes, at_once, round(blocks / at_once, 3), round(factor, 3),
+        int(work.bytes_read), int(work.bytes_written), int(work.bytes_cached),
+        int(work.bytes_fetched), round(work.flop / 1e6, 3), round(work.executed / 1e6, 3),
         round(1e6 * seconds["tensor"], 3), round(1e6 * seconds["issue"], 3),
         max(seconds, key=seconds.__getitem__),
         round(work.microseconds(on, factor), 3), round(work.microseconds(on, factor, True), 3),
@@ -236,11 +254,9 @@ def predicted(
 
 @dataclass(frozen=True)
 class Compiled:
-    """A Triton kernel: what a block takes, and one of its warps executes."""
+    """A Triton kernel: how it lies, and what one of its warps executes."""
 
-    warps: int
-    registers: int
-    shared_bytes: int
+    shape: Shape
     executed: Executed
 
 
@@ -249,7 +265,7 @@ class Compiler:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
-        self.binaries: dict[str, tuple[int, int, int, str, int]] = {}
+        self.binaries: dict[str, tuple[Shape, str, int]] = {}
         self.counted: dict[tuple[str | float, ...], Executed] = {}
 
     def __call__(self, call: TritonCall) -> Compiled:
@@ -269,15 +285,42 @@ class Compiler:
             binary = triton.compile(source, target=target, options=call.options)
             cubin = binary.asm["cubin"]
             code = listing(cubin, "-sass")
-            self.binaries[key] = (
-                binary.metadata.num_warps, resources(cubin)["REG"], binary.metadata.shared, code,
-                loop_count(code),
+            used = resources(cubin)
+            shape = Shape(
+                (), 32 * binary.metadata.num_warps, used["REG"], used["STACK"] + used["LOCAL"],
+                binary.metadata.shared,
             )  # fmt: skip
-        warps, registers, shared, code, depth = self.binaries[key]
+            self.binaries[key] = shape, code, loop_count(code)
+        shape, code, depth = self.binaries[key]
         run = trips(call.function.fn.__name__, {**values, "grid": call.grid}, depth)
         if (key, *run) not in self.counted:
-            self.counted[key, *run] = executed(code, run)
-        return Compiled(warps, registers, shared, self.counted[key, *run])
+            self.counted[key, *run] = executed(code, self.gpu.arch, run)
+        return Compiled(replace(shape, grid=call.grid), self.counted[key, *run])
+
+    def of_launch(self, launch: Launch) -> tuple[Shape, Work]:
+        """A kernel of this package, and its work."""
+        moved = Work(launch.bytes_read, launch.bytes_written)
+        if launch.name == "cuda.skeleton_augment":
+            samples, *sizes = launch.written[0].shape
+            return augment_shape(self.gpu, samples, prod(sizes)), moved
+        call = launch.call
+        if call is None:
+            raise ValueError(f"{launch.name}: its blocks are not known")
+        one = self(call)
+        warps = prod(call.grid) * one.shape.threads // 32
+        name, values = call.function.fn.__name__, {**call.values, "grid": call.grid}
+        again = read_again(name, values)
+        repeated = sum(times * Operand.of(values[each]).bytes for each, times in again.items())
+        executed = {kind: warps * flop for kind, flop in one.executed.flop.items()}
+        work = replace(
+            moved,
+            bytes_fetched=max(warps * one.executed.fetched, launch.bytes_read + repeated),
+            flop=products(name, values),
+            executed=sum(executed.values()),
+            tensor=tensor_seconds(self.gpu, executed),
+            issue=warps * one.executed.clocks / (self.gpu.processors * self.gpu.clock),
+        )
+        return one.shape, work
 
 
 def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
@@ -306,7 +349,7 @@ def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
     state = shared - (SYSTEM_SHARED if arch >= 90 else 0)
     buffers = 2 * 4 * (elements + elements // 32 + 1)
     threads = 640 if samples <= gpu.processors else 320
-    return Shape((samples,), threads, registers, state + buffers)
+    return Shape((samples,), threads, registers, shared_bytes=state + buffers)
 
 
 def predict(
@@ -318,70 +361,80 @@ def predict(
         gpu: name in `GPUS`.
         encoder: that was walked.
         launches: of the walk.
-        known: rows of compiled kernels, so that nothing is compiled.
+        known: rows with all compiled kernels of that walk, so that nothing is compiled.
 
     Raises:
         ValueError: nothing is known of a GPU or a kernel.
     """
     on = gpu_named(gpu)
-    compiler, cache = Compiler(on), Cache(on.l2_bytes)
-    compiled = {_key(row): row for row in known if row.source == COMPILED}
+    cache = Cache(on.l2_bytes)
+    of_launch = Known(encoder, known) if known else Compiler(on).of_launch
     found = []
     for launch in launches:
-        if known and not launch.name.startswith("aten."):
-            found.append(_known(compiled, encoder, launch))
-            continue
-        for part, shape, work, flop, read, written in _kernels(on, compiler, launch):
+        if launch.name.startswith("aten."):
+            parts = [_library(on, kernel) for kernel in kernels(launch)]
+        else:
+            parts = [("", *of_launch(launch), launch.read, launch.written)]
+        for part, shape, work, read, written in parts:
             cached = min(work.bytes_read, cache.read(read))
             for operand in written:
                 cache.use(operand)
             work = replace(work, bytes_cached=cached)
-            found.append(predicted(gpu, encoder, launch, part, shape, work, flop))
+            found.append(predicted(gpu, encoder, launch, part, shape, work))
     return found
 
 
-def _key(row: Row) -> tuple[object, ...]:
-    return row.encoder, row.operation, row.grid, row.bytes_read, row.bytes_written
+def _library(gpu: Gpu, kernel: Kernel) -> tuple[Any, ...]:
+    """Part, shape, work, tensors read and written; a product splits its sums to fill the GPU."""
+    blocks = max(kernel.blocks, gpu.processors) if kernel.flop else kernel.blocks
+    tensor = tensor_seconds(gpu, {kernel.kind: kernel.executed}) if kernel.flop else 0.0
+    work = Work(
+        kernel.bytes_read, kernel.bytes_written, flop=kernel.flop, executed=kernel.executed,
+        tensor=tensor,
+    )  # fmt: skip
+    shape = Shape((blocks,), kernel.threads, source=ASSUMED)
+    return kernel.part, shape, work, kernel.read, kernel.written
 
 
-def _known(compiled: Mapping[tuple[object, ...], Row], encoder: str, launch: Launch) -> Row:
-    """The row of a launch that was compiled before; of skeleton_augment a sample is a block."""
-    blocks = launch.call.grid if launch.call else launch.written[0].shape[:1]
-    grid = "x".join(map(str, blocks))
-    key = (encoder, launch.name, grid, launch.bytes_read, launch.bytes_written)
-    if key not in compiled:
-        raise ValueError(f"{launch.name}, {grid} blocks: not as committed; run predict.py --csv")
-    return replace(compiled[key], phase=launch.phase, count=1)
+class Known:
+    """Kernels that were compiled before, by what tells them in a walk.
+
+    Raises:
+        ValueError: two of the rows are alike in that, and differ otherwise.
+    """
+
+    def __init__(self, encoder: str, rows: Iterable[Row]) -> None:
+        self.rows: dict[tuple[object, ...], tuple[Shape, Work]] = {}
+        for row in rows:
+            if row.source == COMPILED and row.encoder == encoder:
+                key = row.operation, row.grid, row.bytes_read, row.bytes_written
+                found = shape_of(row), work_of(row)
+                if self.rows.setdefault(key, found) != found:
+                    raise ValueError(f"{row.operation}, {row.grid} blocks: two kernels are alike")
+
+    def __call__(self, launch: Launch) -> tuple[Shape, Work]:
+        """Of skeleton_augment a sample is a block."""
+        blocks = launch.call.grid if launch.call else launch.written[0].shape[:1]
+        grid = "x".join(map(str, blocks))
+        key = launch.name, grid, launch.bytes_read, launch.bytes_written
+        if key not in self.rows:
+            raise ValueError(f"{launch.name}, {grid} blocks: not among the known; write --csv anew")
+        return self.rows[key]
 
 
-def _kernels(gpu: Gpu, compiler: Compiler, launch: Launch) -> Iterable[tuple[Any, ...]]:
-    """Part, shape, work, wanted FLOP, tensors read and written of each kernel of a launch."""
-    moved = Work(launch.bytes_read, launch.bytes_written)
-    if launch.call is not None:
-        one, grid = compiler(launch.call), launch.call.grid
-        warps = prod(grid) * one.warps
-        name, values = launch.call.function.fn.__name__, {**launch.call.values, "grid": grid}
-        again = read_again(name, values)
-        repeated = sum(times * Operand.of(values[each]).bytes for each, times in again.items())
-        work = replace(
-            moved,
-            bytes_fetched=max(warps * one.executed.fetched, launch.bytes_read + repeated),
-            executed=tuple((kind, warps * each) for kind, each in one.executed.flop.items()),
-            clocks=warps * one.executed.clocks,
-        )
-        shape = Shape(grid, 32 * one.warps, one.registers, one.shared_bytes)
-        yield "", shape, work, products(name, values), launch.read, launch.written
-    elif launch.name == "cuda.skeleton_augment":
-        samples, *sizes = launch.written[0].shape
-        yield "", augment_shape(gpu, samples, prod(sizes)), moved, 0.0, launch.read, launch.written
-    elif launch.name.startswith("aten."):
-        for kernel in kernels(launch):
-            executed = ((kernel.kind, kernel.executed),) if kernel.flop else ()
-            work = Work(kernel.bytes_read, kernel.bytes_written, executed=executed)
-            shape = Shape((kernel.blocks or gpu.processors,), kernel.threads, source=ASSUMED)
-            yield kernel.part, shape, work, kernel.flop, kernel.read, kernel.written
-    else:
-        raise ValueError(f"{launch.name}: its blocks are not known")
+def shape_of(row: Row) -> Shape:
+    grid = tuple(map(int, row.grid.split("x")))
+    return Shape(grid, row.threads, row.registers, row.local_bytes, row.shared_bytes, row.source)
+
+
+def work_of(row: Row) -> Work:
+    """What a row says of its kernel alone, so without what others left in the cache."""
+    factor = wave_factor(prod(shape_of(row).grid), gpu_named(row.gpu).processors)
+    return Work(
+        row.bytes_read, row.bytes_written, bytes_fetched=row.bytes_fetched,
+        flop=1e6 * row.megaflop, executed=1e6 * row.executed,
+        tensor=1e-6 * row.tensor_us / factor, issue=1e-6 * row.issue_us / factor,
+    )  # fmt: skip
 
 
 # --- Tables --------------------------------------------------------------------------------------
@@ -429,6 +482,43 @@ def show(rows: Sequence[Row], by: str, most: int = 99) -> None:
         print(line(name, each.kernels, *numbers, f"{each.reuse_ms:.2f}"))
 
 
+def show_blocks(rows: Iterable[Row], before: Iterable[Row] = ()) -> None:
+    """Compiled kernels by name, the longest first; below each, what it was before."""
+    line = "{:<40} {:>8} {:>8} {:>10} {:>8} {:>9} {:>6} {:>5} {:>7}".format
+    names = "launches", "ms", "with reuse", "MB", "registers", "local", "tails", "bound"
+    print(f"\n{line('kernel', *names)}")
+    now, then = _by_operation(rows), _by_operation(before)
+    for name in sorted(now | then, key=lambda name: -total(now.get(name, then.get(name, []))).ms):
+        lines = [(name, now.get(name))] + ([("    before", then.get(name))] if then else [])
+        for title, found in lines:
+            print(line(title, *(_block(found) if found else ["none", *[""] * 7])))
+
+
+def _by_operation(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Compiled kernels, and all of them."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.source == COMPILED:
+            found.setdefault(row.operation, []).append(row)
+            found.setdefault("all", []).append(row)
+    return found
+
+
+def _block(rows: Sequence[Row]) -> list[str]:
+    """Registers and local memory from the least to the most, and what bounds most of the time."""
+    sums = total(rows)
+    registers = sorted({row.registers for row in rows})
+    bounds: dict[str, float] = {}
+    for row in rows:
+        bounds[row.bound] = bounds.get(row.bound, 0.0) + row.count * row.us
+    return [
+        str(sums.kernels), f"{sums.ms:.3f}", f"{sums.reuse_ms:.3f}", f"{1e3 * sums.gigabytes:.1f}",
+        "-".join(map(str, registers if len(registers) == 1 else (registers[0], registers[-1]))),
+        str(max(row.local_bytes for row in rows)),
+        str(sum(row.count for row in rows if row.tail)), max(bounds, key=bounds.__getitem__),
+    ]  # fmt: skip
+
+
 def write(path: Path, rows: Iterable[Row]) -> None:
     import results
     import triton
@@ -446,11 +536,16 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
 
 def read(path: Path) -> list[Row]:
+    """What `write` wrote; a ValueError names the file and the column for any other."""
     types: dict[str, Any] = {"int": int, "float": float, "str": str}
     with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {field.name for field in fields(Row)} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(f"{path}: no columns {', '.join(sorted(missing))}; write --csv anew")
         return [
             Row(*(types[str(field.type)](row[field.name]) for field in fields(Row)))
-            for row in csv.DictReader(file)
+            for row in reader
         ]
 
 
@@ -459,20 +554,29 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--gpu", default="h100", help=f"one of {', '.join(GPUS)}")
     parser.add_argument("--encoder", nargs="+", choices=ENCODERS, default=list(ENCODERS))
     parser.add_argument("--csv", type=Path, help="where each kernel is written")
+    parser.add_argument(
+        "--blocks", nargs="?", const="", metavar="FILE",
+        help="show the compiled kernels by name, beside those of a file that --csv wrote",
+    )  # fmt: skip
     options = parser.parse_args(words)
     try:
         gpu = gpu_named(options.gpu)
+        before = read(Path(options.blocks)) if options.blocks else []
         sys.path.append(str(ROOT / "tests"))  # triton_aot.py and cuda_usage.py
         found = []
         for encoder in options.encoder:
             launches = walk_step(encoder, gpu=gpu).launches
             rows = grouped(predict(options.gpu, encoder, launches))
             print(f"\n{gpu.name}, {encoder} encoder")
-            show(rows, "phase")
-            show(rows, "operation", most=24)
-            show(rows, "bound")
+            if options.blocks is None:
+                show(rows, "phase")
+                show(rows, "operation", most=24)
+                show(rows, "bound")
+            else:
+                same = (options.gpu, encoder)
+                show_blocks(rows, [row for row in before if (row.gpu, row.encoder) == same])
             found += rows
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(str(error))
     if options.csv:
         write(options.csv, found)

@@ -31,6 +31,7 @@ import torch.utils._foreach_utils
 from gpus import GPUS, Gpu
 from pretend_autocast import Autocast
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -86,7 +87,7 @@ class GpuTensor(torch.Tensor):
 class Operand:
     """A tensor that a launch reads or writes.
 
-    `storage` tells tensors in the same memory; what was freed may be had again.
+    `storage` tells tensors in the same memory, and within a walk never means another.
     """
 
     shape: tuple[int, ...]
@@ -95,7 +96,9 @@ class Operand:
     storage: int = field(default=0, compare=False)
 
     @classmethod
-    def of(cls, tensor: Tensor) -> Operand:
+    def of(cls, tensor: Any) -> Operand:
+        """Of a tensor, or of the one behind a tensor descriptor."""
+        tensor = _behind(tensor)
         return cls(tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, _storage(tensor))
 
     @property
@@ -163,6 +166,8 @@ class Walk(TorchDispatchMode):
         self.captured = False
         self._op = ""
         self._unwritten: dict[int, Tensor] = {}  # storages that were allocated, while an op runs
+        # Of all storages: as long as these refer to them, no other gets the same address.
+        self._storages: dict[int, StorageWeakRef] = {}
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -233,6 +238,9 @@ class Walk(TorchDispatchMode):
             return
         for tensor in written:
             self._unwritten.pop(_storage(tensor), None)
+        for tensor in (*read, *written):
+            if _storage(tensor) not in self._storages:
+                self._storages[_storage(tensor)] = StorageWeakRef(_untyped_storage(tensor))
         inputs, outputs = map(tuple, (map(Operand.of, read), map(Operand.of, written)))
         short = name.partition(".")[2]
         bytes_read, bytes_written = (sum(o.bytes for o in some) for some in (inputs, outputs))
@@ -264,7 +272,8 @@ class Walk(TorchDispatchMode):
 
     def triton(self, kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         """Takes the place of `triton.JITFunction.run`: what no one has written yet is written."""
-        tensors = [leaf for leaf in [*args, *kwargs.values()] if isinstance(leaf, Tensor)]
+        given = [_behind(each) for each in (*args, *kwargs.values())]
+        tensors = [each for each in given if isinstance(each, Tensor)]
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]
         values = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
@@ -273,9 +282,17 @@ class Walk(TorchDispatchMode):
         self._note(f"triton.{kernel.fn.__name__}", read, written or tensors, call)
 
 
+def _behind(value: Any) -> Any:
+    """The tensor that a tensor descriptor describes; anything else is itself."""
+    return getattr(value, "base", value)
+
+
+def _untyped_storage(tensor: Tensor) -> torch.UntypedStorage:
+    return (tensor.elem if isinstance(tensor, GpuTensor) else tensor).untyped_storage()
+
+
 def _storage(tensor: Tensor) -> int:
-    elem = tensor.elem if isinstance(tensor, GpuTensor) else tensor
-    return elem.untyped_storage()._cdata
+    return _untyped_storage(tensor)._cdata
 
 
 def _on_meta(func: Any, args: Any, kwargs: Any) -> Any:

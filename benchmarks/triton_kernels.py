@@ -1,8 +1,8 @@
 """Of each Triton kernel of this package: how often its loops run, how many of its programs read the
 same, and the products it is for.
 
-All three follow from what it is launched with. A new kernel gets its lines here, and is refused
-while nothing says how often its loops run.
+All three follow from what it is launched with. A new kernel gets an entry in `KERNELS`, and is
+refused while it has none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ class Loop(NamedTuple):
 
     trips: float
     known: bool = True
+
+
+# --- Loops ---------------------------------------------------------------------------------------
 
 
 def _parts(values: Values, parts: str, block: str) -> list[Loop]:
@@ -84,64 +87,12 @@ def _forward(v: Values) -> list[Loop]:
     return [] if v["ONE_TILE"] else [Loop(ceil(v["T"] / (8 * v["BLOCK_O"])))]
 
 
-#: From the outermost inwards.
-LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
-    # stgcn_block
-    "spatial_kernel": lambda v: [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(v["P"])],
-    "spatial_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(v["P"])],
-    "spatial_weight_kernel": _spatial_weight,
-    "edge_kernel": _edge,
-    "edge_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))],
-    "convolution_kernel": _convolution,
-    "convolution_gradient_kernel": _convolution_gradient,
-    "convolution_weight_kernel": _convolution_weight,
-    "merge_statistics_kernel": lambda v: _parts(v, "parts", "BLOCK"),
-    "merge_gradient_kernel": lambda v: _parts(v, "parts", "BLOCK"),
-    "sum_kernel": _sum,
-    "output_kernel": _rows,
-    "output_sums_kernel": _rows,
-    "output_gradient_kernel": _rows,
-    # eadm_pool
-    "forward_kernel": _forward,
-    "joint_kernel": lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))],
-    "drop_kernel": lambda v: _parts(v, "batch", "BLOCK_B"),
-    "backward_kernel": lambda v: [],
-    # queue_contrast
-    "_scan_kernel": _scan,
-    "_mine_kernel": _mine,
-    "_combine_kernel": lambda v: _parts(v, "splits", "BLOCK_SPLITS"),
-}
-
-
-def trips(kernel: str, values: Values, depth: int) -> list[float]:
-    """How often the loops run that are left in the machine code, `depth` of them in each other.
-
-    The compiler unrolls the innermost of those whose trips it knows; of one trip, nothing is left.
-
-    Args:
-        kernel: name of the function.
-        values: its arguments, and its grid.
-        depth: of nested loops in the machine code.
-    """
-    if kernel not in LOOPS:
-        raise ValueError(f"{kernel}: how often its loops run is not known; add it to LOOPS")
-    left = [loop for loop in LOOPS[kernel](values) if not (loop.known and loop.trips == 1)]
-    while len(left) > depth:
-        unrolled = [i for i, loop in enumerate(left) if loop.known]
-        if not unrolled:  # a loop that runs once may be gone, too
-            unrolled = [i for i, loop in enumerate(left) if loop.trips <= 1]
-        if not unrolled:
-            raise ValueError(f"{kernel}: {depth} loops in its code, and {left} in its source")
-        del left[unrolled[-1]]
-    return [loop.trips for loop in left]
-
-
 # --- Reads ---------------------------------------------------------------------------------------
 
 
-def _columns(name: str) -> Callable[[Values], dict[str, float]]:
+def _columns(*names: str) -> Callable[[Values], dict[str, float]]:
     """Programs beside each other, of other columns of the result, read the same rows."""
-    return lambda v: {name: v["grid"][1]}
+    return lambda v: dict.fromkeys(names, v["grid"][1])
 
 
 def _spatial_weight_reads(v: Values) -> dict[str, float]:
@@ -153,28 +104,6 @@ def _spatial_weight_reads(v: Values) -> dict[str, float]:
 def _edge_reads(v: Values) -> dict[str, float]:
     of_gradient = v["P"] * ceil(v["C_IN"] / v["BLOCK_C"])
     return {"x": v["P"], "gradient": of_gradient, "before": of_gradient}
-
-
-#: How many programs read each part of a large argument, where it is more than one. What one program
-#: reads again is in the first-level cache, or (copied past it) counted in the machine code.
-READS: dict[str, Callable[[Values], dict[str, float]]] = {
-    "convolution_kernel": _columns("source"),
-    "convolution_gradient_kernel": _columns("gradient"),
-    "convolution_weight_kernel": lambda v: {"source": v["grid"][1], "gradient": v["grid"][0]},
-    "spatial_kernel": _columns("x"),
-    "spatial_gradient_kernel": lambda v: dict.fromkeys(("gradient", "before"), v["grid"][1]),
-    "spatial_weight_kernel": _spatial_weight_reads,
-    "edge_kernel": _edge_reads,
-    "_scan_kernel": lambda v: {"queue": v["grid"][0]},
-    # The bits of a byte are of rows far from each other.
-    "output_kernel": lambda v: {"keep": 8} if v["words"] and v["keep"].dim() == 1 else {},
-}
-
-
-def read_again(kernel: str, values: Values) -> dict[str, float]:
-    """How often more than once each argument is read that several programs read."""
-    times = READS[kernel](values) if kernel in READS else {}
-    return {name: number - 1 for name, number in times.items()}
 
 
 # --- Products ------------------------------------------------------------------------------------
@@ -195,18 +124,108 @@ def _spatial_gradient(v: Values) -> float:
     return _over_joints(v, ["C_OUT"]) + (residual if v["RESIDUAL"] == 2 else 0.0)
 
 
-PRODUCTS: dict[str, Callable[[Values], float]] = {
-    "convolution_kernel": _over_time,
-    "convolution_gradient_kernel": _over_time,
-    "convolution_weight_kernel": _over_time,
-    "spatial_kernel": lambda v: _over_joints(v, ["C_IN"]),
-    "spatial_weight_kernel": lambda v: _over_joints(v, ["C_IN"]),
-    "edge_kernel": lambda v: _over_joints(v, ["C_IN"]),
-    "spatial_gradient_kernel": _spatial_gradient,
-    "_scan_kernel": lambda v: 4.0 * v["count"] * v["k"] * v["D"],
+# --- Kernels -------------------------------------------------------------------------------------
+
+
+class Kernel(NamedTuple):
+    """What is known of a Triton kernel, each from its arguments by name and its "grid".
+
+    Attributes:
+        loops: from the outermost inwards.
+        reads: how many programs read each part of a large argument, where it is more than one. What
+            one program reads again is in the first-level cache, or (copied past it) counted in the
+            machine code.
+        products: FLOP of the products that a launch is for, without what pads its tiles.
+    """
+
+    loops: Callable[[Values], list[Loop]] = lambda v: []
+    reads: Callable[[Values], dict[str, float]] = lambda v: {}
+    products: Callable[[Values], float] = lambda v: 0.0
+
+
+KERNELS = {
+    # stgcn_block
+    "spatial_kernel": Kernel(
+        lambda v: [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(v["P"])],
+        _columns("x"),
+        lambda v: _over_joints(v, ["C_IN"]),
+    ),
+    "spatial_gradient_kernel": Kernel(
+        lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(v["P"])],
+        _columns("gradient", "before"),
+        _spatial_gradient,
+    ),
+    "spatial_weight_kernel": Kernel(
+        _spatial_weight, _spatial_weight_reads, lambda v: _over_joints(v, ["C_IN"])
+    ),
+    "edge_kernel": Kernel(_edge, _edge_reads, lambda v: _over_joints(v, ["C_IN"])),
+    "edge_gradient_kernel": Kernel(lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))]),
+    "convolution_kernel": Kernel(_convolution, _columns("source"), _over_time),
+    "convolution_gradient_kernel": Kernel(_convolution_gradient, _columns("gradient"), _over_time),
+    "convolution_weight_kernel": Kernel(
+        _convolution_weight,
+        lambda v: {"source": v["grid"][1], "gradient": v["grid"][0]},
+        _over_time,
+    ),
+    "merge_statistics_kernel": Kernel(lambda v: _parts(v, "parts", "BLOCK")),
+    "merge_gradient_kernel": Kernel(lambda v: _parts(v, "parts", "BLOCK")),
+    "sum_kernel": Kernel(_sum),
+    # The bits of a byte are of rows far from each other.
+    "output_kernel": Kernel(
+        _rows, lambda v: {"keep": 8} if v["words"] and v["keep"].dim() == 1 else {}
+    ),
+    "output_sums_kernel": Kernel(_rows),
+    "output_gradient_kernel": Kernel(_rows),
+    # eadm_pool
+    "forward_kernel": Kernel(_forward),
+    "joint_kernel": Kernel(lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))]),
+    "drop_kernel": Kernel(lambda v: _parts(v, "batch", "BLOCK_B")),
+    "backward_kernel": Kernel(),
+    # queue_contrast
+    "_scan_kernel": Kernel(
+        _scan,
+        lambda v: {"queue": v["grid"][0]},
+        lambda v: 4.0 * v["count"] * v["k"] * v["D"],
+    ),
+    "_mine_kernel": Kernel(_mine),
+    "_combine_kernel": Kernel(lambda v: _parts(v, "splits", "BLOCK_SPLITS")),
 }
+
+
+def kernel_named(name: str) -> Kernel:
+    """What is known of a kernel; a ValueError that says where to add it if nothing is."""
+    if name not in KERNELS:
+        raise ValueError(f"{name} is not known; add it to KERNELS in benchmarks/triton_kernels.py")
+    return KERNELS[name]
+
+
+def trips(kernel: str, values: Values, depth: int) -> list[float]:
+    """How often the loops run that are left in the machine code, `depth` of them in each other.
+
+    The compiler unrolls the innermost of those whose trips it knows; of one trip, nothing is left.
+
+    Args:
+        kernel: name of the function.
+        values: its arguments, and its grid.
+        depth: of nested loops in the machine code.
+    """
+    found = kernel_named(kernel).loops(values)
+    left = [loop for loop in found if not (loop.known and loop.trips == 1)]
+    while len(left) > depth:
+        unrolled = [i for i, loop in enumerate(left) if loop.known]
+        if not unrolled:  # a loop that runs once may be gone, too
+            unrolled = [i for i, loop in enumerate(left) if loop.trips <= 1]
+        if not unrolled:
+            raise ValueError(f"{kernel}: {depth} loops in its code, and {left} in its source")
+        del left[unrolled[-1]]
+    return [loop.trips for loop in left]
+
+
+def read_again(kernel: str, values: Values) -> dict[str, float]:
+    """How often more than once each argument is read that several programs read."""
+    return {name: times - 1 for name, times in kernel_named(kernel).reads(values).items()}
 
 
 def products(kernel: str, values: Values) -> float:
     """FLOP of the products that a launch is for, without what pads its tiles."""
-    return PRODUCTS[kernel](values) if kernel in PRODUCTS else 0.0
+    return kernel_named(kernel).products(values)

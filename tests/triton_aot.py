@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 ARCHS = (80, 90)
-REGISTERS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,6 @@ class Launch:
     local_bytes: int
     shared_bytes: int
     ptx: str
-
-    @property
-    def program_registers(self) -> int:
-        """Of all its warps, which get them in units of 256; a multiprocessor has `REGISTERS`."""
-        return -(-self.registers * 32 // 256) * 256 * self.warps
 
     def __str__(self) -> str:
         return (
@@ -140,6 +134,7 @@ def assert_no_spills(launches: Iterable[Launch]) -> None:
 def type_name(value: Any) -> str:
     """Triton's name for the type of an argument."""
     import torch
+    from triton.tools.tensor_descriptor import TensorDescriptor
 
     names = {
         torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16",
@@ -148,6 +143,8 @@ def type_name(value: Any) -> str:
     }  # fmt: skip
     if isinstance(value, torch.Tensor):
         return f"*{names[value.dtype]}"
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{names[value.base.dtype]}{list(value.block_shape)}>"
     if isinstance(value, bool):
         return "i1"
     if isinstance(value, int):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from importlib.metadata import version
+
 import pytest
 import torch
 import triton_published as published
@@ -144,6 +147,26 @@ def test_auto_never_takes_what_no_gpu_has_measured():
 SHARED_LIMIT = 99 << 10
 
 
+def assert_as_predicted(launches: list[Launch]) -> None:
+    """Each is among the kernels of an H100's step in the committed prediction.
+
+    What another version of Triton compiles takes other registers.
+    """
+    import predict  # not on a GPU machine, which collects this file
+
+    rows = predict.read(predict.RESULTS / "predict_h100.csv")
+    used = 3 if f"triton {version('triton')}," in rows[0].versions else 0
+    known = {
+        (row.operation, math.prod(predict.shape_of(row).grid),
+         *(row.threads, row.registers, row.shared_bytes)[:used])
+        for row in rows
+    }  # fmt: skip
+    for launch in launches:
+        takes = 32 * launch.warps, launch.registers, launch.shared_bytes
+        found = (f"triton.{launch.kernel}", launch.programs, *takes[:used])
+        assert found in known, f"{launch}: write benchmarks/results/predict_h100.csv anew"
+
+
 def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
     launches = compile_launches(*published.stgcn_block(block, precision, training)[:2])
     print(*launches, sep="\n")
@@ -165,6 +188,8 @@ def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
 )
 def test_compiled_ahead_of_time_nothing_spills(block, precision):
     launches = compiled(block, precision)
+    if precision == "bf16":
+        assert_as_predicted([launch for launch in launches if launch.arch == 90])
     convolved = "convolution" in published.BLOCKS[block]
     # Each for two architectures; a residual convolution adds itself, its weights' gradient and
     # sums of those, and merges its own norm twice.
