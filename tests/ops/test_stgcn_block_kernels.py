@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import triton_published as published
-from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run
+from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run, with_bits
 from tolerances import assert_near
 from triton_aot import Launch, assert_no_spills, compile_launches
 
@@ -117,6 +117,40 @@ def test_sums_do_not_depend_on_how_many_programs_share_them(device, monkeypatch)
     assert_equal(other, wanted, case, torch.float32)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(2, 16, 16, 3, 25, taps=1),
+        Case(1, 16, 24, 5, 17, taps=1, stride=2, residual="convolution"),
+        Case(2, 5, 7, 3, 5, taps=1, residual="convolution"),  # eights that are not of one row
+        Case(1, 3, 2, 1, 5, taps=1, residual="none"),  # less than a word
+    ],
+    ids=str,
+)
+def test_bits_of_keep_are_its_elements(case, device):
+    bits, plain = (
+        moved(each, device) for each in with_bits(converted(make(case), torch.float32))
+    )
+    grad = torch.randn(case.batch, case.out, -(-case.frames // case.stride), case.joints)
+    wanted = run(plain, grad.to(device), "triton")
+    for name, value in run(bits, grad.to(device), "triton").items():
+        assert torch.equal(value, wanted[name]), name
+
+
+@pytest.mark.parametrize("channels", [5, 16, 20])
+def test_masks_have_the_signs_and_what_dropout_kept(channels, device):
+    case = Case(2, channels, channels, 3, 5, taps=1)
+    arguments = moved(converted(make(case), torch.float32), device)
+    y, _ = stgcn_block(**arguments, backend="triton")
+    masks = y.grad_fn.saved_tensors[-1].view(2, 3, 5, -1, 1).cpu()
+    bits = (masks >> torch.arange(16)) & 1 == 1
+    positive, kept = (
+        each.flatten(3)[..., :channels].permute(0, 3, 1, 2) for each in bits.split(8, dim=-1)
+    )
+    assert torch.equal(positive, y.cpu() > 0)
+    assert torch.equal(kept, (y.cpu() > 0) & arguments["keep"].cpu())
+
+
 def test_in_evaluation_nothing_need_be_saved(device):
     arguments = moved(converted(make(CASES[3]), torch.float32), device)
     y, statistics = stgcn_block(**arguments, backend="triton")
@@ -166,9 +200,9 @@ def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
 def test_compiled_ahead_of_time_nothing_spills(block, precision):
     launches = compiled(block, precision)
     convolved = "convolution" in published.BLOCKS[block]
-    # Each for two architectures; a residual convolution adds itself, its weights' gradient and
-    # sums of those, and merges its own norm twice.
-    assert len(launches) == 2 * (24 if convolved else 19)
+    # Each for two architectures; a residual convolution adds itself, the statistics of its norm
+    # and its weights' gradient.
+    assert len(launches) == 2 * (19 if convolved else 16)
     if precision == "ieee":
         return
     products = [launch for launch in launches if "convolution" in launch.kernel]
@@ -182,5 +216,5 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
 @pytest.mark.slow
 def test_in_evaluation_nothing_is_summed_but_gradients():
     launches = compiled("10", "bf16", training=False)
-    assert len(launches) == 2 * (24 - 3)
+    assert len(launches) == 2 * (19 - 3)
     assert not any(launch.kernel == "merge_statistics_kernel" for launch in launches)
