@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from aimclr_fast.nn.stgcn import STGCN, draw_keep
+from aimclr_fast.nn.stgcn import STGCN, STGCNBlock, draw_keep
+from aimclr_fast.reference.stgcn_block import unpacked
 
 DRAWS = 1 << 20
 
@@ -27,6 +28,32 @@ def test_draws_are_as_frequent_as_asked_for_and_independent(dropped):
 @pytest.mark.parametrize("dropped", [0.5, 0.25, 0.3])
 def test_shapes_that_are_no_whole_words(shape, dropped):
     assert draw_keep(shape, dropped, torch.device("cpu")).shape == shape
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 63, 64, 65, 1000, 128 * 9 + 3])
+def test_bits_lie_as_the_op_says(size):
+    torch.manual_seed(size)
+    words = torch.empty(-(-size // 64), dtype=torch.int64).random_(-(2**63), None)
+    taken = words.view(torch.uint8)
+    bit, byte = torch.arange(size) // len(taken), torch.arange(size) % len(taken)
+    assert torch.equal(unpacked(words, size), (taken[byte] >> bit) & 1 == 1)
+
+
+@pytest.mark.parametrize("dropped", [0.5, 0.25])
+def test_draws_are_the_same_whatever_the_backend(dropped):
+    block = STGCNBlock(3, 5, 3, stride=2, dropout=dropped)
+    x = torch.zeros(2, 3, 7, 9)
+    drawn = {}
+    for backend in ("auto", "reference", "triton"):
+        block.backend = backend
+        torch.manual_seed(1)
+        drawn[backend] = block._draw_keep(x)
+    assert torch.equal(drawn["auto"], drawn["reference"])
+    bits = drawn["triton"].dtype == torch.int64
+    assert bits == (dropped == 0.5)
+    if bits:
+        keep = unpacked(drawn["triton"], drawn["auto"].numel()).view(2, 4, 9, 5)
+        assert torch.equal(keep.permute(0, 3, 1, 2), drawn["auto"])
 
 
 def test_dropout_keeps_the_mean_and_is_off_in_evaluation():

@@ -12,6 +12,7 @@ from torch import Tensor
 from aimclr_fast.functional import stgcn_block
 from aimclr_fast.ops import stgcn_block as op
 from aimclr_fast.ops._dispatch import BackendError
+from aimclr_fast.reference.stgcn_block import unpacked
 
 
 class Case(NamedTuple):
@@ -122,6 +123,15 @@ def moved(arguments: dict[str, Any], device: str) -> dict[str, Any]:
     return {name: one(value) for name, value in arguments.items()}
 
 
+def with_bits(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same arguments with bits that were drawn for `keep`, and with the map of these."""
+    batch, channels, frames, joints = arguments["keep"].shape
+    size = arguments["keep"].numel()
+    words = torch.empty(-(-size // 64), dtype=torch.int64).random_(-(2**63), None)
+    keep = unpacked(words, size).view(batch, frames, joints, channels).permute(0, 3, 1, 2)
+    return {**arguments, "keep": words}, {**arguments, "keep": keep}
+
+
 def run(arguments: dict[str, Any], grad: Tensor, backend: str) -> dict[str, Tensor]:
     """Everything that comes out: y, statistics, and the gradient of each leaf."""
     y, statistics = stgcn_block(**arguments, backend=backend)
@@ -185,6 +195,16 @@ def test_inputs_of_any_layout():
     strided = grad.transpose(2, 3).contiguous().transpose(2, 3)
     got = run(converted(exact, torch.float32), strided, "cpp")
     assert_equal(got, wanted, case, torch.float32)
+
+
+@pytest.mark.parametrize("backend", ["cpp", "torch", "reference"])
+@pytest.mark.parametrize("case", [CASES[1], CASES[10], CASES[17]], ids=str)
+def test_bits_of_keep_are_its_elements(case, backend):
+    bits, plain = with_bits(converted(make(case), torch.float32))
+    grad = torch.randn(case.batch, case.out, -(-case.frames // case.stride), case.joints)
+    wanted = run(plain, grad, backend)
+    for name, value in run(bits, grad, backend).items():
+        assert torch.equal(value, wanted[name]), name
 
 
 def test_a_large_mean_does_not_drown_the_variance():
@@ -304,11 +324,14 @@ def test_empty_batch():
     assert (arguments["spatial"][0].grad == 0).all()
 
 
+@pytest.mark.parametrize("bits", [False, True], ids=["map", "bits"])
 @pytest.mark.parametrize(
     ("case", "groups"), [(CASES[1], 1), (CASES[6], 1), (CASES[2], 1), (CASES[2], 2)], ids=str
 )
-def test_opcheck(case, groups):
+def test_opcheck(case, groups, bits):
     arguments = converted(make(case), torch.float32)
+    if bits:
+        arguments, _ = with_bits(arguments)
     residual = arguments["residual"]
     inputs = (
         arguments["x"], arguments["adjacency"], *arguments["spatial"], *arguments["temporal"],
@@ -368,10 +391,13 @@ def test_second_derivatives_need_the_reference():
             {"groups": 2, "running": torch.ones(3, 2, 32)},
         ),
         (r"keep must have shape \[2, 32, 7, 25\]", {"keep": torch.ones(2, 32, 13, 25).bool()}),
+        (r"keep must have shape \[175\]", {"keep": torch.zeros(176, dtype=torch.int64)}),
+        ("keep must be of dtype int64", {"keep": torch.zeros(175, dtype=torch.int32)}),
+        ("keep must be of dtype uint8, bool", {"keep": torch.zeros(2, 32, 7, 25).long()}),
     ],
 )
 def test_bad_arguments_are_named(message, change):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         stgcn_block(**{**converted(make(CASES[2]), torch.float32), **change})
 
 

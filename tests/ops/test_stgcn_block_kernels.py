@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import torch
 import triton_published as published
-from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run
+from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run, with_bits
 from tolerances import assert_near
 from triton_aot import Launch, assert_no_spills, compile_launches
 
@@ -120,6 +121,138 @@ def test_sums_do_not_depend_on_how_many_programs_share_them(device, monkeypatch)
     assert_equal(other, wanted, case, torch.float32)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(2, 16, 16, 3, 25, taps=1),
+        Case(1, 16, 24, 5, 17, taps=1, stride=2, residual="convolution"),
+        Case(2, 5, 7, 3, 5, taps=1, residual="convolution"),  # eights that are not of one row
+        Case(1, 3, 2, 1, 5, taps=1, residual="none"),  # less than a word
+    ],
+    ids=str,
+)
+def test_bits_of_keep_are_its_elements(case, device):
+    bits, plain = (
+        stgcn_block(**moved(each, device), backend="triton")[0]
+        for each in with_bits(converted(make(case), torch.float32))
+    )
+    assert torch.equal(bits, plain)
+    # The backward pass reads no more than the masks of it.
+    masks = [y.grad_fn.saved_tensors[-1] for y in (bits, plain)]
+    assert torch.equal(*masks)
+
+
+@pytest.mark.parametrize("channels", [5, 16, 20])
+def test_masks_have_the_signs_and_what_dropout_kept(channels, device):
+    case = Case(2, channels, channels, 3, 5, taps=1)
+    arguments = moved(converted(make(case), torch.float32), device)
+    y, _ = stgcn_block(**arguments, backend="triton")
+    masks = y.grad_fn.saved_tensors[-1].view(2, 3, 5, -1, 1).cpu()
+    bits = (masks >> torch.arange(16)) & 1 == 1
+    positive, kept = (
+        each.flatten(3)[..., :channels].permute(0, 3, 1, 2) for each in bits.split(8, dim=-1)
+    )
+    assert torch.equal(positive, y.cpu() > 0)
+    assert torch.equal(kept, (y.cpu() > 0) & arguments["keep"].cpu())
+
+
+# --- Groups --------------------------------------------------------------------------------------
+
+
+def passes(case: Case, groups: int, given: dict[str, torch.Tensor], device: str):
+    """What the passes without a product make of maps [groups * batch, ...] that are given."""
+    arguments = moved(converted(make(case), torch.float32), device)
+    residual = arguments["residual"] if case.residual == "convolution" else (None, None)
+    names = ("x", "grad", "temporal", "shortcut")
+    maps = {name: given[name].contiguous(memory_format=torch.channels_last) for name in names}
+    call = SimpleNamespace(
+        x=maps["x"], adjacency=arguments["adjacency"], temporal_weight=arguments["temporal"][0],
+        temporal_bias=arguments["temporal"][1], norms=arguments["norms"].detach(),
+        residual_weight=residual[0], residual_bias=residual[1], running=None,
+        keep=given["keep"], identity=case.residual == "identity", scale=2.0,
+        stride=case.stride, eps=1e-5, groups=groups, save=True, backend="triton",
+    )  # fmt: skip
+    b = kernels._block(call, "ieee")
+    norms, rows = len(call.norms), b.batch * b.frames_out * b.joints
+    out = SimpleNamespace(
+        y=torch.empty_like(maps["temporal"]), statistics=given["statistics"],
+        masks=torch.empty(groups * rows, -(-case.out // 8), dtype=torch.int16, device=device),
+    )  # fmt: skip
+    beside = maps["shortcut"] if norms == 3 else maps["x"]
+    kernels._output(call, b, maps["temporal"], beside, out)
+    call.grad_y, call.temporal, call.shortcut = maps["grad"], maps["temporal"], maps["shortcut"]
+    call.masks, call.statistics = out.masks, out.statistics
+    gradients = SimpleNamespace(
+        norms=torch.empty_like(call.norms), temporal_bias=torch.empty(case.out, device=device),
+        residual_bias=torch.empty(case.out, device=device),
+    )
+    grad_temporal, grad_residual = kernels._output_gradients(call, b, gradients)
+    maps = [out.y, grad_temporal] + ([] if grad_residual is None else [grad_residual])
+    return maps, gradients.norms[1:]
+
+
+@pytest.mark.parametrize("residual", ["identity", "convolution"])
+def test_groups_are_as_if_each_came_alone(residual, device, monkeypatch):
+    monkeypatch.setattr(shapes, "ROW_VALUES", 64)  # several tiles, and some with few rows
+    out = 16 if residual == "identity" else 24
+    case = Case(3, 16, out, 3, 5, taps=1, residual=residual, drop=False)
+    torch.manual_seed(0)
+    norms, shape = 2 if residual == "identity" else 3, (6, out, 3, 5)
+    given = {
+        "x": torch.randn(6, 16, 3, 5), "grad": torch.randn(shape), "temporal": torch.randn(shape),
+        "shortcut": torch.randn(shape), "statistics": 0.5 + torch.rand(2, norms, 2, out),
+        "keep": torch.randint(2, shape, dtype=torch.uint8).to(memory_format=torch.channels_last),
+    }  # fmt: skip
+    given = {name: value.to(device) for name, value in given.items()}
+    together, of_norms = passes(case, 2, given, device)
+    totals = torch.zeros_like(of_norms)
+    for group in range(2):
+        own = {name: value[3 * group :][:3] for name, value in given.items()}
+        own["statistics"] = given["statistics"][group]
+        alone, share = passes(case, 1, own, device)
+        totals += share
+        for got, wanted in zip(together, alone, strict=True):
+            assert_near(got[3 * group :][:3].cpu(), wanted.cpu())
+    assert_near(of_norms.cpu(), totals.cpu(), gradient=True)
+
+
+def test_statistics_of_groups_are_merged_apart(device, monkeypatch):
+    monkeypatch.setattr(kernels, "MERGED", 2)
+    torch.manual_seed(0)
+    values = torch.randn(2, 5, 40, 3, device=device).double() + 100.0
+    counts = torch.full((10,), 40.0, device=device)
+    mean = values.mean(2)
+    squares = (values - mean[:, :, None]).square().sum(2)
+    partials = torch.stack([mean, squares], 2).flatten(0, 1).float()
+    statistics = torch.zeros(2, 4, 2, 3, device=device)
+    kernels._merge_statistics(counts, partials, statistics[:, 1])
+    rows = values.flatten(1, 2)
+    wanted = torch.stack([rows.mean(1), rows.var(1, correction=0)], 1)
+    assert_near(statistics[:, 1].cpu(), wanted.cpu())
+    assert (statistics[:, [0, 2, 3]] == 0).all()
+
+
+def test_sums_of_any_shape_in_one_launch(device):
+    torch.manual_seed(0)
+
+    def sum_of(parts: int, *sizes: int, order: tuple[int, ...]) -> kernels.Sum:
+        """Into a tensor whose axes lie in another order."""
+        out = torch.full([sizes[i] for i in order], torch.nan, device=device)
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return kernels.Sum(torch.randn(parts, *sizes, device=device), out.permute(back))
+
+    sums = [
+        sum_of(3, 5, 7, 11, order=(2, 1, 0)), sum_of(70, 33, order=(0,)),
+        sum_of(1, 4, 3, order=(1, 0)), sum_of(2, 1, 1, 1, order=(1, 2, 0)),
+    ]  # fmt: skip
+    for given in (sums, sums[:1], [*sums, sum_of(65, 200, order=(0,))]):
+        for one in given:
+            one.out.fill_(torch.nan)
+        kernels._sum_parts(given, 1)
+        for one in given:
+            assert_near(one.out.cpu(), one.partials.double().sum(0).cpu())
+
+
 def test_in_evaluation_nothing_need_be_saved(device):
     arguments = moved(converted(make(CASES[3]), torch.float32), device)
     y, statistics = stgcn_block(**arguments, backend="triton")
@@ -191,9 +324,9 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
     if precision == "bf16":
         assert_as_predicted([launch for launch in launches if launch.arch == 90])
     convolved = "convolution" in published.BLOCKS[block]
-    # Each for two architectures; a residual convolution adds itself, its weights' gradient and
-    # sums of those, and merges its own norm twice.
-    assert len(launches) == 2 * (24 if convolved else 19)
+    # Each for two architectures; a residual convolution adds itself, the statistics of its norm
+    # and its weights' gradient.
+    assert len(launches) == 2 * (19 if convolved else 16)
     if precision == "ieee":
         return
     products = [launch for launch in launches if "convolution" in launch.kernel]
@@ -207,5 +340,5 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
 @pytest.mark.slow
 def test_in_evaluation_nothing_is_summed_but_gradients():
     launches = compiled("10", "bf16", training=False)
-    assert len(launches) == 2 * (24 - 3)
+    assert len(launches) == 2 * (19 - 3)
     assert not any(launch.kernel == "merge_statistics_kernel" for launch in launches)
