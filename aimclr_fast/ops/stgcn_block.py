@@ -260,7 +260,7 @@ def _prepare_backward(call: Any) -> Gradients:
 
 def empty_outputs(call: Call) -> Outputs:
     def empty(name: str, shape: tuple[int, ...]) -> Tensor:
-        if len(shape) != 4:
+        if name not in _MAPS or len(shape) != 4:
             return call.x.new_empty(shape, dtype=_output_dtype(name, call.x))
         batch, channels, frames, joints = shape
         return call.x.new_empty((batch, frames, joints, channels)).permute(0, 3, 1, 2)
