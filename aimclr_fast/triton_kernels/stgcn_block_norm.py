@@ -100,7 +100,9 @@ def merge_gradient_kernel(
     grad_affine += index * (2 * C) + channel
     weight = tl.load(affine).to(tl.float32)
     # Sums over the groups: they share the parameters.
-    of_weight, of_bias, of_values = 0.0, 0.0, 0.0
+    of_weight = tl.cast(0.0, tl.float32)
+    of_bias = of_weight
+    of_values = of_weight
     for group in tl.static_range(GROUPS):
         plain = tl.zeros([BLOCK], tl.float32)
         weighted = tl.zeros([BLOCK], tl.float32)
@@ -222,10 +224,9 @@ def sum_kernel(
 
 # --- Passes over rows [rows, C] without a product -------------------------------------------------
 #
-# A program takes every so many-th tile [row, eight, 8] of one group. What the backward pass needs of
-# the output's signs and of dropout are two bits an element: `masks` [rows, ceil(C / 8)] of int16
-# have those of eight channels, in bit i whether y is positive, and in bit 8 + i whether dropout kept
-# it as well.
+# The programs of a group take turns at its tiles [row, eight, 8]. What the backward pass needs of
+# the output's signs and of dropout are two bits an element: `masks`, int16 [rows, ceil(C / 8)], has
+# those of eight channels; bit i says whether y is positive, bit 8 + i whether dropout kept it, too.
 
 
 @triton.jit
