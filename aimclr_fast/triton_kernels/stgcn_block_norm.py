@@ -237,15 +237,17 @@ def _channels(C: tl.constexpr, BLOCK_E: tl.constexpr):
 
 
 @triton.jit
-def _load_kept(keep, words, row, eight, at, valid, C: tl.constexpr):
-    """Which elements dropout keeps; `keep` is [rows, C], or int64 [words] as the op says."""
+def _load_kept(keep, words, row, eight, some, at, valid, C: tl.constexpr):
+    """Which elements dropout keeps; `keep` is [rows, C], or int64 [words] as the op says.
+
+    `some` is valid of an eight, `valid` of its elements.
+    """
     if keep.dtype.element_ty != tl.int64:
         return tl.load(keep + at, mask=valid, other=0) != 0
     if C % 8 == 0:  # one word has eight neighbors
         index = row[:, None] * (C // 8) + eight[None, :]
         place = index // words
-        in_rows = tl.max(valid.to(tl.int32), axis=2) != 0
-        word = tl.load(keep + (index - place * words), mask=in_rows, other=0) >> place
+        word = tl.load(keep + (index - place * words), mask=some, other=0) >> place
         bits = word[:, :, None] >> (8 * tl.arange(0, 8))[None, None, :]
     else:
         index = at // 8
@@ -281,11 +283,12 @@ def output_kernel(
         in_group = tile * BLOCK_R + tl.arange(0, BLOCK_R)
         row = group * rows + in_group
         at = row[:, None, None] * C + channel[None, :, :]
+        some = (in_group < rows)[:, None] & (eight * 8 < C)[None, :]
         valid = (in_group < rows)[:, None, None] & (channel < C)[None, :, :]
         values = tl.load(temporal + at, mask=valid, other=0.0).to(tl.float32)
         values = (values - mean[None, :, :]) * scale[None, :, :] + shift[None, :, :]
         if keep is not None:
-            kept = _load_kept(keep, words, row, eight, at, valid, C)
+            kept = _load_kept(keep, words, row, eight, some, at, valid, C)
             values = tl.where(kept, values * keep_scale, 0.0)
         if RESIDUAL != 0:
             beside = tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
@@ -304,19 +307,15 @@ def output_kernel(
             else:
                 both = both[None, None, :]
             bits = tl.sum(tl.where(positive, both, 0), axis=2)
-            tl.store(
-                masks + row[:, None] * EIGHTS + eight[None, :],
-                bits.to(tl.int16),
-                mask=(in_group < rows)[:, None] & (eight < EIGHTS)[None, :],
-            )
+            into = masks + row[:, None] * EIGHTS + eight[None, :]
+            tl.store(into, bits.to(tl.int16), mask=some)
 
 
 @triton.jit
-def _load_gradients(grad_y, masks, keep_scale, row, eight, at, valid, C: tl.constexpr):
+def _load_gradients(grad_y, masks, keep_scale, row, eight, some, at, valid, C: tl.constexpr):
     """The gradient after the last ReLU's mask, and after the dropout's."""
     EIGHTS: tl.constexpr = (C + 7) // 8
-    in_rows = tl.max(valid.to(tl.int32), axis=2) != 0
-    bits = tl.load(masks + row[:, None] * EIGHTS + eight[None, :], mask=in_rows, other=0)
+    bits = tl.load(masks + row[:, None] * EIGHTS + eight[None, :], mask=some, other=0)
     bits = bits.to(tl.int32)[:, :, None] >> tl.arange(0, 8)[None, None, :]
     grad = tl.load(grad_y + at, mask=valid, other=0.0).to(tl.float32)
     grad = tl.where((bits & 1) != 0, grad, 0.0)
@@ -350,8 +349,9 @@ def output_sums_kernel(
         in_group = tile * BLOCK_R + tl.arange(0, BLOCK_R)
         row = group * rows + in_group
         at = row[:, None, None] * C + channel[None, :, :]
+        some = (in_group < rows)[:, None] & (eight * 8 < C)[None, :]
         valid = (in_group < rows)[:, None, None] & inside[None, :, :]
-        grad, dropped = _load_gradients(grad_y, masks, keep_scale, row, eight, at, valid, C)
+        grad, dropped = _load_gradients(grad_y, masks, keep_scale, row, eight, some, at, valid, C)
         values = tl.load(temporal + at, mask=valid, other=0.0).to(tl.float32)
         plain += dropped
         weighted += dropped * (values - mean[None, :, :])
@@ -409,8 +409,9 @@ def output_gradient_kernel(
         in_group = tile * BLOCK_R + tl.arange(0, BLOCK_R)
         row = group * rows + in_group
         at = row[:, None, None] * C + channel[None, :, :]
+        some = (in_group < rows)[:, None] & (eight * 8 < C)[None, :]
         valid = (in_group < rows)[:, None, None] & (channel < C)[None, :, :]
-        grad, dropped = _load_gradients(grad_y, masks, keep_scale, row, eight, at, valid, C)
+        grad, dropped = _load_gradients(grad_y, masks, keep_scale, row, eight, some, at, valid, C)
         result = dropped * scale[None, :, :]
         if TRAINING:
             values = tl.load(temporal + at, mask=valid, other=0.0).to(tl.float32)
