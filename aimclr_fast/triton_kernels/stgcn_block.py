@@ -7,10 +7,10 @@ forward                                          read               written
   graph convolution (and its statistics)         E_x                E
   residual convolution (and its statistics)      E_x                E
   norm, ReLU, temporal convolution (and ...)     E                  E
-  norm, dropout, residual, ReLU                  2 E + mask         E
+  norm, dropout, residual, ReLU                  2 E + dropout      E + masks
 backward
-  sums of the norms before the output            3 E (4) + mask     -
-  gradient of what these norms take              3 E (4) + mask     E (2)
+  sums of the norms before the output            2 E (3) + masks    -
+  gradient of what these norms take              2 E (3) + masks    E (2)
   temporal convolution, norm's ReLU, its sums    2 E                E
   temporal convolution's weights                 2 E                -
   residual convolution's weights                 E + E_x            -
@@ -18,11 +18,13 @@ backward
   its weights                                    2 E + E_x          -
   its edges                                      2 E + E_x          -
 
-In parentheses with a residual convolution. With the identity and a mask (half of E in bfloat16)
-that is 7.5 E forward and 24 E backward; one operation after the other, with maps of three parts and
-two passes in each batch norm, takes 25.5 E and 41.5 E. The gradient of the temporal convolution's
-output is written and not found again where it is read, for its readers gather each row once per
-tap; that of the graph convolution's output is found again, which costs no more than writing it.
+In parentheses with a residual convolution. Dropout is a bit an element (E / 16 in bfloat16), and
+the masks are two: where the output is positive, and where dropout kept it as well. With the
+identity that is 7.2 E forward and 21.25 E backward; one operation after the other, with maps of
+three parts and two passes in each batch norm, takes 25.5 E and 41.5 E. The gradient of the temporal
+convolution's output is written and not found again where it is read, for its readers gather each
+row once per tap; that of the graph convolution's output is found again, which costs no more than
+writing it.
 """
 
 from __future__ import annotations
@@ -103,9 +105,9 @@ def _block(call: Any, precision: str) -> Block:
     elif call.x.device.type == "meta":  # compiled ahead of time: as on an H100
         processors = 132
     return Block(
-        groups, samples // groups, c_in, c_out, frames, -(-frames // call.stride), joints, len(call.adjacency),
-        call.temporal_weight.shape[2], call.stride, call.eps, call.running is None,
-        residual, precision, processors,
+        groups, samples // groups, c_in, c_out, frames, -(-frames // call.stride), joints,
+        len(call.adjacency), call.temporal_weight.shape[2], call.stride, call.eps,
+        call.running is None, residual, precision, processors,
     )  # fmt: skip
 
 
@@ -127,7 +129,7 @@ def _of_groups(statistics: Tensor, b: Block) -> Tensor:
 
 
 def _merge_statistics(counts: Tensor, partials: Tensor, statistics: Tensor) -> None:
-    """Into statistics [groups, 2, C] (groups may be apart), from partials [groups * parts, 2, C]."""
+    """From partials [groups * parts, 2, C] into statistics [groups, 2, C]."""
     groups, _, channels = statistics.shape
     norm.merge_statistics_kernel[channels, groups](
         counts, partials, statistics, len(partials) // groups,
@@ -181,9 +183,10 @@ def _convolution(
 def _output(call: Any, b: Block, before: Tensor, beside: Tensor, out: Any) -> None:
     """The last pass, from what goes into the temporal norm and what is beside it."""
     rows = b.batch * b.frames_out * b.joints
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.OUTPUT_PROGRAMS)
-    statistics = _of_groups(out.statistics, b)
     convolved = b.residual == norm.CONVOLUTION
+    each = shapes.OUTPUT_PROGRAMS_BOTH if convolved else shapes.OUTPUT_PROGRAMS
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    statistics = _of_groups(out.statistics, b)
     residual_norm = (statistics[:, 2], call.norms[2]) if convolved else (None, None)
     words = call.keep.numel() if call.keep is not None else 0
     norm.output_kernel[b.groups * shape.programs, shape.columns](
@@ -264,10 +267,8 @@ def _merge_gradients(
 ) -> list[Tensor]:
     """Gradients of the parameters of norms from `first` on; returns their coefficients.
 
-    Args:
-        partials: [groups * parts, norms, 2, C], sums of the gradient and of it times the
-            normalized values.
-        rows: of one group.
+    `partials` [groups * parts, norms, 2, C] are sums of the gradient, and of it times the
+    normalized values; a group has `rows` rows.
     """
     count, channels = partials.shape[1], partials.shape[3]
     statistics = _of_groups(call.statistics, b)
@@ -362,9 +363,7 @@ def _convolution_input(
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
         **b.product(), num_warps=shape.warps, num_stages=3,
     )  # fmt: skip
-    (coefficients,) = _merge_gradients(
-        call, b, partials, 0, b.batch * b.frames * b.joints, out
-    )
+    (coefficients,) = _merge_gradients(call, b, partials, 0, b.batch * b.frames * b.joints, out)
     return grad_spatial, coefficients
 
 
@@ -444,6 +443,6 @@ def backward(call: Any, out: Any, precision: str) -> None:
     weights, edges, joints = _graph_convolution_gradients(call, b, grads, out)
     of_edges = _floats(edges, b.parts * b.joints * b.joints)
     of_joints = _floats(joints, b.joints * b.c_out)
-    sums += [Sum(weights, out.spatial_weight.view(-1)), Sum(edges, of_edges), Sum(joints, of_joints)]
-    _sum_parts(sums, b.processors)
+    sums += [Sum(edges, of_edges), Sum(joints, of_joints)]
+    _sum_parts([*sums, Sum(weights, out.spatial_weight.view(-1))], b.processors)
     _edge_gradients(call, b, of_edges, of_joints, out)

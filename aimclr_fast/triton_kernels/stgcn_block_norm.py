@@ -100,7 +100,9 @@ def merge_gradient_kernel(
     grad_affine += index * (2 * C) + channel
     weight = tl.load(affine).to(tl.float32)
     # Sums over the groups: they share the parameters.
-    of_weight, of_bias, of_values = 0.0, 0.0, 0.0
+    of_weight = tl.cast(0.0, tl.float32)
+    of_bias = of_weight
+    of_values = of_weight
     for group in tl.static_range(GROUPS):
         plain = tl.zeros([BLOCK], tl.float32)
         weighted = tl.zeros([BLOCK], tl.float32)
@@ -222,10 +224,9 @@ def sum_kernel(
 
 # --- Passes over rows [rows, C] without a product -------------------------------------------------
 #
-# A program takes every so many-th tile [row, eight, 8] of one group. What the backward pass needs of
-# the output's signs and of dropout are two bits an element: `masks` [rows, ceil(C / 8)] of int16
-# have those of eight channels, in bit i whether y is positive, and in bit 8 + i whether dropout kept
-# it as well.
+# The programs of a group take turns at its tiles [row, eight, 8]. What the backward pass needs of
+# the output's signs and of dropout are two bits an element: `masks`, int16 [rows, ceil(C / 8)], has
+# those of eight channels; bit i says whether y is positive, bit 8 + i whether dropout kept it, too.
 
 
 @triton.jit
@@ -236,15 +237,17 @@ def _channels(C: tl.constexpr, BLOCK_E: tl.constexpr):
 
 
 @triton.jit
-def _load_kept(keep, words, row, eight, at, valid, C: tl.constexpr):
-    """Which elements dropout keeps; `keep` is [rows, C], or int64 [words] as the op says."""
+def _load_kept(keep, words, row, eight, some, at, valid, C: tl.constexpr):
+    """Which elements dropout keeps; `keep` is [rows, C], or int64 [words] as the op says.
+
+    `some` is valid of an eight, `valid` of its elements.
+    """
     if keep.dtype.element_ty != tl.int64:
         return tl.load(keep + at, mask=valid, other=0) != 0
     if C % 8 == 0:  # one word has eight neighbors
         index = row[:, None] * (C // 8) + eight[None, :]
         place = index // words
-        in_rows = tl.max(valid.to(tl.int32), axis=2) != 0
-        word = tl.load(keep + (index - place * words), mask=in_rows, other=0) >> place
+        word = tl.load(keep + (index - place * words), mask=some, other=0) >> place
         bits = word[:, :, None] >> (8 * tl.arange(0, 8))[None, None, :]
     else:
         index = at // 8
@@ -272,6 +275,8 @@ def output_kernel(
     mean, _, scale, shift = load_norm(
         temporal_statistics + group * STEP, temporal_affine, eps, channel, C
     )
+    if keep is not None:
+        scale, shift = scale * keep_scale, shift * keep_scale
     if RESIDUAL == 2:
         mean_2, _, scale_2, shift_2 = load_norm(
             residual_statistics + group * STEP, residual_affine, eps, channel, C
@@ -280,19 +285,20 @@ def output_kernel(
         in_group = tile * BLOCK_R + tl.arange(0, BLOCK_R)
         row = group * rows + in_group
         at = row[:, None, None] * C + channel[None, :, :]
+        some = (in_group < rows)[:, None] & (eight * 8 < C)[None, :]
         valid = (in_group < rows)[:, None, None] & (channel < C)[None, :, :]
         values = tl.load(temporal + at, mask=valid, other=0.0).to(tl.float32)
         values = (values - mean[None, :, :]) * scale[None, :, :] + shift[None, :, :]
         if keep is not None:
-            kept = _load_kept(keep, words, row, eight, at, valid, C)
-            values = tl.where(kept, values * keep_scale, 0.0)
+            kept = _load_kept(keep, words, row, eight, some, at, valid, C)
+            values = tl.where(kept, values, 0.0)
         if RESIDUAL != 0:
             beside = tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
             if RESIDUAL == 2:
                 beside = (beside - mean_2[None, :, :]) * scale_2[None, :, :] + shift_2[None, :, :]
             values += beside
-        # NaN must not become 0, as max would make it.
-        rounded = tl.where(values < 0.0, 0.0, values).to(y.dtype.element_ty)
+        values = tl.maximum(values, 0.0, propagate_nan=tl.PropagateNan.ALL)
+        rounded = values.to(y.dtype.element_ty)
         tl.store(y + at, rounded, mask=valid)
         if masks is not None:
             positive = valid & (rounded.to(tl.float32) > 0.0)
@@ -303,23 +309,18 @@ def output_kernel(
             else:
                 both = both[None, None, :]
             bits = tl.sum(tl.where(positive, both, 0), axis=2)
-            tl.store(
-                masks + row[:, None] * EIGHTS + eight[None, :],
-                bits.to(tl.int16),
-                mask=(in_group < rows)[:, None] & (eight < EIGHTS)[None, :],
-            )
+            into = masks + row[:, None] * EIGHTS + eight[None, :]
+            tl.store(into, bits.to(tl.int16), mask=some)
 
 
 @triton.jit
-def _load_gradients(grad_y, masks, keep_scale, row, eight, at, valid, C: tl.constexpr):
-    """The gradient after the last ReLU's mask, and after the dropout's."""
+def _load_gradients(grad_y, masks, row, eight, some, at, valid, C: tl.constexpr):
+    """The gradient after the last ReLU's mask, and after the dropout's, but for its scale."""
     EIGHTS: tl.constexpr = (C + 7) // 8
-    in_rows = tl.max(valid.to(tl.int32), axis=2) != 0
-    bits = tl.load(masks + row[:, None] * EIGHTS + eight[None, :], mask=in_rows, other=0)
+    bits = tl.load(masks + row[:, None] * EIGHTS + eight[None, :], mask=some, other=0)
     bits = bits.to(tl.int32)[:, :, None] >> tl.arange(0, 8)[None, None, :]
     grad = tl.load(grad_y + at, mask=valid, other=0.0).to(tl.float32)
-    grad = tl.where((bits & 1) != 0, grad, 0.0)
-    return grad, tl.where((bits & 256) != 0, grad * keep_scale, 0.0)
+    return tl.where((bits & 1) != 0, grad, 0.0), tl.where((bits & 256) != 0, grad, 0.0)
 
 
 @triton.jit(do_not_specialize=["rows", "programs"])
@@ -349,8 +350,9 @@ def output_sums_kernel(
         in_group = tile * BLOCK_R + tl.arange(0, BLOCK_R)
         row = group * rows + in_group
         at = row[:, None, None] * C + channel[None, :, :]
+        some = (in_group < rows)[:, None] & (eight * 8 < C)[None, :]
         valid = (in_group < rows)[:, None, None] & inside[None, :, :]
-        grad, dropped = _load_gradients(grad_y, masks, keep_scale, row, eight, at, valid, C)
+        grad, dropped = _load_gradients(grad_y, masks, row, eight, some, at, valid, C)
         values = tl.load(temporal + at, mask=valid, other=0.0).to(tl.float32)
         plain += dropped
         weighted += dropped * (values - mean[None, :, :])
@@ -359,9 +361,10 @@ def output_sums_kernel(
             plain_2 += grad
             weighted_2 += grad * (values - mean_2[None, :, :])
     out = partials + tl.program_id(0) * (SUMS * C) + channel
-    reciprocal = tl.rsqrt(tl.load(temporal_statistics + C + channel, mask=inside, other=1.0) + eps)
-    tl.store(out, tl.sum(plain, axis=0), mask=inside)
-    tl.store(out + C, tl.sum(weighted, axis=0) * reciprocal, mask=inside)
+    variance = tl.load(temporal_statistics + C + channel, mask=inside, other=1.0)
+    tl.store(out, tl.sum(plain, axis=0) * keep_scale, mask=inside)
+    weighted_sums = tl.sum(weighted, axis=0) * (keep_scale * tl.rsqrt(variance + eps))
+    tl.store(out + C, weighted_sums, mask=inside)
     if residual is not None:
         variance = tl.load(residual_statistics + C + channel, mask=inside, other=1.0)
         tl.store(out + 2 * C, tl.sum(plain_2, axis=0), mask=inside)
@@ -399,6 +402,7 @@ def output_gradient_kernel(
         temporal_statistics + group * STEP, temporal_affine, temporal_coefficients, group, eps,
         channel, C, TRAINING,
     )  # fmt: skip
+    scale *= keep_scale
     if residual is not None:
         mean_2, scale_2, slope_2, offset_2 = _load_gradient_norm(
             residual_statistics + group * STEP, residual_affine, residual_coefficients, group, eps,
@@ -408,8 +412,9 @@ def output_gradient_kernel(
         in_group = tile * BLOCK_R + tl.arange(0, BLOCK_R)
         row = group * rows + in_group
         at = row[:, None, None] * C + channel[None, :, :]
+        some = (in_group < rows)[:, None] & (eight * 8 < C)[None, :]
         valid = (in_group < rows)[:, None, None] & (channel < C)[None, :, :]
-        grad, dropped = _load_gradients(grad_y, masks, keep_scale, row, eight, at, valid, C)
+        grad, dropped = _load_gradients(grad_y, masks, row, eight, some, at, valid, C)
         result = dropped * scale[None, :, :]
         if TRAINING:
             values = tl.load(temporal + at, mask=valid, other=0.0).to(tl.float32)

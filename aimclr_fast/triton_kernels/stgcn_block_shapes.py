@@ -16,7 +16,7 @@ SUMMED_VALUES = 2048  # of partial sums, that one program adds at a time
 ROW_VALUES = 2048  # of a tile of the passes without a product
 PROGRAMS_PER_PROCESSOR = 2  # of kernels that sum over parts of the rows
 # Of the passes without a product, as many as fit at once: those with two norms keep more.
-OUTPUT_PROGRAMS, OUTPUT_PROGRAMS_BOTH = 4, 4
+OUTPUT_PROGRAMS, OUTPUT_PROGRAMS_BOTH = 4, 3
 SUMS_PROGRAMS, SUMS_PROGRAMS_BOTH = 4, 2
 GRADIENT_PROGRAMS, GRADIENT_PROGRAMS_BOTH = 4, 2
 
@@ -120,7 +120,7 @@ def temporal_weight(
 
 
 def rows(count: int, channels: int, groups: int, processors: int, each: int) -> Rows:
-    """Passes over [groups * count, channels]: `each` programs a processor, which share the tiles."""
+    """Passes over [groups * count, channels], by `each` programs a processor."""
     eights = cdiv(channels, 8)
     block_e = min(next_power_of_2(eights), 32)
     block_r = ROW_VALUES // (8 * block_e)

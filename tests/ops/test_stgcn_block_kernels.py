@@ -183,7 +183,8 @@ def passes(case: Case, groups: int, given: dict[str, torch.Tensor], device: str)
     call.grad_y, call.temporal, call.shortcut = maps["grad"], maps["temporal"], maps["shortcut"]
     call.masks, call.statistics = out.masks, out.statistics
     gradients = SimpleNamespace(
-        norms=torch.empty_like(call.norms), temporal_bias=torch.empty(case.out, device=device),
+        norms=torch.empty_like(call.norms),
+        temporal_bias=torch.empty(case.out, device=device),
         residual_bias=torch.empty(case.out, device=device),
     )
     grad_temporal, grad_residual = kernels._output_gradients(call, b, gradients)
