@@ -30,6 +30,7 @@ PROGRAM = "python -m aimclr_fast.export"
 INPUT, OUTPUTS = "positions", ("features", "probabilities")
 TOLERANCE = 1e-3  # of the largest value: rounding is far smaller, a wrong graph is far larger
 MOST_FRAMES = 100_000  # of one sequence, in a graph
+STACK_TRACE = "stack_trace"  # what exporters note with each node: paths of this machine
 FREE = hasattr(tracing, "backed_size_oblivious")  # torch 2.7 and later
 #: What each format's file is called, and what writing and checking it needs.
 SUFFIXES = {"safetensors": ".safetensors", "onnx": ".onnx", "torch": ".pt2"}
@@ -53,9 +54,10 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
         encoder: from `load_encoder`, on the CPU.
         file: where to.
         form: "safetensors" (the weights, and what `load_encoder` needs to read them back), "onnx"
-            or "torch" (a `torch.export` program that runs without this package). The last two map
-            preprocessed positions [N, 3, T, V, M] to features [N, F] and, with a classifier, class
-            probabilities [N, K], for any N and any T above the frame step.
+            or "torch" (a `torch.export` program that runs without this package). The last two have
+            the batch norms folded into the weights (`nn.folded`). They map preprocessed positions
+            [N, 3, T, V, M] to features [N, F] and, with a classifier, class probabilities [N, K],
+            for any N and any T above the frame step.
 
     Returns:
         The largest difference of an output, relative to the largest value.
@@ -79,6 +81,8 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
             raise UserError(
                 f"--format {form} needs {package}: pip install 'aimclr_fast[export]'"
             ) from error
+    if encoder.model.is_folded:
+        raise UserError("a folded encoder cannot be exported: load it without folded=")
     # Tracing takes PyTorch's own operations; the caller's encoder keeps its backend.
     model = copy.deepcopy(encoder.model)
     model.backend = "reference"
@@ -138,8 +142,11 @@ def _safetensors(model: EmbeddingModel, file: Path) -> Forward:
 
 def _torch(model: EmbeddingModel, file: Path) -> Forward:
     example, dynamic = _example(model)
+    model = model.folded(channels_last=False)
     with _sizes_free():
         program = torch.export.export(model, example, dynamic_shapes=dynamic)
+    for node in program.graph.nodes:
+        node.meta.pop(STACK_TRACE, None)
     memory = io.BytesIO()  # torch's own writer aborts on a full disk
     torch.export.save(program, memory, extra_files={"aimclr_fast.json": describe(model)})
     file.write_bytes(memory.getbuffer())
@@ -151,6 +158,7 @@ def _onnx(model: EmbeddingModel, file: Path) -> Forward:
     import onnxruntime
 
     example, dynamic = _example(model)
+    model = model.folded(channels_last=False)
     with _sizes_free():
         program = torch.onnx.export(
             model,
@@ -163,6 +171,8 @@ def _onnx(model: EmbeddingModel, file: Path) -> Forward:
         )
     assert program is not None
     program.model.metadata_props["aimclr_fast"] = describe(model)
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.pop(f"pkg.torch.onnx.{STACK_TRACE}", None)
     program.save(file, external_data=False)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 

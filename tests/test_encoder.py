@@ -20,6 +20,7 @@ from aimclr_fast.cli import UserError
 from aimclr_fast.data import open_embedded
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.export import export
+from aimclr_fast.functional import STREAMS
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import LAYOUTS
 from aimclr_fast.nn.official import from_official
@@ -463,3 +464,40 @@ def test_a_linear_checkpoint_has_the_published_readout(tmp_path):
     torch.save(authors_state("linear"), tmp_path / "theirs.pt")
     with pytest.raises(CheckpointError, match="its classifier is for the readout mean, not max"):
         load_encoder(tmp_path / "theirs.pt", pool="max")
+
+
+def test_a_folded_encoder(tmp_path, saved, rows):
+    """The same features, also in bf16, for any readout and classifier; on request alone."""
+    file = saved()
+    head = save_head_of(file, tmp_path / "head.pt", weight=torch.randn(20, TINY.features))
+    usual = load_encoder(file, head=head)
+    assert not usual.model.is_folded
+    expected = usual.classify(rows, preprocessed=True)
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        encoder = load_encoder(file, head=head, folded=name)
+        assert {buffer.dtype for buffer in encoder.model.encoder.backbone.blocks.buffers()} == {
+            dtype
+        }
+        again = encoder.with_classifier(
+            encoder.model.encoder.head.weight, encoder.model.encoder.head.bias, encoder.class_names
+        )
+        for one in (encoder, again):
+            found = one.classify(rows, preprocessed=True)
+            assert found.features.dtype == torch.float32
+            assert_near(found.features, expected.features, gradient=True, dtype=dtype)
+            assert_near(found.probabilities, expected.probabilities, gradient=True, dtype=dtype)
+    with pytest.raises(UserError, match="load it without folded="):
+        export(encoder, tmp_path / "x.safetensors", "safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
+    with pytest.raises(ValueError, match="folded must be one of fp32, bf16, or None, got 'int8'"):
+        load_encoder(file, folded="int8")
+
+
+def test_streams_side_by_side_are_folded(tmp_path, store, rows):
+    states = [checkpoint(store, stream=stream, seed=i) for i, stream in enumerate(STREAMS)]
+    models = {stream: state["models"][stream] for stream, state in zip(STREAMS, states, strict=True)}
+    file = save(states[0] | {"models": models}, tmp_path / "x.pt")
+    names = {"stream": "+".join(STREAMS), "pool": "mean+max"}
+    expected = load_encoder(file, **names)(rows, preprocessed=True)
+    found = load_encoder(file, **names, folded="fp32")(rows, preprocessed=True)
+    assert_near(found, expected, gradient=True)

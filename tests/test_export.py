@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from aimclr_fast import export as module
 from aimclr_fast._checkpoint import CheckpointError
 from aimclr_fast.data import open_embedded
 from aimclr_fast.export import SUFFIXES, command_line
+from aimclr_fast.inference.encoder import EmbeddingModel
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,39 @@ def test_readouts_are_exported(folder, capsys, form, pool):
         assert_near(torch.as_tensor(found), encoder.model(x), gradient=True)
         assert found.shape == (batch, encoder.num_features)
     assert json.loads(described)["traits"]["pool"] == pool
+
+
+def operations(file):
+    """Names of the nodes that compute, with repetitions."""
+    if file.suffix == ".onnx":
+        import onnx
+
+        return [node.op_type for node in onnx.load(file).graph.node]
+    nodes = torch.export.load(file).graph.nodes
+    return [str(node.target) for node in nodes if node.op == "call_function"]
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_graphs_have_the_norms_in_the_weights(folder, tmp_path, monkeypatch, form):
+    """Fewer nodes and no larger a file than without; and nothing of this machine is in it."""
+    file, plain = (tmp_path / f"{name}{SUFFIXES[form]}" for name in ("folded", "plain"))
+    encoder = load_encoder(folder / "bone.pt")
+    module.export(encoder, file, form)
+    monkeypatch.setattr(EmbeddingModel, "folded", lambda self, **_: self)
+    module.export(encoder, plain, form)
+    found, usual = operations(file), operations(plain)
+    # One of the input, 20 of blocks, 3 beside them; ONNX has those after convolutions folded.
+    assert sum("norm" in name.lower() for name in usual) == {"onnx": 11, "torch": 24}[form]
+    assert not [name for name in found if "norm" in name.lower()]
+    assert sum("conv" in name.lower() for name in found) == 23
+    assert len(found) <= 0.8 * len(usual)
+    assert file.stat().st_size <= plain.stat().st_size
+    package = str(Path(module.__file__).parent).encode()
+    unpacked = [file.read_bytes()]
+    if form == "torch":
+        with zipfile.ZipFile(file) as opened:
+            unpacked = [opened.read(name) for name in opened.namelist()]
+    assert not any(package in content for content in unpacked)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from aimclr_fast.data.readers import FLAT_LAYOUTS, UNITS
 from aimclr_fast.functional import STREAMS, AugmentParams, apply_augment
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.folded import FoldedSTGCN, fold
 from aimclr_fast.nn.readouts import PUBLISHED, parse_readout, readout_width
 
 Positions: TypeAlias = npt.NDArray[Any] | Tensor
@@ -139,6 +140,19 @@ class EmbeddingModel(nn.Module):
         self.traits = traits
         self.backend = "auto"
 
+    @property
+    def is_folded(self) -> bool:
+        return isinstance(self.encoder.backbone, FoldedSTGCN)
+
+    def folded(
+        self, dtype: torch.dtype | None = None, *, channels_last: bool = True
+    ) -> EmbeddingModel:
+        """A copy whose backbones are folded; for the arguments and errors see `nn.folded.fold`."""
+        model = copy.deepcopy(self)
+        for own in (model.encoder, *model.beside):
+            own.backbone = fold(own.backbone, dtype, channels_last=channels_last)  # type: ignore[assignment, arg-type]
+        return model
+
     def forward(self, positions: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         step = self.traits.frame_step
         if step > 1:  # not a slice: what is traced holds for any length only if nothing is strided
@@ -153,7 +167,7 @@ class EmbeddingModel(nn.Module):
                 stream=stream,
                 backend=self.backend,
             )
-            found.append(encoder.features(x, self.traits.pool))
+            found.append(encoder.features(x, self.traits.pool).to(positions.dtype))
         features = found[0] if len(found) == 1 else torch.cat(found, 1)
         if not self.traits.class_names:
             return features

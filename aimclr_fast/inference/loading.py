@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from aimclr_fast._checkpoint import (
@@ -34,6 +35,8 @@ from .head_file import read_head
 
 SAFETENSORS = ".safetensors"
 METADATA = "aimclr_fast"  # the key of our description in a safetensors file
+#: Types that a folded encoder can compute in.
+FOLDED = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: Names of the classes that the authors' linear checkpoints tell apart, by their number.
 OFFICIAL_CLASSES = {60: NTU[:60], 120: NTU, 51: PKU}
 
@@ -50,6 +53,7 @@ def load_encoder(
     class_names: Sequence[str] | None = None,
     device: str = "auto",
     backend: str = "auto",
+    folded: str | None = None,
 ) -> Encoder:
     """A frozen encoder, ready for recorded sequences.
 
@@ -78,6 +82,9 @@ def load_encoder(
             classes) or PKU-MMD (51), or else numbers.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         backend: of the ops.
+        folded: "fp32" or "bf16" to fold batch norms into the weights and compute in that type, by
+            PyTorch's own operations laid out for a GPU. Features are float32 either way, and the
+            encoder cannot be exported. On a CPU, `backend` is the faster way.
 
     Raises:
         CheckpointError: the file cannot be read, does not hold such an encoder, or does not fit the
@@ -91,6 +98,8 @@ def load_encoder(
         torch.Size([2, 256])
     """
     file = Path(path)
+    if folded not in (None, *FOLDED):
+        raise ValueError(f"folded must be one of {', '.join(FOLDED)}, or None, got {folded!r}")
     where = usable_device(device)
     try:
         encoder, traits, beside = _load_streams(
@@ -119,7 +128,7 @@ def load_encoder(
         traits = replace(traits, bodies=bodies)
     model = EmbeddingModel(encoder, traits, beside)
     model.backend = backend
-    return Encoder(model, where)
+    return Encoder(model if folded is None else model.eval().folded(FOLDED[folded]), where)
 
 
 def _load_streams(

@@ -194,6 +194,15 @@ class RowNorm(nn.BatchNorm1d):
         return y.reshape_as(x)
 
 
+def check_sequences(x: Tensor, channels: int, layout: Layout) -> None:
+    """Raise a ValueError unless x is [N, channels, T, V, M] of the layout."""
+    if x.dim() != 5 or x.shape[1] != channels or x.shape[3] != layout.num_joints:
+        raise ValueError(
+            f"expected sequences [N, {channels}, T, {layout.num_joints}, M] of "
+            f"layout {layout.name!r}, got {list(x.shape)}"
+        )
+
+
 class STGCN(nn.Module):
     """Ten ST-GCN blocks over a skeleton sequence.
 
@@ -275,11 +284,7 @@ class STGCN(nn.Module):
         """Feature map of sequences; in training each of `groups` equal parts of them, one after the
         other, is normalized and tracked as a batch of its own.
         """
-        if x.dim() != 5 or x.shape[1] != self.in_channels or x.shape[3] != self.layout.num_joints:
-            raise ValueError(
-                f"expected sequences [N, {self.in_channels}, T, {self.layout.num_joints}, M] of "
-                f"layout {self.layout.name!r}, got {list(x.shape)}"
-            )
+        check_sequences(x, self.in_channels, self.layout)
         n, c, t, v, m = x.shape
         # The input is normalized over (joint, coordinate) pairs, so each joint has its own scale.
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
