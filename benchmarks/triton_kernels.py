@@ -43,6 +43,13 @@ def _convolution_weight(v: Values) -> list[Loop]:
     return [Loop(ceil(rows / v["BLOCK_R"]) / v["grid"][2], known=False)]
 
 
+def _pack(v: Values) -> list[Loop]:
+    """The taps that a program writes, on average."""
+    ends = [*v["FIRST"][1:], v["grid"][0]]
+    taps = sum((e - f) * k for f, e, k in zip(v["FIRST"], ends, v["TAPS"], strict=True))
+    return [Loop(taps / v["grid"][0], known=False)]
+
+
 def _tiles(v: Values, blocks: int) -> Loop:
     """Tiles of frames of one of `blocks` programs that share them."""
     return Loop(ceil(v["frames"] / v["BLOCK_F"]) * blocks / v["grid"][0], known=False)
@@ -88,6 +95,7 @@ LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
     "output_kernel": lambda v: [],
     "output_sums_kernel": lambda v: [Loop(v["steps"], known=False)],
     "output_gradient_kernel": lambda v: [],
+    "pack_kernel": _pack,
     # eadm_pool
     "forward_kernel": _forward,
     "joint_kernel": lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))],

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from aimclr_fast.functional import eadm_pool, masked_pool, stgcn_block
+from aimclr_fast.functional import eadm_pool, masked_pool
 from aimclr_fast.layouts import Layout, get_layout
+from aimclr_fast.ops.stgcn_block import packed_block
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
+from ._prepared import Prepared, prepare
 from .readouts import PUBLISHED, read_out
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
@@ -48,6 +50,36 @@ class SpatialConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, parts: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels * parts, 1)
+
+
+class Found(NamedTuple):
+    """The statistics of a batch in a block.
+
+    Attributes:
+        norms: batch norms.
+        statistics: [n, 2, C], mean and biased variance that each used.
+        counts: values per channel that each was taken of; a residual norm may be missing.
+    """
+
+    norms: list[Any]
+    statistics: Tensor
+    counts: tuple[int, int, int]
+
+
+@torch.no_grad()
+def track(found: Sequence[Found]) -> None:
+    """Move the running statistics of blocks as BatchNorm2d does, in as few launches as of one."""
+    norms = [norm for own in found for norm in own.norms]
+    means = [mean for own in found for mean in own.statistics[:, 0].unbind()]
+    variances = [variance for own in found for variance in own.statistics[:, 1].unbind()]
+    # One count a norm: the residual's is dropped where there is none.
+    counts = [count for own in found for _, count in zip(own.norms, own.counts, strict=False)]
+    unbiased = [count / max(count - 1, 1) for count in counts]
+    variances = list(torch._foreach_mul(variances, unbiased))
+    running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    new = [one.to(old.dtype) for one, old in zip(means + variances, running, strict=True)]
+    torch._foreach_lerp_(running, new, norms[0].momentum)
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
 class STGCNBlock(nn.Module):
@@ -99,29 +131,56 @@ class STGCNBlock(nn.Module):
                 nn.BatchNorm2d(out_channels),
             )
 
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        norms: list[Any] = [self.spatial_norm, self.temporal_norm]
+    def norms(self) -> list[Any]:
+        """The norms in the order in which the op has them."""
+        beside = [self.residual[1]] if isinstance(self.residual, nn.Sequential) else []
+        return [self.spatial_norm, self.temporal_norm, *beside]
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Those of the convolutions: spatial, temporal, residual."""
+        beside: Any = self.residual[0].weight if isinstance(self.residual, nn.Sequential) else None
+        return self.spatial.conv.weight, self.temporal.weight, beside
+
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        prepared: Prepared | None = None,
+        found: list[Found] | None = None,
+    ) -> Tensor:
+        """The block's output.
+
+        Args:
+            x: feature map [N, C_in, T, V].
+            adjacency: [P, V, V], times the edges' importance.
+            prepared: what the block computes with, if it is prepared; then also its adjacency.
+            found: takes the batch's statistics in training, for `track`; None: they are tracked.
+        """
+        norms = self.norms()
         residual: Any = "none"
         if isinstance(self.residual, nn.Sequential):
             residual = (self.residual[0].weight, self.residual[0].bias)
-            norms.append(self.residual[1])
         elif self.residual is not None:
             residual = "identity"
-        running = None
-        if not self.training:
-            means = torch.stack([norm.running_mean for norm in norms])
-            running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
+        running = packed = None
+        if prepared is not None:
+            adjacency, affine, running, packed = prepared
+        else:
+            if not self.training:
+                means = torch.stack([norm.running_mean for norm in norms])
+                running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
+            rows = torch.stack([p for norm in norms for p in (norm.weight, norm.bias)])
+            affine = rows.unflatten(0, (-1, 2))
         spatial: Any = self.spatial.conv
         temporal: Any = self.temporal
-        affine = torch.stack([p for norm in norms for p in (norm.weight, norm.bias)])
         keep, keep_prob = self._draw_keep(x), 1.0 - self.dropout.p if self.training else 1.0
         over_ranks = self.over_ranks if self.training else None
-        y, statistics = stgcn_block(
+        y, statistics = packed_block(
             x,
             adjacency,
             (spatial.weight, spatial.bias),
             (temporal.weight, temporal.bias),
-            affine.unflatten(0, (-1, 2)),
+            affine,
             residual=residual,
             running=running,
             keep=keep,
@@ -130,11 +189,16 @@ class STGCNBlock(nn.Module):
             eps=self.spatial_norm.eps,
             backend=self.backend if over_ranks is None else "reference",
             over_ranks=over_ranks,
+            packed=packed,
         )
-        processes = 1 if over_ranks is None else over_ranks.size
         if self.training:
-            counts = (x.numel() // x.shape[1], y.numel() // y.shape[1])
-            self._track(norms, statistics, *(processes * count for count in counts))
+            processes = 1 if over_ranks is None else over_ranks.size
+            before, after = (processes * m.numel() // m.shape[1] for m in (x, y))
+            own = Found(norms, statistics, (before, after, after))
+            if found is None:
+                track([own])
+            else:
+                found.append(own)
         return y
 
     def _draw_keep(self, x: Tensor) -> Tensor | None:
@@ -144,19 +208,6 @@ class STGCNBlock(nn.Module):
         batch, _, frames, joints = x.shape
         shape = (batch, -(-frames // self.stride), joints, self.temporal.out_channels)
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
-
-    @torch.no_grad()
-    def _track(self, norms: list[Any], statistics: Tensor, *counts: int) -> None:
-        """Move the running statistics as BatchNorm2d does; `counts` are those of its elements
-        before and after the temporal convolution.
-        """
-        unbiased = [count / max(count - 1, 1) for count in (counts[0], counts[1], counts[1])]
-        means, variances = (list(rows.unbind()) for rows in statistics.unbind(1))
-        variances = list(torch._foreach_mul(variances, unbiased[: len(norms)]))
-        running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-        found = [new.to(old.dtype) for new, old in zip(means + variances, running, strict=True)]
-        torch._foreach_lerp_(running, found, norms[0].momentum)
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
 class RowNorm(nn.BatchNorm1d):
@@ -276,9 +327,25 @@ class STGCN(nn.Module):
             x = x.to(torch.get_autocast_dtype(device))
         last = self.backend != "reference"  # the others keep channels last in memory
         x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        for block, importance in zip(self.blocks, self.edge_importance, strict=True):
-            x = block(x, self.adjacency * importance)
+        found: list[Found] = []
+        if self._to_prepare():
+            prepared = self._prepared_for(x.dtype)
+            for block, own in zip(self.blocks, prepared, strict=True):
+                x = block(x, own.adjacency, own, found)
+        else:
+            for block, importance in zip(self.blocks, self.edge_importance, strict=True):
+                x = block(x, self.adjacency * importance, found=found)
+        if found:
+            track(found)
         return x
+
+    def _to_prepare(self) -> bool:
+        """Whether blocks are prepared together: the triton backend alone takes packed weights."""
+        alone = self.over_ranks is None or not self.training
+        return self.backend == "triton" and alone and not torch.compiler.is_compiling()
+
+    def _prepared_for(self, dtype: torch.dtype) -> list[Prepared]:
+        return prepare(self.blocks, self.adjacency, list(self.edge_importance), dtype)
 
 
 class SkeletonEncoder(nn.Module):
