@@ -158,6 +158,10 @@ class Contrast(MomentumContrast):
 
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
+        with self.query_encoder.backbone.prepared():
+            return self._rows(views)
+
+    def _rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         parts, encoder = self.parts, self.query_encoder
         # Batch norm's running statistics see the views in this order, as in the authors' code.
         with section("forward, query view"):

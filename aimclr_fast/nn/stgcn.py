@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -251,6 +252,7 @@ class STGCN(nn.Module):
     """
 
     adjacency: Tensor
+    _prepared: dict[Any, list[Prepared]] | None = None
 
     def __init__(
         self,
@@ -323,10 +325,11 @@ class STGCN(nn.Module):
         x = x.permute(0, 4, 3, 1, 2).reshape(n * m, v * c, t)
         x = self.input_norm(x).view(n * m, v, c, t).permute(0, 2, 3, 1)
         device = x.device.type
-        if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
-            x = x.to(torch.get_autocast_dtype(device))
         last = self.backend != "reference"  # the others keep channels last in memory
-        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        layout = torch.channels_last if last else torch.contiguous_format
+        if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
+            x = x.to(torch.get_autocast_dtype(device), memory_format=layout)
+        x = x.contiguous(memory_format=layout)
         found: list[Found] = []
         if self._to_prepare():
             prepared = self._prepared_for(x.dtype)
@@ -345,7 +348,22 @@ class STGCN(nn.Module):
         return self.backend == "triton" and alone and not torch.compiler.is_compiling()
 
     def _prepared_for(self, dtype: torch.dtype) -> list[Prepared]:
-        return prepare(self.blocks, self.adjacency, list(self.edge_importance), dtype)
+        kept = {} if self._prepared is None else self._prepared
+        key = dtype, self.training, torch.is_grad_enabled()
+        if key not in kept:
+            kept[key] = prepare(self.blocks, self.adjacency, list(self.edge_importance), dtype)
+        return kept[key]
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Inside, all passes share what their blocks are prepared with, and one backward pass must
+        go through them all. No parameter may change meanwhile, nor in evaluation a buffer.
+        """
+        self._prepared = {}
+        try:
+            yield
+        finally:
+            self._prepared = None
 
 
 class SkeletonEncoder(nn.Module):
