@@ -165,7 +165,7 @@ class Walk(TorchDispatchMode):
         self.phase = ""
         self.captured = False
         self._op = ""
-        self._unwritten: dict[int, Tensor] = {}  # storages that were allocated, while an op runs
+        self._unwritten: dict[int, Tensor] = {}  # storages that were allocated
         # Of all storages: as long as these refer to them, no other gets the same address.
         self._storages: dict[int, StorageWeakRef] = {}
 
@@ -198,6 +198,10 @@ class Walk(TorchDispatchMode):
             raise HostWaitError(f"{func} copies ordinary memory inside the captured step")
         if func.namespace == "aimclr_fast":
             return self._run_op(func, name, args, kwargs)
+        # Inside an op `to` and `contiguous` come whole; as views they would hide their copies.
+        if self._op and func.namespace == "aten" and func._can_decompose():
+            with self:
+                return func.decompose(*args, **kwargs)
         out = _on_meta(func, args, kwargs)
         if (
             name == "_to_copy"
@@ -212,8 +216,7 @@ class Walk(TorchDispatchMode):
     def _note_aten(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
         returns = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if name in ALLOCATIONS:
-            if self._op:
-                self._unwritten |= {_storage(tensor): tensor for tensor in returns}
+            self._unwritten |= {_storage(tensor): tensor for tensor in returns}
             return
         schema = func._schema
         if name in VIEWS or (
@@ -272,7 +275,7 @@ class Walk(TorchDispatchMode):
 
     def triton(self, kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
         """Takes the place of `triton.JITFunction.run`: what no one has written yet is written."""
-        given = [_behind(each) for each in (*args, *kwargs.values())]
+        given = [_behind(each) for each in tree_leaves((args, kwargs))]
         tensors = [each for each in given if isinstance(each, Tensor)]
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]

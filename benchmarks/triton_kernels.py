@@ -46,6 +46,13 @@ def _convolution_weight(v: Values) -> list[Loop]:
     return [Loop(ceil(rows / v["BLOCK_R"]) / v["grid"][2], known=False)]
 
 
+def _pack(v: Values) -> list[Loop]:
+    """The taps that a program writes, on average."""
+    ends = [*v["FIRST"][1:], v["grid"][0]]
+    taps = sum((e - f) * k for f, e, k in zip(v["FIRST"], ends, v["TAPS"], strict=True))
+    return [Loop(taps / v["grid"][0], known=False)]
+
+
 def _tiles(v: Values, blocks: int) -> Loop:
     """Tiles of frames of one of `blocks` programs that share them."""
     return Loop(ceil(v["frames"] / v["BLOCK_F"]) * blocks / v["grid"][0], known=False)
@@ -176,6 +183,7 @@ KERNELS = {
     ),
     "output_sums_kernel": Kernel(_rows),
     "output_gradient_kernel": Kernel(_rows),
+    "pack_kernel": Kernel(_pack),
     # eadm_pool
     "forward_kernel": Kernel(_forward),
     "joint_kernel": Kernel(lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))]),

@@ -131,8 +131,8 @@ def assert_no_spills(launches: Iterable[Launch]) -> None:
 # --- In the other process ------------------------------------------------------------------------
 
 
-def type_name(value: Any) -> str:
-    """Triton's name for the type of an argument."""
+def type_name(value: Any) -> Any:
+    """Triton's name for the type of an argument, of a tuple those of what is in it."""
     import torch
     from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -141,6 +141,8 @@ def type_name(value: Any) -> str:
         torch.bfloat16: "bf16", torch.int64: "i64", torch.int32: "i32",
         torch.int16: "i16", torch.int8: "i8", torch.uint8: "u8", torch.bool: "i1",
     }  # fmt: skip
+    if isinstance(value, tuple):
+        return tuple(map(type_name, value))
     if isinstance(value, torch.Tensor):
         return f"*{names[value.dtype]}"
     if isinstance(value, TensorDescriptor):
@@ -167,9 +169,12 @@ def source_of(function: Any, values: dict[str, Any]) -> Any:
             continue
         signature[name] = type_name(value)
         # Allocations are aligned; only a view could start elsewhere.
-        divisible = isinstance(value, torch.Tensor) or (type(value) is int and value % 16 == 0)
-        if divisible and not free:
-            attributes[(index,)] = [["tt.divisibility", 16]]
+        inside = enumerate(value) if isinstance(value, tuple) else [(None, value)]
+        for place, one in inside:
+            divisible = isinstance(one, torch.Tensor) or (type(one) is int and one % 16 == 0)
+            if divisible and not free:
+                path = (index,) if place is None else (index, place)
+                attributes[path] = [["tt.divisibility", 16]]
     return ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)
 
 

@@ -149,7 +149,7 @@ call = op.Call(
     meta(n, 2, c_out), meta(c_out, c_in, 1, 1) if n == 3 else None,
     meta(c_out) if n == 3 else None, None if training else meta(n, 2, c_out),
     meta(op.words_of(batch * c_out * shorter * joints), dtype=torch.int64) if drop else None,
-    residual == "identity", 2.0, stride, 1e-5, True, "triton",
+    residual == "identity", 2.0, stride, 1e-5, 1, True, None, "triton",
 )
 saved = op.empty_outputs(call)
 kernels.forward(call, saved, {precision!r})

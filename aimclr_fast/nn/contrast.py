@@ -159,6 +159,10 @@ class Contrast(MomentumContrast):
 
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
+        with self.query_encoder.backbone.prepared():
+            return self._rows(views)
+
+    def _rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         parts, encoder = self.parts, self.query_encoder
         each = [View("query", views["query"], encoder.embed)]
         if parts.eadm:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from aimclr_fast._sections import section
-from aimclr_fast.functional import eadm_pool, masked_pool, stgcn_block
+from aimclr_fast.functional import eadm_pool, masked_pool
 from aimclr_fast.layouts import Layout, get_layout
+from aimclr_fast.ops.stgcn_block import packed_block
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
+from ._prepared import Prepared, prepare
 from .readouts import PUBLISHED, read_out
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
@@ -53,6 +56,40 @@ class SpatialConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, parts: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels * parts, 1)
+
+
+class Found(NamedTuple):
+    """The statistics of a batch in a block.
+
+    Attributes:
+        norms: batch norms.
+        statistics: of each group [n, 2, C], mean and biased variance that each norm used.
+        counts: values per channel that each was taken of; a residual norm may be missing.
+    """
+
+    norms: list[Any]
+    statistics: Sequence[Tensor]
+    counts: tuple[int, int, int]
+
+
+@torch.no_grad()
+def track(found: Sequence[Found]) -> None:
+    """Move the running statistics of blocks as BatchNorm2d does, in as few launches as of one; the
+    groups of a pass one after the other.
+    """
+    norms = [norm for own in found for norm in own.norms]
+    # One count a norm: the residual's is dropped where there is none.
+    counts = [count for own in found for _, count in zip(own.norms, own.counts, strict=False)]
+    unbiased = [count / max(count - 1, 1) for count in counts]
+    running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
+    for group in zip(*(own.statistics for own in found), strict=True):
+        means = [mean for own in group for mean in own[:, 0].unbind()]
+        variances = [variance for own in group for variance in own[:, 1].unbind()]
+        variances = list(torch._foreach_mul(variances, unbiased))
+        new = [one.to(old.dtype) for one, old in zip(means + variances, running, strict=True)]
+        torch._foreach_lerp_(running, new, norms[0].momentum)
+    groups = len(found[0].statistics)
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], groups)
 
 
 class STGCNBlock(nn.Module):
@@ -104,30 +141,58 @@ class STGCNBlock(nn.Module):
                 nn.BatchNorm2d(out_channels),
             )
 
-    def forward(self, x: Tensor, adjacency: Tensor, groups: int = 1) -> Tensor:
-        """The block's output; in training the norms see `groups` batches, one after the other."""
-        norms: list[Any] = [self.spatial_norm, self.temporal_norm]
+    def norms(self) -> list[Any]:
+        """The norms in the order in which the op has them."""
+        beside = [self.residual[1]] if isinstance(self.residual, nn.Sequential) else []
+        return [self.spatial_norm, self.temporal_norm, *beside]
+
+    def weights(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Those of the convolutions: spatial, temporal, residual."""
+        beside: Any = self.residual[0].weight if isinstance(self.residual, nn.Sequential) else None
+        return self.spatial.conv.weight, self.temporal.weight, beside
+
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Tensor,
+        groups: int = 1,
+        prepared: Prepared | None = None,
+        found: list[Found] | None = None,
+    ) -> Tensor:
+        """The block's output.
+
+        Args:
+            x: feature map [N, C_in, T, V].
+            adjacency: [P, V, V], times the edges' importance.
+            groups: in training the norms see so many batches, one after the other.
+            prepared: what the block computes with, if it is prepared; then also its adjacency.
+            found: takes the batch's statistics in training, for `track`; None: they are tracked.
+        """
+        norms = self.norms()
         residual: Any = "none"
         if isinstance(self.residual, nn.Sequential):
             residual = (self.residual[0].weight, self.residual[0].bias)
-            norms.append(self.residual[1])
         elif self.residual is not None:
             residual = "identity"
-        running = None
-        if not self.training:
-            means = torch.stack([norm.running_mean for norm in norms])
-            running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
+        running = packed = None
+        if prepared is not None:
+            adjacency, affine, running, packed = prepared
+        else:
+            if not self.training:
+                means = torch.stack([norm.running_mean for norm in norms])
+                running = torch.stack([means, torch.stack([norm.running_var for norm in norms])], 1)
+            rows = torch.stack([p for norm in norms for p in (norm.weight, norm.bias)])
+            affine = rows.unflatten(0, (-1, 2))
         spatial: Any = self.spatial.conv
         temporal: Any = self.temporal
-        affine = torch.stack([p for norm in norms for p in (norm.weight, norm.bias)])
         keep, keep_prob = self._draw_keep(x), 1.0 - self.dropout.p if self.training else 1.0
         over_ranks = self.over_ranks if self.training else None
-        y, statistics = stgcn_block(
+        y, statistics = packed_block(
             x,
             adjacency,
             (spatial.weight, spatial.bias),
             (temporal.weight, temporal.bias),
-            affine.unflatten(0, (-1, 2)),
+            affine,
             residual=residual,
             running=running,
             keep=keep,
@@ -137,12 +202,17 @@ class STGCNBlock(nn.Module):
             groups=groups,
             backend=self.backend if over_ranks is None else "reference",
             over_ranks=over_ranks,
+            packed=packed,
         )
-        processes = 1 if over_ranks is None else over_ranks.size
         if self.training:
-            counts = [processes * (z.numel() // z.shape[1] // groups) for z in (x, y)]
-            for own in statistics.unbind() if groups > 1 else (statistics,):
-                self._track(norms, own, *counts)
+            processes = 1 if over_ranks is None else over_ranks.size
+            before, after = (processes * m.numel() // m.shape[1] // groups for m in (x, y))
+            each = statistics.unbind() if groups > 1 else (statistics,)
+            own = Found(norms, each, (before, after, after))
+            if found is None:
+                track([own])
+            else:
+                found.append(own)
         return y
 
     def _draw_keep(self, x: Tensor) -> Tensor | None:
@@ -154,19 +224,6 @@ class STGCNBlock(nn.Module):
         if self.dropout.p == 0.5 and self.backend == "triton" and self.over_ranks is None:
             return _draw_words(math.prod(shape), x.device)
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
-
-    @torch.no_grad()
-    def _track(self, norms: list[Any], statistics: Tensor, *counts: int) -> None:
-        """Move the running statistics as BatchNorm2d does; `counts` are those of its elements
-        before and after the temporal convolution.
-        """
-        unbiased = [count / max(count - 1, 1) for count in (counts[0], counts[1], counts[1])]
-        means, variances = (list(rows.unbind()) for rows in statistics.unbind(1))
-        variances = list(torch._foreach_mul(variances, unbiased[: len(norms)]))
-        running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
-        found = [new.to(old.dtype) for new, old in zip(means + variances, running, strict=True)]
-        torch._foreach_lerp_(running, found, norms[0].momentum)
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
 class RowNorm(nn.BatchNorm1d):
@@ -219,6 +276,7 @@ class STGCN(nn.Module):
     """
 
     adjacency: Tensor
+    _prepared: dict[Any, list[Prepared]] | None = None
 
     def __init__(
         self,
@@ -294,13 +352,46 @@ class STGCN(nn.Module):
             x = self.input_norm(x)
         x = x.view(n * m, v, c, t).permute(0, 2, 3, 1)
         device = x.device.type
-        if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
-            x = x.to(torch.get_autocast_dtype(device))
         last = self.backend != "reference"  # the others keep channels last in memory
-        x = x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        for block, importance in zip(self.blocks, self.edge_importance, strict=True):
-            x = block(x, self.adjacency * importance, groups if self.training else 1)
+        layout = torch.channels_last if last else torch.contiguous_format
+        if torch.is_autocast_enabled(device):  # it does not know the blocks, which are one op each
+            x = x.to(torch.get_autocast_dtype(device), memory_format=layout)
+        x = x.contiguous(memory_format=layout)
+        groups = groups if self.training else 1
+        found: list[Found] = []
+        if self._to_prepare():
+            prepared = self._prepared_for(x.dtype)
+            for block, own in zip(self.blocks, prepared, strict=True):
+                x = block(x, own.adjacency, groups, own, found)
+        else:
+            for block, importance in zip(self.blocks, self.edge_importance, strict=True):
+                x = block(x, self.adjacency * importance, groups, found=found)
+        if found:
+            track(found)
         return x
+
+    def _to_prepare(self) -> bool:
+        """Whether blocks are prepared together: the triton backend alone takes packed weights."""
+        alone = self.over_ranks is None or not self.training
+        return self.backend == "triton" and alone and not torch.compiler.is_compiling()
+
+    def _prepared_for(self, dtype: torch.dtype) -> list[Prepared]:
+        kept = {} if self._prepared is None else self._prepared
+        key = dtype, self.training, torch.is_grad_enabled()
+        if key not in kept:
+            kept[key] = prepare(self.blocks, self.adjacency, list(self.edge_importance), dtype)
+        return kept[key]
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Inside, all passes share what their blocks are prepared with, and one backward pass must
+        go through them all. No parameter may change meanwhile, nor in evaluation a buffer.
+        """
+        self._prepared = {}
+        try:
+            yield
+        finally:
+            self._prepared = None
 
 
 class View(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -62,6 +62,8 @@ class Call(NamedTuple):
         eps: added to every variance.
         groups: of samples, one after the other, that each have statistics of their own.
         save: fill what the backward pass needs, in evaluation, too.
+        packed: the weights by `pack_weights`, which the triton backend then need not lay out; None,
+            or of another precision: it lays them out.
         backend: name of a backend.
     """
 
@@ -82,6 +84,7 @@ class Call(NamedTuple):
     eps: float
     groups: int
     save: bool
+    packed: Tensor | None
     backend: str
 
 
@@ -219,7 +222,22 @@ def _check(call: Any) -> None:
         if name != "keep":
             # Parameters stay float32 where maps are half as wide.
             check_dtype(name, tensor, x.dtype, *((torch.float32,) if x.dtype in HALVES else ()))
+    if call.packed is not None:
+        _check_packed(call)
+        given["packed"] = call.packed
     check_same_device(**given)
+
+
+def _check_packed(call: Any) -> None:
+    """Its whole contract but the values: kernels read it by the weights' sizes."""
+    weights = (call.spatial_weight, call.temporal_weight, call.residual_weight)
+    least = sum(2 * weight.numel() for weight in weights if weight is not None)
+    check_shape("packed", call.packed, "size")
+    check_dtype("packed", call.packed, torch.float32, *HALVES)
+    if len(call.packed) < least:
+        raise ValueError(
+            f"packed must hold each weight twice, {least} values, got {len(call.packed)}"
+        )
 
 
 def _check_residual(call: Any, width: int, channels: int) -> None:
@@ -516,7 +534,27 @@ _OP.define(GradientCall, Gradients, _prepare_backward, _compute_backward, "_back
 _OP.differentiate(_save, _gradient)
 
 
-# --- The function --------------------------------------------------------------------------------
+# --- The functions -------------------------------------------------------------------------------
+
+
+def pack_weights(
+    blocks: Sequence[tuple[Tensor, Tensor, Tensor | None]], dtype: torch.dtype
+) -> list[Tensor]:
+    """The weights of blocks as the triton backend multiplies them, laid out in one launch.
+
+    Args:
+        blocks: of each the weights of the spatial, the temporal and the residual convolution, the
+            last one None without it.
+        dtype: of the maps that the blocks will take.
+
+    Returns:
+        Of each block a tensor for `packed_block`, without a gradient.
+    """
+    from aimclr_fast.triton_kernels import stgcn_block as kernels
+
+    of = [kernels.Weights(*(w if w is None else w.detach() for w in block)) for block in blocks]
+    with torch.cuda.device_of(blocks[0][0]):
+        return kernels.pack_weights(of, product_precision(dtype))
 
 
 def stgcn_block(
@@ -581,6 +619,45 @@ def stgcn_block(
         ValueError: a shape, the stride, the groups or the residual is off; it is named.
         TypeError: a tensor is of the wrong dtype.
     """
+    return packed_block(
+        x,
+        adjacency,
+        spatial,
+        temporal,
+        norms,
+        residual=residual,
+        running=running,
+        keep=keep,
+        keep_prob=keep_prob,
+        stride=stride,
+        eps=eps,
+        groups=groups,
+        backend=backend,
+        over_ranks=over_ranks,
+    )
+
+
+def packed_block(
+    x: Tensor,
+    adjacency: Tensor,
+    spatial: tuple[Tensor, Tensor],
+    temporal: tuple[Tensor, Tensor],
+    norms: Tensor,
+    *,
+    residual: str | tuple[Tensor, Tensor],
+    running: Tensor | None,
+    keep: Tensor | None,
+    keep_prob: float,
+    stride: int,
+    eps: float,
+    groups: int,
+    backend: str,
+    over_ranks: SumOverRanks | None,
+    packed: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`stgcn_block` with its weights by `pack_weights`, too: they get the gradient, and `packed` is
+    what the triton backend multiplies with.
+    """
     if isinstance(residual, str) and residual not in ("none", "identity"):
         raise ValueError(f"residual must be 'none', 'identity' or a convolution, got {residual!r}")
     for name, pair in (("spatial", spatial), ("temporal", temporal), ("residual", residual)):
@@ -611,6 +688,7 @@ def stgcn_block(
         groups=check_integer("groups", groups),
         save=torch.is_grad_enabled()
         and any(tensor is not None and tensor.requires_grad for tensor in tensors.values()),
+        packed=packed,
         backend=backend,
     )
     reason = None if over_ranks is None else "it takes statistics in one process alone"

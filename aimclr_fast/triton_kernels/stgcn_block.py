@@ -29,6 +29,7 @@ writing it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -41,6 +42,7 @@ from . import stgcn_block_norm as norm
 from . import stgcn_block_shapes as shapes
 from . import stgcn_block_spatial as spatial
 from . import stgcn_block_temporal as temporal
+from .stgcn_block_weights import Packed, Weights, pack, unpack
 
 # Operands of the products; sums are float32.
 OPERANDS = {
@@ -75,6 +77,7 @@ class Block(NamedTuple):
     residual: int
     precision: str
     processors: int
+    weights: Packed
 
     def product(self) -> dict[str, Any]:
         operand, exact = OPERANDS[self.precision][0], self.precision == "ieee"
@@ -83,14 +86,10 @@ class Block(NamedTuple):
         product = {"OPERAND": operand, "DOT": dot, "PRECISION": "ieee" if exact else "tf32"}
         return product | (ALL_REGISTERS if exact else {})
 
-    def operand(self, weight: Tensor) -> Tensor:
-        """Weights as a product takes them: the last axis is summed over."""
-        return weight.to(OPERANDS[self.precision][1]).contiguous()
-
 
 def _block(call: Any, precision: str) -> Block:
     samples, c_in, frames, joints = call.x.shape
-    groups, c_out = getattr(call, "groups", 1), len(call.temporal_bias)
+    groups, c_out = call.groups, len(call.temporal_bias)
     if joints > shapes.MAX_JOINTS:
         raise ValueError(f"the triton kernels take up to {shapes.MAX_JOINTS} joints, got {joints}")
     if samples * frames * joints * max(c_in, c_out) >= 2**31:
@@ -107,8 +106,22 @@ def _block(call: Any, precision: str) -> Block:
     return Block(
         groups, samples // groups, c_in, c_out, frames, -(-frames // call.stride), joints,
         len(call.adjacency), call.temporal_weight.shape[2], call.stride, call.eps,
-        call.running is None, residual, precision, processors,
+        call.running is None, residual, precision, processors, _weights(call, precision),
     )  # fmt: skip
+
+
+def pack_weights(blocks: Iterable[Weights], precision: str) -> list[Tensor]:
+    """The weights of blocks as their calls take them in `packed`, written in one launch."""
+    return pack(list(blocks), OPERANDS[precision][1])
+
+
+def _weights(call: Any, precision: str) -> Packed:
+    """Those of a call; packed for another precision they are packed again."""
+    weights = Weights(call.spatial_weight, call.temporal_weight, call.residual_weight)
+    packed = call.packed
+    if packed is None or packed.dtype != OPERANDS[precision][1]:
+        (packed,) = pack_weights([weights], precision)
+    return unpack(packed, weights)
 
 
 def _floats(like: Tensor, *size: int) -> Tensor:
@@ -144,7 +157,7 @@ def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> 
     counts = _floats(out, programs if b.training else 0)
     partials = _floats(out, programs if b.training else 0, 2, b.c_out)
     spatial.spatial_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
-        call.x, call.adjacency, b.operand(call.spatial_weight), call.spatial_bias,
+        call.x, call.adjacency, b.weights.spatial, call.spatial_bias,
         out, counts, partials, frames,
         V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts, STATISTICS=b.training,
         BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
@@ -211,12 +224,11 @@ def forward(call: Any, out: Any, precision: str) -> None:
     beside = call.x
     if b.residual == norm.CONVOLUTION:
         beside = _scratch(out.shortcut, call.x, b, b.frames_out)
-        weight = b.operand(call.residual_weight.view(1, b.c_out, b.c_in))
-        _convolution(b, call.x, None, weight, call.residual_bias, beside, statistics[:, 2])
+        weight, bias = b.weights.residual, call.residual_bias
+        _convolution(b, call.x, None, weight, bias, beside, statistics[:, 2])
     _convolution(
         b, before_spatial, (statistics[:, 0], call.norms[0]),
-        b.operand(call.temporal_weight.squeeze(3).permute(2, 0, 1)), call.temporal_bias,
-        before_temporal, statistics[:, 1],
+        b.weights.temporal, call.temporal_bias, before_temporal, statistics[:, 1],
     )  # fmt: skip
     _output(call, b, before_temporal, beside, out)
 
@@ -355,9 +367,8 @@ def _convolution_input(
     partials = _floats(grad_temporal, programs * b.stride, 1, 2, b.c_out)
     grid = programs, triton.cdiv(b.c_out, shape.block_n), b.stride
     temporal.convolution_gradient_kernel[grid](
-        grad_temporal, b.operand(call.temporal_weight.squeeze(3).permute(2, 1, 0)),
-        call.spatial, call.statistics[0], call.norms[0], grad_spatial, partials,
-        b.batch, b.eps,
+        grad_temporal, b.weights.temporal_back, call.spatial, call.statistics[0], call.norms[0],
+        grad_spatial, partials, b.batch, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=b.c_out, C_OUT=b.c_out,
         K=b.taps, STRIDE=b.stride,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
@@ -377,20 +388,17 @@ def _graph_convolution_gradients(
     """
     grad_spatial, coefficients, grad_residual = grads
     of_norm = (call.spatial, call.statistics[0], call.norms[0], coefficients)
-    weight = b.operand(call.spatial_weight.view(b.parts, b.c_out, b.c_in).transpose(1, 2))
+    weight = b.weights.spatial_back
     frames = b.batch * b.frames
     sizes = {"V": b.joints, "C_IN": b.c_in, "C_OUT": b.c_out, "P": b.parts, "TRAINING": b.training}
-    residual_weight = None
-    if b.residual == norm.CONVOLUTION:
-        residual_weight = b.operand(call.residual_weight.view(b.c_out, b.c_in).t())
     beside = (call.grad_y, call.y) if b.residual == norm.IDENTITY else (None, None)
 
     shape = shapes.spatial(b.joints, b.c_out, b.c_in, b.precision)
     grid = triton.cdiv(frames, shape.block_f), triton.cdiv(b.c_in, shape.block_n)
     spatial.spatial_gradient_kernel[grid](
-        grad_spatial, *of_norm, call.adjacency, weight, *beside, grad_residual, residual_weight,
-        out.x, frames, b.eps, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
-        T_OUT=b.frames_out, **sizes,
+        grad_spatial, *of_norm, call.adjacency, weight, *beside, grad_residual,
+        b.weights.residual_back, out.x, frames, b.eps, RESIDUAL=b.residual, STRIDE=b.stride,
+        T=b.frames, T_OUT=b.frames_out, **sizes,
         BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
         BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip

@@ -112,6 +112,18 @@ def test_every_block_sees_channels_last_in_bf16(steps, encoder):
         assert dtype == "torch.bfloat16"
 
 
+def test_small_launches_of_the_triton_blocks_are_few(steps):
+    """Parameters are prepared once for both views of an encoder, statistics tracked together."""
+    launches = Counter()
+    for row in (Row(*each) for each in steps["triton"][0]):
+        if row.phase.startswith("forward"):
+            launches[row.operation] += row.launches
+    assert launches["triton.pack_kernel"] == launches["aten._foreach_copy_"] == 2  # two encoders
+    assert launches["aten._foreach_mul"] == 2 + 3  # edges of each; variances of each view
+    assert launches["aten._foreach_add_"] == 3
+    assert launches["aten.stack"] == launches["aten.mul"] == 0
+
+
 WAITS = {
     "values.sum().item()": "_local_scalar_dense",
     "values.cpu()": "_to_copy",
@@ -193,6 +205,25 @@ print(json.dumps([launch.name, launch.bytes_read, source_of(call.function, call.
 """)
     assert found[:2] == ["triton.copy_kernel", 2 * (2 * 128 * 64)]
     assert found[2]["source"] == "tensordesc<bf16[64, 64]>"
+
+
+def test_what_an_op_copies_is_counted():
+    """`contiguous` and `to` are views to the schema; here each copies."""
+    found = walked("""
+import torch
+from pretend_gpu import CUDA, Walk, pretend_gpu
+from aimclr_fast.functional import stgcn_block
+walk = Walk()
+walk.phase = "call"
+with pretend_gpu(walk):
+    x = torch.randn(2, 4, 6, 5, device=CUDA)  # not channels last
+    ones = [torch.ones(size, device=CUDA) for size in ((12, 4, 1, 1), (12,), (4, 4, 3, 1), (4,))]
+    norms = torch.ones(2, 2, 4, device=CUDA)
+    stgcn_block(x, torch.ones(3, 5, 5, device=CUDA), ones[:2], ones[2:], norms, backend="triton")
+print(json.dumps([launch.name for launch in walk.launches]))
+""")
+    assert found.count("aten.clone") == 1
+    assert found.count("triton.pack_kernel") == 1
 
 
 CALLS = """

@@ -338,7 +338,7 @@ def test_opcheck(case, groups, bits):
         arguments["norms"], *((None, None) if isinstance(residual, str) else residual),
         arguments["running"], arguments["keep"],
     )  # fmt: skip
-    settings = (residual == "identity", 1 / 0.6, case.stride, 1e-5, groups, True)
+    settings = (residual == "identity", 1 / 0.6, case.stride, 1e-5, groups, True, None)
     forward = torch.ops.aimclr_fast.stgcn_block.default
     torch.library.opcheck(forward, (*inputs, *settings, "cpp"))
     inputs = [None if x is None else x.detach() for x in inputs]

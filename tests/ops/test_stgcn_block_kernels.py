@@ -11,6 +11,7 @@ import torch
 import triton_published as published
 from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run, with_bits
 from tolerances import assert_near
+from torch import Tensor
 from triton_aot import Launch, assert_no_spills, compile_launches
 
 from aimclr_fast.functional import stgcn_block
@@ -18,6 +19,7 @@ from aimclr_fast.ops import stgcn_block as op
 from aimclr_fast.ops._dispatch import BackendError
 from aimclr_fast.triton_kernels import stgcn_block as kernels
 from aimclr_fast.triton_kernels import stgcn_block_shapes as shapes
+from aimclr_fast.triton_kernels.stgcn_block_weights import Weights, unpack
 
 MODULE = "aimclr_fast.triton_kernels.stgcn_block"
 PLACES = [
@@ -264,6 +266,72 @@ def test_in_evaluation_nothing_need_be_saved(device):
     assert_near(statistics.cpu(), arguments["running"].cpu())
 
 
+def weights_of(case: Case, dtype: torch.dtype, device: str) -> tuple[Tensor, Tensor, Tensor | None]:
+    given = moved(converted(make(case), dtype), device)
+    beside = None if isinstance(given["residual"], str) else given["residual"][0]
+    return given["spatial"][0], given["temporal"][0], beside
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_weights_are_packed_for_both_directions(dtype, device):
+    blocks = [weights_of(case, torch.float32, device) for case in (*CASES, Case(1, 33, 40, 2, 5))]
+    for block, packed in zip(blocks, op.pack_weights(blocks, dtype), strict=True):
+        got, (spatial, temporal, residual) = unpack(packed, Weights(*block)), block
+        width = spatial.shape[1]
+        matrices = [spatial.view(-1, len(temporal), width), temporal.squeeze(3).permute(2, 0, 1)]
+        matrices += [] if residual is None else [residual.view(1, -1, width)]
+        both = [turned for matrix in matrices for turned in (matrix, matrix.transpose(1, 2))]
+        for mine, wanted in zip(got, both, strict=residual is not None):
+            assert mine.dtype == dtype
+            assert mine.is_contiguous()
+            # The interpreter cuts off bits of bfloat16.
+            loose = (
+                {"rtol": 2**-7, "atol": 0} if dtype == torch.bfloat16 else {"rtol": 0, "atol": 0}
+            )
+            torch.testing.assert_close(mine.float(), wanted.to(dtype).float(), **loose)
+
+
+def test_weights_of_two_dtypes_are_packed_together(device):
+    blocks = [weights_of(CASES[2], dtype, device) for dtype in (torch.float32, torch.float16)]
+    together = op.pack_weights(blocks, torch.float16)
+    for block, packed in zip(blocks, together, strict=True):
+        assert torch.equal(op.pack_weights([block], torch.float16)[0], packed)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_a_block_takes_weights_that_are_packed(other, device):
+    """And lays them out itself where they are of another precision."""
+    case = CASES[2]
+    wanted, _ = both(case, torch.float32, device)
+    given = moved(converted(make(case), torch.float32), device)
+    dtype = torch.float16 if other else torch.float32
+    (packed,) = op.pack_weights([weights_of(case, torch.float32, device)], dtype)
+    more = {"running": None, "eps": 1e-5, "over_ranks": None, "backend": "triton"}
+    y, _ = op.packed_block(**more | given, packed=packed)
+    assert torch.equal(y.cpu(), wanted["y"])
+    packed.zero_()  # what the products take, the gradient's too
+    y, _ = op.packed_block(**more | given, packed=packed)
+    assert torch.equal(y.cpu(), wanted["y"]) == other
+    (gradient,) = torch.autograd.grad(y.sum(), given["x"])
+    assert (gradient.abs().max() == 0) == (not other)
+
+
+def test_packed_weights_are_checked():
+    case = CASES[2]
+    given = converted(make(case), torch.float32)
+    more = {"running": None, "eps": 1e-5, "over_ranks": None, "backend": "triton"}
+    (packed,) = op.pack_weights([weights_of(case, torch.float32, "cpu")], torch.float32)
+    bad = {
+        "packed must hold each weight twice": packed[:-64],
+        r"packed must have shape \[size\]": packed[None],
+        "packed must be": packed.double(),
+        "packed on meta": packed.to("meta"),
+    }
+    for message, wrong in bad.items():
+        with pytest.raises((ValueError, TypeError), match=message):
+            op.packed_block(**more | given, packed=wrong)
+
+
 def test_too_many_joints_are_refused():
     with pytest.raises(BackendError, match="its tiles hold up to 64 joints, got 65"):
         stgcn_block(**converted(make(Case(1, 2, 2, 1, 65)), torch.float32), backend="triton")
@@ -277,6 +345,14 @@ def test_auto_never_takes_what_no_gpu_has_measured():
 
 # --- Ahead of time -------------------------------------------------------------------------------
 
+PACK = """
+def weights(_, c_in, c_out, frames, joints, taps, stride, residual, *rest):
+    spatial, temporal = (3 * c_out, c_in, 1, 1), (c_out, c_out, taps, 1)
+    beside = [(c_out, c_in, 1, 1)] if residual == "convolution" else []
+    found = [torch.empty(size, device="meta") for size in (spatial, temporal, *beside)]
+    return kernels.Weights(*found, *[None] * (3 - len(found)))
+kernels.pack_weights([weights(*block) for block in {blocks}], "bf16")
+"""
 # Of smaller GPUs, too.
 SHARED_LIMIT = 99 << 10
 
@@ -343,3 +419,11 @@ def test_in_evaluation_nothing_is_summed_but_gradients():
     launches = compiled("10", "bf16", training=False)
     assert len(launches) == 2 * (19 - 3)
     assert not any(launch.kernel == "merge_statistics_kernel" for launch in launches)
+
+
+@pytest.mark.slow
+def test_all_weights_of_an_encoder_are_packed_in_one_launch():
+    launches = compile_launches(MODULE, PACK.format(blocks=list(published.BLOCKS.values())))
+    print(*launches, sep="\n")
+    assert [launch.kernel for launch in launches] == ["pack_kernel"] * 2  # architectures
+    assert_no_spills(launches)

@@ -1,0 +1,90 @@
+"""What the blocks of an encoder compute with, laid out for all of them at once.
+
+By itself each block stacks its norms' parameters and has its weights laid out: a dozen launches of
+a GPU, some of which take longer than what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aimclr_fast.ops.stgcn_block import pack_weights
+
+
+class Prepared(NamedTuple):
+    """Of one block.
+
+    Attributes:
+        adjacency: [P, V, V], times the edges' importance.
+        norms: [n, 2, C], as `functional.stgcn_block` has it.
+        running: likewise; None in training.
+        packed: its weights by `pack_weights`.
+    """
+
+    adjacency: Tensor
+    norms: Tensor
+    running: Tensor | None
+    packed: Tensor
+
+
+def prepare(
+    blocks: Sequence[Any], adjacency: Tensor, importance: Sequence[Tensor], dtype: torch.dtype
+) -> list[Prepared]:
+    """For one or more passes of maps of this dtype through these blocks (`STGCNBlock`), between
+    which no parameter changes; in evaluation no running statistics either.
+    """
+    norms = [block.norms() for block in blocks]
+    counts = [len(of) for of in norms]
+    affine = [p for of in norms for norm in of for p in (norm.weight, norm.bias)]
+    laid_out = _Laid.apply(adjacency, counts, *importance, *affine)  # type: ignore[no-untyped-call]
+    running: list[Tensor | None] = [None] * len(blocks)
+    if not blocks[0].training:
+        found = [b for of in norms for norm in of for b in (norm.running_mean, norm.running_var)]
+        running = [*_stacked(found, counts)]
+    packed = pack_weights([block.weights() for block in blocks], dtype)
+    rows = laid_out[: len(blocks)], laid_out[len(blocks) :], running, packed
+    return [Prepared(*row) for row in zip(*rows, strict=True)]
+
+
+@torch.no_grad()
+def _stacked(rows: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
+    """[n, 2, C] of each block of n norms, in one launch."""
+    found, at = [], 0
+    for count in counts:
+        found.append(rows[at].new_empty(count, 2, len(rows[at])))
+        at += 2 * count
+    torch._foreach_copy_([row for of in found for row in of.flatten(0, 1).unbind()], list(rows))
+    return found
+
+
+class _Laid(torch.autograd.Function):
+    """Edges times their importance, and norms' parameters stacked: two launches, and one for the
+    gradients of all importances. Those of the norms are handed back as they are.
+    """
+
+    @staticmethod
+    def forward(adjacency: Tensor, counts: list[int], *parameters: Tensor) -> tuple[Tensor, ...]:
+        importance, affine = parameters[: len(counts)], parameters[len(counts) :]
+        edges = torch._foreach_mul([adjacency] * len(counts), list(importance))
+        return *edges, *_stacked(affine, counts)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        adjacency, ctx.counts, *_ = inputs
+        ctx.save_for_backward(adjacency)
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        (adjacency,) = ctx.saved_tensors
+        edges, stacked = grads[: len(ctx.counts)], grads[len(ctx.counts) :]
+        there = [grad for grad in edges if grad is not None]
+        times = iter(torch._foreach_mul(there, [adjacency] * len(there)) if there else ())
+        affine: list[Tensor | None] = []
+        for count, grad in zip(ctx.counts, stacked, strict=True):
+            affine += [None] * 2 * count if grad is None else grad.flatten(0, 1).unbind()
+        return None, None, *(grad if grad is None else next(times) for grad in edges), *affine

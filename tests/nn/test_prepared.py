@@ -1,0 +1,125 @@
+"""Blocks that are prepared together, by Triton's interpreter: the same as each by itself."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aimclr_fast.nn import STGCN
+from aimclr_fast.nn import _prepared as module
+from aimclr_fast.nn.stgcn import Found, track
+
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="Triton's interpreter is for machines without a GPU"
+)
+
+
+def encoder(backend: str = "triton") -> STGCN:
+    """Of three blocks, one for each kind of residual."""
+    torch.manual_seed(0)
+    model = STGCN("coco", channels=3, features=7, temporal_kernel=3, dropout=0.3)
+    model.blocks = nn.ModuleList(model.blocks[i] for i in (0, 1, 4))
+    model.edge_importance = model.edge_importance[:3]
+    for name, parameter in model.named_parameters():
+        low = 0.5 if "norm" in name or "edge" in name else -0.5
+        nn.init.uniform_(parameter, low, low + 1)
+    model.backend = backend
+    return model
+
+
+def by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(STGCN, "_to_prepare", lambda self: False)
+
+
+def trained(model: STGCN, views: list[Tensor]) -> dict[str, Tensor]:
+    """What two passes yield and change."""
+    torch.manual_seed(1)
+    with model.prepared():
+        outputs = [model(view) for view in views]
+    sum(out.square().mean() for out in outputs).backward()
+    found = {f"output {i}": out.detach() for i, out in enumerate(outputs)}
+    found |= {f"gradient of {name}": p.grad for name, p in model.named_parameters()}
+    return found | {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def test_two_views_share_a_preparation_and_learn_the_same(monkeypatch):
+    model, views = encoder(), [torch.randn(1, 3, 4, 17, 1) for _ in range(2)]
+    other = copy.deepcopy(model)
+    calls = []
+    plain = module.pack_weights
+    monkeypatch.setattr(module, "pack_weights", lambda *a: calls.append(a) or plain(*a))
+    got = trained(model, views)
+    assert len(calls) == 1
+    by_themselves(monkeypatch)
+    wanted = trained(other, views)
+    assert len(calls) == 1
+    assert all(got[f"gradient of edge_importance.{i}"].abs().sum() > 0 for i in range(3))
+    assert got.keys() == wanted.keys()
+    for name, value in wanted.items():
+        # Two gradients are summed before or after the product with the adjacency.
+        torch.testing.assert_close(got[name], value, rtol=1e-5, atol=1e-6, msg=name)
+        if "gradient" not in name:
+            assert torch.equal(got[name], value), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("training", [True, False])
+def test_one_view_without_a_gradient(training, monkeypatch):
+    model = encoder().train(training)
+    other, x = copy.deepcopy(model), torch.randn(1, 3, 4, 17, 1)
+    for buffer in model.buffers():
+        if buffer.dim() == 1:
+            buffer.uniform_(0.5, 1.5)
+    other.load_state_dict(model.state_dict())
+    torch.manual_seed(1)
+    got = model(x)
+    by_themselves(monkeypatch)
+    torch.manual_seed(1)
+    assert torch.equal(got, other(x))
+    for (name, buffer), wanted in zip(model.named_buffers(), other.buffers(), strict=True):
+        assert torch.equal(buffer, wanted), name
+
+
+def test_a_step_between_passes_is_seen():
+    model, x = encoder().eval(), torch.randn(1, 3, 4, 17, 1)
+    first = model(x).detach()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    again = model(x).detach()
+    assert not torch.allclose(first, again)
+    model.backend = "reference"
+    torch.testing.assert_close(again, model(x), rtol=1e-3, atol=1e-4)
+
+
+def test_frozen_parameters_get_no_gradient():
+    model = encoder()
+    model.edge_importance[1].requires_grad_(False)
+    model.blocks[2].spatial_norm.requires_grad_(False)
+    model(torch.randn(1, 3, 4, 17, 1)).square().mean().backward()
+    without = {name for name, p in model.named_parameters() if p.grad is None}
+    of_norm = {f"blocks.2.spatial_norm.{name}" for name in ("weight", "bias")}
+    assert without == {"edge_importance.1", *of_norm}
+
+
+def test_other_backends_are_not_prepared(monkeypatch):
+    monkeypatch.setattr(module, "_stacked", None)
+    encoder("torch")(torch.randn(1, 3, 4, 17, 1)).sum().backward()
+
+
+def test_statistics_move_as_those_of_a_batch_norm():
+    norms, expected = ([nn.BatchNorm2d(n) for n in (3, 3, 5)] for _ in range(2))
+    found = []
+    for norm, batch in zip(expected, (4, 3, 1), strict=True):
+        x = torch.randn(batch, norm.num_features, 2, 3)
+        norm(x)
+        variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
+        at, count = len(found), batch * 6
+        statistics = torch.stack([mean, variance])[None]
+        found.append(Found([norms[at]], statistics, (count,) * 3))
+    track(found)
+    for norm, wanted in zip(norms, expected, strict=True):
+        torch.testing.assert_close(norm.state_dict(), wanted.state_dict())
