@@ -204,12 +204,14 @@ def sum_kernel(
     first = tl.where(in_4, END_3, first)
 
     column = (program - first) * BLOCK + tl.arange(0, BLOCK)
-    total = tl.zeros([BLOCK], tl.float32)
+    part = tl.arange(0, BLOCK_PARTS)
+    at = part[:, None] * size + column[None, :]
+    sums = tl.zeros([BLOCK_PARTS, BLOCK], tl.float32)
     for first_part in range(0, parts, BLOCK_PARTS):
-        part = first_part + tl.arange(0, BLOCK_PARTS)
-        valid = (part < parts)[:, None] & (column < size)[None, :]
-        at = part.to(tl.int64)[:, None] * size + column[None, :]
-        total += tl.sum(tl.load(partials + at, mask=valid, other=0.0), axis=0)
+        valid = (part < parts - first_part)[:, None] & (column < size)[None, :]
+        sums += tl.load(partials + at, mask=valid, other=0.0)
+        partials += BLOCK_PARTS * size.to(tl.int64)
+    total = tl.sum(sums, axis=0)
     if program < END_0:
         _store_sums(total, out_0, column, SHAPE_0)
     elif program < END_1:

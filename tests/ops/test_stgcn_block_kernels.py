@@ -15,6 +15,7 @@ from torch import Tensor
 from triton_aot import Launch, assert_no_spills, compile_launches
 
 from aimclr_fast.functional import stgcn_block
+from aimclr_fast.nn.stgcn import STGCNBlock
 from aimclr_fast.ops import stgcn_block as op
 from aimclr_fast.ops._dispatch import BackendError
 from aimclr_fast.triton_kernels import stgcn_block as kernels
@@ -142,6 +143,20 @@ def test_bits_of_keep_are_its_elements(case, device):
     # The backward pass reads no more than the masks of it.
     masks = [y.grad_fn.saved_tensors[-1] for y in (bits, plain)]
     assert torch.equal(*masks)
+
+
+def test_the_encoders_block_drops_the_same_as_others(device):
+    torch.manual_seed(0)
+    block = STGCNBlock(8, 8, 3, temporal_kernel=1, dropout=0.5).to(device)
+    x, adjacency = torch.randn(2, 8, 3, 5, device=device), torch.rand(3, 5, 5, device=device)
+    found = {}
+    for backend in ("torch", "triton"):
+        block.backend = backend
+        torch.manual_seed(1)
+        y, weight = block(x, adjacency), block.temporal.weight
+        found[backend] = y, *torch.autograd.grad(y.square().sum(), weight)
+    for got, wanted in zip(found["triton"], found["torch"], strict=True):
+        assert_near(got.cpu(), wanted.cpu(), gradient=True)
 
 
 @pytest.mark.parametrize("channels", [5, 16, 20])
