@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from tolerances import assert_near
 from torch import Tensor
 
-from aimclr_fast.functional import stgcn_block
 from aimclr_fast.nn import STGCN, AimCLR, Parts, SkeletonEncoder, get_method, stgcn
+from aimclr_fast.ops.stgcn_block import packed_block
 
 TEMPERATURE, KEEP_PROB, WEIGHT, TOPK = 0.2, 0.6, 0.3, 2
 VALID = [
@@ -130,7 +130,7 @@ def test_views_in_one_pass_are_the_same_step(parts, monkeypatch):
     together.load_state_dict(apart.state_dict())
     together.query_encoder.backend = "triton"
     monkeypatch.setattr(  # in their place, or the interpreter would take a minute
-        stgcn, "stgcn_block", lambda *a, **b: stgcn_block(*a, **b | {"backend": "cpp"})
+        stgcn, "packed_block", lambda *a, **b: packed_block(*a, **b | {"backend": "cpp"})
     )
     extreme, query, key = (view[:, :, :5].float() for view in views())
     hidden = torch.rand(query.shape, generator=torch.Generator().manual_seed(2)) < 0.1

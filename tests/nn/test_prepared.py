@@ -119,7 +119,7 @@ def test_statistics_move_as_those_of_a_batch_norm():
         variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
         at, count = len(found), batch * 6
         statistics = torch.stack([mean, variance])[None]
-        found.append(Found([norms[at]], statistics, (count,) * 3))
+        found.append(Found([norms[at]], [statistics], (count,) * 3))
     track(found)
     for norm, wanted in zip(norms, expected, strict=True):
         torch.testing.assert_close(norm.state_dict(), wanted.state_dict())
