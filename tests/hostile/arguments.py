@@ -299,9 +299,8 @@ def stgcn_block(draw: st.DrawFn) -> dict[str, Any]:
         residual = pair((out, width, 1, 1), (out,))
     maybe = st.booleans()
     kept = (batch, out, shorter, joints)
-    keep = tensors(kept, (torch.bool, torch.uint8), (0, 1))
-    if draw(maybe):  # as bits
-        keep = tensors((-(-math.prod(kept) // 64),), (torch.int64,), (-(2**62), 2**62))
+    bits = tensors((-(-math.prod(kept) // 64),), (torch.int64,), (-(2**62), 2**62))
+    keep = st.one_of(tensors(kept, (torch.bool, torch.uint8), (0, 1)), bits)
     return {
         "x": draw(tensors((batch, width, frames, joints), dtypes)),
         "adjacency": draw(tensors((parts, joints, joints), dtypes)),
