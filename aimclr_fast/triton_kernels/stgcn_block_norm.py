@@ -293,7 +293,7 @@ def output_kernel(
         values = (values - mean[None, :, :]) * scale[None, :, :] + shift[None, :, :]
         if keep is not None:
             kept = _load_kept(keep, words, row, eight, some, at, valid, C)
-            values = tl.where(kept, values, 0.0)
+            values = tl.where(kept, values, 0.0 * values)  # what is not finite is not hidden
         if RESIDUAL != 0:
             beside = tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
             if RESIDUAL == 2:

@@ -299,6 +299,8 @@ def stgcn_block(draw: st.DrawFn) -> dict[str, Any]:
         residual = pair((out, width, 1, 1), (out,))
     maybe = st.booleans()
     kept = (batch, out, shorter, joints)
+    bits = tensors((-(-math.prod(kept) // 64),), (torch.int64,), (-(2**62), 2**62))
+    keep = st.one_of(tensors(kept, (torch.bool, torch.uint8), (0, 1)), bits)
     return {
         "x": draw(tensors((batch, width, frames, joints), dtypes)),
         "adjacency": draw(tensors((parts, joints, joints), dtypes)),
@@ -307,7 +309,7 @@ def stgcn_block(draw: st.DrawFn) -> dict[str, Any]:
         "norms": draw(tensors((count, 2, out), dtypes)),
         "residual": pick(draw, residual),
         "running": draw(tensors((count, 2, out), dtypes)) if draw(maybe) else None,
-        "keep": draw(tensors(kept, (torch.bool, torch.uint8), (0, 1))) if draw(maybe) else None,
+        "keep": draw(keep) if draw(maybe) else None,
         "keep_prob": pick(draw, 1.0, 0.5),
         "stride": pick(draw, stride),
         "eps": pick(draw, 1e-5, 1e-5, 1e-30, bad=(-1.0,)),

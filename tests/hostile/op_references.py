@@ -6,6 +6,7 @@ result and the expected one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -169,6 +170,11 @@ def _block(given: Arguments) -> tuple[dict[str, Any], Tensor, Tensor]:
     inputs = {name: wide(given[name]) for name in BLOCK}
     if inputs["running"] is not None:
         inputs["running"] = inputs["running"].detach()
+    if inputs["keep"] is not None and inputs["keep"].dim() == 1:
+        batch, _, frames, joints = inputs["x"].shape
+        shape = batch, -(-frames // given["stride"]), joints, len(inputs["temporal_bias"])
+        keep = block.unpacked(inputs["keep"], math.prod(shape)).view(shape)
+        inputs["keep"] = keep.permute(0, 3, 1, 2)
     settings = [given[name] for name in ("identity", "scale", "stride", "eps")]
     return inputs, *block.stgcn_block(*inputs.values(), *settings)
 

@@ -159,6 +159,16 @@ def test_the_encoders_block_drops_the_same_as_others(device):
         assert_near(got.cpu(), wanted.cpu(), gradient=True)
 
 
+def test_dropout_hides_nothing_that_is_not_finite(device):
+    arguments = converted(make(Case(2, 8, 8, 3, 5, taps=1, training=False)), torch.float32)
+    arguments["running"] = arguments["running"].detach()
+    arguments["running"][1, 0, 2] = torch.nan
+    wanted = stgcn_block(**arguments, backend="reference")[0].isnan()
+    got = stgcn_block(**moved(arguments, device), backend="triton")[0].isnan()
+    assert torch.equal(got.cpu(), wanted)
+    assert wanted.sum() == 2 * 3 * 5
+
+
 @pytest.mark.parametrize("channels", [5, 16, 20])
 def test_masks_have_the_signs_and_what_dropout_kept(channels, device):
     case = Case(2, channels, channels, 3, 5, taps=1)
