@@ -495,7 +495,9 @@ def test_a_folded_encoder(tmp_path, saved, rows):
 
 def test_streams_side_by_side_are_folded(tmp_path, store, rows):
     states = [checkpoint(store, stream=stream, seed=i) for i, stream in enumerate(STREAMS)]
-    models = {stream: state["models"][stream] for stream, state in zip(STREAMS, states, strict=True)}
+    models = {
+        stream: state["models"][stream] for stream, state in zip(STREAMS, states, strict=True)
+    }
     file = save(states[0] | {"models": models}, tmp_path / "x.pt")
     names = {"stream": "+".join(STREAMS), "pool": "mean+max"}
     expected = load_encoder(file, **names)(rows, preprocessed=True)

@@ -57,9 +57,7 @@ def test_maps_and_readouts_are_those_of_the_encoder(layout, order, dtype):
         for pool in READOUTS:
             if pool != "parts" or backbone.layout.body_parts:
                 wanted = encoder.features(x, pool)
-                assert_near(
-                    folded.features(x, pool), wanted, gradient=True, dtype=dtype, what=pool
-                )
+                assert_near(folded.features(x, pool), wanted, gradient=True, dtype=dtype, what=pool)
 
 
 @pytest.mark.parametrize("order", ORDERS)
