@@ -150,7 +150,8 @@ class EmbeddingModel(nn.Module):
         """A copy whose backbones are folded; for the arguments and errors see `nn.folded.fold`."""
         model = copy.deepcopy(self)
         for own in (model.encoder, *model.beside):
-            own.backbone = fold(own.backbone, dtype, channels_last=channels_last)  # type: ignore[assignment, arg-type]
+            backbone: Any = fold(own.backbone, dtype, channels_last=channels_last)
+            own.backbone = backbone
         return model
 
     def forward(self, positions: Tensor) -> Tensor | tuple[Tensor, Tensor]:

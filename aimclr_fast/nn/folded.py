@@ -1,7 +1,6 @@
 """The ST-GCN in evaluation with every batch norm folded into the weights and biases beside it.
 
-With the scale s and the shift t of a norm in evaluation, and `edges`, the adjacency times the edges'
-importance:
+With the scale s and the shift t of a norm in evaluation:
 
 - spatial norm: s goes into the weights of all parts. One bias for each channel and joint holds t
   and s times the parts' biases, of which a joint gets each as often as it has neighbors there.
@@ -34,8 +33,8 @@ def fold(
     Args:
         backbone: in eval mode; is left as it is, and shares no memory with the result.
         dtype: of the weights and maps, a floating point one; None for the backbone's.
-        channels_last: lay maps out as [B, T, V, C] in memory, for a GPU; otherwise [B, C, T, V], the
-            layout of exported graphs.
+        channels_last: lay maps out as [B, T, V, C] in memory, for a GPU; otherwise as [B, C, T, V],
+            for exported graphs.
 
     Raises:
         TypeError: not an STGCN, or not a floating point dtype.
@@ -119,9 +118,9 @@ class FoldedBlock(_Folded):
             bias = bias + beside + shift
 
         last = torch.channels_last if channels_last else torch.contiguous_format
-        for name in ("spatial", "temporal", "residual"):
-            weight = weights.get(name)
-            laid_out = None if weight is None else weight.to(dtype).contiguous(memory_format=last)
+        self.register_buffer("residual_weight", None)
+        for name, weight in weights.items():
+            laid_out = weight.to(dtype).contiguous(memory_format=last)
             self.register_buffer(f"{name}_weight", laid_out)
         self.register_buffer("spatial_bias", biases[:, None].to(dtype))  # [C_out, 1, V]
         self.register_buffer("temporal_bias", bias.to(dtype))
@@ -178,7 +177,8 @@ class FoldedSTGCN(_Folded):
     def forward(self, x: Tensor) -> Tensor:
         check_sequences(x, self.in_channels, self.layout)
         n, c, t, v, m = x.shape
-        dtype = self.blocks[0].temporal_weight.dtype
+        first: Any = self.blocks[0]
+        dtype: torch.dtype = first.edges.dtype
         x = torch.addcmul(self.input_shift, x, self.input_scale)
         if self.channels_last:  # converted and laid out in one pass
             x = x.permute(0, 4, 2, 3, 1).to(dtype, memory_format=torch.contiguous_format)
