@@ -23,7 +23,7 @@ from aimclr_fast.reference.skelemix import BLOCK_FRAMES, block_rows
 
 from .masking import draw_hidden
 from .methods import Method, Parts, Recipe, Sampled, Views, draw_views, plain_encoder
-from .momentum import MomentumContrast, unit
+from .momentum import MomentumContrast, unit, units
 from .stgcn import SkeletonEncoder
 
 #: Losses in the order in which their rows are encoded, and their names in figures.
@@ -159,30 +159,28 @@ class Contrast(MomentumContrast):
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
         with self.query_encoder.backbone.prepared():
-            return self._rows(views)
+            return units(self._embeddings(views))
 
-    def _rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
+    def _embeddings(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         parts, encoder = self.parts, self.query_encoder
         # Batch norm's running statistics see the views in this order, as in the authors' code.
         with section("forward, query view"):
-            found = [unit(encoder(views["query"]))]
+            found = [encoder(views["query"])]
         with section("forward, extreme view"):
             if parts.eadm:
                 extreme = views["extreme"]
-                pooled = encoder.forward_with_drop(extreme, self.keep_prob, backend=self.backend)
-                found += map(unit, pooled)
+                found += encoder.forward_with_drop(extreme, self.keep_prob, backend=self.backend)
             elif parts.extreme:
-                found.append(unit(encoder(views["extreme"])))
+                found.append(encoder(views["extreme"]))
         if parts.masked:
             with section("forward, masked view"):
                 value = self.mask_value.to(views["strong"].dtype)
                 masked = torch.where(views["hidden"], value, views["strong"])
-                found.append(unit(encoder(masked)))
+                found.append(encoder(masked))
         for mix in range(parts.mixes):
             with section("forward, mixed view"):
                 mixed, pasted = views["mixed"][mix], views["pasted"][mix]
-                pooled = encoder.forward_with_mask(mixed, pasted, backend=self.backend)
-                found += map(unit, pooled)
+                found += encoder.forward_with_mask(mixed, pasted, backend=self.backend)
         return found
 
 

@@ -351,7 +351,9 @@ class STGCN(nn.Module):
         kept = {} if self._prepared is None else self._prepared
         key = dtype, self.training, torch.is_grad_enabled()
         if key not in kept:
-            kept[key] = prepare(self.blocks, self.adjacency, list(self.edge_importance), dtype)
+            kept[key] = prepare(
+                list(self.blocks), self.adjacency, list(self.edge_importance), dtype
+            )
         return kept[key]
 
     @contextmanager

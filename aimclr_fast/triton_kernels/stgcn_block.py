@@ -191,10 +191,11 @@ def forward(call: Any, out: Any, precision: str) -> None:
 
     _graph_convolution(call, b, before_spatial, statistics[0])
     beside, residual_norm = call.x, (None, None)
-    if b.residual == norm.CONVOLUTION:
+    residual_weight = b.weights.residual
+    if residual_weight is not None:
         beside = _scratch(out.shortcut, call.x, b, b.frames_out)
         residual_norm = (statistics[2], call.norms[2])
-        _convolution(b, call.x, None, b.weights.residual, call.residual_bias, beside, statistics[2])
+        _convolution(b, call.x, None, residual_weight, call.residual_bias, beside, statistics[2])
     _convolution(
         b, before_spatial, (statistics[0], call.norms[0]),
         b.weights.temporal, call.temporal_bias, before_temporal, statistics[1],
