@@ -69,7 +69,13 @@ class Found(NamedTuple):
 
 @torch.no_grad()
 def track(found: Sequence[Found]) -> None:
-    """Move the running statistics of blocks as BatchNorm2d does, in as few launches as of one."""
+    """Move the running statistics of blocks as BatchNorm2d does, in as few launches as of one
+    where all have the same momentum.
+    """
+    momentum = found[0].norms[0].momentum
+    if others := [own for own in found if own.norms[0].momentum != momentum]:
+        track(others)
+        found = [own for own in found if own.norms[0].momentum == momentum]
     norms = [norm for own in found for norm in own.norms]
     means = [mean for own in found for mean in own.statistics[:, 0].unbind()]
     variances = [variance for own in found for variance in own.statistics[:, 1].unbind()]
@@ -79,7 +85,7 @@ def track(found: Sequence[Found]) -> None:
     variances = list(torch._foreach_mul(variances, unbiased))
     running = [norm.running_mean for norm in norms] + [norm.running_var for norm in norms]
     new = [one.to(old.dtype) for one, old in zip(means + variances, running, strict=True)]
-    torch._foreach_lerp_(running, new, norms[0].momentum)
+    torch._foreach_lerp_(running, new, momentum)
     torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
 
 
@@ -154,7 +160,7 @@ class STGCNBlock(nn.Module):
         Args:
             x: feature map [N, C_in, T, V].
             adjacency: [P, V, V], times the edges' importance.
-            prepared: what the block computes with, if it is prepared; then also its adjacency.
+            prepared: the rest of what the block computes with, if it is prepared.
             found: takes the batch's statistics in training, for `track`; None: they are tracked.
         """
         norms = self.norms()
@@ -165,7 +171,7 @@ class STGCNBlock(nn.Module):
             residual = "identity"
         running = packed = None
         if prepared is not None:
-            adjacency, affine, running, packed = prepared
+            _, affine, running, packed = prepared
         else:
             if not self.training:
                 means = torch.stack([norm.running_mean for norm in norms])
@@ -343,13 +349,17 @@ class STGCN(nn.Module):
         return x
 
     def _to_prepare(self) -> bool:
-        """Whether blocks are prepared together: the triton backend alone takes packed weights."""
-        alone = self.over_ranks is None or not self.training
-        return self.backend == "triton" and alone and not torch.compiler.is_compiling()
+        """Whether blocks are prepared together: all of one mode, and of the triton backend, which
+        alone takes packed weights.
+        """
+        if torch.compiler.is_compiling() or len({block.training for block in self.blocks}) > 1:
+            return False
+        ranks = self.over_ranks if self.blocks[0].training else None
+        return ranks is None and all(block.backend == "triton" for block in self.blocks)
 
     def _prepared_for(self, dtype: torch.dtype) -> list[Prepared]:
         kept = {} if self._prepared is None else self._prepared
-        key = dtype, self.training, torch.is_grad_enabled()
+        key = dtype, self.blocks[0].training, torch.is_grad_enabled()
         if key not in kept:
             kept[key] = prepare(
                 list(self.blocks), self.adjacency, list(self.edge_importance), dtype
