@@ -268,7 +268,7 @@ def of_recorded(compiler: Compiler, recorded: list[dict[str, Any]]) -> list[Laun
 
     def value_of(described: Any) -> Any:
         if isinstance(described, list):
-            return tuple(described)
+            return tuple(map(value_of, described))
         if not isinstance(described, dict):
             return described
         if "dtype" in described:

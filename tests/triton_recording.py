@@ -35,6 +35,8 @@ def described(value: Any) -> Any:
         return {"tensor": str(value.dtype).removeprefix("torch."), "at": value.data_ptr() % 16}
     if isinstance(value, tl.dtype):
         return {"dtype": value.name}
+    if isinstance(value, tuple):
+        return [described(one) for one in value]
     return value
 
 

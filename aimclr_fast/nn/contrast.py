@@ -24,7 +24,7 @@ from aimclr_fast.reference.skelemix import BLOCK_FRAMES, block_rows
 
 from .masking import draw_hidden
 from .methods import Method, Parts, Recipe, Sampled, Views, draw_views, plain_encoder
-from .momentum import MomentumContrast, unit
+from .momentum import MomentumContrast, unit, units
 from .stgcn import SkeletonEncoder, View
 
 #: Losses in the order in which their rows are encoded, and their names in figures.
@@ -160,9 +160,9 @@ class Contrast(MomentumContrast):
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
         with self.query_encoder.backbone.prepared():
-            return self._rows(views)
+            return units(self._embeddings(views))
 
-    def _rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
+    def _embeddings(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         parts, encoder = self.parts, self.query_encoder
         each = [View("query", views["query"], encoder.embed)]
         if parts.eadm:
@@ -181,7 +181,7 @@ class Contrast(MomentumContrast):
                 encoder.embed_with_mask, mask=views["pasted"][mix], backend=self.backend
             )
             each.append(View("mixed", views["mixed"][mix], mask))
-        return [unit(rows) for rows in encoder.embed_views(each)]
+        return encoder.embed_views(each)
 
 
 def contrast_step(

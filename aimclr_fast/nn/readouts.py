@@ -48,6 +48,8 @@ def _readout(
 @_readout("mean")
 def _mean(x: Tensor, layout: Layout) -> Tensor:
     """Over time and joints."""
+    if x.is_cuda and x.requires_grad:  # or the gradient would come channels first, and be copied
+        return x.permute(0, 2, 3, 1).mean((1, 2))
     return x.mean((2, 3))
 
 

@@ -74,9 +74,13 @@ class Found(NamedTuple):
 
 @torch.no_grad()
 def track(found: Sequence[Found]) -> None:
-    """Move the running statistics of blocks as BatchNorm2d does, in as few launches as of one; the
-    groups of a pass one after the other.
+    """Move the running statistics of blocks as BatchNorm2d does, the groups of a pass one after the
+    other; in as few launches as of one block where all have the same momentum.
     """
+    momentum = found[0].norms[0].momentum
+    if others := [own for own in found if own.norms[0].momentum != momentum]:
+        track(others)
+        found = [own for own in found if own.norms[0].momentum == momentum]
     norms = [norm for own in found for norm in own.norms]
     # One count a norm: the residual's is dropped where there is none.
     counts = [count for own in found for _, count in zip(own.norms, own.counts, strict=False)]
@@ -87,7 +91,7 @@ def track(found: Sequence[Found]) -> None:
         variances = [variance for own in group for variance in own[:, 1].unbind()]
         variances = list(torch._foreach_mul(variances, unbiased))
         new = [one.to(old.dtype) for one, old in zip(means + variances, running, strict=True)]
-        torch._foreach_lerp_(running, new, norms[0].momentum)
+        torch._foreach_lerp_(running, new, momentum)
     groups = len(found[0].statistics)
     torch._foreach_add_([norm.num_batches_tracked for norm in norms], groups)
 
@@ -165,7 +169,7 @@ class STGCNBlock(nn.Module):
             x: feature map [N, C_in, T, V].
             adjacency: [P, V, V], times the edges' importance.
             groups: in training the norms see so many batches, one after the other.
-            prepared: what the block computes with, if it is prepared; then also its adjacency.
+            prepared: the rest of what the block computes with, if it is prepared.
             found: takes the batch's statistics in training, for `track`; None: they are tracked.
         """
         norms = self.norms()
@@ -176,7 +180,7 @@ class STGCNBlock(nn.Module):
             residual = "identity"
         running = packed = None
         if prepared is not None:
-            adjacency, affine, running, packed = prepared
+            _, affine, running, packed = prepared
         else:
             if not self.training:
                 means = torch.stack([norm.running_mean for norm in norms])
@@ -371,15 +375,21 @@ class STGCN(nn.Module):
         return x
 
     def _to_prepare(self) -> bool:
-        """Whether blocks are prepared together: the triton backend alone takes packed weights."""
-        alone = self.over_ranks is None or not self.training
-        return self.backend == "triton" and alone and not torch.compiler.is_compiling()
+        """Whether blocks are prepared together: all of one mode, and of the triton backend, which
+        alone takes packed weights.
+        """
+        if torch.compiler.is_compiling() or len({block.training for block in self.blocks}) > 1:
+            return False
+        ranks = self.over_ranks if self.blocks[0].training else None
+        return ranks is None and all(block.backend == "triton" for block in self.blocks)
 
     def _prepared_for(self, dtype: torch.dtype) -> list[Prepared]:
         kept = {} if self._prepared is None else self._prepared
-        key = dtype, self.training, torch.is_grad_enabled()
+        key = dtype, self.blocks[0].training, torch.is_grad_enabled()
         if key not in kept:
-            kept[key] = prepare(self.blocks, self.adjacency, list(self.edge_importance), dtype)
+            kept[key] = prepare(
+                list(self.blocks), self.adjacency, list(self.edge_importance), dtype
+            )
         return kept[key]
 
     @contextmanager

@@ -551,10 +551,10 @@ def pack_weights(
         Of each block a tensor for `packed_block`, without a gradient.
     """
     from aimclr_fast.triton_kernels import stgcn_block as kernels
+    from aimclr_fast.triton_kernels.stgcn_block_weights import Weights
 
-    of = [kernels.Weights(*(w if w is None else w.detach() for w in block)) for block in blocks]
-    with torch.cuda.device_of(blocks[0][0]):
-        return kernels.pack_weights(of, product_precision(dtype))
+    with torch.no_grad(), torch.cuda.device_of(blocks[0][0]):
+        return kernels.pack_weights([Weights(*of) for of in blocks], product_precision(dtype))
 
 
 def stgcn_block(

@@ -125,7 +125,7 @@ class Pretraining:
                 summed = losses.sum(1) if len(models) > 1 else losses[:, 0]
                 fine = learner.guard.judge(summed, norm, step)
                 if self.device.type == "cuda":
-                    learner.optimizer.found_inf = torch.where(fine, 0.0, 1.0)  # type: ignore[attr-defined]
+                    learner.optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
                     learner.optimizer.step()
                 elif fine:
                     learner.optimizer.step()

@@ -221,11 +221,10 @@ def forward(call: Any, out: Any, precision: str) -> None:
     before_temporal = _scratch(out.temporal, call.x, b, b.frames_out)
 
     _graph_convolution(call, b, before_spatial, statistics[:, 0])
-    beside = call.x
-    if b.residual == norm.CONVOLUTION:
-        beside = _scratch(out.shortcut, call.x, b, b.frames_out)
-        weight, bias = b.weights.residual, call.residual_bias
-        _convolution(b, call.x, None, weight, bias, beside, statistics[:, 2])
+    beside, residual_weight = call.x, b.weights.residual
+    if residual_weight is not None:
+        beside, bias = _scratch(out.shortcut, call.x, b, b.frames_out), call.residual_bias
+        _convolution(b, call.x, None, residual_weight, bias, beside, statistics[:, 2])
     _convolution(
         b, before_spatial, (statistics[:, 0], call.norms[0]),
         b.weights.temporal, call.temporal_bias, before_temporal, statistics[:, 1],

@@ -4,7 +4,7 @@ A product sums over the last axis of its operands, so a convolution's weight is 
 [taps, C_out, C_in] forward and as [taps, C_in, C_out] for the gradient of its input.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-decorators
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
 from __future__ import annotations
 
 from collections.abc import Sequence

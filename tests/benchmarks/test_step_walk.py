@@ -122,6 +122,8 @@ def test_small_launches_of_the_triton_blocks_are_few(steps):
     assert launches["aten._foreach_mul"] == 2 + 3  # edges of each; variances of each view
     assert launches["aten._foreach_add_"] == 3
     assert launches["aten.stack"] == launches["aten.mul"] == 0
+    backward = {row[2] for row in steps["triton"][0] if row[1] == "backward"}
+    assert "aten.clone" not in backward  # of the gradient of the last map
 
 
 WAITS = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aimclr_fast.layouts import LAYOUTS, get_layout
-from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder
+from aimclr_fast.nn import STGCN, AimCLR, SkeletonEncoder, momentum
 
 
 def small(layout="ui-prmd", **options) -> AimCLR:
@@ -84,3 +84,19 @@ def test_wrong_shape_names_layout_and_shape():
         small().query_encoder(torch.zeros(2, 3, 10, 25, 1))
     with pytest.raises(ValueError, match="temporal_kernel"):
         STGCN(temporal_kernel=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_rows_made_unit_together_are_those_made_alone(dtype):
+    torch.manual_seed(0)
+    sets = [torch.randn(5, 8).to(dtype).requires_grad_() for _ in range(3)]
+    with torch.no_grad():
+        sets[1][2] = 0  # has no direction
+    weights = torch.randn(3, 5, 8)
+    found = []
+    for rows in (momentum.units(sets), momentum.units_together(sets)):
+        assert all(of.dtype == torch.float32 for of in rows)
+        loss = (torch.stack(rows) * weights).sum()
+        found.append([*rows, *torch.autograd.grad(loss, sets)])
+    for alone, together in zip(*found, strict=True):
+        torch.testing.assert_close(together, alone)

@@ -98,14 +98,14 @@ def run_step(
     queues = [model.queue.clone() for model in models.values()]
     seen: list[Tensor] = []
 
-    def unit(rows: Tensor) -> Tensor:
-        if rows.requires_grad:
+    def units(sets: list[Tensor]) -> list[Tensor]:
+        for rows in sets:
             rows.retain_grad()
             seen.append(rows)
-        return plain(rows)
+        return plain(sets)
 
-    plain = contrast.unit
-    monkeypatch.setattr(contrast, "unit", unit)
+    plain = contrast.units
+    monkeypatch.setattr(contrast, "units", units)
     topk = int(number(g, "topk", 0))
     phase = Voting(topk, int(g["vote"])) if votes(g) else topk
     typed = {

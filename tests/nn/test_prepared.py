@@ -105,13 +105,29 @@ def test_frozen_parameters_get_no_gradient():
     assert without == {"edge_importance.1", *of_norm}
 
 
+@torch.no_grad()
+def test_a_block_in_evaluation_mode_among_others_keeps_its_statistics(monkeypatch):
+    model, x = encoder(), torch.randn(1, 3, 4, 17, 1)
+    model.blocks[0].eval()
+    before = copy.deepcopy(model.blocks[0].state_dict())
+    other = copy.deepcopy(model)
+    torch.manual_seed(1)
+    got = model(x)
+    by_themselves(monkeypatch)
+    torch.manual_seed(1)
+    assert torch.equal(got, other(x))
+    torch.testing.assert_close(model.blocks[0].state_dict(), before, rtol=0, atol=0)
+
+
 def test_other_backends_are_not_prepared(monkeypatch):
     monkeypatch.setattr(module, "_stacked", None)
     encoder("torch")(torch.randn(1, 3, 4, 17, 1)).sum().backward()
 
 
-def test_statistics_move_as_those_of_a_batch_norm():
-    norms, expected = ([nn.BatchNorm2d(n) for n in (3, 3, 5)] for _ in range(2))
+@pytest.mark.parametrize("momenta", [(0.1, 0.1, 0.1), (0.1, 0.0, 0.3)])
+def test_statistics_move_as_those_of_a_batch_norm(momenta):
+    pairs = list(zip((3, 3, 5), momenta, strict=True))
+    norms, expected = ([nn.BatchNorm2d(n, momentum=m) for n, m in pairs] for _ in range(2))
     found = []
     for norm, batch in zip(expected, (4, 3, 1), strict=True):
         x = torch.randn(batch, norm.num_features, 2, 3)

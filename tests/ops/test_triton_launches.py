@@ -73,9 +73,10 @@ def test_the_list_has_every_kernel():
         stgcn_block_norm,
         stgcn_block_spatial,
         stgcn_block_temporal,
+        stgcn_block_weights,
     )
 
-    blocks = stgcn_block_norm, stgcn_block_spatial, stgcn_block_temporal
+    blocks = stgcn_block_norm, stgcn_block_spatial, stgcn_block_temporal, stgcn_block_weights
     modules = eadm_pool, masked_pool, queue_contrast, *blocks
     kernels = {
         (module.__name__, name)
