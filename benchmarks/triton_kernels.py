@@ -27,7 +27,10 @@ def _parts(values: Values, parts: str, block: str) -> list[Loop]:
 
 
 def _convolution(v: Values) -> list[Loop]:
-    return [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(ceil(v["K"] / v["TAPS"]))]
+    """A row of several frames meets a window of frames, some at a time."""
+    channels = ceil(v["C_IN"] / v["BLOCK_C"])
+    frames = ceil(((v["FRAMES"] - 1) * v["STRIDE"] + v["K"]) / v["TAPS"])
+    return [Loop(channels * frames)] if v["FRAMES"] == 1 else [Loop(channels), Loop(frames)]
 
 
 def _convolution_gradient(v: Values) -> list[Loop]:
@@ -35,12 +38,17 @@ def _convolution_gradient(v: Values) -> list[Loop]:
     stride = v["STRIDE"]
     met = [ceil((v["K"] - (phase + v["K"] // 2) % stride) / stride) for phase in range(stride)]
     taps = sum(ceil(taps / v["TAPS"]) for taps in met) / stride
-    return [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(taps, known=stride == 1)]
+    return [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]) * taps, known=stride == 1)]
 
 
 def _convolution_weight(v: Values) -> list[Loop]:
     rows = v["batch"] * v["T_OUT"] * v["V"]
-    return [Loop(ceil(rows / v["BLOCK_R"]) / v["grid"][2], known=False)]
+    return [Loop(ceil(rows / v["BLOCK_R"]) / v["splits"], known=False)]
+
+
+def _convolution_backward(v: Values) -> list[Loop]:
+    rows = v["batch"] * ceil(v["T"] / v["STRIDE"]) * v["V"]
+    return [Loop(ceil(rows / v["BLOCK_M"]) / v["programs"], known=False)]
 
 
 def _tiles(v: Values, blocks: int) -> Loop:
@@ -82,6 +90,8 @@ LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
     "convolution_kernel": _convolution,
     "convolution_gradient_kernel": _convolution_gradient,
     "convolution_weight_kernel": _convolution_weight,
+    "convolution_backward_kernel": _convolution_backward,
+    "activation_kernel": lambda v: [],
     "merge_statistics_kernel": lambda v: _parts(v, "parts", "BLOCK"),
     "merge_gradient_kernel": lambda v: _parts(v, "parts", "BLOCK"),
     "sum_kernel": lambda v: _parts(v, "parts", "BLOCK_PARTS"),
@@ -131,6 +141,22 @@ def _columns(name: str) -> Callable[[Values], dict[str, float]]:
     return lambda v: {name: v["grid"][1]}
 
 
+def _beside(v: Values) -> float:
+    """How many tiles of rows meet a frame, whose taps find it in the first-level cache."""
+    return 1 + (v["K"] - 1) * v["V"] / v["BLOCK_M"]
+
+
+def _convolution_reads(v: Values) -> dict[str, float]:
+    frames = v["FRAMES"] * v["STRIDE"]
+    beside = _beside(v) if v["FRAMES"] == 1 else 1 + (v["K"] - v["STRIDE"]) / frames
+    return {"source": v["grid"][1] * beside}
+
+
+def _convolution_weight_reads(v: Values) -> dict[str, float]:
+    taps, blocks = v["K"], v["grid"][0]
+    return {"source": v["grid"][1] * min(taps, blocks), "gradient": blocks}
+
+
 def _spatial_weight_reads(v: Values) -> dict[str, float]:
     inputs, outputs = ceil(v["C_IN"] / v["BLOCK_C"]), ceil(v["C_OUT"] / v["BLOCK_N"])
     of_gradient = v["P"] * inputs
@@ -145,9 +171,10 @@ def _edge_reads(v: Values) -> dict[str, float]:
 #: How many programs read each part of a large argument, where it is more than one. What one program
 #: reads again is in the first-level cache, or (copied past it) counted in the machine code.
 READS: dict[str, Callable[[Values], dict[str, float]]] = {
-    "convolution_kernel": _columns("source"),
-    "convolution_gradient_kernel": _columns("gradient"),
-    "convolution_weight_kernel": lambda v: {"source": v["grid"][1], "gradient": v["grid"][0]},
+    "convolution_kernel": _convolution_reads,
+    "convolution_gradient_kernel": lambda v: {"gradient": v["grid"][1] * _beside(v)},
+    "convolution_backward_kernel": lambda v: {"gradient": _beside(v)},
+    "convolution_weight_kernel": _convolution_weight_reads,
     "spatial_kernel": _columns("x"),
     "spatial_gradient_kernel": lambda v: dict.fromkeys(("gradient", "before"), v["grid"][1]),
     "spatial_weight_kernel": _spatial_weight_reads,
@@ -166,7 +193,12 @@ def read_again(kernel: str, values: Values) -> dict[str, float]:
 
 
 def _over_time(v: Values) -> float:
-    return 2.0 * v["batch"] * v["T_OUT"] * v["V"] * v["K"] * v["C_IN"] * v["C_OUT"]
+    groups = v["grid"][0] // v["programs"] if "programs" in v else 1
+    return 2.0 * groups * v["batch"] * v["T_OUT"] * v["V"] * v["K"] * v["C_IN"] * v["C_OUT"]
+
+
+def _weights_over_time(v: Values) -> float:
+    return _over_time({**v, "grid": v["grid"][2:], "programs": v["splits"]})
 
 
 def _over_joints(v: Values, mixed: Sequence[str]) -> float:
@@ -183,7 +215,8 @@ def _spatial_gradient(v: Values) -> float:
 PRODUCTS: dict[str, Callable[[Values], float]] = {
     "convolution_kernel": _over_time,
     "convolution_gradient_kernel": _over_time,
-    "convolution_weight_kernel": _over_time,
+    "convolution_weight_kernel": _weights_over_time,
+    "convolution_backward_kernel": lambda v: 2.0 * _over_time(v),
     "spatial_kernel": lambda v: _over_joints(v, ["C_IN"]),
     "spatial_weight_kernel": lambda v: _over_joints(v, ["C_IN"]),
     "edge_kernel": lambda v: _over_joints(v, ["C_IN"]),

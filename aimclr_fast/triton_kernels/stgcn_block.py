@@ -55,7 +55,8 @@ MERGED = 1024  # partial sums that one program holds
 class Block(NamedTuple):
     """Sizes of a call, as the kernels name them, and how it multiplies."""
 
-    batch: int
+    groups: int  # of samples, each with its own statistics; one after the other
+    batch: int  # samples of a group
     c_in: int
     c_out: int
     frames: int
@@ -84,7 +85,7 @@ class Block(NamedTuple):
 
 def _block(call: Any, precision: str) -> Block:
     batch, c_in, frames, joints = call.x.shape
-    c_out = len(call.temporal_bias)
+    c_out, groups = len(call.temporal_bias), getattr(call, "groups", 1)
     if joints > shapes.MAX_JOINTS:
         raise ValueError(f"the triton kernels take up to {shapes.MAX_JOINTS} joints, got {joints}")
     if batch * frames * joints * max(c_in, c_out) >= 2**31:
@@ -99,9 +100,9 @@ def _block(call: Any, precision: str) -> Block:
     elif call.x.device.type == "meta":  # compiled ahead of time: as on an H100
         processors = 132
     return Block(
-        batch, c_in, c_out, frames, -(-frames // call.stride), joints, len(call.adjacency),
-        call.temporal_weight.shape[2], call.stride, call.eps, call.running is None,
-        residual, precision, processors,
+        groups, batch // groups, c_in, c_out, frames, -(-frames // call.stride), joints,
+        len(call.adjacency), call.temporal_weight.shape[2], call.stride, call.eps,
+        call.running is None, residual, precision, processors,
     )  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def _floats(like: Tensor, *size: int) -> Tensor:
 
 def _scratch(out: Tensor, like: Tensor, b: Block, frames: int) -> Tensor:
     """`out`, or as large a map where the op wants none of it."""
-    return out if out.numel() else like.new_empty(b.batch, frames, b.joints, b.c_out)
+    return out if out.numel() else like.new_empty(b.groups * b.batch, frames, b.joints, b.c_out)
 
 
 # --- Forward -------------------------------------------------------------------------------------
@@ -141,6 +142,22 @@ def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> 
         _merge_statistics(counts, partials, statistics)
 
 
+def _step(statistics: Tensor) -> int:
+    """Numbers from one group's statistics to the next's: [2, C] of one, or [groups, 2, C]."""
+    return statistics.stride(0) if statistics.dim() == 3 else 0
+
+
+def _activation(b: Block, source: Tensor, before: tuple[Tensor, Tensor], out: Tensor) -> None:
+    """Norm and ReLU of a map [B, C, T, V]."""
+    rows, channels = b.batch * source.shape[2] * b.joints, source.shape[1]
+    shape = shapes.activation(channels)
+    tiles = triton.cdiv(rows, shape.block_r)
+    temporal.activation_kernel[b.groups * tiles, triton.cdiv(channels, shape.block_c)](
+        source, *before, out, rows, tiles, _step(before[0]), b.eps,
+        C=channels, BLOCK_R=shape.block_r, BLOCK_C=shape.block_c,
+    )  # fmt: skip
+
+
 def _convolution(
     b: Block,
     source: Tensor,
@@ -152,16 +169,24 @@ def _convolution(
 ) -> None:
     """A convolution over time with weight [K, C_OUT, C_IN], after a norm or (None) of the input."""
     taps, _, c_in = weight.shape
-    shape = shapes.temporal(c_in, b.c_out, taps, b.precision)
-    programs = triton.cdiv(b.batch * b.frames_out * b.joints, shape.block_m)
-    counts = _floats(out, programs if b.training else 0)
-    partials = _floats(out, programs if b.training else 0, 2, b.c_out)
-    temporal.convolution_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
-        source, *(before or (None, None)), weight, bias, out, counts, partials, b.batch, b.eps,
+    shape = shapes.temporal(c_in, b.c_out, taps, b.stride, b.precision)
+    if before is not None and shape.frames == 1 < taps:
+        # Else each element would be normalized once per tap.
+        activated = torch.empty_like(source)
+        _activation(b, source, before, activated)
+        source, before = activated, None
+    rows = b.batch * triton.cdiv(b.frames_out, shape.frames) * b.joints
+    programs = triton.cdiv(rows, shape.block_m)
+    counts = _floats(out, b.groups * programs if b.training else 0)
+    partials = _floats(out, b.groups * programs if b.training else 0, 2, b.c_out)
+    temporal.convolution_kernel[b.groups * programs, triton.cdiv(b.c_out, shape.block_n)](
+        source, *(before or (None, None)), weight, bias, out, counts, partials,
+        b.batch, programs, _step(before[0]) if before else 0, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
         K=taps, STRIDE=b.stride, NORMALIZE=before is not None, STATISTICS=b.training,
+        FRAMES=shape.frames,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
-        **b.product(), num_warps=shape.warps, num_stages=3,
+        **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
     if b.training:
         _merge_statistics(counts, partials, statistics)
@@ -267,56 +292,79 @@ def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | N
     return grad_temporal, grad_residual
 
 
-def _convolution_weight(
-    b: Block,
-    source: Tensor,
-    before: tuple[Tensor, Tensor] | None,
-    gradient: Tensor,
-    taps: int,
-    out: Tensor,
-) -> None:
-    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights."""
+def _weight_sums(partials: Tensor, taps: int, out: Tensor) -> None:
+    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights from parts of [K, C_IN, C_OUT]."""
+    c_out, c_in = out.shape[:2]
+    total = _sum_parts(partials, taps * c_in * c_out)
+    out.copy_(total.view(taps, c_in, c_out, 1).permute(2, 1, 0, 3))
+
+
+def _convolution_weight(b: Block, source: Tensor, gradient: Tensor, taps: int, out: Tensor) -> None:
+    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights; `source` is what it took."""
     _, c_in, _, _ = out.shape
     rows = b.batch * b.frames_out * b.joints
-    shape = shapes.temporal_weight(c_in, b.c_out, taps, rows, b.precision, b.processors)
-    partials = _floats(gradient, shape.splits, taps * c_in, b.c_out)
+    shape = shapes.temporal_weight(
+        c_in, b.c_out, taps, rows, b.precision, b.processors // b.groups
+    )  # fmt: skip
+    partials = _floats(gradient, b.groups * shape.splits, taps * c_in, b.c_out)
     grid = (
         triton.cdiv(taps * c_in, shape.block_m),
         triton.cdiv(b.c_out, shape.block_n),
-        shape.splits,
+        b.groups * shape.splits,
     )
     temporal.convolution_weight_kernel[grid](
-        source, *(before or (None, None)), gradient, partials, b.batch, b.eps,
+        source, gradient, partials, b.batch, shape.splits,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
-        K=taps, STRIDE=b.stride, NORMALIZE=before is not None,
+        K=taps, STRIDE=b.stride,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_R=shape.block_r,
-        **b.product(), num_warps=shape.warps, num_stages=3,
+        **(b.product() | ALL_REGISTERS), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
-    total = _sum_parts(partials, taps * c_in * b.c_out)
-    out.copy_(total.view(taps, c_in, b.c_out, 1).permute(2, 1, 0, 3))
+    _weight_sums(partials, taps, out)
 
 
-def _convolution_input(
+def _convolution_gradients(
     call: Any, b: Block, grad_temporal: Tensor, out: Any
 ) -> tuple[Tensor, Tensor]:
-    """Gradient after the spatial norm, before its ReLU; and that norm's coefficients."""
-    shape = shapes.temporal(b.c_out, b.c_out, -(-b.taps // b.stride), b.precision, gradient=True)
+    """Of the temporal convolution's weights, and of what comes before it.
+
+    Returns the gradient after the spatial norm, before its ReLU; and that norm's coefficients.
+    """
+    statistics = call.statistics[..., 0, :, :]
     rows = b.batch * -(-b.frames // b.stride) * b.joints
-    programs = triton.cdiv(rows, shape.block_m)
     grad_spatial = torch.empty_like(call.spatial)
-    partials = _floats(grad_temporal, programs * b.stride, 2, b.c_out)
-    grid = programs, triton.cdiv(b.c_out, shape.block_n), b.stride
-    temporal.convolution_gradient_kernel[grid](
-        grad_temporal, b.operand(call.temporal_weight.squeeze(3).permute(2, 1, 0)),
-        call.spatial, call.statistics[0], call.norms[0], grad_spatial, partials,
-        b.batch, b.eps,
-        T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=b.c_out, C_OUT=b.c_out,
-        K=b.taps, STRIDE=b.stride,
-        BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
-        **b.product(), num_warps=shape.warps, num_stages=3,
-    )  # fmt: skip
+    sizes = {
+        "T": b.frames, "T_OUT": b.frames_out, "V": b.joints, "C_IN": b.c_out, "C_OUT": b.c_out,
+        "K": b.taps, "STRIDE": b.stride, **b.product(),
+    }  # fmt: skip
+    weight = b.operand(call.temporal_weight.squeeze(3).permute(2, 1, 0))
+    given = grad_temporal, weight, call.spatial, statistics, call.norms[0], grad_spatial
+    met = -(-b.taps // b.stride)
+    narrow = shapes.temporal_backward(b.c_out, met, b.precision)
+    if narrow is not None:
+        each = narrow.programs * b.processors // (b.groups * b.stride)
+        programs = max(1, min(each, triton.cdiv(rows, narrow.block_m)))
+        partials = _floats(grad_temporal, b.groups * b.stride * programs, 2, b.c_out)
+        parts = _floats(grad_temporal, b.groups * programs, b.taps * b.c_out, b.c_out)
+        temporal.convolution_backward_kernel[b.groups * programs, 1, b.stride](
+            *given, partials, parts, b.batch, programs, _step(statistics), b.eps, **sizes,
+            BLOCK_M=narrow.block_m, BLOCK_N=narrow.block_c, BLOCK_C=narrow.block_c,
+            TAPS=narrow.taps, num_warps=narrow.warps, num_stages=narrow.stages,
+        )  # fmt: skip
+        _weight_sums(parts, b.taps, out.temporal_weight)
+    else:
+        shape = shapes.temporal(b.c_out, b.c_out, met, 1, b.precision, gradient=True)
+        programs = triton.cdiv(rows, shape.block_m)
+        partials = _floats(grad_temporal, b.groups * b.stride * programs, 2, b.c_out)
+        activated = torch.empty_like(call.spatial)
+        grid = b.groups * programs, triton.cdiv(b.c_out, shape.block_n), b.stride
+        temporal.convolution_gradient_kernel[grid](
+            *given, activated, partials, b.batch, programs, _step(statistics), b.eps, **sizes,
+            BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c,
+            TAPS=shape.taps, num_warps=shape.warps, num_stages=shape.stages,
+        )  # fmt: skip
+        _convolution_weight(b, activated, grad_temporal, b.taps, out.temporal_weight)
     coefficients = _merge_gradient(
-        b, partials, 0, call.statistics[0], call.norms[0], b.batch * b.frames * b.joints,
+        b, partials, 0, statistics, call.norms[0], b.batch * b.frames * b.joints,
         out.norms[0], None,
     )  # fmt: skip
     return grad_spatial, coefficients
@@ -378,12 +426,8 @@ def backward(call: Any, out: Any, precision: str) -> None:
     """Fill `out` (the op's Gradients) for the op's GradientCall."""
     b = _block(call, precision)
     grad_temporal, grad_residual = _output_gradients(call, b, out)
-    spatial_norm = call.statistics[0], call.norms[0]
-    _convolution_weight(
-        b, call.spatial, spatial_norm, grad_temporal, b.taps, out.temporal_weight
-    )  # fmt: skip
     if grad_residual is not None:
-        _convolution_weight(b, call.x, None, grad_residual, 1, out.residual_weight)
-    grad_spatial, coefficients = _convolution_input(call, b, grad_temporal, out)
+        _convolution_weight(b, call.x, grad_residual, 1, out.residual_weight)
+    grad_spatial, coefficients = _convolution_gradients(call, b, grad_temporal, out)
     grads = grad_spatial, coefficients, grad_residual
     _graph_convolution_gradients(call, b, grads, out)
