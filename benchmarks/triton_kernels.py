@@ -30,7 +30,10 @@ def _parts(values: Values, parts: str, block: str) -> list[Loop]:
 
 
 def _convolution(v: Values) -> list[Loop]:
-    return [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(ceil(v["K"] / v["TAPS"]))]
+    """A row of several frames meets a window of frames, some at a time."""
+    channels = ceil(v["C_IN"] / v["BLOCK_C"])
+    frames = ceil(((v["FRAMES"] - 1) * v["STRIDE"] + v["K"]) / v["TAPS"])
+    return [Loop(channels * frames)] if v["FRAMES"] == 1 else [Loop(channels), Loop(frames)]
 
 
 def _convolution_gradient(v: Values) -> list[Loop]:
@@ -38,12 +41,17 @@ def _convolution_gradient(v: Values) -> list[Loop]:
     stride = v["STRIDE"]
     met = [ceil((v["K"] - (phase + v["K"] // 2) % stride) / stride) for phase in range(stride)]
     taps = sum(ceil(taps / v["TAPS"]) for taps in met) / stride
-    return [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(taps, known=stride == 1)]
+    return [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]) * taps, known=stride == 1)]
 
 
 def _convolution_weight(v: Values) -> list[Loop]:
     rows = v["batch"] * v["T_OUT"] * v["V"]
-    return [Loop(ceil(rows / v["BLOCK_R"]) / v["grid"][2], known=False)]
+    return [Loop(ceil(rows / v["BLOCK_R"]) / v["splits"], known=False)]
+
+
+def _convolution_backward(v: Values) -> list[Loop]:
+    rows = v["batch"] * ceil(v["T"] / v["STRIDE"]) * v["V"]
+    return [Loop(ceil(rows / v["BLOCK_M"]) / v["programs"], known=False)]
 
 
 def _pack(v: Values) -> list[Loop]:
@@ -102,6 +110,22 @@ def _columns(*names: str) -> Callable[[Values], dict[str, float]]:
     return lambda v: dict.fromkeys(names, v["grid"][1])
 
 
+def _beside(v: Values) -> float:
+    """How many tiles of rows meet a frame, whose taps find it in the first-level cache."""
+    return 1 + (v["K"] - 1) * v["V"] / v["BLOCK_M"]
+
+
+def _convolution_reads(v: Values) -> dict[str, float]:
+    frames = v["FRAMES"] * v["STRIDE"]
+    beside = _beside(v) if v["FRAMES"] == 1 else 1 + (v["K"] - v["STRIDE"]) / frames
+    return {"source": v["grid"][1] * beside}
+
+
+def _convolution_weight_reads(v: Values) -> dict[str, float]:
+    taps, blocks = v["K"], v["grid"][0]
+    return {"source": v["grid"][1] * min(taps, blocks), "gradient": blocks}
+
+
 def _spatial_weight_reads(v: Values) -> dict[str, float]:
     inputs, outputs = ceil(v["C_IN"] / v["BLOCK_C"]), ceil(v["C_OUT"] / v["BLOCK_N"])
     of_gradient = v["P"] * inputs
@@ -117,7 +141,12 @@ def _edge_reads(v: Values) -> dict[str, float]:
 
 
 def _over_time(v: Values) -> float:
-    return 2.0 * v["batch"] * v["T_OUT"] * v["V"] * v["K"] * v["C_IN"] * v["C_OUT"]
+    groups = v["grid"][0] // v["programs"] if "programs" in v else 1
+    return 2.0 * groups * v["batch"] * v["T_OUT"] * v["V"] * v["K"] * v["C_IN"] * v["C_OUT"]
+
+
+def _weights_over_time(v: Values) -> float:
+    return _over_time({**v, "grid": v["grid"][2:], "programs": v["splits"]})
 
 
 def _over_joints(v: Values, mixed: Sequence[str]) -> float:
@@ -167,12 +196,18 @@ KERNELS = {
     ),
     "edge_kernel": Kernel(_edge, _edge_reads, lambda v: _over_joints(v, ["C_IN"])),
     "edge_gradient_kernel": Kernel(lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))]),
-    "convolution_kernel": Kernel(_convolution, _columns("source"), _over_time),
-    "convolution_gradient_kernel": Kernel(_convolution_gradient, _columns("gradient"), _over_time),
+    "activation_kernel": Kernel(),
+    "convolution_kernel": Kernel(_convolution, _convolution_reads, _over_time),
+    "convolution_gradient_kernel": Kernel(
+        _convolution_gradient, lambda v: {"gradient": v["grid"][1] * _beside(v)}, _over_time
+    ),
+    "convolution_backward_kernel": Kernel(
+        _convolution_backward,
+        lambda v: {"gradient": _beside(v)},
+        lambda v: 2.0 * _over_time(v),
+    ),
     "convolution_weight_kernel": Kernel(
-        _convolution_weight,
-        lambda v: {"source": v["grid"][1], "gradient": v["grid"][0]},
-        _over_time,
+        _convolution_weight, _convolution_weight_reads, _weights_over_time
     ),
     "merge_statistics_kernel": Kernel(lambda v: _parts(v, "parts", "BLOCK")),
     "merge_gradient_kernel": Kernel(lambda v: _parts(v, "parts", "BLOCK")),

@@ -167,6 +167,17 @@ def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> 
         _merge_statistics(counts, partials, statistics)
 
 
+def _activation(b: Block, source: Tensor, before: tuple[Tensor, Tensor], out: Tensor) -> None:
+    """Norm and ReLU of a map [B, C, T, V]."""
+    rows, channels = b.batch * source.shape[2] * b.joints, source.shape[1]
+    shape = shapes.activation(channels)
+    tiles = triton.cdiv(rows, shape.block_r)
+    temporal.activation_kernel[b.groups * tiles, triton.cdiv(channels, shape.block_c)](
+        source, *before, out, rows, tiles, before[0].stride(0), b.eps,
+        C=channels, BLOCK_R=shape.block_r, BLOCK_C=shape.block_c,
+    )  # fmt: skip
+
+
 def _convolution(
     b: Block,
     source: Tensor,
@@ -178,16 +189,24 @@ def _convolution(
 ) -> None:
     """A convolution over time with weight [K, C_OUT, C_IN], after a norm or (None) of the input."""
     taps, _, c_in = weight.shape
-    shape = shapes.temporal(c_in, b.c_out, taps, b.precision)
-    programs = triton.cdiv(b.batch * b.frames_out * b.joints, shape.block_m)
-    counts = _floats(out, programs if b.training else 0)
-    partials = _floats(out, programs if b.training else 0, 2, b.c_out)
-    temporal.convolution_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
-        source, *(before or (None, None)), weight, bias, out, counts, partials, b.batch, b.eps,
+    shape = shapes.temporal(c_in, b.c_out, taps, b.stride, b.precision)
+    if before is not None and shape.frames == 1 < taps:
+        # Else each element would be normalized once per tap.
+        activated = torch.empty_like(source)
+        _activation(b, source, before, activated)
+        source, before = activated, None
+    rows = b.batch * triton.cdiv(b.frames_out, shape.frames) * b.joints
+    programs = triton.cdiv(rows, shape.block_m)
+    counts = _floats(out, b.groups * programs if b.training else 0)
+    partials = _floats(out, b.groups * programs if b.training else 0, 2, b.c_out)
+    temporal.convolution_kernel[b.groups * programs, triton.cdiv(b.c_out, shape.block_n)](
+        source, *(before or (None, None)), weight, bias, out, counts, partials,
+        b.batch, programs, before[0].stride(0) if before else 0, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
         K=taps, STRIDE=b.stride, NORMALIZE=before is not None, STATISTICS=b.training,
+        FRAMES=shape.frames,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
-        **b.product(), num_warps=shape.warps, num_stages=3,
+        **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
     if b.training:
         _merge_statistics(counts, partials, statistics)
@@ -327,54 +346,80 @@ def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | N
     return grad_temporal, grad_residual
 
 
-def _convolution_weight(
-    b: Block,
-    source: Tensor,
-    before: tuple[Tensor, Tensor] | None,
-    gradient: Tensor,
-    taps: int,
-    out: Tensor,
-) -> Sum:
-    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights, to be summed."""
-    _, c_in, _, _ = out.shape
-    rows = b.batch * b.frames_out * b.joints
-    shape = shapes.temporal_weight(c_in, b.c_out, taps, rows, b.precision, b.processors)
-    partials = _floats(gradient, shape.splits, taps * c_in, b.c_out)
-    grid = (
-        triton.cdiv(taps * c_in, shape.block_m),
-        triton.cdiv(b.c_out, shape.block_n),
-        shape.splits,
-    )
-    temporal.convolution_weight_kernel[grid](
-        source, *(before or (None, None)), gradient, partials, b.batch, b.eps,
-        T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
-        K=taps, STRIDE=b.stride, NORMALIZE=before is not None,
-        BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_R=shape.block_r,
-        **b.product(), num_warps=shape.warps, num_stages=3,
-    )  # fmt: skip
+def _weight_sum(partials: Tensor, out: Tensor) -> Sum:
+    """Parts [K, C_IN, C_OUT] of the gradient [C_OUT, C_IN, K, 1] of a convolution's weights."""
     return Sum(partials, out.squeeze(3).permute(2, 1, 0))
 
 
-def _convolution_input(
-    call: Any, b: Block, grad_temporal: Tensor, out: Any
-) -> tuple[Tensor, Tensor]:
-    """Gradient after the spatial norm, before its ReLU; and that norm's coefficients."""
-    shape = shapes.temporal(b.c_out, b.c_out, -(-b.taps // b.stride), b.precision, gradient=True)
-    rows = b.batch * -(-b.frames // b.stride) * b.joints
-    programs = triton.cdiv(rows, shape.block_m)
-    grad_spatial = torch.empty_like(call.spatial)
-    partials = _floats(grad_temporal, programs * b.stride, 1, 2, b.c_out)
-    grid = programs, triton.cdiv(b.c_out, shape.block_n), b.stride
-    temporal.convolution_gradient_kernel[grid](
-        grad_temporal, b.weights.temporal_back, call.spatial, call.statistics[0], call.norms[0],
-        grad_spatial, partials, b.batch, b.eps,
-        T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=b.c_out, C_OUT=b.c_out,
-        K=b.taps, STRIDE=b.stride,
-        BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
-        **b.product(), num_warps=shape.warps, num_stages=3,
+def _convolution_weight(b: Block, source: Tensor, gradient: Tensor, taps: int, out: Tensor) -> Sum:
+    """Gradient [C_OUT, C_IN, K, 1] of a convolution's weights, to be summed; `source` is what the
+    convolution took.
+    """
+    _, c_in, _, _ = out.shape
+    rows = b.batch * b.frames_out * b.joints
+    shape = shapes.temporal_weight(
+        c_in, b.c_out, taps, rows, b.precision, b.processors // b.groups
     )  # fmt: skip
+    partials = _floats(gradient, b.groups * shape.splits, taps * c_in, b.c_out)
+    grid = (
+        triton.cdiv(taps * c_in, shape.block_m),
+        triton.cdiv(b.c_out, shape.block_n),
+        b.groups * shape.splits,
+    )
+    temporal.convolution_weight_kernel[grid](
+        source, gradient, partials, b.batch, shape.splits,
+        T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
+        K=taps, STRIDE=b.stride,
+        BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_R=shape.block_r,
+        **(b.product() | ALL_REGISTERS), num_warps=shape.warps, num_stages=shape.stages,
+    )  # fmt: skip
+    return _weight_sum(partials, out)
+
+
+def _convolution_gradients(
+    call: Any, b: Block, grad_temporal: Tensor, out: Any
+) -> tuple[Tensor, Tensor, Sum]:
+    """Of what comes before the temporal convolution, and of its weights.
+
+    Returns the gradient after the spatial norm, before its ReLU; that norm's coefficients; and the
+    gradient of the weights, to be summed.
+    """
+    statistics = _of_groups(call.statistics, b)[:, 0]
+    rows = b.batch * -(-b.frames // b.stride) * b.joints
+    grad_spatial = torch.empty_like(call.spatial)
+    sizes = {
+        "T": b.frames, "T_OUT": b.frames_out, "V": b.joints, "C_IN": b.c_out, "C_OUT": b.c_out,
+        "K": b.taps, "STRIDE": b.stride, **b.product(),
+    }  # fmt: skip
+    weight = b.weights.temporal_back
+    given = grad_temporal, weight, call.spatial, statistics, call.norms[0], grad_spatial
+    met = -(-b.taps // b.stride)
+    narrow = shapes.temporal_backward(b.c_out, met, b.precision)
+    if narrow is not None:
+        each = narrow.programs * b.processors // (b.groups * b.stride)
+        programs = max(1, min(each, triton.cdiv(rows, narrow.block_m)))
+        partials = _floats(grad_temporal, b.groups * b.stride * programs, 1, 2, b.c_out)
+        parts = _floats(grad_temporal, b.groups * programs, b.taps * b.c_out, b.c_out)
+        temporal.convolution_backward_kernel[b.groups * programs, 1, b.stride](
+            *given, partials, parts, b.batch, programs, statistics.stride(0), b.eps, **sizes,
+            BLOCK_M=narrow.block_m, BLOCK_N=narrow.block_c, BLOCK_C=narrow.block_c,
+            TAPS=narrow.taps, num_warps=narrow.warps, num_stages=narrow.stages,
+        )  # fmt: skip
+        of_weight = _weight_sum(parts, out.temporal_weight)
+    else:
+        shape = shapes.temporal(b.c_out, b.c_out, met, 1, b.precision, gradient=True)
+        programs = triton.cdiv(rows, shape.block_m)
+        partials = _floats(grad_temporal, b.groups * b.stride * programs, 1, 2, b.c_out)
+        activated = torch.empty_like(call.spatial)
+        grid = b.groups * programs, triton.cdiv(b.c_out, shape.block_n), b.stride
+        temporal.convolution_gradient_kernel[grid](
+            *given, activated, partials, b.batch, programs, statistics.stride(0), b.eps, **sizes,
+            BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c,
+            TAPS=shape.taps, num_warps=shape.warps, num_stages=shape.stages,
+        )  # fmt: skip
+        of_weight = _convolution_weight(b, activated, grad_temporal, b.taps, out.temporal_weight)
     (coefficients,) = _merge_gradients(call, b, partials, 0, b.batch * b.frames * b.joints, out)
-    return grad_spatial, coefficients
+    return grad_spatial, coefficients, of_weight
 
 
 def _graph_convolution_gradients(
@@ -437,15 +482,11 @@ def backward(call: Any, out: Any, precision: str) -> None:
     """Fill `out` (the op's Gradients) for the op's GradientCall."""
     b = _block(call, precision)
     grad_temporal, grad_residual = _output_gradients(call, b, out)
-    spatial_norm = _of_groups(call.statistics, b)[:, 0], call.norms[0]
-    sums = [
-        _convolution_weight(
-            b, call.spatial, spatial_norm, grad_temporal, b.taps, out.temporal_weight
-        )
-    ]
+    sums = []
     if grad_residual is not None:
-        sums.append(_convolution_weight(b, call.x, None, grad_residual, 1, out.residual_weight))
-    grad_spatial, coefficients = _convolution_input(call, b, grad_temporal, out)
+        sums.append(_convolution_weight(b, call.x, grad_residual, 1, out.residual_weight))
+    grad_spatial, coefficients, of_weight = _convolution_gradients(call, b, grad_temporal, out)
+    sums.append(of_weight)
     grads = grad_spatial, coefficients, grad_residual
     weights, edges, joints = _graph_convolution_gradients(call, b, grads, out)
     of_edges = _floats(edges, b.parts * b.joints * b.joints)

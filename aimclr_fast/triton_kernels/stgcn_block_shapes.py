@@ -39,7 +39,23 @@ class Temporal(NamedTuple):
     block_n: int
     block_c: int
     taps: int
+    frames: int
     warps: int
+    stages: int
+
+
+class Backward(NamedTuple):
+    """Shape of the programs that find both gradients of a narrow convolution.
+
+    `programs` of them fit on a multiprocessor.
+    """
+
+    block_m: int
+    block_c: int
+    taps: int
+    warps: int
+    stages: int
+    programs: int
 
 
 class Weight(NamedTuple):
@@ -50,6 +66,14 @@ class Weight(NamedTuple):
     block_r: int
     warps: int
     splits: int
+    stages: int
+
+
+class Activation(NamedTuple):
+    """Shape of the programs that apply a norm and ReLU."""
+
+    block_r: int
+    block_c: int
 
 
 class Rows(NamedTuple):
@@ -94,29 +118,52 @@ def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: 
     return max(1, min(int(wanted), int(cdiv(frames, shape.block_f))))
 
 
-def temporal(c_from: int, c_to: int, taps: int, precision: str, gradient: bool = False) -> Temporal:
+def temporal(
+    c_from: int, c_to: int, taps: int, stride: int, precision: str, gradient: bool = False
+) -> Temporal:
     """A convolution over `taps` frames, or its gradient, from c_from to c_to channels."""
-    exact = precision == "ieee"
+    exact, half = precision == "ieee", precision in ("bf16", "fp16")
     inner = depth(precision)
     block_c = width(c_from, inner)
     block_n = width(c_to, {"ieee": 32, "tf32": 64}.get(precision, 128))
-    at_once = min(inner // block_c, next_power_of_2(taps))
-    # The gradient's last steps read a second tile: with more rows, sm_90 spills registers.
-    block_m = 64 if exact or (gradient and block_n > 64) else 128
-    return Temporal(block_m, block_n, block_c, at_once, 8 if exact or block_n >= 64 else 4)
+    at_once = min(inner // block_c, int(next_power_of_2(taps)))
+    if half and taps > 1 and not gradient and block_n <= 32 * stride:
+        # Few channels: rows of several frames. Of one frame, each element is normalized apart.
+        return Temporal(64, block_n, block_c, at_once, 128 // block_n, 4, 1)
+    block_m = 64 if exact or (gradient and block_n > 64 and not half) else 128
+    few = not exact and block_n <= (64 if half and not gradient else 32)
+    return Temporal(block_m, block_n, block_c, at_once, 1, 4 if few else 8, 3)
+
+
+def temporal_backward(channels: int, taps: int, precision: str) -> Backward | None:
+    """Both gradients of a convolution in one kernel; None where that cannot hold them."""
+    if precision not in ("bf16", "fp16") or channels > 32:
+        return None
+    block_c = width(channels, 32)
+    at_once = min(64 // block_c, int(next_power_of_2(taps)))
+    warps, programs = (4, 2) if block_c == 16 else (8, 1)
+    return Backward(64, block_c, at_once, warps, 1, programs)
 
 
 def temporal_weight(
     c_in: int, c_out: int, taps: int, rows: int, precision: str, processors: int
 ) -> Weight:
-    exact = precision == "ieee"
+    """The gradient of a convolution's weights, summed over `rows`."""
+    exact, half = precision == "ieee", precision in ("bf16", "fp16")
     block_m = width(taps * c_in, 32 if exact else 128)
-    block_n = width(c_out, 32 if exact else 128)
-    block_r = {"ieee": 16, "tf32": 32}.get(precision, 64)
+    block_n = width(c_out, 32 if exact else 256 if half else 128)
+    block_r = {"ieee": 16, "tf32": 32}.get(precision, 32 if block_n == 256 else 64)
     blocks = cdiv(taps * c_in, block_m) * cdiv(c_out, block_n)
-    splits = max(1, min(cdiv(PROGRAMS_PER_PROCESSOR * processors, blocks), cdiv(rows, block_r)))
+    # No more programs than run at once: one with more of them would wait for a last one.
+    splits = max(1, min(processors // blocks, int(cdiv(rows, block_r))))
     warps = 8 if block_m * block_n > 64 * 128 else 4
-    return Weight(block_m, block_n, block_r, warps, splits)
+    return Weight(block_m, block_n, block_r, warps, splits, 4 if block_n == 256 else 3)
+
+
+def activation(channels: int) -> Activation:
+    """The pass that applies a norm and ReLU."""
+    block_c = min(int(next_power_of_2(channels)), 128)
+    return Activation(8192 // block_c, block_c)
 
 
 def rows(count: int, channels: int, groups: int, processors: int, each: int) -> Rows:

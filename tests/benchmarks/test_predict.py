@@ -212,11 +212,13 @@ ROWS = {"batch": 256, "T_OUT": 13, "V": 25}
 
 
 def test_loops_of_known_trips_are_unrolled_from_within():
-    assert triton_kernels.trips("convolution_kernel", SIZES, 2) == [4, 9]
-    assert triton_kernels.trips("convolution_kernel", SIZES, 1) == [4]
-    assert triton_kernels.trips("convolution_kernel", SIZES | {"C_IN": 64}, 1) == [9]
+    window = SIZES | {"FRAMES": 2, "STRIDE": 1, "TAPS": 2}  # 10 frames, 2 at a time
+    assert triton_kernels.trips("convolution_kernel", window, 2) == [4, 5]
+    assert triton_kernels.trips("convolution_kernel", window, 1) == [4]
+    assert triton_kernels.trips("convolution_kernel", window | {"C_IN": 64}, 1) == [5]
+    assert triton_kernels.trips("convolution_kernel", window | {"FRAMES": 1}, 1) == [4 * 5]
     strided = SIZES | {"STRIDE": 2}
-    assert triton_kernels.trips("convolution_gradient_kernel", strided, 2) == [4, 4.5]
+    assert triton_kernels.trips("convolution_gradient_kernel", strided, 1) == [4 * 4.5]
     edge = {"frames": 3328, "BLOCK_F": 2, "P": 3, "BLOCK_N": 64, "grid": (264,)}
     assert triton_kernels.trips("edge_kernel", SIZES | edge | {"C_IN": 64}, 1) == [1664 * 3 / 264]
     with pytest.raises(ValueError, match="0 loops in its code"):

@@ -267,32 +267,21 @@ def test_what_is_not_finite_is_not_hidden():
     assert wanted.isnan()[got.isnan()].all()
 
 
-@pytest.mark.parametrize("backend", ["cpp", "torch", "reference", "triton"])
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(6, 16, 24, 5, 20, taps=3, stride=2, residual="convolution"),
-        Case(4, 5, 5, 3, 17, taps=1, drop=False),
-        Case(3, 3, 16, 1, 25, residual="none"),
-    ],
-    ids=str,
-)
-def test_groups_are_batches_of_their_own(case, backend):
-    """Each view keeps its own statistics; parameters get the sum of their gradients."""
-    arguments = converted(make(case), torch.float32)
-    if backend == "triton" and torch.cuda.is_available():
-        arguments = moved(arguments, "cuda")
-    groups = case.batch if case.batch == 3 else 2
+def check_groups(case: Case, groups: int, backend: str, device: str = "cpu") -> None:
+    """Of the case's samples, in one call and each group in its own."""
+    arguments, whole = converted(make(case), torch.float32), None
+    if case.drop:
+        arguments, plain = with_bits(arguments)
+        whole, arguments["keep_prob"] = plain["keep"].to(device), 0.5
+    arguments = moved(arguments, device)
     shape = (case.batch, case.out, -(-case.frames // case.stride), case.joints)
-    grad = torch.randn(shape, device=arguments["x"].device)
+    grad = torch.randn(shape, device=device)
     got = run(arguments | {"groups": groups}, grad, backend)
     assert got["statistics"].shape == (groups, len(arguments["norms"]), 2, case.out)
-    rows = case.batch // groups
     apart = []
-    for i in range(groups):
-        own = slice(i * rows, (i + 1) * rows)
-        keep = arguments["keep"] if arguments["keep"] is None else arguments["keep"][own]
+    for own in torch.arange(case.batch, device=device).chunk(groups):
         x = arguments["x"].detach()[own].requires_grad_()
+        keep = None if whole is None else whole[own]
         apart.append(run(arguments | {"x": x, "keep": keep}, grad[own], backend))
     for name, value in got.items():
         each = [one[name] for one in apart]
@@ -304,6 +293,20 @@ def test_groups_are_batches_of_their_own(case, backend):
         if name in ("temporal bias", "residual bias"):  # exactly zero, see assert_equal
             continue
         assert_near(value.cpu(), wanted.cpu(), gradient=name not in ("y", "statistics"), what=name)
+
+
+GROUPED = [
+    (Case(6, 16, 24, 5, 20, taps=3, stride=2, residual="convolution"), 2),
+    (Case(4, 5, 5, 3, 17, taps=1, drop=False), 2),
+    (Case(3, 3, 16, 1, 25, residual="none"), 3),
+]
+
+
+@pytest.mark.parametrize("backend", ["cpp", "torch", "reference"])
+@pytest.mark.parametrize(("case", "groups"), GROUPED, ids=str)
+def test_groups_are_batches_of_their_own(case, groups, backend):
+    """Each view keeps its own statistics; parameters get the sum of their gradients."""
+    check_groups(case, groups, backend)
 
 
 def test_groups_of_an_empty_batch():

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 from importlib.metadata import version
-from types import SimpleNamespace
 
 import pytest
 import torch
 import triton_published as published
-from ops.test_stgcn_block import Case, assert_equal, converted, make, moved, run, with_bits
+from ops.test_stgcn_block import (
+    GROUPED,
+    Case,
+    assert_equal,
+    check_groups,
+    converted,
+    make,
+    moved,
+    run,
+    with_bits,
+)
 from tolerances import assert_near
 from torch import Tensor
 from triton_aot import Launch, assert_no_spills, compile_launches
@@ -186,62 +195,10 @@ def test_masks_have_the_signs_and_what_dropout_kept(channels, device):
 # --- Groups --------------------------------------------------------------------------------------
 
 
-def passes(case: Case, groups: int, given: dict[str, torch.Tensor], device: str):
-    """What the passes without a product make of maps [groups * batch, ...] that are given."""
-    arguments = moved(converted(make(case), torch.float32), device)
-    residual = arguments["residual"] if case.residual == "convolution" else (None, None)
-    names = ("x", "grad", "temporal", "shortcut")
-    maps = {name: given[name].contiguous(memory_format=torch.channels_last) for name in names}
-    call = SimpleNamespace(
-        x=maps["x"], adjacency=arguments["adjacency"], temporal_weight=arguments["temporal"][0],
-        temporal_bias=arguments["temporal"][1], norms=arguments["norms"].detach(),
-        residual_weight=residual[0], residual_bias=residual[1], running=None,
-        keep=given["keep"], identity=case.residual == "identity", scale=2.0,
-        stride=case.stride, eps=1e-5, groups=groups, save=True, backend="triton",
-    )  # fmt: skip
-    b = kernels._block(call, "ieee")
-    norms, rows = len(call.norms), b.batch * b.frames_out * b.joints
-    out = SimpleNamespace(
-        y=torch.empty_like(maps["temporal"]), statistics=given["statistics"],
-        masks=torch.empty(groups * rows, -(-case.out // 8), dtype=torch.int16, device=device),
-    )  # fmt: skip
-    beside = maps["shortcut"] if norms == 3 else maps["x"]
-    kernels._output(call, b, maps["temporal"], beside, out)
-    call.grad_y, call.temporal, call.shortcut = maps["grad"], maps["temporal"], maps["shortcut"]
-    call.masks, call.statistics = out.masks, out.statistics
-    gradients = SimpleNamespace(
-        norms=torch.empty_like(call.norms),
-        temporal_bias=torch.empty(case.out, device=device),
-        residual_bias=torch.empty(case.out, device=device),
-    )
-    grad_temporal, grad_residual = kernels._output_gradients(call, b, gradients)
-    maps = [out.y, grad_temporal] + ([] if grad_residual is None else [grad_residual])
-    return maps, gradients.norms[1:]
-
-
-@pytest.mark.parametrize("residual", ["identity", "convolution"])
-def test_groups_are_as_if_each_came_alone(residual, device, monkeypatch):
+@pytest.mark.parametrize(("case", "groups"), GROUPED, ids=str)
+def test_groups_are_as_if_each_came_alone(case, groups, device, monkeypatch):
     monkeypatch.setattr(shapes, "ROW_VALUES", 64)  # several tiles, and some with few rows
-    out = 16 if residual == "identity" else 24
-    case = Case(3, 16, out, 3, 5, taps=1, residual=residual, drop=False)
-    torch.manual_seed(0)
-    norms, shape = 2 if residual == "identity" else 3, (6, out, 3, 5)
-    given = {
-        "x": torch.randn(6, 16, 3, 5), "grad": torch.randn(shape), "temporal": torch.randn(shape),
-        "shortcut": torch.randn(shape), "statistics": 0.5 + torch.rand(2, norms, 2, out),
-        "keep": torch.randint(2, shape, dtype=torch.uint8).to(memory_format=torch.channels_last),
-    }  # fmt: skip
-    given = {name: value.to(device) for name, value in given.items()}
-    together, of_norms = passes(case, 2, given, device)
-    totals = torch.zeros_like(of_norms)
-    for group in range(2):
-        own = {name: value[3 * group :][:3] for name, value in given.items()}
-        own["statistics"] = given["statistics"][group]
-        alone, share = passes(case, 1, own, device)
-        totals += share
-        for got, wanted in zip(together, alone, strict=True):
-            assert_near(got[3 * group :][:3].cpu(), wanted.cpu())
-    assert_near(of_norms.cpu(), totals.cpu(), gradient=True)
+    check_groups(case, groups, "triton", device)
 
 
 def test_statistics_of_groups_are_merged_apart(device, monkeypatch):
@@ -331,7 +288,7 @@ def test_a_block_takes_weights_that_are_packed(other, device):
     given = moved(converted(make(case), torch.float32), device)
     dtype = torch.float16 if other else torch.float32
     (packed,) = op.pack_weights([weights_of(case, torch.float32, device)], dtype)
-    more = {"running": None, "eps": 1e-5, "over_ranks": None, "backend": "triton"}
+    more = {"running": None, "eps": 1e-5, "groups": 1, "over_ranks": None, "backend": "triton"}
     y, _ = op.packed_block(**more | given, packed=packed)
     assert torch.equal(y.cpu(), wanted["y"])
     packed.zero_()  # what the products take, the gradient's too
@@ -344,7 +301,7 @@ def test_a_block_takes_weights_that_are_packed(other, device):
 def test_packed_weights_are_checked():
     case = CASES[2]
     given = converted(make(case), torch.float32)
-    more = {"running": None, "eps": 1e-5, "over_ranks": None, "backend": "triton"}
+    more = {"running": None, "eps": 1e-5, "groups": 1, "over_ranks": None, "backend": "triton"}
     (packed,) = op.pack_weights([weights_of(case, torch.float32, "cpu")], torch.float32)
     bad = {
         "packed must hold each weight twice": packed[:-64],
