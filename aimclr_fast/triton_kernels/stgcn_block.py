@@ -12,7 +12,7 @@ backward
   sums of the norms before the output            2 E (3) + masks    -
   gradient of what these norms take              2 E (3) + masks    E (2)
   temporal convolution, norm's ReLU, its sums    2 E                E
-  temporal convolution's weights                 2 E                -
+  temporal convolution's weights                 in the same kernel
   residual convolution's weights                 E + E_x            -
   graph convolution, and the residual            2 E + 2 E_x (E)    E_x
   its weights                                    2 E + E_x          -
@@ -20,11 +20,15 @@ backward
 
 In parentheses with a residual convolution. Dropout is a bit an element (E / 16 in bfloat16), and
 the masks are two: where the output is positive, and where dropout kept it as well. With the
-identity that is 7.2 E forward and 21.25 E backward; one operation after the other, with maps of
-three parts and two passes in each batch norm, takes 25.5 E and 41.5 E. The gradient of the temporal
-convolution's output is written and not found again where it is read, for its readers gather each
-row once per tap; that of the graph convolution's output is found again, which costs no more than
-writing it.
+identity that is 7.2 E forward and 19.25 E backward; one operation after the other, with maps of
+three parts and two passes in each batch norm, takes 25.5 E and 41.5 E. A temporal convolution of many
+channels (64 and more, or of float32) takes the normalized map from memory, for it would find it
+again once per tap: a pass writes it, and backward the kernel of the input's gradient, before one of
+its own sums the weights'. That is 2 E more forward, and 3 E backward.
+
+The gradient of the temporal convolution's output is written and not found again where it is read,
+for its readers gather each row once per tap; that of the graph convolution's output is found again,
+which costs no more than writing it.
 """
 
 from __future__ import annotations
@@ -167,15 +171,16 @@ def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> 
         _merge_statistics(counts, partials, statistics)
 
 
-def _activation(b: Block, source: Tensor, before: tuple[Tensor, Tensor], out: Tensor) -> None:
-    """Norm and ReLU of a map [B, C, T, V]."""
-    rows, channels = b.batch * source.shape[2] * b.joints, source.shape[1]
-    shape = shapes.activation(channels)
+def _activated(b: Block, source: Tensor, before: tuple[Tensor, Tensor]) -> Tensor:
+    """Norm and ReLU of what the graph convolution leaves."""
+    out, rows = torch.empty_like(source), b.batch * b.frames * b.joints
+    shape = shapes.activation(b.c_out)
     tiles = triton.cdiv(rows, shape.block_r)
-    temporal.activation_kernel[b.groups * tiles, triton.cdiv(channels, shape.block_c)](
+    temporal.activation_kernel[b.groups * tiles, triton.cdiv(b.c_out, shape.block_c)](
         source, *before, out, rows, tiles, before[0].stride(0), b.eps,
-        C=channels, BLOCK_R=shape.block_r, BLOCK_C=shape.block_c,
+        C=b.c_out, BLOCK_R=shape.block_r, BLOCK_C=shape.block_c,
     )  # fmt: skip
+    return out
 
 
 def _convolution(
@@ -192,9 +197,7 @@ def _convolution(
     shape = shapes.temporal(c_in, b.c_out, taps, b.stride, b.precision)
     if before is not None and shape.frames == 1 < taps:
         # Else each element would be normalized once per tap.
-        activated = torch.empty_like(source)
-        _activation(b, source, before, activated)
-        source, before = activated, None
+        source, before = _activated(b, source, before), None
     rows = b.batch * triton.cdiv(b.frames_out, shape.frames) * b.joints
     programs = triton.cdiv(rows, shape.block_m)
     counts = _floats(out, b.groups * programs if b.training else 0)

@@ -154,8 +154,9 @@ def temporal_weight(
     block_n = width(c_out, 32 if exact else 256 if half else 128)
     block_r = {"ieee": 16, "tf32": 32}.get(precision, 32 if block_n == 256 else 64)
     blocks = cdiv(taps * c_in, block_m) * cdiv(c_out, block_n)
-    # No more programs than run at once: one with more of them would wait for a last one.
-    splits = max(1, min(processors // blocks, int(cdiv(rows, block_r))))
+    # No more programs than run at once, or the last of them would run alone. Each leaves a sum.
+    programs = processors * (1 if half else PROGRAMS_PER_PROCESSOR)
+    splits = max(1, min(programs // blocks, int(cdiv(rows, block_r))))
     warps = 8 if block_m * block_n > 64 * 128 else 4
     return Weight(block_m, block_n, block_r, warps, splits, 4 if block_n == 256 else 3)
 

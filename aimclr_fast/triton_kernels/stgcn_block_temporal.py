@@ -3,8 +3,15 @@
 Maps are [B, T, V, C] in memory, so that one frame further is V rows further: a tap is a shift of
 rows. Rows of a product are (sample, frame, joint), columns of its inner axis are (tap, channel),
 several taps at a time where channels are few. With one tap and a stride the same kernels are the
-residual's 1x1 convolution. Norm and ReLU are applied to what is read: neither their result nor the
-gathered operand is ever written.
+residual's 1x1 convolution. The gathered operand is never written.
+
+Norm and ReLU come before a convolution over time, and each element meets K taps. Where channels are
+few, what is read is normalized, and a tile is made to share it between taps: forward in windows of
+frames, backward by turning the product around. Where they are many, the normalized map is written
+first, and copied to the products as it is.
+
+Samples lie in groups, one after the other, each with statistics of its own; a program takes rows of
+one group.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
@@ -97,7 +104,7 @@ def _normalized(values, valid, norm):
     """
     mean, _, scale, shift = norm
     values = (values.to(tl.float32) - mean[None, :]) * scale[None, :] + shift[None, :]
-    return tl.where(valid & ~(values < 0.0), values, 0.0)
+    return tl.where(valid, tl.maximum(values, 0.0, propagate_nan=tl.PropagateNan.ALL), 0.0)
 
 
 @triton.jit
@@ -408,9 +415,11 @@ def convolution_backward_kernel(
     to_channel = tl.arange(0, BLOCK_N)
     norm = load_norm(statistics + group * norm_step, affine, eps, to_channel, C_IN)
 
-    of_taps = ()
-    for _ in tl.static_range(GATHERS):
+    of_taps, weights = (), ()
+    for gather in tl.static_range(GATHERS):
         of_taps += (tl.zeros([BLOCK_N, TAPS * BLOCK_C], tl.float32),)
+        tap = nearest + (gather * TAPS + ahead) * STRIDE
+        weights += (_load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, 2),)
     plain = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     weighted = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for tile in range(first_tile, last_tile):
@@ -431,13 +440,11 @@ def convolution_backward_kernel(
         for gather in tl.static_range(GATHERS):
             back = gather * TAPS + ahead
             frame = last_frame[:, None] - back[None, :]
-            tap = nearest + back * STRIDE
-            met = in_rows[:, None] & (frame >= 0) & (frame < T_OUT)
-            met = met & ((tap < K) & (channel < C_OUT))[None, :]
+            inside = (nearest + back * STRIDE < K) & (channel < C_OUT)
+            met = in_rows[:, None] & (frame >= 0) & (frame < T_OUT) & inside[None, :]
             from_ = gradient + offset[:, None] + (channel - back * (V * C_OUT))[None, :]
             gradients = tl.load(from_, mask=met, other=0.0, cache_modifier=".ca")
-            weights = _load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, 2)
-            acc = _product(acc, gradients, weights, OPERAND, DOT, PRECISION)
+            acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
             sums += (
                 _product(of_taps[gather], turned, tl.trans(gradients), OPERAND, DOT, PRECISION),
             )
