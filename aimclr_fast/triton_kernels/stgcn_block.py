@@ -184,8 +184,7 @@ def _output(call: Any, b: Block, before: Tensor, beside: Tensor, out: Any) -> No
     """The last pass, from what goes into the temporal norm and what is beside it."""
     rows = b.batch * b.frames_out * b.joints
     convolved = b.residual == norm.CONVOLUTION
-    each = shapes.OUTPUT_PROGRAMS_BOTH if convolved else shapes.OUTPUT_PROGRAMS
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.OUTPUT_PROGRAMS[convolved])
     statistics = _of_groups(out.statistics, b)
     residual_norm = (statistics[:, 2], call.norms[2]) if convolved else (None, None)
     words = call.keep.numel() if call.keep is not None else 0
@@ -285,9 +284,8 @@ def _merge_gradients(
 def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | None]:
     """Gradients of what goes into the temporal and (or None) the residual norm."""
     convolved = b.residual == norm.CONVOLUTION
-    each = shapes.SUMS_PROGRAMS_BOTH if convolved else shapes.SUMS_PROGRAMS
     rows = b.batch * b.frames_out * b.joints
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.SUMS_PROGRAMS[convolved])
     statistics = _of_groups(call.statistics, b)
     scale = 1.0 if call.keep is None else call.scale
     sizes = {"C": b.c_out, "STEP": statistics.stride(0)}
@@ -305,8 +303,7 @@ def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | N
     if convolved:
         residual = (*beside, call.norms[2], *of_residual)
         grad_residual = torch.empty_like(call.shortcut)
-    each = shapes.GRADIENT_PROGRAMS_BOTH if convolved else shapes.GRADIENT_PROGRAMS
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.GRADIENT_PROGRAMS[convolved])
     norm.output_gradient_kernel[b.groups * shape.programs, shape.columns](
         call.grad_y, call.masks, call.temporal, statistics[:, 1], call.norms[1], of_temporal,
         *residual, grad_temporal, grad_residual, rows, shape.programs, scale, b.eps,
