@@ -21,10 +21,10 @@ backward
 In parentheses with a residual convolution. Dropout is a bit an element (E / 16 in bfloat16), and
 the masks are two: where the output is positive, and where dropout kept it as well. With the
 identity that is 7.2 E forward and 19.25 E backward; one operation after the other, with maps of
-three parts and two passes in each batch norm, takes 25.5 E and 41.5 E. A temporal convolution of many
-channels (64 and more, or of float32) takes the normalized map from memory, for it would find it
-again once per tap: a pass writes it, and backward the kernel of the input's gradient, before one of
-its own sums the weights'. That is 2 E more forward, and 3 E backward.
+three parts and two passes in each batch norm, takes 25.5 E and 41.5 E. A temporal convolution of
+many channels (64 and more, or of float32) takes the normalized map from memory, for it would find
+it again once per tap: a pass writes it, and backward the kernel of the input's gradient, before one
+of its own sums the weights'. That is 2 E more forward, and 3 E backward.
 
 The gradient of the temporal convolution's output is written and not found again where it is read,
 for its readers gather each row once per tap; that of the graph convolution's output is found again,
@@ -219,8 +219,7 @@ def _output(call: Any, b: Block, before: Tensor, beside: Tensor, out: Any) -> No
     """The last pass, from what goes into the temporal norm and what is beside it."""
     rows = b.batch * b.frames_out * b.joints
     convolved = b.residual == norm.CONVOLUTION
-    each = shapes.OUTPUT_PROGRAMS_BOTH if convolved else shapes.OUTPUT_PROGRAMS
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.OUTPUT_PROGRAMS[convolved])
     statistics = _of_groups(out.statistics, b)
     residual_norm = (statistics[:, 2], call.norms[2]) if convolved else (None, None)
     words = call.keep.numel() if call.keep is not None else 0
@@ -318,9 +317,8 @@ def _merge_gradients(
 def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | None]:
     """Gradients of what goes into the temporal and (or None) the residual norm."""
     convolved = b.residual == norm.CONVOLUTION
-    each = shapes.SUMS_PROGRAMS_BOTH if convolved else shapes.SUMS_PROGRAMS
     rows = b.batch * b.frames_out * b.joints
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.SUMS_PROGRAMS[convolved])
     statistics = _of_groups(call.statistics, b)
     scale = 1.0 if call.keep is None else call.scale
     sizes = {"C": b.c_out, "STEP": statistics.stride(0)}
@@ -338,8 +336,7 @@ def _output_gradients(call: Any, b: Block, out: Any) -> tuple[Tensor, Tensor | N
     if convolved:
         residual = (*beside, call.norms[2], *of_residual)
         grad_residual = torch.empty_like(call.shortcut)
-    each = shapes.GRADIENT_PROGRAMS_BOTH if convolved else shapes.GRADIENT_PROGRAMS
-    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, each)
+    shape = shapes.rows(rows, b.c_out, b.groups, b.processors, shapes.GRADIENT_PROGRAMS[convolved])
     norm.output_gradient_kernel[b.groups * shape.programs, shape.columns](
         call.grad_y, call.masks, call.temporal, statistics[:, 1], call.norms[1], of_temporal,
         *residual, grad_temporal, grad_residual, rows, shape.programs, scale, b.eps,

@@ -176,8 +176,8 @@ def sum_kernel(
 ):  # fmt: skip
     """Sums of the columns of up to five partial results, top to bottom.
 
-    A SHAPE is the sizes of the last two axes, the steps of all three in `out`, and their product;
-    that of a result which is not there is all ones, and nothing of it is read.
+    A SHAPE is the sizes of the last two axes, the steps of all three in `out`, and the number of
+    columns; that of a result which is not there is 0.
     """
     END_0: tl.constexpr = (SHAPE_0[5] + BLOCK - 1) // BLOCK
     END_1: tl.constexpr = END_0 + (SHAPE_1[5] + BLOCK - 1) // BLOCK

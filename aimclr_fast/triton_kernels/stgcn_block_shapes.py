@@ -15,10 +15,10 @@ MAX_JOINTS = 64  # a tile holds whole frames, and joints on both sides of the ad
 SUMMED_VALUES = 2048  # of partial sums, that one program adds at a time
 ROW_VALUES = 2048  # of a tile of the passes without a product
 PROGRAMS_PER_PROCESSOR = 2  # of kernels that sum over parts of the rows
-# Of the passes without a product, as many as fit at once: those with two norms keep more.
-OUTPUT_PROGRAMS, OUTPUT_PROGRAMS_BOTH = 4, 3
-SUMS_PROGRAMS, SUMS_PROGRAMS_BOTH = 4, 2
-GRADIENT_PROGRAMS, GRADIENT_PROGRAMS_BOTH = 4, 2
+# Of the passes without a product, as many as fit at once, with one norm and with two.
+OUTPUT_PROGRAMS = 4, 3
+SUMS_PROGRAMS = 4, 2
+GRADIENT_PROGRAMS = 4, 2
 
 
 class Spatial(NamedTuple):
