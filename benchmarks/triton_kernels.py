@@ -7,7 +7,7 @@ refused while it has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -61,19 +61,9 @@ def _pack(v: Values) -> list[Loop]:
     return [Loop(taps / v["grid"][0], known=False)]
 
 
-def _tiles(v: Values, blocks: int) -> Loop:
-    """Tiles of frames of one of `blocks` programs that share them."""
-    return Loop(ceil(v["frames"] / v["BLOCK_F"]) * blocks / v["grid"][0], known=False)
-
-
-def _spatial_weight(v: Values) -> list[Loop]:
-    blocks = ceil(v["C_IN"] / v["BLOCK_C"]) * ceil(v["C_OUT"] / v["BLOCK_N"])
-    return [_tiles(v, v["P"] * blocks)]
-
-
-def _edge(v: Values) -> list[Loop]:
-    tiles = _tiles(v, v["P"] * ceil(v["C_IN"] / v["BLOCK_C"]))
-    return [tiles, Loop(ceil(v["C_OUT"] / v["BLOCK_N"]))]
+def _spatial(v: Values) -> list[Loop]:
+    """Tiles of frames of one of the programs that share a group's."""
+    return [Loop(ceil(v["frames"] / v["BLOCK_F"]) / v["programs"], known=False)]
 
 
 def _rows(v: Values) -> list[Loop]:
@@ -126,15 +116,16 @@ def _convolution_weight_reads(v: Values) -> dict[str, float]:
     return {"source": v["grid"][1] * min(taps, blocks), "gradient": blocks}
 
 
-def _spatial_weight_reads(v: Values) -> dict[str, float]:
-    inputs, outputs = ceil(v["C_IN"] / v["BLOCK_C"]), ceil(v["C_OUT"] / v["BLOCK_N"])
-    of_gradient = v["P"] * inputs
-    return {"x": v["P"] * outputs, "gradient": of_gradient, "before": of_gradient}
-
-
-def _edge_reads(v: Values) -> dict[str, float]:
-    of_gradient = v["P"] * ceil(v["C_IN"] / v["BLOCK_C"])
-    return {"x": v["P"], "gradient": of_gradient, "before": of_gradient}
+def _spatial_reads(v: Values) -> dict[str, float]:
+    """Programs of other parts of the graph or blocks of channels read the same frames."""
+    parts, inputs = (
+        1 if v["out"] is not None else ceil(v["P"] / v["BLOCK_P"]),
+        ceil(v["C_IN"] / v["BLOCK_C"]),
+    )
+    to_input = v["out"] is not None or v["edge_partials"] is not None
+    outputs = 1 if to_input else ceil(v["C_OUT"] / v["BLOCK_N"])
+    of_gradient = parts * inputs
+    return {"x": parts * outputs, "gradient": of_gradient, "before": of_gradient}
 
 
 # --- Products ------------------------------------------------------------------------------------
@@ -149,15 +140,25 @@ def _weights_over_time(v: Values) -> float:
     return _over_time({**v, "grid": v["grid"][2:], "programs": v["splits"]})
 
 
-def _over_joints(v: Values, mixed: Sequence[str]) -> float:
-    """Neighbors of a map with `mixed` channels, and the weights of each part."""
-    rows = 2.0 * v["frames"] * v["V"] * v["P"]
-    return rows * (v["C_IN"] * v["C_OUT"] + sum(v["V"] * v[size] for size in mixed))
+def _spatial_products(v: Values) -> float:
+    return 2.0 * v["x"].numel() * v["P"] * (v["C_OUT"] + v["V"])
 
 
-def _spatial_gradient(v: Values) -> float:
-    residual = 2.0 * v["frames"] / v["T"] * v["T_OUT"] * v["V"] * v["C_IN"] * v["C_OUT"]
-    return _over_joints(v, ["C_OUT"]) + (residual if v["RESIDUAL"] == 2 else 0.0)
+def _spatial_gradients(v: Values) -> float:
+    """Weights and neighbors of each part; the residual's weights.
+
+    The input's gradient and that of the edges have a product with the weights in common.
+    """
+    to_input, to_edges, to_weights = (
+        v[name] is not None for name in ("out", "edge_partials", "weight_partials")
+    )
+    by_weights = v["C_IN"] * v["C_OUT"] * ((to_input or to_edges) + to_weights)
+    by_joints = v["V"] * v["C_IN"] * (to_input + to_edges + to_weights)
+    residual = v["C_IN"] * v["C_OUT"] * v["T_OUT"] / v["T"]
+    per_row = v["P"] * (by_weights + by_joints)
+    if to_input and v["RESIDUAL"] == 2:
+        per_row += residual
+    return 2.0 * v["x"].numel() / v["C_IN"] * per_row
 
 
 # --- Kernels -------------------------------------------------------------------------------------
@@ -181,20 +182,8 @@ class Kernel(NamedTuple):
 
 KERNELS = {
     # stgcn_block
-    "spatial_kernel": Kernel(
-        lambda v: [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(v["P"])],
-        _columns("x"),
-        lambda v: _over_joints(v, ["C_IN"]),
-    ),
-    "spatial_gradient_kernel": Kernel(
-        lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(v["P"])],
-        _columns("gradient", "before"),
-        _spatial_gradient,
-    ),
-    "spatial_weight_kernel": Kernel(
-        _spatial_weight, _spatial_weight_reads, lambda v: _over_joints(v, ["C_IN"])
-    ),
-    "edge_kernel": Kernel(_edge, _edge_reads, lambda v: _over_joints(v, ["C_IN"])),
+    "spatial_kernel": Kernel(_spatial, _columns("x"), _spatial_products),
+    "spatial_gradients_kernel": Kernel(_spatial, _spatial_reads, _spatial_gradients),
     "edge_gradient_kernel": Kernel(lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))]),
     "activation_kernel": Kernel(),
     "convolution_kernel": Kernel(_convolution, _convolution_reads, _over_time),

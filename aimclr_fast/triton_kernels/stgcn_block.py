@@ -155,20 +155,26 @@ def _merge_statistics(counts: Tensor, partials: Tensor, statistics: Tensor) -> N
 
 
 def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> None:
-    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.precision)
-    frames = b.batch * b.frames
-    programs = triton.cdiv(frames, shape.block_f)
-    counts = _floats(out, programs if b.training else 0)
-    partials = _floats(out, programs if b.training else 0, 2, b.c_out)
-    spatial.spatial_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
+    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.parts, b.precision)
+    frames, columns = b.batch * b.frames, triton.cdiv(b.c_out, shape.block_n)
+    programs = shapes.spatial_programs(frames, shape, columns, b.groups, b.processors)
+    counts = _floats(out, b.groups * programs if b.training else 0)
+    partials = _floats(out, b.groups * programs if b.training else 0, 2, b.c_out)
+    spatial.spatial_kernel[b.groups * programs, columns](
         call.x, call.adjacency, b.weights.spatial, call.spatial_bias,
-        out, counts, partials, frames,
+        out, counts, partials, frames, programs,
         V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts, STATISTICS=b.training,
-        BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
+        WARPS=shape.warps, **_spatial_shape(shape), **b.product(), num_warps=shape.warps,
     )  # fmt: skip
     if b.training:
         _merge_statistics(counts, partials, statistics)
+
+
+def _spatial_shape(shape: shapes.Spatial) -> dict[str, Any]:
+    return {
+        "HOISTED": shape.hoisted, "BLOCK_P": shape.block_p, "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f,
+        "BLOCK_C": shape.block_c, "BLOCK_N": shape.block_n, "STAGES": shape.stages,
+    }  # fmt: skip
 
 
 def _activated(b: Block, source: Tensor, before: tuple[Tensor, Tensor]) -> Tensor:
@@ -431,43 +437,38 @@ def _graph_convolution_gradients(
     at each joint [V, C_OUT].
     """
     grad_spatial, coefficients, grad_residual = grads
-    of_norm = (call.spatial, call.statistics[0], call.norms[0], coefficients)
-    weight = b.weights.spatial_back
-    frames = b.batch * b.frames
-    sizes = {"V": b.joints, "C_IN": b.c_in, "C_OUT": b.c_out, "P": b.parts, "TRAINING": b.training}
+    statistics = _of_groups(call.statistics, b)
+    weight, residual_weight = b.weights.spatial_back, b.weights.residual_back
     beside = (call.grad_y, call.y) if b.residual == norm.IDENTITY else (None, None)
-
-    shape = shapes.spatial(b.joints, b.c_out, b.c_in, b.precision)
-    grid = triton.cdiv(frames, shape.block_f), triton.cdiv(b.c_in, shape.block_n)
-    spatial.spatial_gradient_kernel[grid](
-        grad_spatial, *of_norm, call.adjacency, weight, *beside, grad_residual,
-        b.weights.residual_back, out.x, frames, b.eps, RESIDUAL=b.residual, STRIDE=b.stride,
-        T=b.frames, T_OUT=b.frames_out, **sizes,
-        BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
-    )  # fmt: skip
-
-    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.precision)
-    block = {
-        "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f, "BLOCK_C": shape.block_c,
-        "BLOCK_N": shape.block_n, **b.product(),
-        "num_warps": shape.warps, "num_stages": shape.stages,
-    }  # fmt: skip
-    blocks = triton.cdiv(b.c_in, shape.block_c)
-    edge_splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
-    edges = _floats(call.grad_y, edge_splits, blocks, b.parts * b.joints * b.joints)
-    spatial.edge_kernel[edge_splits * b.parts * blocks,](
-        call.x, grad_spatial, *of_norm, weight, edges, frames, b.eps, **sizes, **block
-    )
-    blocks *= triton.cdiv(b.c_out, shape.block_n)
-    splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
-    weights = _floats(call.grad_y, splits, b.parts * b.c_out * b.c_in)
-    joints = _floats(call.grad_y, splits, b.joints * b.c_out)
-    spatial.spatial_weight_kernel[splits * b.parts * blocks,](
-        call.x, grad_spatial, *of_norm, call.adjacency, weights, joints, frames, b.eps,
-        **sizes, **(block | ALL_REGISTERS),
-    )  # fmt: skip
-    return weights, edges, joints
+    frames = b.batch * b.frames
+    partials: dict[str, Tensor] = {}
+    for launch in shapes.spatial_gradients(b.joints, b.c_in, b.c_out, b.parts, b.precision):
+        shape = launch.shape
+        blocks_in = triton.cdiv(b.c_in, shape.block_c)
+        blocks = blocks_in * (1 if launch.input else triton.cdiv(b.parts, shape.block_p))
+        if not (launch.input or launch.edges):
+            blocks *= triton.cdiv(b.c_out, shape.block_n)
+        programs = shapes.spatial_programs(frames, shape, blocks, b.groups, b.processors)
+        splits = b.groups * programs
+        if launch.edges:
+            edges = b.parts * b.joints * b.joints
+            partials["edges"] = _floats(call.grad_y, splits, blocks_in, edges)
+        if launch.weights:
+            partials["weights"] = _floats(call.grad_y, splits, b.parts * b.c_out * b.c_in)
+            partials["joints"] = _floats(call.grad_y, splits, b.joints * b.c_out)
+        spatial.spatial_gradients_kernel[splits * blocks,](
+            call.x, grad_spatial, call.spatial, statistics[:, 0], call.norms[0], coefficients,
+            call.adjacency, weight, *beside, grad_residual, residual_weight,
+            out.x if launch.input else None,
+            partials["edges"] if launch.edges else None,
+            *((partials["weights"], partials["joints"]) if launch.weights else (None, None)),
+            frames, programs, b.eps,
+            TRAINING=b.training, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
+            T_OUT=b.frames_out, V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts,
+            GROUP_STEP=statistics.stride(0), **_spatial_shape(shape),
+            **b.product(), num_warps=shape.warps,
+        )  # fmt: skip
+    return partials["weights"], partials["edges"], partials["joints"]
 
 
 def _edge_gradients(call: Any, b: Block, edges: Tensor, joints: Tensor, out: Any) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from triton import cdiv, next_power_of_2
 
 MAX_JOINTS = 64  # a tile holds whole frames, and joints on both sides of the adjacency
+PARTS_AT_ONCE = 4  # of a graph, that one product takes
 SUMMED_VALUES = 2048  # of partial sums, that one program adds at a time
 ROW_VALUES = 2048  # of a tile of the passes without a product
 PROGRAMS_PER_PROCESSOR = 2  # of kernels that sum over parts of the rows
@@ -22,14 +23,29 @@ GRADIENT_PROGRAMS = 4, 2
 
 
 class Spatial(NamedTuple):
-    """Shape of the graph convolution's programs; see the parameters of the same names."""
+    """Shape of the graph convolution's programs; see the parameters of the same names.
 
+    Each processor has `each` programs at once.
+    """
+
+    block_p: int
     block_v: int
     block_f: int
     block_c: int
     block_n: int
+    hoisted: bool
     warps: int
     stages: int
+    each: int
+
+
+class SpatialGradients(NamedTuple):
+    """Which gradients one launch computes, and the shape of its programs."""
+
+    input: bool
+    edges: bool
+    weights: bool
+    shape: Spatial
 
 
 class Temporal(NamedTuple):
@@ -100,22 +116,44 @@ def joints(count: int) -> int:
     return max(16, int(next_power_of_2(count)))
 
 
-def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
-    """The graph convolution, either way, from c_from to c_to channels, and its gradients' sums."""
-    block_v = max(16, next_power_of_2(joints))
-    exact = precision == "ieee"
-    block_c = width(c_from, depth(precision))
-    block_n = width(c_to, 16 if exact else depth(precision))
-    wide = max(block_c, block_n) >= {"ieee": 16, "tf32": 32}.get(precision, 64)
-    # More rows, or fewer threads for as many, and sm_80 spills registers.
-    rows = 64 if wide else 128
-    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, 8 if wide else 4, 1)
+def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Spatial:
+    """The graph convolution of `count` joints."""
+    block_v, inner = joints(count), depth(precision)
+    block_c, block_n = width(c_in, inner), width(c_out, inner)
+    half = precision in ("bf16", "fp16")
+    block_p = int(next_power_of_2(parts)) if half and parts <= PARTS_AT_ONCE else 1
+    hoisted = half and block_p >= parts and c_in <= block_c
+    rows = 128 if max(block_c, block_n) < 64 else 64
+    block_f = max(1, rows // block_v)
+    return Spatial(block_p, block_v, block_f, block_c, block_n, hoisted, 4, 3 if half else 1, 2)
 
 
-def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:
-    """Parts of the frames, of `programs_each` programs."""
-    wanted = cdiv(PROGRAMS_PER_PROCESSOR * processors, programs_each)
-    return max(1, min(int(wanted), int(cdiv(frames, shape.block_f))))
+def spatial_gradients(
+    count: int, c_in: int, c_out: int, parts: int, precision: str
+) -> list[SpatialGradients]:
+    """Its gradients: all in one launch where their sums fit in registers."""
+    shape = spatial(count, c_in, c_out, parts, precision)
+    if shape.block_p < parts:
+        shape = shape._replace(hoisted=False, block_p=1)
+        return [
+            SpatialGradients(True, False, False, shape),
+            SpatialGradients(False, True, False, shape),
+            SpatialGradients(False, False, True, shape),
+        ]
+    shape = shape._replace(stages=2, hoisted=c_out <= shape.block_n)
+    if max(shape.block_c, shape.block_n) <= 32:
+        return [SpatialGradients(True, True, True, shape)]
+    shape = shape._replace(warps=8, each=1)
+    return [
+        SpatialGradients(True, True, False, shape),
+        SpatialGradients(False, False, True, shape),
+    ]
+
+
+def spatial_programs(frames: int, shape: Spatial, blocks: int, groups: int, processors: int) -> int:
+    """Programs that share a group's frames, each of them `blocks` times: no more than fit."""
+    fit = shape.each * processors // (blocks * groups)
+    return max(1, min(fit, int(cdiv(frames, shape.block_f))))
 
 
 def temporal(
