@@ -62,7 +62,7 @@ def test_maps_and_readouts_are_those_of_the_encoder(layout, order, dtype):
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_other_widths_coordinates_and_kernels(order):
-    """More coordinates than channels, one body part of each joint's neighbors, three taps."""
+    """More coordinates than channels, all neighbors as one part, three taps."""
     sizes = {"channels": 2, "features": 5, "in_channels": 4, "temporal_kernel": 3}
     torch.manual_seed(0)
     backbone = STGCN("coco", strategy="uniform", **sizes).double().eval()
