@@ -98,8 +98,8 @@ def windows(recording: Recording, seconds: float, hop: float) -> Iterator[Record
     if length < 2 or hop * rate < 1:
         raise ReadError(
             recording.where,
-            f"--window {seconds:g}s --hop {hop:g}s: at {rate:.4g} frames per second, a window needs "
-            "two frames, and a hop one",
+            f"--window {seconds:g}s --hop {hop:g}s: at {rate:.4g} frames per second, a window "
+            "needs two frames, and a hop one",
         )
     if RECORDING in recording.columns:
         raise ReadError(recording.where, f"a column {RECORDING}, which --window adds: rename it")

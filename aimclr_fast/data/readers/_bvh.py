@@ -59,7 +59,7 @@ class Node:
     channels: tuple[str, ...] | None = None
 
 
-#: What two files of one skeleton have in common: name, parent and whether an end site, of each node.
+#: What files of one skeleton have in common: each node's name, parent and whether it is an end.
 Tree: TypeAlias = tuple[tuple[str, int, bool], ...]
 
 

@@ -154,7 +154,7 @@ def read(unit: Unit, *, skeleton: Skeleton, labels: Labels | None) -> Readings:
 def _skeleton(entries: Sequence[Entry], options: Options, where: str) -> tuple[Skeleton, list[str]]:
     """The skeleton of all files, and how it was understood."""
     firsts = _first_frames(entries, where)
-    some = _some_frames([look.entry for look in firsts])
+    some = _some_frames([look.entry for look in firsts]) or firsts
     joints, notes = _joints(firsts, some, where)
     motion = firsts[0].motion
     nodes = [node for node, _ in joints]
