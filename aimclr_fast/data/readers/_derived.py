@@ -30,7 +30,7 @@ _LIMBS = {
     "upper_leg": ("upperleg", "upleg", "thigh", "femur", "hip"),
     "lower_leg": ("lowerleg", "lowleg", "loleg", "shin", "calf", "tibia", "knee"),
     "foot": ("foot", "ankle"),
-    "toes": ("toes", "toe", "toebase", "ball"),
+    "toes": ("toes", "toe", "toebase", "toe0", "ball"),
 }
 _HIPS = ("hips", "pelvis", "hip")
 _SHOWN = 12  # pairs and names that a note lists

@@ -52,8 +52,9 @@ FILES = "BVH files (prepare bvh reads them)"
 Array = npt.NDArray[np.float64]
 #: Files whose frames are looked at for the unit and the axis that points up, and frames of each.
 _FILES, _FRAMES = 16, 16
-#: Lengths of a person in meters, from head to feet along the bones.
-_PERSON = (0.7, 2.7)
+#: Lengths of a person in meters, from head to feet along the bones. Narrow, so that inches are not
+#: taken for centimeters.
+_PERSON = (1.0, 2.5)
 #: Within 60 degrees of an axis.
 _ALONG = 0.5
 #: Parts of the skeleton's size: joints so near are in one place; a distance that changes by more is
