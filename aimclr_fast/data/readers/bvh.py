@@ -309,6 +309,7 @@ def _nodes_of(
 def _statures(layout: Layout, nodes: Sequence[int], firsts: Sequence[_Look]) -> list[float]:
     """Length along the bones from head to feet in each file; none if names do not tell these."""
     top, bottom = ends_of_body(layout)
+    bottom = [joint for joint in bottom if not is_hips(layout.joints[joint])]
     if not top or not bottom:
         return []
     above = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
