@@ -118,18 +118,8 @@ KINDS = {
         | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to"},
     ),
     "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | TIMED | {"labels"}),
-    "BVH": (
-        "bvh",
-        motion_capture,
-        None,
-        ONLY_FOLDER | ONLY_2D | {"bodies", "max_bodies", "missing"},
-    ),
-    "BVH by folder": (
-        "folder",
-        motion_capture,
-        None,
-        ONLY_FOLDER | ONLY_2D | {"bodies", "max_bodies", "missing"},
-    ),
+    "BVH": ("bvh", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
+    "BVH by folder": ("folder", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
 }
 
 
