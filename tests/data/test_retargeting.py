@@ -51,8 +51,8 @@ def test_a_joint_beside_a_segment_of_its_name_is_meant_as_such():
 @pytest.mark.parametrize("layout", ["nowhere.yaml", "unknown"])
 def test_a_layout_that_is_not_there(layout, tmp_path, capsys):
     np.save(tmp_path / "a.npy", motion(0, frames=20))
+    folders = [str(tmp_path), str(tmp_path / "out")]
     with pytest.raises(SystemExit) as caught:
-        folders = [str(tmp_path), str(tmp_path / "out")]
         command_line(["folder", *folders, "--layout=ui-prmd", f"--to={layout}"])
     assert caught.value.code == 2
     assert f"--to {layout}: " in capsys.readouterr().err

@@ -26,6 +26,7 @@ Array = npt.NDArray[np.float64]
 
 #: Joints and end sites, and how deep they may lie; rigs of faces and fingers have 200, and 30.
 MAX_NODES, MAX_DEPTH = 1000, 200
+_LONGEST_NAME = 200
 #: Larger numbers are no degrees and no place of a body in any unit.
 _LARGEST = 1e7
 #: Longest time of a frame in seconds; a larger number is a rate.
@@ -226,8 +227,10 @@ def _begin(
     if end:
         tips = sum(node.end and node.parent == parent for node in nodes)
         name = f"{nodes[parent].name}_end{tips + 1 if tips else ''}"
-    elif not name:
-        raise tokens.fail("a joint without a name")
+    elif not 0 < len(name) <= _LONGEST_NAME:
+        raise tokens.fail(
+            f"a joint has a name of 1 to {_LONGEST_NAME} characters, not {len(name):,}"
+        )
     if name in named:
         raise tokens.fail(f"joint {name!r:.60} has the name of the one in line {named[name]}")
     named[name] = line

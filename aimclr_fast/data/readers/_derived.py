@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aimclr_fast._files import printable
-from aimclr_fast.layouts import Layout
+from aimclr_fast.layouts import PARTS, Layout
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
@@ -91,7 +91,9 @@ def derive_layout(name: str, joints: Sequence[Joint]) -> tuple[Layout, list[str]
            + " and ".join(names[joint] for joint in across))
     )  # fmt: skip
     try:
-        _ = layout.body_parts
+        parts = zip(PARTS, layout.body_parts, strict=True)
+        sizes = ", ".join(f"{part.replace('_', ' ')} {len(of)}" for part, of in parts)
+        notes.append(f"body parts by their names: joints of {sizes}")
     except ValueError:
         notes.append("body parts: the names do not tell them (SkeleMixCLR needs them in a layout)")
     return layout, notes

@@ -224,7 +224,8 @@ BROKEN = {
         SOUND.replace("JOINT right_foot", "JOINT left_foot"),
         r":\d+: joint 'left_foot' has the name of the one in line \d+",
     ),
-    "no name": (SOUND.replace("JOINT spine", "JOINT"), "a joint without a name"),
+    "no name": (SOUND.replace("JOINT spine", "JOINT"), "a name of 1 to 200 characters, not of 0"),
+    "a long name": (SOUND.replace("spine", "s" * 10**6), "characters, not of 1,000,000"),
     "no root": (SOUND.replace("ROOT", "JOINT"), "expected ROOT after HIERARCHY"),
     "a joint in an end site": (
         SOUND.replace("OFFSET 0 16 0", "OFFSET 0 16 0 JOINT x {"),
@@ -372,6 +373,7 @@ def test_layouts_are_derived_from_the_names(program, tmp_path):
             found[names[f"{side}_{n}"]] for n in limb
         ]
     assert any(names["left_hand"] in note for note in plan.notes)
+    assert any("trunk 8, right arm 3, left arm 3, right leg 4" in note for note in plan.notes)
     for name in ("ntu-rgb+d", "smpl-22", "bandai2", "kinect-v1"):
         matched = dict(map_joints(get_layout(name), layout).named)
         segments = name == "bandai2"
