@@ -376,6 +376,32 @@ def layout_from_yaml(path: str | os.PathLike[str]) -> Layout:
     return layout_from_dict(data, source=str(path))
 
 
+def layout_to_yaml(layout: Layout) -> str:
+    """A layout as the text of a YAML file that people can edit: joints by name.
+
+    :func:`layout_from_yaml` reads the same layout back.
+    """
+    names = layout.joints
+
+    def named(joints: Sequence[int]) -> list[str]:
+        return [names[joint] for joint in joints]
+
+    data: dict[str, Any] = {
+        "name": layout.name,
+        "joints": list(names),
+        "edges": [named(edge) for edge in layout.edges],
+        "center": names[layout.center],
+        "swap": [named((one, other)) for one, other in enumerate(layout.swap) if one < other],
+    }
+    if layout.shoulders is not None:
+        data["shoulders"] = named(layout.shoulders)
+    if layout.parts is not None:
+        data["parts"] = {part: named(of) for part, of in zip(PARTS, layout.parts, strict=True)}
+    return yaml.safe_dump(
+        data, sort_keys=False, default_flow_style=None, allow_unicode=True, width=98
+    )
+
+
 def get_layout(spec: str | os.PathLike[str] | Layout) -> Layout:
     """Return a layout given as itself, by a built-in name, or as a path to a YAML file.
 

@@ -31,8 +31,10 @@ from .data.conversion import (
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.preprocessing import NORMALIZATIONS, USUAL_NORMALIZATION
-from .data.readers import UNITS, Options, Plan, get_reader, reader_names
+from .data.readers import UNITS, Options, Plan, get_reader, meters, reader_names
+from .data.retargeting import retargeted
 from .data.splits import default_split
+from .data.timing import Timing, timed
 
 PROGRAM = "python -m aimclr_fast.prepare"
 _WHOLE_BATCH = 128  # of the published recipe
@@ -88,8 +90,27 @@ def parser() -> Parser:
     add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
     add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
     add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
-    add("--unit", type=str, default=None, help="of the source's lengths: m (default), cm or mm")
-    add("--up", type=str, default=None, help="axis that points up: y (default), -y or z")
+    add(
+        "--to",
+        type=str,
+        default=None,
+        help="bring the joints to another layout by their names: a built-in one or a YAML file",
+    )
+    add(
+        "--unit",
+        type=str,
+        default=None,
+        help="of the source's lengths: m (default; found in BVH), cm, mm, or its meters: 0.0254",
+    )
+    add(
+        "--up",
+        type=str,
+        default=None,
+        help="axis that points up: y (default; found in BVH), -y or z",
+    )
+    add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
+    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
+    add("--hop", type=str, default=None, help="time from window to window; default: a window's")
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
         "--columns",
@@ -136,7 +157,6 @@ def main(arguments: list[str]) -> None:
         "rotate": ROTATIONS,
         "gaps": ("auto", *GAPS),
         "bodies": ("order", "follow"),
-        "unit": tuple(UNITS),
         "up": ("y", "-y", "z"),
         "pose": ("auto", "2d", "3d"),
         "on_error": ("skip", "fatal"),
@@ -153,6 +173,9 @@ def main(arguments: list[str]) -> None:
     ):
         if value is not None and not least <= value <= 1000:
             raise UserError(f"--{flag} {value}: must be from {least} to 1000")
+    if given.unit is not None:
+        _check_unit(given.unit)
+    timing = _timing(given)
     out = Path(given.out)
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces a store)")
@@ -160,7 +183,6 @@ def main(arguments: list[str]) -> None:
         reader = get_reader(given.dataset)
     except ValueError as error:
         raise UserError(str(error)) from error
-    up = given.up or "y"
     options = Options(
         bodies=given.bodies,
         drop_spurious=given.drop_spurious,
@@ -169,7 +191,7 @@ def main(arguments: list[str]) -> None:
         labels=None if given.labels is None else Path(given.labels),
         layout=given.layout,
         unit=given.unit,
-        up=up,
+        up=given.up,
         pose=given.pose,
         min_confidence=given.min_confidence,
         aspect=None if given.aspect is None else _aspect(given.aspect),
@@ -182,6 +204,10 @@ def main(arguments: list[str]) -> None:
     console = plain_console()
     plan = reader.plan(Path(given.source), options)
     check_flags(chosen, given.dataset, plan)
+    if given.to is not None:
+        plan = retargeted(plan, given.to)
+    if timing != Timing():
+        plan = timed(plan, timing)
     if plan.ready and given.gaps != "auto":
         plan.notes.append("--gaps applies to NaN alone, since the sequences are preprocessed")
     recipe = make_recipe(
@@ -192,7 +218,7 @@ def main(arguments: list[str]) -> None:
         gaps=given.gaps,
         spurious=given.drop_spurious,
         unit=given.unit or "m",
-        up=up,
+        up=given.up or "y",
         normalize=given.normalize,
     )
     for text in plan.notes:
@@ -237,6 +263,32 @@ def _frames(text: str) -> int | None:
     if not text.isdecimal() or not 1 <= int(text[:9]) <= 10_000:
         raise UserError(f"--frames {text}: a number from 1 to 10000, original or auto")
     return int(text)
+
+
+def _check_unit(text: str) -> None:
+    try:
+        meters(text)
+    except ValueError as error:
+        names = ", ".join(UNITS)
+        raise UserError(f"--unit {text}: choose from {names}, or give its meters") from error
+
+
+def _timing(given: argparse.Namespace) -> Timing:
+    """How recordings are cut in time."""
+    if given.fps is not None and not 0.1 <= given.fps <= 1000:
+        raise UserError(f"--fps {given.fps:g}: must be from 0.1 to 1000")
+    if given.hop is not None and given.window is None:
+        raise UserError("--hop: only with --window")
+    return Timing(given.fps, _seconds("window", given.window), _seconds("hop", given.hop))
+
+
+def _seconds(flag: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    number = re.fullmatch(r"(\d{1,5}(?:\.\d{1,6})?) ?s", text)
+    if number is None or not 0.01 <= float(number[1]) <= 3600:
+        raise UserError(f"--{flag} {text}: expected seconds, from 0.01s to 3600s, such as 4s")
+    return float(number[1])
 
 
 def _aspect(text: str) -> float:

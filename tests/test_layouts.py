@@ -14,6 +14,7 @@ from aimclr_fast.layouts import (
     get_layout,
     layout_from_dict,
     layout_from_yaml,
+    layout_to_yaml,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,6 +36,13 @@ def test_adjacency_matches_the_published_graphs(name, strategy):
     adjacency = get_layout(name).adjacency(strategy)
     assert adjacency.dtype == np.float32
     np.testing.assert_array_equal(adjacency, expected)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_layout_as_yaml_is_the_same_read_back(layout, tmp_path):
+    (tmp_path / "x.yaml").write_text(layout_to_yaml(layout), encoding="utf-8")
+    assert layout_from_yaml(tmp_path / "x.yaml") == layout
+    assert f"center: {layout.joints[layout.center]}" in layout_to_yaml(layout)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

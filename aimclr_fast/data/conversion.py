@@ -22,13 +22,15 @@ from aimclr_fast.data import preprocessing, sanity
 from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, close_joints, last_frame, mark
 from aimclr_fast.data.preprocessing import Preprocessing, resize_seen, without_nan
-from aimclr_fast.data.readers import UNITS, Plan, Problem, ReadError, Recording, in_meters
+from aimclr_fast.data.readers import Plan, Problem, ReadError, Recording, in_meters, meters
 from aimclr_fast.data.store import Store
 from aimclr_fast.data.stream import StoreWriter
-from aimclr_fast.layouts import Layout
+from aimclr_fast.layouts import Layout, layout_to_yaml
 
 #: File in a store that lists everything left out of it, with file and line.
 LEFT_OUT = "left_out.csv"
+#: File in a store whose layout was derived from the source: the layout, to be edited.
+LAYOUT = "layout.yaml"
 ROTATIONS = ("auto", *preprocessing.ROTATIONS)
 _GAPS = {
     "published": "the first frames, as many as have a first body",
@@ -347,6 +349,8 @@ def convert(
         if left_out:
             places = [(problem.where, problem.reason) for problem in left_out]
             writer.attach(LEFT_OUT, [("where", "reason"), *places])
+        if plan.derived:
+            writer.attach_text(LAYOUT, layout_to_yaml(plan.layout))
         store = writer.finish(
             classes=plan.classes,
             splits=plan.splits,
@@ -367,7 +371,7 @@ def odd_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout, unit:
     size = sanity.impossible_size(positions, layout)
     if size is None:
         return ""
-    likely = sanity.likely_units(size / UNITS[unit or "m"], layout)
+    likely = sanity.likely_units(size / meters(unit or "m"), layout)
     likely = [one for one in likely if one != unit]
     units = " or ".join(likely)
     mend = f"lengths look like {units}: --unit {units}" if likely else "say their unit with --unit"

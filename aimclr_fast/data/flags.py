@@ -50,6 +50,10 @@ def _of_format(given: Given) -> str:
     return f"{found} does not use it; {', '.join(takers)} does"
 
 
+def _of_timed(given: Given) -> str:
+    return "" if given.plan.timed else "the recordings do not say their frame rate"
+
+
 def _of_tables(given: Given) -> str:
     return "" if given.plan.tables else "the source holds arrays (.npy, .npz) and no tables"
 
@@ -118,6 +122,10 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("aspect", _of_images),
     ("pose", _as_found),
     ("layout", _same_layout),
+    ("to", _of_recordings),
+    ("fps", _of_timed),
+    ("window", _of_timed),
+    ("hop", _of_timed),
 )
 
 

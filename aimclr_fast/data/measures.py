@@ -102,7 +102,7 @@ def body_size(x: npt.NDArray[np.floating]) -> Array:
 
 def names_a_body(layout: Layout) -> bool:
     """Whether a layout's joints are named as those of a whole body, head and feet."""
-    top, bottom = _ends(layout)
+    top, bottom = ends_of_body(layout)
     return bool(top) and bool(bottom)
 
 
@@ -121,7 +121,7 @@ def _there(joints: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
     return np.asarray(np.any(joints, axis=(0, 2)))
 
 
-def _ends(layout: Layout) -> tuple[list[int], list[int]]:
+def ends_of_body(layout: Layout) -> tuple[list[int], list[int]]:
     """Joints near the head and near the feet, told from their names."""
     top, bottom = [], []
     for joint, name in enumerate(layout.joints):
@@ -159,7 +159,7 @@ def _measure(store: Store, rows: npt.NDArray[np.int64], frames: npt.NDArray[np.i
     moved = np.sqrt(_mean(apart, there)) / size
     depth = _mean(box[:, 2], there) / size
     up = np.full((*size.shape, 3), np.nan)
-    top, bottom = _ends(store.layout)
+    top, bottom = ends_of_body(store.layout)
     if top and bottom:
         along = pose[:, :, top].mean(axis=2) - pose[:, :, bottom].mean(axis=2)  # [n, 3, M]
         up = (along / np.linalg.norm(along, axis=1, keepdims=True)).transpose(0, 2, 1)

@@ -125,6 +125,10 @@ class StoreWriter:
         with (self._folder / name).open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
 
+    def attach_text(self, name: str, text: str) -> None:
+        """Add a text file to the store."""
+        (self._folder / name).write_text(text, encoding="utf-8", newline="\n")
+
     def finish(
         self,
         *,

@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 from data.readers import test_openpose
+from data.readers.bvh_files import bvh_text
 from data.readers.recordings import NTU_RAW, motion, table
 
 from aimclr_fast.data.flags import RULES, refusal
@@ -18,7 +19,7 @@ VALUES = {
     "bodies": "follow", "max_bodies": 1, "missing": "x.txt", "labels": "x.csv", "columns": "xyz",
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
-    "layout": "ntu-rgb+d-25",
+    "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -55,6 +56,10 @@ def frames(folder):
     test_openpose.write(folder / "clip0", "clip0")
 
 
+def motion_capture(folder):
+    (folder / "a.bvh").write_text(bvh_text())
+
+
 def annotations(*, pixels=False, score=False):
     def write(folder):
         x = motion(0, frames=20)[None]
@@ -72,7 +77,10 @@ def processed(folder):
     (folder / "train_label.pkl").write_bytes(pickle.dumps((["a", "b"], [0, 1])))
 
 
-OWN = {"bodies", "missing"}
+#: Recordings of these kinds do not say their frame rate.
+TIMED = {"fps", "window", "hop"}
+OWN = {"bodies", "missing", *TIMED}
+ONE_BODY = {"bodies", "max_bodies", "missing"}
 ONLY_TABLES = {"csv_bodies", "skip_columns"}
 ONLY_FOLDER = {"columns", *ONLY_TABLES}
 ONLY_3D = {"rotate", "unit", "up"}
@@ -107,9 +115,11 @@ KINDS = {
         OWN
         | ONLY_FOLDER
         | ONLY_2D
-        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious"},
+        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to"},
     ),
-    "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | {"labels"}),
+    "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | TIMED | {"labels"}),
+    "BVH": ("bvh", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
+    "BVH by folder": ("folder", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
 }
 
 

@@ -19,8 +19,10 @@ from aimclr_fast.data.readers._base import (
     Plan,
     Problem,
     ReadError,
+    Readings,
     Recording,
     in_meters,
+    meters,
 )
 from aimclr_fast.data.readers._names import NTU, PKU
 from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
@@ -36,9 +38,11 @@ __all__ = [
     "Problem",
     "ReadError",
     "Reader",
+    "Readings",
     "Recording",
     "get_reader",
     "in_meters",
+    "meters",
     "reader_names",
 ]
 

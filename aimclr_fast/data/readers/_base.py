@@ -73,12 +73,14 @@ class Recording:
         positions: see :data:`Positions`.
         columns: its cells of samples.csv, the same columns for each recording of a data set.
         where: the file it came from.
+        rate: frames per second, where the file says so.
     """
 
     name: str
     positions: Positions
     columns: dict[str, int | str] = field(default_factory=dict)
     where: str = ""
+    rate: float | None = None
 
 
 #: What reading one unit of a plan yields. May also raise :class:`ReadError`.
@@ -97,8 +99,8 @@ class Options:
         missing: a file that names samples to leave out.
         labels: a csv with the label and other columns of each sample.
         layout: a built-in layout or a YAML file, for sequences that do not imply one.
-        unit: of lengths, "m", "cm" or "mm"; None is the file's own, or else "m".
-        up: axis that points up: "y", "-y" or "z".
+        unit: of lengths, "m", "cm", "mm" or its meters; None is the file's own, or else "m".
+        up: axis that points up: "y", "-y" or "z"; None is the file's own, or else "y".
         pose: "3d", "2d", or "auto", which looks at the number of coordinates.
         min_confidence: a 2D joint with less was not seen.
         aspect: width / height of the image by whose sides coordinates were divided; 1 where x and
@@ -117,7 +119,7 @@ class Options:
     labels: Path | None = None
     layout: str | None = None
     unit: str | None = None
-    up: str = "y"
+    up: str | None = None
     pose: str = "auto"
     min_confidence: float = 0.05
     aspect: float | None = None
@@ -153,6 +155,8 @@ class Plan:
         tables: whether there are tables among the sequences.
         scores: whether 2D poses come with a score for each joint.
         one_process: units must be read one after the other (one long file).
+        derived: the layout was made from the source and is none that the user named.
+        timed: recordings know their frame rate.
     """
 
     layout: Layout
@@ -175,6 +179,8 @@ class Plan:
     tables: bool = False
     scores: bool = False
     one_process: bool = False
+    derived: bool = False
+    timed: bool = False
 
 
 def composed(text: str) -> str:
@@ -182,13 +188,27 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def in_meters(x: Positions, unit: str, up: str) -> Positions:
+def meters(unit: str) -> float:
+    """The meters of a unit: a name, or their number as text.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if unit in UNITS:
+        return UNITS[unit]
+    value = float(unit)
+    if not 1e-6 <= value <= 1e6:
+        raise ValueError(f"{unit} is not the length of a unit in meters")
+    return value
+
+
+def in_meters(x: Positions, unit: str, up: str | None) -> Positions:
     """``x [3, ...]``, recorded in another unit or with another axis up, in meters with y up.
 
     Turned by a rotation, so that left stays left.
     """
     if unit != "m":
-        x = x * UNITS[unit]
+        x = x * meters(unit)
     if up == "z":
         return np.stack([x[0], x[2], -x[1]])
     return np.stack([x[0], -x[1], -x[2]]) if up == "-y" else x

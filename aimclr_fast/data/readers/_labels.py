@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -19,7 +20,7 @@ from aimclr_fast.data.readers._splits import column_rule
 #: Names of the file of labels, where none is given.
 LABEL_FILES = ("labels.csv", "samples.csv")
 #: Endings that a name may have in the file of labels.
-ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt")
+ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18})(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,2}))?")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")
@@ -258,6 +259,28 @@ class Named:
     name: str
     also: tuple[str, ...] = ()
     shown: str = ""
+
+
+def name_sequences(listing: Listing) -> list[Named]:
+    """Names of sequences that have a file each.
+
+    Paths without endings and without the one folder around all; of several archives, each with its
+    archive's name in front. Labels may also use the whole path, and the path in its archive if that
+    is unique.
+    """
+    base = f"{listing.base}/" if listing.base else ""
+    archives = {(e.file, e.inner) for e in listing.entries if e.member}
+    count = Counter(sequence_name(entry.path) for entry in listing.entries)
+    found = []
+    for entry in listing.entries:
+        short = name = sequence_name(entry.path.removeprefix(base))
+        if len(archives) > 1 and entry.member:
+            archive = PurePosixPath(entry.inner or entry.file.name)
+            name = f"{sequence_name(archive.stem)}/{name}"
+        whole = sequence_name(entry.path)
+        also = (whole, short) if count[whole] == 1 else ()
+        found.append(Named(name, also, entry.shown))
+    return found
 
 
 def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:

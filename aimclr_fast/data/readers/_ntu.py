@@ -88,7 +88,7 @@ def plan_ntu(
             spurious=options.drop_spurious,
             cut=options.gaps in ("auto", "published"),
             unit=options.unit or "m",
-            up=options.up,
+            up=options.up or "y",
         ),
         classes=NTU[:actions],
         splits=splits,

@@ -5,8 +5,8 @@ An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y con
 names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.readers._columns`).
 ``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
 with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
-labels the store can be used for pretraining. A folder of OpenPose's JSON files is left to
-:mod:`.openpose`.
+labels the store can be used for pretraining. A folder of BVH files is left to :mod:`.bvh`, one of
+OpenPose's JSON files to :mod:`.openpose`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
-from aimclr_fast.data.readers import _tables, openpose
+from aimclr_fast.data.readers import _tables, bvh, openpose
 from aimclr_fast.data.readers._arrays import (
     check_order,
     parse_npy,
@@ -50,11 +50,10 @@ from aimclr_fast.data.readers._counting import check_index, check_last, with_dro
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
-    Named,
     find_labels,
     match_labels,
+    name_sequences,
     read_labels,
-    sequence_name,
     split_of,
 )
 from aimclr_fast.data.readers._layouts import named_layout
@@ -114,42 +113,38 @@ def plan(source: Path, options: Options) -> Plan:
     check_spec(options.columns)
     listing = list_entries(source, _wanted)
     given = find_labels(listing, options)
-    frames = [e for e in listing.entries if openpose.is_frame(e.path)]
-    listing.entries = [e for e in listing.entries if not openpose.is_frame(e.path)]
+    others = [
+        (bvh.plan, bvh.FILES, [e for e in listing.entries if bvh.is_motion(e.path)]),
+        (openpose.plan, openpose.FILES, [e for e in listing.entries if openpose.is_frame(e.path)]),
+    ]
+    elsewhere = {entry for _, _, entries in others for entry in entries}
+    listing.entries = [e for e in listing.entries if e not in elsewhere]
     _ignore_texts(listing)
     if not listing.entries:
-        if frames:
-            return openpose.plan(source, options)
+        for plan_other, _, entries in others:
+            if entries:
+                return plan_other(source, options)
         passed = "".join(f"; {note}" for note in listing.notes)
         raise ReadError(str(source), f"holds no .npy, .npz, .csv or .txt sequences{passed}")
     if options.layout is None:
         raise ReadError(str(source), "name the skeleton with --layout: a built-in one or YAML")
     layout = named_layout(options.layout)
-    units = [
-        Unit(entry, name) for entry, name in zip(listing.entries, _names(listing), strict=True)
-    ]
+    named = name_sequences(listing)
+    units = [Unit(entry, one.name) for entry, one in zip(listing.entries, named, strict=True)]
     labels = read_labels(given) if given else None
     if labels:
-        base = f"{listing.base}/" if listing.base else ""
-        last = Counter(sequence_name(unit.entry.path) for unit in units)
-        kept, problems = match_labels(
-            labels,
-            [
-                Named(unit.name, _also(unit, base, last), unit.entry.shown)
-                for unit in units
-            ],
-        )  # fmt: skip
+        kept, problems = match_labels(labels, named)
         units = [units[index] for index in kept]
         listing.left_out += problems
-    if frames:
-        listing.notes.append(
-            f"ignored: {len(frames):,} OpenPose frames (prepare openpose reads them)"
-        )
+    for _, files, entries in others:
+        if entries:
+            listing.notes.append(f"ignored: {len(entries):,} {files}")
     return _plan(layout, units, labels, listing, options)
 
 
 def _wanted(path: str) -> bool:
-    return without_gz(path).endswith(_SUFFIXES) or openpose.is_frame(path)
+    other = bvh.is_motion(path) or openpose.is_frame(path)
+    return other or without_gz(path).endswith(_SUFFIXES)
 
 
 def _ignore_texts(listing: Listing) -> None:
@@ -175,30 +170,6 @@ def _head(entry: Entry) -> tuple[bytes, bool]:
     head = entry.read_head(_tables.HEAD)
     part = len(head) == _tables.HEAD
     return _tables.decode(head, entry.shown, part=part), part
-
-
-def _names(listing: Listing) -> list[str]:
-    """Paths without endings and without the one folder around all; of several archives, each with
-    its archive's name in front.
-    """
-    base = f"{listing.base}/" if listing.base else ""
-    archives = {(e.file, e.inner) for e in listing.entries if e.member}
-    names = []
-    for entry in listing.entries:
-        name = sequence_name(entry.path.removeprefix(base))
-        if len(archives) > 1 and entry.member:
-            archive = PurePosixPath(entry.inner or entry.file.name)
-            name = f"{sequence_name(archive.stem)}/{name}"
-        names.append(name)
-    return names
-
-
-def _also(unit: Unit, base: str, last: Counter[str]) -> tuple[str, ...]:
-    """Other names that labels may use: the whole path, and the path in its archive if unique."""
-    whole = sequence_name(unit.entry.path)
-    if last[whole] > 1:
-        return ()
-    return (whole, sequence_name(unit.entry.path.removeprefix(base)))
 
 
 def _plan(

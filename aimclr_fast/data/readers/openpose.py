@@ -46,6 +46,8 @@ from aimclr_fast.layouts import LAYOUTS, Layout
 
 SUMMARY = "OpenPose: folders or zips of its JSON files, one a frame, 2D, one person"
 OPTIONS = ("max_bodies", "labels")
+#: What ``folder`` says of such files among others.
+FILES = "OpenPose frames (prepare openpose reads them)"
 _NAME = re.compile(r"(?P<clip>.*?)[_-]?(?P<frame>\d+)_keypoints\.json", re.IGNORECASE | re.DOTALL)
 _POINTS = "pose_keypoints_2d"
 _LIMIT = 1 << 20
