@@ -229,11 +229,12 @@ def _begin(
         name = f"{nodes[parent].name}_end{tips + 1 if tips else ''}"
     elif not 0 < len(name) <= _LONGEST_NAME:
         raise tokens.fail(
-            f"a joint has a name of 1 to {_LONGEST_NAME} characters, not {len(name):,}"
+            f"a joint has a name of 1 to {_LONGEST_NAME} characters, not of {len(name):,}"
         )
-    if name in named:
+    elif name in named:
         raise tokens.fail(f"joint {name!r:.60} has the name of the one in line {named[name]}")
-    named[name] = line
+    else:
+        named[name] = line
     nodes.append(Node(name, parent, line, end))
     return len(nodes) - 1
 

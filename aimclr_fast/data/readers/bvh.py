@@ -293,7 +293,7 @@ def _nodes_of(
     layout: Layout, derived: Layout, nodes: Sequence[int], motion: Motion, where: str
 ) -> list[int]:
     """The node of each joint of a layout that the user named, by its name there or in the files."""
-    known = {node.name: place for place, node in enumerate(motion.nodes)}
+    known = {node.name: place for place, node in enumerate(motion.nodes) if not node.end}
     known |= dict(zip(derived.joints, nodes, strict=True))
     missing = [name for name in layout.joints if name not in known]
     if missing:

@@ -391,6 +391,13 @@ def test_what_has_no_side_keeps_its_place(tmp_path):
     assert layout.swap[7] != 7
 
 
+def test_a_joint_may_have_the_name_of_an_end_site(tmp_path):
+    person = (*PERSON, ("head_end", "head", (0, 20, 0)))
+    write(tmp_path, bvh_text(person=person))
+    layout = plan_of(tmp_path).layout
+    assert {"head", "head_end", "head_end2"} < set(layout.joints)
+
+
 def test_names_that_would_be_one_stay_apart(tmp_path):
     names = {"left_hand": "Left_Arm", "neck": "left arm", "left_upper_arm": "LeftArm"}
     write(tmp_path, bvh_text(called=lambda joint: names.get(joint, joint).replace(" ", "__")))
