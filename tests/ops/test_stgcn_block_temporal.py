@@ -59,7 +59,7 @@ def test_each_group_of_samples_has_its_own_statistics(channels, stride, monkeypa
     statistics = torch.rand(2, 2, 2, channels) + 0.5
     norms, bias = torch.randn(2, 2, channels), torch.randn(channels)
     weight = torch.randn(channels, channels, taps, 1)
-    found = []
+    found: list[tuple[torch.Tensor, ...]] = []
 
     def merge_statistics(counts, partials, _):
         found.append((counts, partials))
