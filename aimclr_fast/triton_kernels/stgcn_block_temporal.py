@@ -265,6 +265,18 @@ def _store_sums(partials, masked, weighted, reciprocal, channel, C: tl.constexpr
 
 
 @triton.jit
+def _load_met(
+    gradient, in_rows, offset, last_frame, back, inside, channel,
+    T_OUT: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+):  # fmt: skip
+    """[rows, (tap, channel)] of the gradient, `back` frames before the last that a row meets."""
+    frame = last_frame[:, None] - back[None, :]
+    met = in_rows[:, None] & (frame >= 0) & (frame < T_OUT) & inside[None, :]
+    at = offset[:, None] + (channel - back * (V * C))[None, :]
+    return tl.load(gradient + at, mask=met, other=0.0, cache_modifier=".ca")
+
+
+@triton.jit
 def _store_taps(
     of_weight, values, tap, to_channel, channel,
     C_TO: tl.constexpr, C_FROM: tl.constexpr, K: tl.constexpr,
@@ -417,9 +429,10 @@ def convolution_backward_kernel(
 
     of_taps, weights = (), ()
     for gather in tl.static_range(GATHERS):
-        of_taps += (tl.zeros([BLOCK_N, TAPS * BLOCK_C], tl.float32),)
+        of_taps += (tl.zeros([BLOCK_N, TAPS * BLOCK_C], tl.float32),)  # type: ignore[assignment]
         tap = nearest + (gather * TAPS + ahead) * STRIDE
-        weights += (_load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, 2),)
+        more = _load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, 2)
+        weights += (more,)  # type: ignore[assignment]
     plain = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     weighted = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for tile in range(first_tile, last_tile):
@@ -439,15 +452,14 @@ def convolution_backward_kernel(
         sums = ()
         for gather in tl.static_range(GATHERS):
             back = gather * TAPS + ahead
-            frame = last_frame[:, None] - back[None, :]
             inside = (nearest + back * STRIDE < K) & (channel < C_OUT)
-            met = in_rows[:, None] & (frame >= 0) & (frame < T_OUT) & inside[None, :]
-            from_ = gradient + offset[:, None] + (channel - back * (V * C_OUT))[None, :]
-            gradients = tl.load(from_, mask=met, other=0.0, cache_modifier=".ca")
-            acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
-            sums += (
-                _product(of_taps[gather], turned, tl.trans(gradients), OPERAND, DOT, PRECISION),
+            gradients = _load_met(
+                gradient, in_rows, offset, last_frame, back, inside, channel, T_OUT, V, C_OUT
             )
+            acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
+            gradients = tl.trans(gradients)
+            of_tap = _product(of_taps[gather], turned, gradients, OPERAND, DOT, PRECISION)
+            sums += (of_tap,)  # type: ignore[assignment]
         of_taps = sums
         rounded = tl.where(active > 0.0, acc, 0.0).to(out.dtype.element_ty)
         tl.store(out + at, rounded, mask=valid)

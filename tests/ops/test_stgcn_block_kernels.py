@@ -383,9 +383,14 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
     if precision == "bf16":
         assert_as_predicted([launch for launch in launches if launch.arch == 90])
     convolved = "convolution" in published.BLOCKS[block]
-    # Each for two architectures; a residual convolution adds itself, the statistics of its norm
-    # and its weights' gradient. Weights are packed in each direction.
-    assert len(launches) == 2 * (21 if convolved else 18)
+    # Each for two architectures; a residual convolution adds itself, its weights' gradient and
+    # sums of those, and merges its own norm twice.
+    count = 24 if convolved else 19
+    if precision == "bf16" and published.BLOCKS[block][2] <= 32:
+        count -= 1  # both gradients of the temporal convolution are found in one kernel
+    elif precision != "bf16" or block != "8":
+        count += 1  # the normalized map is written before it is convolved
+    assert len(launches) == 2 * count
     if precision == "ieee":
         return
     products = [launch for launch in launches if "convolution" in launch.kernel]
