@@ -48,6 +48,16 @@ def _spatial(v: Values) -> list[Loop]:
     return [Loop(ceil(v["frames"] / v["BLOCK_F"]) / v["programs"], known=False)]
 
 
+def _spatial_gradients(v: Values) -> list[Loop]:
+    """Of each tile the channels that the gradients of the input and of the edges need."""
+    blocks = ceil(v["C_OUT"] / v["BLOCK_N"]) if _to_input(v) else 1
+    return [*_spatial(v), Loop(blocks)]
+
+
+def _to_input(v: Values) -> bool:
+    return v["out"] is not None or v["edge_partials"] is not None
+
+
 def _scan(v: Values) -> list[Loop]:
     return [Loop(ceil(v["k"] / v["BLOCK_KEYS"]) / v["grid"][1], known=False)]
 
@@ -65,7 +75,7 @@ def _forward(v: Values) -> list[Loop]:
 LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
     # stgcn_block
     "spatial_kernel": _spatial,
-    "spatial_gradients_kernel": _spatial,
+    "spatial_gradients_kernel": _spatial_gradients,
     "edge_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))],
     "convolution_kernel": _convolution,
     "convolution_gradient_kernel": _convolution_gradient,
@@ -121,9 +131,11 @@ def _columns(name: str) -> Callable[[Values], dict[str, float]]:
 
 def _spatial_reads(v: Values) -> dict[str, float]:
     """Programs of other parts of the graph or blocks of channels read the same frames."""
-    parts, inputs = 1 if v["out"] is not None else ceil(v["P"] / v["BLOCK_P"]), ceil(v["C_IN"] / v["BLOCK_C"])
-    to_input = v["out"] is not None or v["edge_partials"] is not None
-    outputs = 1 if to_input else ceil(v["C_OUT"] / v["BLOCK_N"])
+    parts, inputs = (
+        1 if v["out"] is not None else ceil(v["P"] / v["BLOCK_P"]),
+        ceil(v["C_IN"] / v["BLOCK_C"]),
+    )
+    outputs = 1 if _to_input(v) else ceil(v["C_OUT"] / v["BLOCK_N"])
     of_gradient = parts * inputs
     return {"x": parts * outputs, "gradient": of_gradient, "before": of_gradient}
 
@@ -157,7 +169,7 @@ def _spatial_products(v: Values) -> float:
     return 2.0 * v["x"].numel() * v["P"] * (v["C_OUT"] + v["V"])
 
 
-def _spatial_gradients(v: Values) -> float:
+def _spatial_gradients_products(v: Values) -> float:
     """Weights and neighbors of each part; the residual's weights.
 
     The input's gradient and that of the edges have a product with the weights in common.
@@ -179,7 +191,7 @@ PRODUCTS: dict[str, Callable[[Values], float]] = {
     "convolution_gradient_kernel": _over_time,
     "convolution_weight_kernel": _over_time,
     "spatial_kernel": _spatial_products,
-    "spatial_gradients_kernel": _spatial_gradients,
+    "spatial_gradients_kernel": _spatial_gradients_products,
     "_scan_kernel": lambda v: 4.0 * v["count"] * v["k"] * v["D"],
 }
 
