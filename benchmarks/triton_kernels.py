@@ -79,6 +79,16 @@ def _sum(v: Values) -> list[Loop]:
     return [Loop(all_trips / sum(blocks), known=False)]
 
 
+def _spatial_gradients(v: Values) -> list[Loop]:
+    """Of each tile the channels that the gradients of the input and of the edges need."""
+    blocks = ceil(v["C_OUT"] / v["BLOCK_N"]) if _to_input(v) else 1
+    return [*_spatial(v), Loop(blocks)]
+
+
+def _to_input(v: Values) -> bool:
+    return v["out"] is not None or v["edge_partials"] is not None
+
+
 def _scan(v: Values) -> list[Loop]:
     return [Loop(ceil(v["k"] / v["BLOCK_KEYS"]) / v["grid"][1], known=False)]
 
@@ -122,8 +132,7 @@ def _spatial_reads(v: Values) -> dict[str, float]:
         1 if v["out"] is not None else ceil(v["P"] / v["BLOCK_P"]),
         ceil(v["C_IN"] / v["BLOCK_C"]),
     )
-    to_input = v["out"] is not None or v["edge_partials"] is not None
-    outputs = 1 if to_input else ceil(v["C_OUT"] / v["BLOCK_N"])
+    outputs = 1 if _to_input(v) else ceil(v["C_OUT"] / v["BLOCK_N"])
     of_gradient = parts * inputs
     return {"x": parts * outputs, "gradient": of_gradient, "before": of_gradient}
 
@@ -144,7 +153,7 @@ def _spatial_products(v: Values) -> float:
     return 2.0 * v["x"].numel() * v["P"] * (v["C_OUT"] + v["V"])
 
 
-def _spatial_gradients(v: Values) -> float:
+def _spatial_gradients_products(v: Values) -> float:
     """Weights and neighbors of each part; the residual's weights.
 
     The input's gradient and that of the edges have a product with the weights in common.
@@ -183,7 +192,9 @@ class Kernel(NamedTuple):
 KERNELS = {
     # stgcn_block
     "spatial_kernel": Kernel(_spatial, _columns("x"), _spatial_products),
-    "spatial_gradients_kernel": Kernel(_spatial, _spatial_reads, _spatial_gradients),
+    "spatial_gradients_kernel": Kernel(
+        _spatial_gradients, _spatial_reads, _spatial_gradients_products
+    ),
     "edge_gradient_kernel": Kernel(lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))]),
     "activation_kernel": Kernel(),
     "convolution_kernel": Kernel(_convolution, _convolution_reads, _over_time),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from triton import cdiv, next_power_of_2
 
 MAX_JOINTS = 64  # a tile holds whole frames, and joints on both sides of the adjacency
+HALVES = ("bf16", "fp16")
 PARTS_AT_ONCE = 4  # of a graph, that one product takes
 SUMMED_VALUES = 2048  # of partial sums, that one program adds at a time
 ROW_VALUES = 2048  # of a tile of the passes without a product
@@ -117,15 +118,23 @@ def joints(count: int) -> int:
 
 
 def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Spatial:
-    """The graph convolution of `count` joints."""
-    block_v, inner = joints(count), depth(precision)
-    block_c, block_n = width(c_in, inner), width(c_out, inner)
-    half = precision in ("bf16", "fp16")
-    block_p = int(next_power_of_2(parts)) if half and parts <= PARTS_AT_ONCE else 1
-    hoisted = half and block_p >= parts and c_in <= block_c
-    rows = 128 if max(block_c, block_n) < 64 else 64
-    block_f = max(1, rows // block_v)
-    return Spatial(block_p, block_v, block_f, block_c, block_n, hoisted, 4, 3 if half else 1, 2)
+    """The graph convolution of `count` joints.
+
+    Wider tiles would need fewer programs beside each other, but sm_80 keeps weights in registers.
+    """
+    block_v = joints(count)
+    block_f = max(1, 64 // block_v)
+    if precision == "ieee":
+        return Spatial(1, block_v, 1, width(c_in, 16), width(c_out, 16), False, 4, 1, 2)
+    if precision not in HALVES or parts > PARTS_AT_ONCE:
+        block_c, block_n = width(c_in, 32), width(c_out, 32)
+        return Spatial(1, block_v, block_f, block_c, block_n, False, 8, 1, 1)
+    block_p, block_c, block_n = int(next_power_of_2(parts)), width(c_in, 32), width(c_out, 32)
+    if c_in > 32 or c_out > 64:
+        block_n = width(c_out, 64 if c_out <= 64 else 128)
+        return Spatial(block_p, block_v, block_f, block_c, block_n, False, 8, 2, 1)
+    each = 4 if max(block_c, block_n) <= 16 else 2
+    return Spatial(block_p, block_v, block_f, block_c, block_n, True, 4, 3, each)
 
 
 def spatial_gradients(
@@ -133,21 +142,26 @@ def spatial_gradients(
 ) -> list[SpatialGradients]:
     """Its gradients: all in one launch where their sums fit in registers."""
     shape = spatial(count, c_in, c_out, parts, precision)
-    if shape.block_p < parts:
-        shape = shape._replace(hoisted=False, block_p=1)
+    if shape.block_p < parts or precision not in HALVES:
         return [
             SpatialGradients(True, False, False, shape),
             SpatialGradients(False, True, False, shape),
             SpatialGradients(False, False, True, shape),
         ]
-    shape = shape._replace(stages=2, hoisted=c_out <= shape.block_n)
-    if max(shape.block_c, shape.block_n) <= 32:
-        return [SpatialGradients(True, True, True, shape)]
-    shape = shape._replace(warps=8, each=1)
-    return [
-        SpatialGradients(True, True, False, shape),
-        SpatialGradients(False, False, True, shape),
-    ]
+    if c_in > 32 or c_out > 64:
+        block_c, block_n = width(c_in, 64), width(c_out, 32)
+        shape = shape._replace(block_c=block_c, block_n=block_n, warps=8, stages=2, each=1)
+        shape = shape._replace(hoisted=False)
+        return [
+            SpatialGradients(True, True, False, shape),
+            SpatialGradients(False, False, True, shape),
+        ]
+    shape = shape._replace(block_c=16, block_n=width(c_out, 64), hoisted=True)
+    if max(c_in, c_out) <= 16:
+        shape = shape._replace(warps=4, stages=2, each=2)
+    else:
+        shape = shape._replace(warps=8, stages=2 if c_out <= 32 else 1, each=1)
+    return [SpatialGradients(True, True, True, shape)]
 
 
 def spatial_programs(frames: int, shape: Spatial, blocks: int, groups: int, processors: int) -> int:

@@ -84,23 +84,26 @@ def _convolve(
     V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
     HOISTED: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
-    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Adds the convolution of a tile, [(joint, frame), to_channel]."""
-    for first_channel in tl.static_range(0, C_IN, BLOCK_C):
+    for first_channel in tl.range(0, C_IN, BLOCK_C, num_stages=STAGES):
         tile = _load_tile(
             x, first, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
         ).to(OPERAND).to(DOT)  # fmt: skip
-        for part in tl.static_range(0, P, BLOCK_P):
+        for part in tl.range(0, P, BLOCK_P, num_stages=STAGES):
+            part_edges, part_weights = edges, weights
             if BLOCK_P < P:
-                edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
+                part_edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
             if not HOISTED:
-                weights = _load_weights(
+                part_weights = _load_weights(
                     weight, part, to_channel, first_channel, C_OUT, C_IN, P, BLOCK_P, BLOCK_C,
                     OPERAND, DOT,
                 )  # fmt: skip
-            rows = _mix(edges, tile, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION)
-            acc = tl.dot(rows, weights, acc, input_precision=PRECISION)
+            rows = _mix(
+                part_edges, tile, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION
+            )
+            acc = tl.dot(rows, part_weights, acc, input_precision=PRECISION)
     return acc
 
 
@@ -165,7 +168,7 @@ def spatial_kernel(
         acc = _convolve(
             x, first, frames, adjacency, weight, to_channel, edges, weights, spread,
             V, C_IN, C_OUT, P, HOISTED, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
-            PRECISION,
+            PRECISION, STAGES,
         )  # fmt: skip
         in_rows = (joint < V) & (first + row_frame < frames)
         rows = tl.minimum(frames - first, BLOCK_F) * V
@@ -178,7 +181,7 @@ def spatial_kernel(
         acc = _convolve(
             x, first, frames, adjacency, weight, to_channel, edges, weights, spread,
             V, C_IN, C_OUT, P, HOISTED, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
-            PRECISION,
+            PRECISION, STAGES,
         )  # fmt: skip
         in_rows = (joint < V) & (first + row_frame < frames)
         at = ((first + row_frame) * V + joint)[:, None] * C_OUT + to_channel[None, :]
@@ -218,14 +221,14 @@ def _load_back_weights(
 
 @triton.jit
 def _norm(statistics, affine, coefficients, eps, channel, C: tl.constexpr, TRAINING: tl.constexpr):
-    """Mean, scale, slope and offset of channels: the gradient of a norm's input is linear."""
+    """Scale, slope and offset of channels: the gradient of a norm's input is linear."""
     mean, _, scale, _ = load_norm(statistics, affine, eps, channel, C)
-    slope, offset = mean, mean
+    slope, offset = scale, scale
     if TRAINING:
         inside = channel < C
         slope = tl.load(coefficients + channel, mask=inside, other=0.0)
-        offset = tl.load(coefficients + C + channel, mask=inside, other=0.0)
-    return mean, scale, slope, offset
+        offset = tl.load(coefficients + C + channel, mask=inside, other=0.0) - mean * slope
+    return scale, slope, offset
 
 
 @triton.jit
@@ -242,11 +245,11 @@ def _load_gradient(
     joint, frame = row // BLOCK_F, first + row % BLOCK_F
     valid = ((joint < V) & (frame < frames))[:, None] & (channel < C)[None, :]
     at = (frame * V + joint)[:, None] * C + channel[None, :]
-    mean, scale, slope, offset = norm
+    scale, slope, offset = norm
     grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32) * scale[None, :]
     if TRAINING:
         values = tl.load(before + at, mask=valid, other=0.0).to(tl.float32)
-        grad += (values - mean[None, :]) * slope[None, :] + offset[None, :]
+        grad += values * slope[None, :] + offset[None, :]
     return grad
 
 
@@ -357,19 +360,12 @@ def spatial_gradients_kernel(
             ).to(OPERAND).to(DOT)  # fmt: skip
         if out is not None:
             acc = tl.zeros([BLOCK_F * BLOCK_C, BLOCK_V], tl.float32)
-            if RESIDUAL == 2:
-                beside = _residual_gradient(
-                    grad_residual, residual_weight, first, channel, frames,
-                    STRIDE, T, T_OUT, V, C_IN, C_OUT, BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N,
-                    OPERAND, DOT, PRECISION,
-                )  # fmt: skip
-                beside = tl.reshape(beside, (BLOCK_V, BLOCK_F * BLOCK_C))
-                acc = tl.trans(beside)
-        for part in tl.static_range(0, PARTS, BLOCK_P):
+        for part in tl.range(0, PARTS, BLOCK_P, num_stages=STAGES):
+            part_edges = edges
             if BLOCK_P < PARTS:
-                edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
+                part_edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
             back = tl.zeros([ROWS, BLOCK_P * BLOCK_C], tl.float32)
-            for first_column in tl.static_range(0, COLUMNS, BLOCK_N):
+            for first_column in tl.range(0, COLUMNS, BLOCK_N, num_stages=STAGES):
                 to_channel = first_out + first_column + tl.arange(0, BLOCK_N)
                 if COLUMNS > BLOCK_N:
                     norm = _norm(statistics, affine, coefficients, eps, to_channel, C_OUT, TRAINING)
@@ -379,18 +375,21 @@ def spatial_gradients_kernel(
                 )  # fmt: skip
                 operand = grad.to(OPERAND).to(DOT)
                 if TO_INPUT:
-                    if not HOISTED:
-                        weights = _load_back_weights(
+                    if HOISTED:
+                        part_weights = weights
+                    else:
+                        part_weights = _load_back_weights(
                             weight, first_part + part, block_in * BLOCK_C, to_channel,
                             C_IN, C_OUT, P, BLOCK_P, BLOCK_C, OPERAND, DOT,
                         )  # fmt: skip
-                    back = tl.dot(operand, weights, back, input_precision=PRECISION)
+                    back = tl.dot(operand, part_weights, back, input_precision=PRECISION)
                 if weight_partials is not None:
                     in_frames = first + tl.arange(0, ROWS) % BLOCK_F < frames
                     joint_sums += tl.where(in_frames[:, None], grad, 0.0)
                     rows = _mix(
-                        edges, values, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION
-                    )
+                        part_edges, values, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C,
+                        OPERAND, DOT, PRECISION,
+                    )  # fmt: skip
                     grad_weights = tl.dot(
                         tl.trans(rows), operand, grad_weights, input_precision=PRECISION
                     )
@@ -402,9 +401,16 @@ def spatial_gradients_kernel(
             if edge_partials is not None:
                 grad_edges = tl.dot(back, tl.trans(values), grad_edges, input_precision=PRECISION)
             if out is not None:
-                acc = tl.dot(tl.trans(back), edges, acc, input_precision=PRECISION)
+                acc = tl.dot(tl.trans(back), part_edges, acc, input_precision=PRECISION)
         if out is not None:
             total = tl.trans(acc)
+            if RESIDUAL == 2:
+                beside = _residual_gradient(
+                    grad_residual, residual_weight, first, channel, frames,
+                    STRIDE, T, T_OUT, V, C_IN, C_OUT, BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N,
+                    OPERAND, DOT, PRECISION,
+                )  # fmt: skip
+                total += tl.reshape(beside, (BLOCK_V, BLOCK_F * BLOCK_C))
             column = tl.arange(0, BLOCK_F * BLOCK_C)
             joint = tl.arange(0, BLOCK_V)[:, None]
             frame, of_column = first + column // BLOCK_C, block_in * BLOCK_C + column % BLOCK_C
