@@ -19,6 +19,7 @@ from ._console import plain_console
 from .cli import Parser, UserError, config_names, run
 from .data import Store, resolve_store, split
 from .data.conversion import (
+    LAYOUT,
     LEFT_OUT,
     ROTATIONS,
     Result,
@@ -240,6 +241,7 @@ def main(arguments: list[str]) -> None:
     seconds = time.perf_counter() - began
     for text in (
         summary(result, plan, seconds),
+        *([f"layout: {result.store.path / LAYOUT} (--layout takes it)"] if plan.derived else []),
         f"done to each: {describe(recipe)}",
         str(result.report),
         f"to train on it:\n  {train_command(result.store, given.dataset)}",

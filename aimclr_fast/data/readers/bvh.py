@@ -173,11 +173,10 @@ def _skeleton(entries: Sequence[Entry], options: Options, where: str) -> tuple[S
     notes += _rates(firsts)
     layout = derived
     if options.layout is None:
-        notes.append(
-            f"layout: {len(tree)} joints as in the hierarchy; layout.yaml in the store has it, for "
-            "--layout if something has to be changed"
-        )
-        notes += found
+        notes += [
+            f"layout: {len(tree)} joints as in the hierarchy (--layout says otherwise)",
+            *found,
+        ]
     else:
         layout = named_layout(options.layout)
         nodes = _nodes_of(layout, derived, nodes, motion, where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import random
 import zipfile
 from itertools import permutations
@@ -19,6 +20,8 @@ from aimclr_fast.data import open_store
 from aimclr_fast.data.joint_mapping import map_joints
 from aimclr_fast.data.readers import Options, ReadError, get_reader
 from aimclr_fast.data.readers._bvh import parse
+from aimclr_fast.data.retargeting import retargeted
+from aimclr_fast.data.timing import Timing, timed
 from aimclr_fast.layouts import get_layout, layout_from_yaml, same_skeleton
 from aimclr_fast.prepare import command_line
 from aimclr_fast.train import command_line as train
@@ -473,6 +476,7 @@ def test_the_layout_in_the_store_can_be_edited(tmp_path, capsys):
     arguments = ["bvh", str(tmp_path / "in"), str(tmp_path / "out"), "--jobs=1"]
     command_line(arguments)
     file = tmp_path / "out" / "layout.yaml"
+    assert f"layout: {file} (--layout takes it)" in capsys.readouterr().out
     store = open_store(tmp_path / "out")
     assert layout_from_yaml(file) == store.layout
     text = file.read_text().replace("- [head_end, head]\n", "").replace("head_end, ", "")
@@ -502,6 +506,7 @@ def test_to_another_layout(layout, tmp_path, capsys):
     store = open_store(tmp_path / "out")
     assert store.layout == get_layout(layout)
     assert not (tmp_path / "out" / "layout.yaml").exists()
+    assert "layout.yaml" not in said
     x = np.array(store.positions[0, :, :, :, 0])
     names = store.layout.joints
     elbow, wrist = (x[:, :, names.index(f"left_{part}")] for part in ("elbow", "wrist"))
@@ -628,6 +633,13 @@ def test_a_source_without_any(tmp_path):
     write(tmp_path, "x", "a.txt")
     assert "holds no .bvh files; ignored: 1 files (1 .txt)" in refused(tmp_path)
     assert "a.txt" in refused(write(tmp_path / "b", "x", "a.txt"))
+
+
+def test_plans_go_to_other_processes(tmp_path):
+    write(tmp_path, bvh_text())
+    plan = timed(retargeted(plan_of(tmp_path), "kinect-v1"), Timing(fps=15, window=0.2))
+    found = list(pickle.loads(pickle.dumps(plan.read))(plan.units[0]))
+    assert [recording.positions.shape for recording in found] == [(3, 3, 20, 1)] * 2
 
 
 def test_rates_are_said(tmp_path):
