@@ -296,7 +296,7 @@ def check_groups(case: Case, groups: int, backend: str, device: str = "cpu") -> 
 
 
 GROUPED = [
-    (Case(6, 16, 24, 5, 20, taps=3, stride=2, residual="convolution"), 2),
+    (Case(4, 16, 24, 3, 5, taps=3, stride=2, residual="convolution"), 2),
     (Case(4, 5, 5, 3, 17, taps=1, drop=False), 2),
     (Case(3, 3, 16, 1, 25, residual="none"), 3),
 ]
