@@ -395,7 +395,7 @@ def _convolution_gradients(
     grad_spatial = torch.empty_like(call.spatial)
     sizes = {
         "T": b.frames, "T_OUT": b.frames_out, "V": b.joints, "C_IN": b.c_out, "C_OUT": b.c_out,
-        "K": b.taps, "STRIDE": b.stride, **b.product(),
+        "K": b.taps, "STRIDE": b.stride, **(b.product() | ALL_REGISTERS),
     }  # fmt: skip
     weight = b.weights.temporal_back
     given = grad_temporal, weight, call.spatial, statistics, call.norms[0], grad_spatial
