@@ -7,7 +7,7 @@ while nothing says how often its loops run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, NamedTuple
 
