@@ -172,8 +172,9 @@ def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> 
 
 def _spatial_shape(shape: shapes.Spatial) -> dict[str, Any]:
     return {
-        "HOISTED": shape.hoisted, "BLOCK_P": shape.block_p, "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f,
-        "BLOCK_C": shape.block_c, "BLOCK_N": shape.block_n, "STAGES": shape.stages,
+        "HOISTED": shape.hoisted, "STAGES": shape.stages, "BLOCK_P": shape.block_p,
+        "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f,
+        "BLOCK_C": shape.block_c, "BLOCK_N": shape.block_n,
     }  # fmt: skip
 
 

@@ -267,7 +267,7 @@ def _residual_gradient(
     in_rows = (joint < V) & (frame < frames) & (frame % T % STRIDE == 0)
     at = ((frame // T * T_OUT + frame % T // STRIDE) * V + joint) * C_OUT
     acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_C], tl.float32)
-    for first_out in tl.static_range(0, C_OUT, BLOCK_N):
+    for first_out in tl.range(0, C_OUT, BLOCK_N):
         channel = first_out + tl.arange(0, BLOCK_N)
         values = tl.load(
             grad_residual + at[:, None] + channel[None, :],
@@ -279,6 +279,98 @@ def _residual_gradient(
         )
         acc = tl.dot(values.to(OPERAND).to(DOT), weights, acc, input_precision=PRECISION)
     return acc
+
+
+@triton.jit
+def _store_input(
+    acc, grad_y, y, grad_residual, residual_weight, out, group, first, first_channel, frames,
+    RESIDUAL: tl.constexpr, STRIDE: tl.constexpr, T: tl.constexpr, T_OUT: tl.constexpr,
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Stores a tile [joint, (frame, channel)] with what the residual adds to it."""
+    column = tl.arange(0, BLOCK_F * BLOCK_C)
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    frame, channel = first + column // BLOCK_C, first_channel + column % BLOCK_C
+    valid = (joint < V) & ((frame < frames) & (channel < C_IN))[None, :]
+    at = joint * C_IN + ((group * frames + frame) * (V * C_IN) + channel)[None, :]
+    if RESIDUAL == 1:
+        beside = tl.load(grad_y + at, mask=valid, other=0.0).to(tl.float32)
+        acc += tl.where(tl.load(y + at, mask=valid, other=0.0) > 0.0, beside, 0.0)
+    if RESIDUAL == 2:
+        beside = _residual_gradient(
+            grad_residual + group * (frames // T * (T_OUT * V * C_OUT)), residual_weight,
+            first, first_channel + tl.arange(0, BLOCK_C), frames,
+            STRIDE, T, T_OUT, V, C_IN, C_OUT, BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N,
+            OPERAND, DOT, PRECISION,
+        )  # fmt: skip
+        acc += tl.reshape(beside, (BLOCK_V, BLOCK_F * BLOCK_C))
+    tl.store(out + at, acc.to(out.dtype.element_ty), mask=valid)
+
+
+@triton.jit
+def _store_edges(
+    partials, grad_edges, first_part,
+    V: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Stores [(part, to joint), from joint] as [P, V, V] from joint to joint."""
+    row = tl.arange(0, BLOCK_P * BLOCK_V)
+    joint = tl.arange(0, BLOCK_V)
+    part, to_joint = first_part + row // BLOCK_V, row % BLOCK_V
+    valid = ((part < P) & (to_joint < V))[:, None] & (joint < V)[None, :]
+    at = (part * (V * V) + to_joint)[:, None] + joint[None, :] * V
+    tl.store(partials + at, grad_edges, mask=valid)
+
+
+@triton.jit
+def _store_weights(
+    partials, grad_weights, first_part, first_channel, to_channel,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Stores [(part, channel), to_channel] as [P, C_OUT, C_IN]."""
+    row = tl.arange(0, BLOCK_P * BLOCK_C)
+    part, channel = first_part + row // BLOCK_C, first_channel + row % BLOCK_C
+    valid = ((part < P) & (channel < C_IN))[:, None] & (to_channel < C_OUT)[None, :]
+    at = (part * (C_OUT * C_IN) + channel)[:, None] + to_channel[None, :] * C_IN
+    tl.store(partials + at, grad_weights, mask=valid)
+
+
+@triton.jit
+def _back_to_joints(
+    back, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
+    BLOCK_C: tl.constexpr, OPERAND: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """[(joint, frame), (part, channel)] as [(part, joint), (frame, channel)]."""
+    back = tl.reshape(back.to(OPERAND).to(DOT), (BLOCK_V, BLOCK_F, BLOCK_P, BLOCK_C))
+    return tl.reshape(tl.permute(back, (2, 0, 1, 3)), (BLOCK_P * BLOCK_V, BLOCK_F * BLOCK_C))
+
+
+@triton.jit
+def _store_joints(partials, sums, joints, to_channel, C_OUT: tl.constexpr, BLOCK_V: tl.constexpr):
+    """Stores the sums of the first joints, [joint, to_channel]."""
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    valid = (joint < joints) & (to_channel < C_OUT)[None, :]
+    tl.store(partials + joint * C_OUT + to_channel[None, :], sums, mask=valid)
+
+
+@triton.jit
+def _in_frames(values, first, frames, BLOCK_F: tl.constexpr):
+    """Rows (joint, frame) of frames that there are; 0 elsewhere."""
+    row = tl.arange(0, values.shape[0])
+    return tl.where((first + row % BLOCK_F < frames)[:, None], values, 0.0)
+
+
+@triton.jit
+def _share(
+    BLOCKS_P: tl.constexpr, BLOCKS_IN: tl.constexpr, BLOCKS: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Part of the frames, first part of the graph, block of C_IN and first of C_OUT."""
+    split, block = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS
+    first_out = block // (BLOCKS_P * BLOCKS_IN) * BLOCK_N
+    return split, block % BLOCKS_P * BLOCK_P, block // BLOCKS_P % BLOCKS_IN, first_out
 
 
 @triton.jit(do_not_specialize=["frames", "programs"])
@@ -316,27 +408,17 @@ def spatial_gradients_kernel(
     # The input's gradient needs all channels of the output's.
     BLOCKS_OUT: tl.constexpr = 1 if TO_INPUT else (C_OUT + BLOCK_N - 1) // BLOCK_N
     COLUMNS: tl.constexpr = C_OUT if TO_INPUT else BLOCK_N
-    BLOCKS: tl.constexpr = BLOCKS_P * BLOCKS_IN * BLOCKS_OUT
     ROWS: tl.constexpr = BLOCK_V * BLOCK_F
-    block, split = tl.program_id(0) % BLOCKS, tl.program_id(0) // BLOCKS
-    first_part = block % BLOCKS_P * BLOCK_P
-    block_in = block // BLOCKS_P % BLOCKS_IN
-    first_out = block // (BLOCKS_P * BLOCKS_IN) * BLOCK_N
+    split, first_part, block_in, first_out = _share(
+        BLOCKS_P, BLOCKS_IN, BLOCKS_P * BLOCKS_IN * BLOCKS_OUT, BLOCK_P, BLOCK_N
+    )
     group = split // programs
+    first_tile, last_tile = _tiles(frames, split % programs, programs, BLOCK_F)
     x += group * (frames * (V * C_IN))
     gradient += group * (frames * (V * C_OUT))
     before += group * (frames * (V * C_OUT))
     statistics += group * GROUP_STEP
-    if out is not None:
-        out += group * (frames * (V * C_IN))
-        if RESIDUAL == 1:
-            grad_y += group * (frames * (V * C_IN))
-            y += group * (frames * (V * C_IN))
-        if RESIDUAL == 2:
-            grad_residual += group * (frames // T * (T_OUT * V * C_OUT))
     coefficients += group * (2 * C_OUT)
-    first_tile, last_tile = _tiles(frames, split % programs, programs, BLOCK_F)
-    channel = block_in * BLOCK_C + tl.arange(0, BLOCK_C)
 
     norm = _norm(
         statistics, affine, coefficients, eps, first_out + tl.arange(0, BLOCK_N), C_OUT, TRAINING
@@ -375,17 +457,15 @@ def spatial_gradients_kernel(
                 )  # fmt: skip
                 operand = grad.to(OPERAND).to(DOT)
                 if TO_INPUT:
-                    if HOISTED:
-                        part_weights = weights
-                    else:
+                    part_weights = weights
+                    if not HOISTED:
                         part_weights = _load_back_weights(
                             weight, first_part + part, block_in * BLOCK_C, to_channel,
                             C_IN, C_OUT, P, BLOCK_P, BLOCK_C, OPERAND, DOT,
                         )  # fmt: skip
                     back = tl.dot(operand, part_weights, back, input_precision=PRECISION)
                 if weight_partials is not None:
-                    in_frames = first + tl.arange(0, ROWS) % BLOCK_F < frames
-                    joint_sums += tl.where(in_frames[:, None], grad, 0.0)
+                    joint_sums += _in_frames(grad, first, frames, BLOCK_F)
                     rows = _mix(
                         part_edges, values, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C,
                         OPERAND, DOT, PRECISION,
@@ -394,54 +474,32 @@ def spatial_gradients_kernel(
                         tl.trans(rows), operand, grad_weights, input_precision=PRECISION
                     )
             if TO_INPUT:
-                back = tl.reshape(back.to(OPERAND).to(DOT), (BLOCK_V, BLOCK_F, BLOCK_P, BLOCK_C))
-                back = tl.reshape(
-                    tl.permute(back, (2, 0, 1, 3)), (BLOCK_P * BLOCK_V, BLOCK_F * BLOCK_C)
-                )
+                back = _back_to_joints(back, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT)
             if edge_partials is not None:
                 grad_edges = tl.dot(back, tl.trans(values), grad_edges, input_precision=PRECISION)
             if out is not None:
                 acc = tl.dot(tl.trans(back), part_edges, acc, input_precision=PRECISION)
         if out is not None:
-            total = tl.trans(acc)
-            if RESIDUAL == 2:
-                beside = _residual_gradient(
-                    grad_residual, residual_weight, first, channel, frames,
-                    STRIDE, T, T_OUT, V, C_IN, C_OUT, BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N,
-                    OPERAND, DOT, PRECISION,
-                )  # fmt: skip
-                total += tl.reshape(beside, (BLOCK_V, BLOCK_F * BLOCK_C))
-            column = tl.arange(0, BLOCK_F * BLOCK_C)
-            joint = tl.arange(0, BLOCK_V)[:, None]
-            frame, of_column = first + column // BLOCK_C, block_in * BLOCK_C + column % BLOCK_C
-            valid = (joint < V) & ((frame < frames) & (of_column < C_IN))[None, :]
-            at = joint * C_IN + (frame * (V * C_IN) + of_column)[None, :]
-            if RESIDUAL == 1:
-                beside = tl.load(grad_y + at, mask=valid, other=0.0).to(tl.float32)
-                total += tl.where(tl.load(y + at, mask=valid, other=0.0) > 0.0, beside, 0.0)
-            tl.store(out + at, total.to(out.dtype.element_ty), mask=valid)
+            _store_input(
+                tl.trans(acc), grad_y, y, grad_residual, residual_weight, out, group, first,
+                block_in * BLOCK_C, frames, RESIDUAL, STRIDE, T, T_OUT, V, C_IN, C_OUT,
+                BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N, OPERAND, DOT, PRECISION,
+            )  # fmt: skip
 
-    to_channel = first_out + tl.arange(0, BLOCK_N)
-    joint = tl.arange(0, BLOCK_V)
     if edge_partials is not None:
-        row = tl.arange(0, BLOCK_P * BLOCK_V)
-        part, to_joint = first_part + row // BLOCK_V, row % BLOCK_V
-        valid = ((part < P) & (to_joint < V))[:, None] & (joint < V)[None, :]
-        at = (part * (V * V) + to_joint)[:, None] + joint[None, :] * V
         edge_partials += (split * BLOCKS_IN + block_in).to(tl.int64) * (P * V * V)
-        tl.store(edge_partials + at, grad_edges, mask=valid)
+        _store_edges(edge_partials, grad_edges, first_part, V, P, BLOCK_P, BLOCK_V)
     if weight_partials is not None:
-        row = tl.arange(0, BLOCK_P * BLOCK_C)
-        part, of_row = first_part + row // BLOCK_C, block_in * BLOCK_C + row % BLOCK_C
-        valid = ((part < P) & (of_row < C_IN))[:, None] & (to_channel < C_OUT)[None, :]
-        at = (part * (C_OUT * C_IN) + of_row)[:, None] + to_channel[None, :] * C_IN
+        to_channel = first_out + tl.arange(0, BLOCK_N)
         weight_partials += split.to(tl.int64) * (P * C_OUT * C_IN)
-        tl.store(weight_partials + at, grad_weights, mask=valid)
+        _store_weights(
+            weight_partials, grad_weights, first_part, block_in * BLOCK_C, to_channel,
+            C_IN, C_OUT, P, BLOCK_P, BLOCK_C,
+        )  # fmt: skip
         joints = tl.where(first_part + block_in == 0, V, 0)  # one of the programs with these sums
         total = tl.sum(tl.reshape(joint_sums, (BLOCK_V, BLOCK_F, BLOCK_N)), axis=1)
-        at = split * (V * C_OUT) + joint[:, None] * C_OUT + to_channel[None, :]
-        valid = (joint < joints)[:, None] & (to_channel < C_OUT)[None, :]
-        tl.store(joint_partials + at, total, mask=valid)
+        joint_partials += split * (V * C_OUT)
+        _store_joints(joint_partials, total, joints, to_channel, C_OUT, BLOCK_V)
 
 
 @triton.jit
