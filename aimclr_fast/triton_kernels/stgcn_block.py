@@ -14,21 +14,21 @@ backward
   temporal convolution, norm's ReLU, its sums    2 E                E
   temporal convolution's weights                 in the same kernel
   residual convolution's weights                 E + E_x            -
-  graph convolution, and the residual            2 E + 2 E_x (E)    E_x
-  its weights                                    2 E + E_x          -
-  its edges                                      2 E + E_x          -
+  graph convolution, all of it, and the residual 2 E + 3 E_x (E)    E_x
 
 In parentheses with a residual convolution. Dropout is a bit an element (E / 16 in bfloat16), and
 the masks are two: where the output is positive, and where dropout kept it as well. With the
-identity that is 7.2 E forward and 19.25 E backward; one operation after the other, with maps of
-three parts and two passes in each batch norm, takes 25.5 E and 41.5 E. A temporal convolution of
-many channels (64 and more, or of float32) takes the normalized map from memory, for it would find
-it again once per tap: a pass writes it, and backward the kernel of the input's gradient, before one
-of its own sums the weights'. That is 2 E more forward, and 3 E backward.
+identity that is 7.2 E forward and 14.25 E backward; one operation after the other, with maps of
+three parts and two passes in each batch norm, takes 25.5 E and 41.5 E.
+
+Where channels are many (64 and more), or numbers float32, it is more. A temporal convolution takes
+the normalized map from memory, for it would find it again once per tap: a pass writes it, and
+backward the kernel of the input's gradient, before one of its own sums the weights'. That is 2 E
+forward and 3 E backward. And the weights of the graph convolution have a launch of their own, which
+reads 2 E + E_x.
 
 The gradient of the temporal convolution's output is written and not found again where it is read,
-for its readers gather each row once per tap; that of the graph convolution's output is found again,
-which costs no more than writing it.
+for its readers gather each row once per tap.
 """
 
 from __future__ import annotations

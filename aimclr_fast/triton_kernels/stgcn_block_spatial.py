@@ -1,10 +1,11 @@
 """The graph convolution of stgcn_block: neighbors first, then one product over parts and channels.
 
 A tile is whole frames, [joints, (frame, channel)], joints padded to a power of two. One product
-with the part's adjacency [joints, joints] mixes neighbors; its result, read as rows (joint, frame)
-of channels, is the operand of the product with the part's weights: memory of the tile's shape only,
-and nothing the size of parts x channels is ever written. The bias is one per joint then. The
-gradient of the input is the same with adjacency and weights transposed.
+with the adjacency of all parts [(part, joint), joint] mixes neighbors; its result, read as rows
+(joint, frame) of (part, channel), is the operand of the product with all weights: memory of a tile
+only, and nothing the size of parts x channels is ever written. The bias is one per joint then. The
+gradients go the same way back: the output's gradient times the weights, read as [(part, joint),
+(frame, channel)], gives with the adjacency the input's gradient and with the input the edges'.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
@@ -374,7 +375,7 @@ def _share(
 
 
 @triton.jit(do_not_specialize=["frames", "programs"])
-def spatial_gradients_kernel(
+def spatial_gradients_kernel(  # noqa: C901, PLR0912, PLR0915  # one read of the maps for all
     x,  # [groups, frames, V, C_IN]
     gradient,  # [groups, frames, V, C_OUT], after the norm
     before, statistics, affine, coefficients,  # of the norm; each group has its own, GROUP_STEP on
