@@ -7,7 +7,7 @@ while nothing says how often its loops run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -43,19 +43,19 @@ def _convolution_weight(v: Values) -> list[Loop]:
     return [Loop(ceil(rows / v["BLOCK_R"]) / v["grid"][2], known=False)]
 
 
-def _tiles(v: Values, blocks: int) -> Loop:
-    """Tiles of frames of one of `blocks` programs that share them."""
-    return Loop(ceil(v["frames"] / v["BLOCK_F"]) * blocks / v["grid"][0], known=False)
+def _spatial(v: Values) -> list[Loop]:
+    """Tiles of frames of one of the programs that share a group's."""
+    return [Loop(ceil(v["frames"] / v["BLOCK_F"]) / v["programs"], known=False)]
 
 
-def _spatial_weight(v: Values) -> list[Loop]:
-    blocks = ceil(v["C_IN"] / v["BLOCK_C"]) * ceil(v["C_OUT"] / v["BLOCK_N"])
-    return [_tiles(v, v["P"] * blocks)]
+def _spatial_gradients(v: Values) -> list[Loop]:
+    """Of each tile the channels that the gradients of the input and of the edges need."""
+    blocks = ceil(v["C_OUT"] / v["BLOCK_N"]) if _to_input(v) else 1
+    return [*_spatial(v), Loop(blocks)]
 
 
-def _edge(v: Values) -> list[Loop]:
-    tiles = _tiles(v, v["P"] * ceil(v["C_IN"] / v["BLOCK_C"]))
-    return [tiles, Loop(ceil(v["C_OUT"] / v["BLOCK_N"]))]
+def _to_input(v: Values) -> bool:
+    return v["out"] is not None or v["edge_partials"] is not None
 
 
 def _scan(v: Values) -> list[Loop]:
@@ -74,10 +74,8 @@ def _forward(v: Values) -> list[Loop]:
 #: From the outermost inwards.
 LOOPS: dict[str, Callable[[Values], list[Loop]]] = {
     # stgcn_block
-    "spatial_kernel": lambda v: [Loop(ceil(v["C_IN"] / v["BLOCK_C"])), Loop(v["P"])],
-    "spatial_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"])), Loop(v["P"])],
-    "spatial_weight_kernel": _spatial_weight,
-    "edge_kernel": _edge,
+    "spatial_kernel": _spatial,
+    "spatial_gradients_kernel": _spatial_gradients,
     "edge_gradient_kernel": lambda v: [Loop(ceil(v["C_OUT"] / v["BLOCK_C"]))],
     "convolution_kernel": _convolution,
     "convolution_gradient_kernel": _convolution_gradient,
@@ -131,15 +129,15 @@ def _columns(name: str) -> Callable[[Values], dict[str, float]]:
     return lambda v: {name: v["grid"][1]}
 
 
-def _spatial_weight_reads(v: Values) -> dict[str, float]:
-    inputs, outputs = ceil(v["C_IN"] / v["BLOCK_C"]), ceil(v["C_OUT"] / v["BLOCK_N"])
-    of_gradient = v["P"] * inputs
-    return {"x": v["P"] * outputs, "gradient": of_gradient, "before": of_gradient}
-
-
-def _edge_reads(v: Values) -> dict[str, float]:
-    of_gradient = v["P"] * ceil(v["C_IN"] / v["BLOCK_C"])
-    return {"x": v["P"], "gradient": of_gradient, "before": of_gradient}
+def _spatial_reads(v: Values) -> dict[str, float]:
+    """Programs of other parts of the graph or blocks of channels read the same frames."""
+    parts, inputs = (
+        1 if v["out"] is not None else ceil(v["P"] / v["BLOCK_P"]),
+        ceil(v["C_IN"] / v["BLOCK_C"]),
+    )
+    outputs = 1 if _to_input(v) else ceil(v["C_OUT"] / v["BLOCK_N"])
+    of_gradient = parts * inputs
+    return {"x": parts * outputs, "gradient": of_gradient, "before": of_gradient}
 
 
 #: How many programs read each part of a large argument, where it is more than one. What one program
@@ -149,9 +147,7 @@ READS: dict[str, Callable[[Values], dict[str, float]]] = {
     "convolution_gradient_kernel": _columns("gradient"),
     "convolution_weight_kernel": lambda v: {"source": v["grid"][1], "gradient": v["grid"][0]},
     "spatial_kernel": _columns("x"),
-    "spatial_gradient_kernel": lambda v: dict.fromkeys(("gradient", "before"), v["grid"][1]),
-    "spatial_weight_kernel": _spatial_weight_reads,
-    "edge_kernel": _edge_reads,
+    "spatial_gradients_kernel": _spatial_reads,
     "_scan_kernel": lambda v: {"queue": v["grid"][0]},
 }
 
@@ -169,25 +165,33 @@ def _over_time(v: Values) -> float:
     return 2.0 * v["batch"] * v["T_OUT"] * v["V"] * v["K"] * v["C_IN"] * v["C_OUT"]
 
 
-def _over_joints(v: Values, mixed: Sequence[str]) -> float:
-    """Neighbors of a map with `mixed` channels, and the weights of each part."""
-    rows = 2.0 * v["frames"] * v["V"] * v["P"]
-    return rows * (v["C_IN"] * v["C_OUT"] + sum(v["V"] * v[size] for size in mixed))
+def _spatial_products(v: Values) -> float:
+    return 2.0 * v["x"].numel() * v["P"] * (v["C_OUT"] + v["V"])
 
 
-def _spatial_gradient(v: Values) -> float:
-    residual = 2.0 * v["frames"] / v["T"] * v["T_OUT"] * v["V"] * v["C_IN"] * v["C_OUT"]
-    return _over_joints(v, ["C_OUT"]) + (residual if v["RESIDUAL"] == 2 else 0.0)
+def _spatial_gradients_products(v: Values) -> float:
+    """Weights and neighbors of each part; the residual's weights.
+
+    The input's gradient and that of the edges have a product with the weights in common.
+    """
+    to_input, to_edges, to_weights = (
+        v[name] is not None for name in ("out", "edge_partials", "weight_partials")
+    )
+    by_weights = v["C_IN"] * v["C_OUT"] * ((to_input or to_edges) + to_weights)
+    by_joints = v["V"] * v["C_IN"] * (to_input + to_edges + to_weights)
+    residual = v["C_IN"] * v["C_OUT"] * v["T_OUT"] / v["T"]
+    per_row = v["P"] * (by_weights + by_joints)
+    if to_input and v["RESIDUAL"] == 2:
+        per_row += residual
+    return 2.0 * v["x"].numel() / v["C_IN"] * per_row
 
 
 PRODUCTS: dict[str, Callable[[Values], float]] = {
     "convolution_kernel": _over_time,
     "convolution_gradient_kernel": _over_time,
     "convolution_weight_kernel": _over_time,
-    "spatial_kernel": lambda v: _over_joints(v, ["C_IN"]),
-    "spatial_weight_kernel": lambda v: _over_joints(v, ["C_IN"]),
-    "edge_kernel": lambda v: _over_joints(v, ["C_IN"]),
-    "spatial_gradient_kernel": _spatial_gradient,
+    "spatial_kernel": _spatial_products,
+    "spatial_gradients_kernel": _spatial_gradients_products,
     "_scan_kernel": lambda v: 4.0 * v["count"] * v["k"] * v["D"],
 }
 

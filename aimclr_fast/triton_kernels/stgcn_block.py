@@ -14,15 +14,14 @@ backward
   temporal convolution, norm's ReLU, its sums    2 E                E
   temporal convolution's weights                 2 E                -
   residual convolution's weights                 E + E_x            -
-  graph convolution, and the residual            2 E + 2 E_x (E)    E_x
-  its weights                                    2 E + E_x          -
-  its edges                                      2 E + E_x          -
+  graph convolution, all of it, and the residual 2 E + 3 E_x (E)    E_x
 
 In parentheses with a residual convolution. With the identity and a mask (half of E in bfloat16)
-that is 7.5 E forward and 24 E backward; one operation after the other, with maps of three parts and
+that is 7.5 E forward and 19 E backward; one operation after the other, with maps of three parts and
 two passes in each batch norm, takes 25.5 E and 41.5 E. The gradient of the temporal convolution's
 output is written and not found again where it is read, for its readers gather each row once per
-tap; that of the graph convolution's output is found again, which costs no more than writing it.
+tap; that of the graph convolution's output is found where it is read: once, or twice where there
+are many channels, for then weights have a launch of their own, which reads 2 E + E_x more.
 """
 
 from __future__ import annotations
@@ -53,8 +52,12 @@ MERGED = 1024  # partial sums that one program holds
 
 
 class Block(NamedTuple):
-    """Sizes of a call, as the kernels name them, and how it multiplies."""
+    """Sizes of a call, as the kernels name them, and how it multiplies.
 
+    `batch` samples follow each other in each of `groups`, whose norms have statistics of their own.
+    """
+
+    groups: int
     batch: int
     c_in: int
     c_out: int
@@ -83,11 +86,11 @@ class Block(NamedTuple):
 
 
 def _block(call: Any, precision: str) -> Block:
-    batch, c_in, frames, joints = call.x.shape
-    c_out = len(call.temporal_bias)
+    samples, c_in, frames, joints = call.x.shape
+    groups, c_out = getattr(call, "groups", 1), len(call.temporal_bias)
     if joints > shapes.MAX_JOINTS:
         raise ValueError(f"the triton kernels take up to {shapes.MAX_JOINTS} joints, got {joints}")
-    if batch * frames * joints * max(c_in, c_out) >= 2**31:
+    if samples * frames * joints * max(c_in, c_out) >= 2**31:
         raise ValueError(f"a map must have fewer than 2^31 values, got x {list(call.x.shape)}")
     if call.residual_weight is not None:
         residual = norm.CONVOLUTION
@@ -99,7 +102,8 @@ def _block(call: Any, precision: str) -> Block:
     elif call.x.device.type == "meta":  # compiled ahead of time: as on an H100
         processors = 132
     return Block(
-        batch, c_in, c_out, frames, -(-frames // call.stride), joints, len(call.adjacency),
+        groups, samples // groups, c_in, c_out, frames, -(-frames // call.stride), joints,
+        len(call.adjacency),
         call.temporal_weight.shape[2], call.stride, call.eps, call.running is None,
         residual, precision, processors,
     )  # fmt: skip
@@ -111,7 +115,7 @@ def _floats(like: Tensor, *size: int) -> Tensor:
 
 def _scratch(out: Tensor, like: Tensor, b: Block, frames: int) -> Tensor:
     """`out`, or as large a map where the op wants none of it."""
-    return out if out.numel() else like.new_empty(b.batch, frames, b.joints, b.c_out)
+    return out if out.numel() else like.new_empty(b.groups * b.batch, frames, b.joints, b.c_out)
 
 
 # --- Forward -------------------------------------------------------------------------------------
@@ -125,20 +129,27 @@ def _merge_statistics(counts: Tensor, partials: Tensor, statistics: Tensor) -> N
 
 
 def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> None:
-    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.precision)
-    frames = b.batch * b.frames
-    programs = triton.cdiv(frames, shape.block_f)
-    counts = _floats(out, programs if b.training else 0)
-    partials = _floats(out, programs if b.training else 0, 2, b.c_out)
-    spatial.spatial_kernel[programs, triton.cdiv(b.c_out, shape.block_n)](
+    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.parts, b.precision)
+    frames, columns = b.batch * b.frames, triton.cdiv(b.c_out, shape.block_n)
+    programs = shapes.spatial_programs(frames, shape, columns, b.groups, b.processors)
+    counts = _floats(out, b.groups * programs if b.training else 0)
+    partials = _floats(out, b.groups * programs if b.training else 0, 2, b.c_out)
+    spatial.spatial_kernel[b.groups * programs, columns](
         call.x, call.adjacency, b.operand(call.spatial_weight), call.spatial_bias,
-        out, counts, partials, frames,
+        out, counts, partials, frames, programs,
         V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts, STATISTICS=b.training,
-        BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
+        WARPS=shape.warps, **_spatial_shape(shape), **b.product(), num_warps=shape.warps,
     )  # fmt: skip
     if b.training:
         _merge_statistics(counts, partials, statistics)
+
+
+def _spatial_shape(shape: shapes.Spatial) -> dict[str, Any]:
+    return {
+        "HOISTED": shape.hoisted, "STAGES": shape.stages, "BLOCK_P": shape.block_p,
+        "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f,
+        "BLOCK_C": shape.block_c, "BLOCK_N": shape.block_n,
+    }  # fmt: skip
 
 
 def _convolution(
@@ -324,53 +335,55 @@ def _convolution_input(
 
 def _graph_convolution_gradients(
     call: Any, b: Block, grads: tuple[Tensor, Tensor, Tensor | None], out: Any
-) -> None:
-    """Of the input, weights, bias and edges, from the spatial norm's and the residual's."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the input, from the spatial norm's and the residual's; the others are to be summed.
+
+    Those are partial results of the weights, of the edges but for the bias, and of the gradient
+    at each joint [V, C_OUT].
+    """
     grad_spatial, coefficients, grad_residual = grads
-    of_norm = (call.spatial, call.statistics[0], call.norms[0], coefficients)
+    statistics = call.statistics.view(b.groups, -1, 2, b.c_out)
     weight = b.operand(call.spatial_weight.view(b.parts, b.c_out, b.c_in).transpose(1, 2))
-    frames = b.batch * b.frames
-    sizes = {"V": b.joints, "C_IN": b.c_in, "C_OUT": b.c_out, "P": b.parts, "TRAINING": b.training}
     residual_weight = None
     if b.residual == norm.CONVOLUTION:
         residual_weight = b.operand(call.residual_weight.view(b.c_out, b.c_in).t())
     beside = (call.grad_y, call.y) if b.residual == norm.IDENTITY else (None, None)
+    frames = b.batch * b.frames
+    partials: dict[str, Tensor] = {}
+    for launch in shapes.spatial_gradients(b.joints, b.c_in, b.c_out, b.parts, b.precision):
+        shape = launch.shape
+        blocks_in = triton.cdiv(b.c_in, shape.block_c)
+        blocks = blocks_in * (1 if launch.input else triton.cdiv(b.parts, shape.block_p))
+        if not (launch.input or launch.edges):
+            blocks *= triton.cdiv(b.c_out, shape.block_n)
+        programs = shapes.spatial_programs(frames, shape, blocks, b.groups, b.processors)
+        splits = b.groups * programs
+        if launch.edges:
+            edges = b.parts * b.joints * b.joints
+            partials["edges"] = _floats(call.grad_y, splits, blocks_in, edges)
+        if launch.weights:
+            partials["weights"] = _floats(call.grad_y, splits, b.parts * b.c_out * b.c_in)
+            partials["joints"] = _floats(call.grad_y, splits, b.joints * b.c_out)
+        spatial.spatial_gradients_kernel[splits * blocks,](
+            call.x, grad_spatial, call.spatial, statistics[:, 0], call.norms[0], coefficients,
+            call.adjacency, weight, *beside, grad_residual, residual_weight,
+            out.x if launch.input else None,
+            partials["edges"] if launch.edges else None,
+            *((partials["weights"], partials["joints"]) if launch.weights else (None, None)),
+            frames, programs, b.eps,
+            TRAINING=b.training, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
+            T_OUT=b.frames_out, V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts,
+            GROUP_STEP=statistics.stride(0), **_spatial_shape(shape),
+            **b.product(), num_warps=shape.warps,
+        )  # fmt: skip
+    return partials["weights"], partials["edges"], partials["joints"]
 
-    shape = shapes.spatial(b.joints, b.c_out, b.c_in, b.precision)
-    grid = triton.cdiv(frames, shape.block_f), triton.cdiv(b.c_in, shape.block_n)
-    spatial.spatial_gradient_kernel[grid](
-        grad_spatial, *of_norm, call.adjacency, weight, *beside, grad_residual, residual_weight,
-        out.x, frames, b.eps, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
-        T_OUT=b.frames_out, **sizes,
-        BLOCK_V=shape.block_v, BLOCK_F=shape.block_f, BLOCK_C=shape.block_c,
-        BLOCK_N=shape.block_n, **b.product(), num_warps=shape.warps, num_stages=shape.stages,
-    )  # fmt: skip
 
-    shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.precision)
-    block = {
-        "BLOCK_V": shape.block_v, "BLOCK_F": shape.block_f, "BLOCK_C": shape.block_c,
-        "BLOCK_N": shape.block_n, **b.product(),
-        "num_warps": shape.warps, "num_stages": shape.stages,
-    }  # fmt: skip
-    blocks = triton.cdiv(b.c_in, shape.block_c)
-    edge_splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
-    edges = _floats(call.grad_y, edge_splits, blocks, b.parts * b.joints * b.joints)
-    spatial.edge_kernel[edge_splits * b.parts * blocks,](
-        call.x, grad_spatial, *of_norm, weight, edges, frames, b.eps, **sizes, **block
-    )
-    blocks *= triton.cdiv(b.c_out, shape.block_n)
-    splits = shapes.spatial_splits(frames, shape, b.parts * blocks, b.processors)
-    weights = _floats(call.grad_y, splits, b.parts * b.c_out * b.c_in)
-    joints = _floats(call.grad_y, splits, b.joints * b.c_out)
-    spatial.spatial_weight_kernel[splits * b.parts * blocks,](
-        call.x, grad_spatial, *of_norm, call.adjacency, weights, joints, frames, b.eps,
-        **sizes, **(block | ALL_REGISTERS),
-    )  # fmt: skip
-    out.spatial_weight.copy_(_sum_parts(weights, weights.shape[-1]).view_as(out.spatial_weight))
+def _edge_gradients(call: Any, b: Block, edges: Tensor, joints: Tensor, out: Any) -> None:
+    """Of the edges and the bias of the graph convolution."""
     spatial.edge_gradient_kernel[b.parts,](
-        _sum_parts(edges, edges.shape[-1]), _sum_parts(joints, joints.shape[-1]),
-        call.adjacency, call.spatial_bias, out.adjacency, out.spatial_bias,
-        V=b.joints, C_OUT=b.c_out, BLOCK_V=shape.block_v, BLOCK_C=32,
+        edges, joints, call.adjacency, call.spatial_bias, out.adjacency, out.spatial_bias,
+        V=b.joints, C_OUT=b.c_out, BLOCK_V=shapes.joints(b.joints), BLOCK_C=32,
     )  # fmt: skip
 
 
@@ -386,4 +399,7 @@ def backward(call: Any, out: Any, precision: str) -> None:
         _convolution_weight(b, call.x, None, grad_residual, 1, out.residual_weight)
     grad_spatial, coefficients = _convolution_input(call, b, grad_temporal, out)
     grads = grad_spatial, coefficients, grad_residual
-    _graph_convolution_gradients(call, b, grads, out)
+    weights, edges, joints = _graph_convolution_gradients(call, b, grads, out)
+    out.spatial_weight.copy_(_sum_parts(weights, weights.shape[-1]).view_as(out.spatial_weight))
+    of_edges, of_joints = (_sum_parts(each, each.shape[-1]) for each in (edges, joints))
+    _edge_gradients(call, b, of_edges, of_joints, out)

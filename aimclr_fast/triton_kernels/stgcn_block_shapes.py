@@ -13,18 +13,35 @@ from triton import cdiv, next_power_of_2
 
 MAX_JOINTS = 64  # a tile holds whole frames, and joints on both sides of the adjacency
 PARTS_AT_A_TIME = 16  # rows of partial sums that one program adds at a time
+HALVES = ("bf16", "fp16")
+PARTS_AT_ONCE = 4  # of a graph, that one product takes
 PROGRAMS_PER_PROCESSOR = 2  # of kernels that sum over parts of the rows
 
 
 class Spatial(NamedTuple):
-    """Shape of the graph convolution's programs; see the parameters of the same names."""
+    """Shape of the graph convolution's programs; see the parameters of the same names.
 
+    Each processor has `each` programs at once.
+    """
+
+    block_p: int
     block_v: int
     block_f: int
     block_c: int
     block_n: int
+    hoisted: bool
     warps: int
     stages: int
+    each: int
+
+
+class SpatialGradients(NamedTuple):
+    """Which gradients one launch computes, and the shape of its programs."""
+
+    input: bool
+    edges: bool
+    weights: bool
+    shape: Spatial
 
 
 class Temporal(NamedTuple):
@@ -66,22 +83,62 @@ def depth(precision: str) -> int:
     return {"ieee": 16, "tf32": 32}.get(precision, 64)
 
 
-def spatial(joints: int, c_from: int, c_to: int, precision: str) -> Spatial:
-    """The graph convolution, either way, from c_from to c_to channels, and its gradients' sums."""
-    block_v = max(16, next_power_of_2(joints))
-    exact = precision == "ieee"
-    block_c = width(c_from, depth(precision))
-    block_n = width(c_to, 16 if exact else depth(precision))
-    wide = max(block_c, block_n) >= {"ieee": 16, "tf32": 32}.get(precision, 64)
-    # More rows, or fewer threads for as many, and sm_80 spills registers.
-    rows = 64 if wide else 128
-    return Spatial(block_v, max(1, rows // block_v), block_c, block_n, 8 if wide else 4, 1)
+def joints(count: int) -> int:
+    """Joints of a tile."""
+    return max(16, int(next_power_of_2(count)))
 
 
-def spatial_splits(frames: int, shape: Spatial, programs_each: int, processors: int) -> int:
-    """Parts of the frames, of `programs_each` programs."""
-    wanted = cdiv(PROGRAMS_PER_PROCESSOR * processors, programs_each)
-    return max(1, min(int(wanted), int(cdiv(frames, shape.block_f))))
+def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Spatial:
+    """The graph convolution of `count` joints.
+
+    Wider tiles would need fewer programs beside each other, but sm_80 keeps weights in registers.
+    """
+    block_v = joints(count)
+    block_f = max(1, 64 // block_v)
+    if precision == "ieee":
+        return Spatial(1, block_v, 1, width(c_in, 16), width(c_out, 16), False, 4, 1, 2)
+    if precision not in HALVES or parts > PARTS_AT_ONCE:
+        block_c, block_n = width(c_in, 32), width(c_out, 32)
+        return Spatial(1, block_v, block_f, block_c, block_n, False, 8, 1, 1)
+    block_p, block_c, block_n = int(next_power_of_2(parts)), width(c_in, 32), width(c_out, 32)
+    if c_in > 32 or c_out > 64:
+        block_n = width(c_out, 64 if c_out <= 64 else 128)
+        return Spatial(block_p, block_v, block_f, block_c, block_n, False, 8, 2, 1)
+    each = 4 if max(block_c, block_n) <= 16 else 2
+    return Spatial(block_p, block_v, block_f, block_c, block_n, True, 4, 3, each)
+
+
+def spatial_gradients(
+    count: int, c_in: int, c_out: int, parts: int, precision: str
+) -> list[SpatialGradients]:
+    """Its gradients: all in one launch where their sums fit in registers."""
+    shape = spatial(count, c_in, c_out, parts, precision)
+    if shape.block_p < parts or precision not in HALVES:
+        return [
+            SpatialGradients(True, False, False, shape),
+            SpatialGradients(False, True, False, shape),
+            SpatialGradients(False, False, True, shape),
+        ]
+    if c_in > 32 or c_out > 64:
+        block_c, block_n = width(c_in, 64), width(c_out, 32)
+        shape = shape._replace(block_c=block_c, block_n=block_n, warps=8, stages=2, each=1)
+        shape = shape._replace(hoisted=False)
+        return [
+            SpatialGradients(True, True, False, shape),
+            SpatialGradients(False, False, True, shape),
+        ]
+    shape = shape._replace(block_c=16, block_n=width(c_out, 64), hoisted=True)
+    if max(c_in, c_out) <= 16:
+        shape = shape._replace(warps=4, stages=2, each=2)
+    else:
+        shape = shape._replace(warps=8, stages=2 if c_out <= 32 else 1, each=1)
+    return [SpatialGradients(True, True, True, shape)]
+
+
+def spatial_programs(frames: int, shape: Spatial, blocks: int, groups: int, processors: int) -> int:
+    """Programs that share a group's frames, each of them `blocks` times: no more than fit."""
+    fit = shape.each * processors // (blocks * groups)
+    return max(1, min(fit, int(cdiv(frames, shape.block_f))))
 
 
 def temporal(c_from: int, c_to: int, taps: int, precision: str, gradient: bool = False) -> Temporal:

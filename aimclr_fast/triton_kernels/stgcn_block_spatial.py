@@ -1,10 +1,11 @@
 """The graph convolution of stgcn_block: neighbors first, then one product over parts and channels.
 
 A tile is whole frames, [joints, (frame, channel)], joints padded to a power of two. One product
-with the part's adjacency [joints, joints] mixes neighbors; its result, read as rows (joint, frame)
-of channels, is the operand of the product with the part's weights: memory of the tile's shape only,
-and nothing the size of parts x channels is ever written. The bias is one per joint then. The
-gradient of the input is the same with adjacency and weights transposed.
+with the adjacency of all parts [(part, joint), joint] mixes neighbors; its result, read as rows
+(joint, frame) of (part, channel), is the operand of the product with all weights: memory of a tile
+only, and nothing the size of parts x channels is ever written. The bias is one per joint then. The
+gradients go the same way back: the output's gradient times the weights, read as [(part, joint),
+(frame, channel)], gives with the adjacency the input's gradient and with the input the edges'.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
@@ -13,46 +14,52 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .stgcn_block_norm import norm_gradient, store_statistics
+from .stgcn_block_norm import load_norm
+
+
+@triton.jit
+def _edges(adjacency, first_part, V: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr,
+           BLOCK_V: tl.constexpr):  # fmt: skip
+    """Adjacency [(part, to joint), from joint] of parts, zero beyond the last."""
+    row = tl.arange(0, BLOCK_P * BLOCK_V)[:, None]
+    part, to_joint = first_part + row // BLOCK_V, row % BLOCK_V
+    from_joint = tl.arange(0, BLOCK_V)[None, :]
+    valid = (part < P) & (to_joint < V) & (from_joint < V)
+    at = part * (V * V) + from_joint * V + to_joint
+    return tl.load(adjacency + at, mask=valid, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _load_weights(
+    weight, first_part, to_channel, first_channel, C_TO: tl.constexpr, C_FROM: tl.constexpr,
+    P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """[(part, channel), to_channel] of weight [P, C_TO, C_FROM]."""
+    column = tl.arange(0, BLOCK_P * BLOCK_C)
+    part, channel = first_part + column // BLOCK_C, first_channel + column % BLOCK_C
+    at = to_channel[:, None] * C_FROM + (part * (C_TO * C_FROM) + channel)[None, :]
+    valid = (to_channel < C_TO)[:, None] & ((part < P) & (channel < C_FROM))[None, :]
+    return tl.trans(tl.load(weight + at, mask=valid, other=0.0).to(OPERAND).to(DOT))
 
 
 @triton.jit
 def _mix(
-    acc, tile, adjacency, part, weight, to_channel, channel,
-    V: tl.constexpr, C_TO: tl.constexpr, C_FROM: tl.constexpr, TRANSPOSED: tl.constexpr,
-    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
-    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    edges, tile, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
+    BLOCK_C: tl.constexpr, OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Adds one part's share [(joint, frame), to_channel] of a tile [joint, (frame, channel)].
-
-    weight: [P, C_TO, C_FROM].
-    """
-    edges = _edges(adjacency, part, V, TRANSPOSED, BLOCK_V)
-    mixed = tl.dot(edges.to(OPERAND).to(DOT), tile, input_precision=PRECISION)
-    mixed = tl.reshape(mixed.to(OPERAND).to(DOT), (BLOCK_V * BLOCK_F, BLOCK_C))
-    weights = tl.load(
-        weight + (part * C_TO + to_channel)[:, None] * C_FROM + channel[None, :],
-        mask=(to_channel < C_TO)[:, None] & (channel < C_FROM)[None, :],
-        other=0.0,
-    )
-    return tl.dot(mixed, tl.trans(weights.to(OPERAND).to(DOT)), acc, input_precision=PRECISION)
+    """Sums over neighbors of a tile, as rows (joint, frame) of columns (part, channel)."""
+    mixed = tl.dot(edges, tile, input_precision=PRECISION).to(OPERAND).to(DOT)
+    mixed = tl.reshape(mixed, (BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C))
+    return tl.reshape(tl.permute(mixed, (1, 2, 0, 3)), (BLOCK_V * BLOCK_F, BLOCK_P * BLOCK_C))
 
 
 @triton.jit
-def _edges(adjacency, part, V: tl.constexpr, TRANSPOSED: tl.constexpr, BLOCK_V: tl.constexpr):
-    """Adjacency [to joint, from joint] of a part; from the end of its edges if TRANSPOSED."""
-    to_joint = tl.arange(0, BLOCK_V)[:, None]
-    from_joint = tl.arange(0, BLOCK_V)[None, :]
-    at = to_joint * V + from_joint if TRANSPOSED else from_joint * V + to_joint
-    valid = (to_joint < V) & (from_joint < V)
-    return tl.load(adjacency + part * (V * V) + at, mask=valid, other=0.0).to(tl.float32)
-
-
-@triton.jit
-def _tiles(frames, split, splits, BLOCK_F: tl.constexpr):
-    """First and last tile of one part of the frames."""
+def _tiles(frames, program, programs, BLOCK_F: tl.constexpr):
+    """First and last tile of one of the programs that share the frames."""
     tiles = tl.cdiv(frames, BLOCK_F).to(tl.int64)
-    return (tiles * split // splits).to(tl.int32), (tiles * (split + 1) // splits).to(tl.int32)
+    first, last = tiles * program // programs, tiles * (program + 1) // programs
+    return first.to(tl.int32), last.to(tl.int32)
 
 
 @triton.jit
@@ -69,251 +76,431 @@ def _load_tile(
     return tl.load(x + at, mask=valid, other=0.0)
 
 
+# --- Forward -------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _convolve(
+    x, first, frames, adjacency, weight, to_channel, edges, weights, acc,
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    HOISTED: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """Adds the convolution of a tile, [(joint, frame), to_channel]."""
+    for first_channel in tl.range(0, C_IN, BLOCK_C, num_stages=STAGES):
+        tile = _load_tile(
+            x, first, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
+        ).to(OPERAND).to(DOT)  # fmt: skip
+        for part in tl.range(0, P, BLOCK_P, num_stages=STAGES):
+            part_edges, part_weights = edges, weights
+            if BLOCK_P < P:
+                part_edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
+            if not HOISTED:
+                part_weights = _load_weights(
+                    weight, part, to_channel, first_channel, C_OUT, C_IN, P, BLOCK_P, BLOCK_C,
+                    OPERAND, DOT,
+                )  # fmt: skip
+            rows = _mix(
+                part_edges, tile, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION
+            )
+            acc = tl.dot(rows, part_weights, acc, input_precision=PRECISION)
+    return acc
+
+
+@triton.jit
+def _fold(values, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WARPS: tl.constexpr):
+    """Sums over rows of [ROWS, COLUMNS], as far as one thread has them where products leave them.
+
+    There a warp has 16 rows at a time, and a thread every eighth of them.
+    """
+    KEPT: tl.constexpr = WARPS if ROWS >= 16 * WARPS else ROWS // 16
+    values = tl.reshape(values, (ROWS // (16 * KEPT), KEPT, 2, 8, COLUMNS))
+    return tl.reshape(tl.sum(tl.sum(values, axis=2), axis=0), (KEPT * 8, COLUMNS))
+
+
+@triton.jit(do_not_specialize=["frames", "programs"])
+def spatial_kernel(
+    x,  # [groups, frames, V, C_IN]
+    adjacency,  # [P, V, V]
+    weight,  # [P, C_OUT, C_IN]
+    bias,  # [P, C_OUT]
+    out,  # out [groups, frames, V, C_OUT]
+    counts, partials,  # out [groups * programs], [groups * programs, 2, C_OUT], where STATISTICS
+    frames, programs,  # of a group
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    STATISTICS: tl.constexpr, HOISTED: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    WARPS: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """A program takes several tiles, of one group. HOISTED: it keeps the weights.
+
+    Sums of deviations are taken from the mean of its first tile: squares of values would cancel
+    where the mean is large. With n tiles, (mean - shift)^2 is at most n times the variance.
+    """
+    ROWS: tl.constexpr = BLOCK_V * BLOCK_F
+    group, program = tl.program_id(0) // programs, tl.program_id(0) % programs
+    x += group * (frames * (V * C_IN))
+    out += group * (frames * (V * C_OUT))
+    first_tile, last_tile = _tiles(frames, program, programs, BLOCK_F)
+    to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    in_channels = to_channel < C_OUT
+
+    # How often each part's bias comes to a joint.
+    per_joint = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
+    for part in tl.static_range(P):
+        biases = tl.load(bias + part * C_OUT + to_channel, mask=in_channels, other=0.0)
+        shares = tl.sum(_edges(adjacency, part, V, P, 1, BLOCK_V), axis=1)
+        per_joint += shares[:, None] * biases.to(tl.float32)[None, :]
+    edges = _edges(adjacency, 0, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
+    weights = edges
+    if HOISTED:
+        weights = _load_weights(
+            weight, 0, to_channel, 0, C_OUT, C_IN, P, BLOCK_P, BLOCK_C, OPERAND, DOT
+        )
+    spread = tl.broadcast_to(per_joint[:, None, :], (BLOCK_V, BLOCK_F, BLOCK_N))
+    spread = tl.reshape(spread, (ROWS, BLOCK_N))
+
+    row = tl.arange(0, ROWS)
+    joint, row_frame = row // BLOCK_F, row % BLOCK_F
+    if STATISTICS:
+        first = first_tile * BLOCK_F
+        acc = _convolve(
+            x, first, frames, adjacency, weight, to_channel, edges, weights, spread,
+            V, C_IN, C_OUT, P, HOISTED, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
+            PRECISION, STAGES,
+        )  # fmt: skip
+        in_rows = (joint < V) & (first + row_frame < frames)
+        rows = tl.minimum(frames - first, BLOCK_F) * V
+        shift = tl.sum(tl.where(in_rows[:, None], acc, 0.0), axis=0) / rows.to(tl.float32)
+        KEPT: tl.constexpr = 8 * (WARPS if ROWS >= 16 * WARPS else ROWS // 16)
+        plain = tl.zeros([KEPT, BLOCK_N], tl.float32)
+        squared = tl.zeros([KEPT, BLOCK_N], tl.float32)
+    for tile in tl.range(first_tile, last_tile, num_stages=STAGES):
+        first = tile * BLOCK_F
+        acc = _convolve(
+            x, first, frames, adjacency, weight, to_channel, edges, weights, spread,
+            V, C_IN, C_OUT, P, HOISTED, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
+            PRECISION, STAGES,
+        )  # fmt: skip
+        in_rows = (joint < V) & (first + row_frame < frames)
+        at = ((first + row_frame) * V + joint)[:, None] * C_OUT + to_channel[None, :]
+        rounded = acc.to(out.dtype.element_ty)
+        tl.store(out + at, rounded, mask=in_rows[:, None] & in_channels[None, :])
+        if STATISTICS:
+            deviation = tl.where(in_rows[:, None], rounded.to(tl.float32) - shift[None, :], 0.0)
+            plain += _fold(deviation, ROWS, BLOCK_N, WARPS)
+            squared += _fold(deviation * deviation, ROWS, BLOCK_N, WARPS)
+    if STATISTICS:
+        rows = (tl.minimum(last_tile * BLOCK_F, frames) - first_tile * BLOCK_F) * V
+        total = tl.sum(plain, axis=0)
+        mean = total / rows.to(tl.float32)
+        tl.store(counts + tl.program_id(0), rows.to(tl.float32))
+        partials += tl.program_id(0) * (2 * C_OUT) + to_channel
+        tl.store(partials, shift + mean, mask=in_channels)
+        squares = tl.maximum(tl.sum(squared, axis=0) - total * mean, 0.0)
+        tl.store(partials + C_OUT, squares, mask=in_channels)
+
+
+# --- Backward ------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _load_back_weights(
+    weight, first_part, channel, to_channel, C_IN: tl.constexpr, C_OUT: tl.constexpr,
+    P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """[to_channel, (part, channel)] of weight [P, C_IN, C_OUT]."""
+    row = tl.arange(0, BLOCK_P * BLOCK_C)
+    part, of_row = first_part + row // BLOCK_C, channel + row % BLOCK_C
+    at = ((part * C_IN + of_row) * C_OUT)[:, None] + to_channel[None, :]
+    valid = ((part < P) & (of_row < C_IN))[:, None] & (to_channel < C_OUT)[None, :]
+    return tl.trans(tl.load(weight + at, mask=valid, other=0.0).to(OPERAND).to(DOT))
+
+
+@triton.jit
+def _norm(statistics, affine, coefficients, eps, channel, C: tl.constexpr, TRAINING: tl.constexpr):
+    """Scale, slope and offset of channels: the gradient of a norm's input is linear."""
+    mean, _, scale, _ = load_norm(statistics, affine, eps, channel, C)
+    slope, offset = scale, scale
+    if TRAINING:
+        inside = channel < C
+        slope = tl.load(coefficients + channel, mask=inside, other=0.0)
+        offset = tl.load(coefficients + C + channel, mask=inside, other=0.0) - mean * slope
+    return scale, slope, offset
+
+
 @triton.jit
 def _load_gradient(
-    gradient, before, statistics, affine, coefficients, first, channel, frames, eps,
+    gradient, before, norm, first, channel, frames,
     V: tl.constexpr, C: tl.constexpr, TRAINING: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the spatial norm's input as rows (joint, frame) of channels, zero beyond."""
+    """Gradient of the spatial norm's input as rows (joint, frame) of channels.
+
+    What pads it meets zeros of the adjacency, of x or of the weights, or is not stored.
+    """
     row = tl.arange(0, BLOCK_V * BLOCK_F)
     joint, frame = row // BLOCK_F, first + row % BLOCK_F
     valid = ((joint < V) & (frame < frames))[:, None] & (channel < C)[None, :]
     at = (frame * V + joint)[:, None] * C + channel[None, :]
-    grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32)
-    grad = norm_gradient(
-        grad, before, at, valid, statistics, affine, coefficients, eps, channel, C, TRAINING
-    )
-    return tl.where(valid, grad, 0.0)
+    scale, slope, offset = norm
+    grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32) * scale[None, :]
+    if TRAINING:
+        values = tl.load(before + at, mask=valid, other=0.0).to(tl.float32)
+        grad += values * slope[None, :] + offset[None, :]
+    return grad
 
 
-@triton.jit(do_not_specialize=["frames"])
-def spatial_kernel(
-    x,  # [frames, V, C_IN]
-    adjacency,  # [P, V, V]
-    weight,  # [P, C_OUT, C_IN]
-    bias,  # [P, C_OUT]
-    out,  # out [frames, V, C_OUT]
-    counts, partials,  # out [programs], [programs, 2, C_OUT], where STATISTICS
-    frames,
-    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
-    STATISTICS: tl.constexpr,
+@triton.jit
+def _residual_gradient(
+    grad_residual, residual_weight, first, to_channel, frames,
+    STRIDE: tl.constexpr, T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    first = tl.program_id(0) * BLOCK_F
-    to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    in_channels = to_channel < C_OUT
-
-    acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_N], tl.float32)
-    for first_channel in range(0, C_IN, BLOCK_C):
-        channel = first_channel + tl.arange(0, BLOCK_C)
-        tile = _load_tile(
-            x, first, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
-        ).to(OPERAND).to(DOT)  # fmt: skip
-        for part in range(P):
-            acc = _mix(
-                acc, tile, adjacency, part, weight, to_channel, channel,
-                V, C_OUT, C_IN, False, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION,
-            )  # fmt: skip
-
-    per_joint = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
-    for part in range(P):
-        biases = tl.load(bias + part * C_OUT + to_channel, mask=in_channels, other=0.0)
-        weights = tl.sum(_edges(adjacency, part, V, False, BLOCK_V), axis=1)
-        per_joint += weights[:, None] * biases.to(tl.float32)[None, :]
-    spread = tl.broadcast_to(per_joint[:, None, :], (BLOCK_V, BLOCK_F, BLOCK_N))
-    acc += tl.reshape(spread, (BLOCK_V * BLOCK_F, BLOCK_N))
-
+    """What a residual convolution adds to the input's gradient, [(joint, frame), to_channel]."""
     row = tl.arange(0, BLOCK_V * BLOCK_F)
-    in_rows = (row // BLOCK_F < V) & (first + row % BLOCK_F < frames)
-    at = ((first + row % BLOCK_F) * V + row // BLOCK_F)[:, None] * C_OUT + to_channel[None, :]
-    rounded = acc.to(out.dtype.element_ty)
-    tl.store(out + at, rounded, mask=in_rows[:, None] & in_channels[None, :])
-    if STATISTICS:
-        count = (tl.minimum(frames - first, BLOCK_F) * V).to(tl.float32)
-        store_statistics(
-            rounded.to(tl.float32), in_rows, count, counts, partials, tl.program_id(0),
-            to_channel, C_OUT,
-        )  # fmt: skip
+    joint, frame = row // BLOCK_F, first + row % BLOCK_F
+    in_rows = (joint < V) & (frame < frames) & (frame % T % STRIDE == 0)
+    at = ((frame // T * T_OUT + frame % T // STRIDE) * V + joint) * C_OUT
+    acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_C], tl.float32)
+    for first_out in tl.range(0, C_OUT, BLOCK_N):
+        channel = first_out + tl.arange(0, BLOCK_N)
+        values = tl.load(
+            grad_residual + at[:, None] + channel[None, :],
+            mask=in_rows[:, None] & (channel < C_OUT)[None, :],
+            other=0.0,
+        )
+        weights = _load_weights(
+            residual_weight, 0, to_channel, first_out, C_IN, C_OUT, 1, 1, BLOCK_N, OPERAND, DOT
+        )
+        acc = tl.dot(values.to(OPERAND).to(DOT), weights, acc, input_precision=PRECISION)
+    return acc
 
 
-@triton.jit(do_not_specialize=["frames"])
-def spatial_gradient_kernel(
-    gradient,  # [frames, V, C_OUT], after the norm
-    before, statistics, affine, coefficients,  # of the norm: its input [frames, V, C_OUT], ...
-    adjacency,  # [P, V, V]
-    weight,  # [P, C_IN, C_OUT]
-    grad_y, y,  # [frames, V, C_IN], with RESIDUAL 1 (identity)
-    grad_residual, residual_weight,  # [B, T_OUT, V, C_OUT], [C_IN, C_OUT], with 2 (convolution)
-    out,  # out [frames, V, C_IN]
-    frames, eps,
-    TRAINING: tl.constexpr, RESIDUAL: tl.constexpr, STRIDE: tl.constexpr,
-    T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
-    C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+@triton.jit
+def _store_input(
+    acc, grad_y, y, grad_residual, residual_weight, out, group, first, first_channel, frames,
+    RESIDUAL: tl.constexpr, STRIDE: tl.constexpr, T: tl.constexpr, T_OUT: tl.constexpr,
+    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the block's input, by both its ways."""
-    first = tl.program_id(0) * BLOCK_F
-    to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    in_channels = to_channel < C_IN
+    """Stores a tile [joint, (frame, channel)] with what the residual adds to it."""
     column = tl.arange(0, BLOCK_F * BLOCK_C)
     joint = tl.arange(0, BLOCK_V)[:, None]
-    frame = first + column // BLOCK_C
-    row = tl.arange(0, BLOCK_V * BLOCK_F)
-    row_joint, row_frame = row // BLOCK_F, first + row % BLOCK_F
-    in_rows = (row_joint < V) & (row_frame < frames)
-    sample, time = row_frame // T, row_frame % T
-
-    acc = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_N], tl.float32)
-    for first_channel in range(0, C_OUT, BLOCK_C):
-        channel = first_channel + tl.arange(0, BLOCK_C)
-        of_column = first_channel + column % BLOCK_C
-        valid = (joint < V) & ((frame < frames) & (of_column < C_OUT))[None, :]
-        at = joint * C_OUT + (frame * (V * C_OUT) + of_column)[None, :]
-        grad = tl.load(gradient + at, mask=valid, other=0.0).to(tl.float32)
-        # What pads the tile meets zeros of the adjacency or of the weights, or is not stored.
-        grad = norm_gradient(
-            grad, before, at, valid, statistics, affine, coefficients, eps, of_column,
-            C_OUT, TRAINING,
-        )  # fmt: skip
-        tile = grad.to(OPERAND).to(DOT)
-        for part in range(P):
-            acc = _mix(
-                acc, tile, adjacency, part, weight, to_channel, channel,
-                V, C_IN, C_OUT, True, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION,
-            )  # fmt: skip
-        if RESIDUAL == 2:
-            of_row = ((sample * T_OUT + time // STRIDE) * V + row_joint) * C_OUT
-            values = tl.load(
-                grad_residual + of_row[:, None] + channel[None, :],
-                mask=(in_rows & (time % STRIDE == 0))[:, None] & (channel < C_OUT)[None, :],
-                other=0.0,
-            )
-            weights = tl.load(
-                residual_weight + to_channel[:, None] * C_OUT + channel[None, :],
-                mask=in_channels[:, None] & (channel < C_OUT)[None, :],
-                other=0.0,
-            )
-            acc = tl.dot(
-                values.to(OPERAND).to(DOT), tl.trans(weights.to(OPERAND).to(DOT)), acc,
-                input_precision=PRECISION,
-            )  # fmt: skip
-
-    at = (row_frame * V + row_joint)[:, None] * C_IN + to_channel[None, :]
-    valid = in_rows[:, None] & in_channels[None, :]
+    frame, channel = first + column // BLOCK_C, first_channel + column % BLOCK_C
+    valid = (joint < V) & ((frame < frames) & (channel < C_IN))[None, :]
+    at = joint * C_IN + ((group * frames + frame) * (V * C_IN) + channel)[None, :]
     if RESIDUAL == 1:
         beside = tl.load(grad_y + at, mask=valid, other=0.0).to(tl.float32)
         acc += tl.where(tl.load(y + at, mask=valid, other=0.0) > 0.0, beside, 0.0)
+    if RESIDUAL == 2:
+        beside = _residual_gradient(
+            grad_residual + group * (frames // T * (T_OUT * V * C_OUT)), residual_weight,
+            first, first_channel + tl.arange(0, BLOCK_C), frames,
+            STRIDE, T, T_OUT, V, C_IN, C_OUT, BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N,
+            OPERAND, DOT, PRECISION,
+        )  # fmt: skip
+        acc += tl.reshape(beside, (BLOCK_V, BLOCK_F * BLOCK_C))
     tl.store(out + at, acc.to(out.dtype.element_ty), mask=valid)
 
 
-@triton.jit(do_not_specialize=["frames"])
-def spatial_weight_kernel(
-    x,  # [frames, V, C_IN]
-    gradient,  # [frames, V, C_OUT], after the norm
-    before, statistics, affine, coefficients,  # of the norm
+@triton.jit
+def _store_edges(
+    partials, grad_edges, first_part,
+    V: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """Stores [(part, to joint), from joint] as [P, V, V] from joint to joint."""
+    row = tl.arange(0, BLOCK_P * BLOCK_V)
+    joint = tl.arange(0, BLOCK_V)
+    part, to_joint = first_part + row // BLOCK_V, row % BLOCK_V
+    valid = ((part < P) & (to_joint < V))[:, None] & (joint < V)[None, :]
+    at = (part * (V * V) + to_joint)[:, None] + joint[None, :] * V
+    tl.store(partials + at, grad_edges, mask=valid)
+
+
+@triton.jit
+def _store_weights(
+    partials, grad_weights, first_part, first_channel, to_channel,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Stores [(part, channel), to_channel] as [P, C_OUT, C_IN]."""
+    row = tl.arange(0, BLOCK_P * BLOCK_C)
+    part, channel = first_part + row // BLOCK_C, first_channel + row % BLOCK_C
+    valid = ((part < P) & (channel < C_IN))[:, None] & (to_channel < C_OUT)[None, :]
+    at = (part * (C_OUT * C_IN) + channel)[:, None] + to_channel[None, :] * C_IN
+    tl.store(partials + at, grad_weights, mask=valid)
+
+
+@triton.jit
+def _back_to_joints(
+    back, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
+    BLOCK_C: tl.constexpr, OPERAND: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """[(joint, frame), (part, channel)] as [(part, joint), (frame, channel)]."""
+    back = tl.reshape(back.to(OPERAND).to(DOT), (BLOCK_V, BLOCK_F, BLOCK_P, BLOCK_C))
+    return tl.reshape(tl.permute(back, (2, 0, 1, 3)), (BLOCK_P * BLOCK_V, BLOCK_F * BLOCK_C))
+
+
+@triton.jit
+def _store_joints(partials, sums, joints, to_channel, C_OUT: tl.constexpr, BLOCK_V: tl.constexpr):
+    """Stores the sums of the first joints, [joint, to_channel]."""
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    valid = (joint < joints) & (to_channel < C_OUT)[None, :]
+    tl.store(partials + joint * C_OUT + to_channel[None, :], sums, mask=valid)
+
+
+@triton.jit
+def _in_frames(values, first, frames, BLOCK_F: tl.constexpr):
+    """Rows (joint, frame) of frames that there are; 0 elsewhere."""
+    row = tl.arange(0, values.shape[0])
+    return tl.where((first + row % BLOCK_F < frames)[:, None], values, 0.0)
+
+
+@triton.jit
+def _share(
+    BLOCKS_P: tl.constexpr, BLOCKS_IN: tl.constexpr, BLOCKS: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Part of the frames, first part of the graph, block of C_IN and first of C_OUT."""
+    split, block = tl.program_id(0) // BLOCKS, tl.program_id(0) % BLOCKS
+    first_out = block // (BLOCKS_P * BLOCKS_IN) * BLOCK_N
+    return split, block % BLOCKS_P * BLOCK_P, block // BLOCKS_P % BLOCKS_IN, first_out
+
+
+@triton.jit(do_not_specialize=["frames", "programs"])
+def spatial_gradients_kernel(  # noqa: C901, PLR0912, PLR0915  # one read of the maps for all
+    x,  # [groups, frames, V, C_IN]
+    gradient,  # [groups, frames, V, C_OUT], after the norm
+    before, statistics, affine, coefficients,  # of the norm; each group has its own, GROUP_STEP on
     adjacency,  # [P, V, V]
-    weight_partials,  # out [splits, P, C_OUT, C_IN]
-    joint_partials,  # out [splits, V, C_OUT]: sums of the gradient over frames
-    frames, eps,
-    TRAINING: tl.constexpr,
-    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
-    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
-    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Gradient of one part's weights from one part of the frames.
-
-    Programs of the same frames are neighbors, so that all but one of them find these in the cache.
-    """
-    BLOCKS_IN: tl.constexpr = (C_IN + BLOCK_C - 1) // BLOCK_C
-    BLOCKS: tl.constexpr = P * BLOCKS_IN * ((C_OUT + BLOCK_N - 1) // BLOCK_N)
-    program = tl.program_id(0)
-    split, part, block_in = program // BLOCKS, program % P, program // P % BLOCKS_IN
-    block_out = program // (P * BLOCKS_IN) % (BLOCKS // (P * BLOCKS_IN))
-    first_tile, last_tile = _tiles(frames, split, tl.num_programs(0) // BLOCKS, BLOCK_F)
-    to_channel = block_out * BLOCK_N + tl.arange(0, BLOCK_N)
-    edges = _edges(adjacency, part, V, False, BLOCK_V).to(OPERAND).to(DOT)
-
-    grad_weight = tl.zeros([BLOCK_N, BLOCK_C], tl.float32)
-    joint_sums = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
-    for index in range(first_tile, last_tile):
-        tile = _load_tile(
-            x, index * BLOCK_F, block_in * BLOCK_C, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
-        ).to(OPERAND).to(DOT)  # fmt: skip
-        grad = _load_gradient(
-            gradient, before, statistics, affine, coefficients, index * BLOCK_F, to_channel,
-            frames, eps, V, C_OUT, TRAINING, BLOCK_V, BLOCK_F,
-        )  # fmt: skip
-        joint_sums += tl.sum(tl.reshape(grad, (BLOCK_V, BLOCK_F, BLOCK_N)), axis=1)
-        mixed = tl.dot(edges, tile, input_precision=PRECISION).to(OPERAND).to(DOT)
-        mixed = tl.reshape(mixed, (BLOCK_V * BLOCK_F, BLOCK_C))
-        operand = tl.trans(grad.to(OPERAND).to(DOT))
-        grad_weight = tl.dot(operand, mixed, grad_weight, input_precision=PRECISION)
-
-    channel = block_in * BLOCK_C + tl.arange(0, BLOCK_C)
-    weight_partials += (split * P + part).to(tl.int64) * (C_OUT * C_IN)
-    valid = (to_channel < C_OUT)[:, None] & (channel < C_IN)[None, :]
-    at = to_channel[:, None] * C_IN + channel[None, :]
-    tl.store(weight_partials + at, grad_weight, mask=valid)
-    joint = tl.arange(0, BLOCK_V)
-    joints = tl.where(part + block_in == 0, V, 0)  # one of the programs that have these sums
-    in_sums = (joint < joints)[:, None] & (to_channel < C_OUT)[None, :]
-    joint_partials += split * (V * C_OUT)
-    of_sums = joint[:, None] * C_OUT + to_channel[None, :]
-    tl.store(joint_partials + of_sums, joint_sums, mask=in_sums)
-
-
-@triton.jit(do_not_specialize=["frames"])
-def edge_kernel(
-    x,  # [frames, V, C_IN]
-    gradient,  # [frames, V, C_OUT], after the norm
-    before, statistics, affine, coefficients,  # of the norm
     weight,  # [P, C_IN, C_OUT]
-    edge_partials,  # out [splits, blocks of C_IN, P, V, V]
-    frames, eps,
-    TRAINING: tl.constexpr,
-    V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    grad_y, y,  # [groups, frames, V, C_IN], with RESIDUAL 1 (identity)
+    grad_residual, residual_weight,  # [groups, B, T_OUT, V, C_OUT], [C_IN, C_OUT], with 2
+    out,  # out [groups, frames, V, C_IN], or None
+    edge_partials,  # out [splits, blocks of C_IN, P, V, V], or None
+    weight_partials,  # out [splits, P, C_OUT, C_IN], or None
+    joint_partials,  # out [splits, V, C_OUT], sums of the gradient over frames; with the weights
+    frames, programs, eps,  # frames and programs of a group
+    TRAINING: tl.constexpr, RESIDUAL: tl.constexpr, STRIDE: tl.constexpr,
+    T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
+    C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
+    GROUP_STEP: tl.constexpr, HOISTED: tl.constexpr, BLOCK_P: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_N: tl.constexpr,
-    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of one part's edges, but for the bias, from one part of the frames.
+    """Gradients of the block's input, by both its ways, of edges (but for the bias) and of weights.
 
-    In a kernel with that of the weights it would not fit in registers.
+    Those that are not None: all in one read of the maps, or as many as fit in registers. A program
+    takes several tiles of one group, and BLOCK_P of the graph's parts, or one after the other for
+    the input's gradient. Programs of the same frames are neighbors, so that all but one of them
+    find these in the cache.
     """
-    BLOCKS: tl.constexpr = P * ((C_IN + BLOCK_C - 1) // BLOCK_C)
-    program = tl.program_id(0)
-    part, first_channel = program % P, program % BLOCKS // P * BLOCK_C
-    splits = tl.num_programs(0) // BLOCKS
-    first_tile, last_tile = _tiles(frames, program // BLOCKS, splits, BLOCK_F)
-    channel = first_channel + tl.arange(0, BLOCK_C)
-    grad_edges = tl.zeros([BLOCK_V, BLOCK_V], tl.float32)
-    for index in range(first_tile, last_tile):
-        back = tl.zeros([BLOCK_V * BLOCK_F, BLOCK_C], tl.float32)
-        for first in range(0, C_OUT, BLOCK_N):
-            to_channel = first + tl.arange(0, BLOCK_N)
-            grad = _load_gradient(
-                gradient, before, statistics, affine, coefficients, index * BLOCK_F, to_channel,
-                frames, eps, V, C_OUT, TRAINING, BLOCK_V, BLOCK_F,
-            )  # fmt: skip
-            weights = tl.load(
-                weight + (part * C_IN + channel)[:, None] * C_OUT + to_channel[None, :],
-                mask=(channel < C_IN)[:, None] & (to_channel < C_OUT)[None, :],
-                other=0.0,
-            ).to(OPERAND).to(DOT)  # fmt: skip
-            operand = grad.to(OPERAND).to(DOT)
-            back = tl.dot(operand, tl.trans(weights), back, input_precision=PRECISION)
-        tile = _load_tile(
-            x, index * BLOCK_F, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
-        ).to(OPERAND).to(DOT)  # fmt: skip
-        rows = tl.reshape(back.to(OPERAND).to(DOT), (BLOCK_V, BLOCK_F * BLOCK_C))
-        grad_edges = tl.dot(tile, tl.trans(rows), grad_edges, input_precision=PRECISION)
+    TO_INPUT: tl.constexpr = out is not None or edge_partials is not None
+    BLOCKS_P: tl.constexpr = (P + BLOCK_P - 1) // BLOCK_P if out is None else 1
+    PARTS: tl.constexpr = BLOCK_P if out is None else P
+    BLOCKS_IN: tl.constexpr = (C_IN + BLOCK_C - 1) // BLOCK_C
+    # The input's gradient needs all channels of the output's.
+    BLOCKS_OUT: tl.constexpr = 1 if TO_INPUT else (C_OUT + BLOCK_N - 1) // BLOCK_N
+    COLUMNS: tl.constexpr = C_OUT if TO_INPUT else BLOCK_N
+    ROWS: tl.constexpr = BLOCK_V * BLOCK_F
+    split, first_part, block_in, first_out = _share(
+        BLOCKS_P, BLOCKS_IN, BLOCKS_P * BLOCKS_IN * BLOCKS_OUT, BLOCK_P, BLOCK_N
+    )
+    group = split // programs
+    first_tile, last_tile = _tiles(frames, split % programs, programs, BLOCK_F)
+    x += group * (frames * (V * C_IN))
+    gradient += group * (frames * (V * C_OUT))
+    before += group * (frames * (V * C_OUT))
+    statistics += group * GROUP_STEP
+    coefficients += group * (2 * C_OUT)
 
-    joint = tl.arange(0, BLOCK_V)
-    edge_partials += program.to(tl.int64) * (V * V)  # parts change fastest
-    valid = (joint < V)[:, None] & (joint < V)[None, :]
-    tl.store(edge_partials + joint[:, None] * V + joint[None, :], grad_edges, mask=valid)
+    norm = _norm(
+        statistics, affine, coefficients, eps, first_out + tl.arange(0, BLOCK_N), C_OUT, TRAINING
+    )
+    edges = _edges(adjacency, first_part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
+    weights = edges
+    if HOISTED:
+        weights = _load_back_weights(
+            weight, first_part, block_in * BLOCK_C, tl.arange(0, BLOCK_N), C_IN, C_OUT, P,
+            BLOCK_P, BLOCK_C, OPERAND, DOT,
+        )  # fmt: skip
+    grad_edges = tl.zeros([BLOCK_P * BLOCK_V, BLOCK_V], tl.float32)
+    grad_weights = tl.zeros([BLOCK_P * BLOCK_C, BLOCK_N], tl.float32)
+    joint_sums = tl.zeros([ROWS, BLOCK_N], tl.float32)
+
+    for tile in tl.range(first_tile, last_tile, num_stages=STAGES):
+        first = tile * BLOCK_F
+        if edge_partials is not None or weight_partials is not None:
+            values = _load_tile(
+                x, first, block_in * BLOCK_C, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
+            ).to(OPERAND).to(DOT)  # fmt: skip
+        if out is not None:
+            acc = tl.zeros([BLOCK_F * BLOCK_C, BLOCK_V], tl.float32)
+        for part in tl.range(0, PARTS, BLOCK_P, num_stages=STAGES):
+            part_edges = edges
+            if BLOCK_P < PARTS:
+                part_edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
+            back = tl.zeros([ROWS, BLOCK_P * BLOCK_C], tl.float32)
+            for first_column in tl.range(0, COLUMNS, BLOCK_N, num_stages=STAGES):
+                to_channel = first_out + first_column + tl.arange(0, BLOCK_N)
+                if COLUMNS > BLOCK_N:
+                    norm = _norm(statistics, affine, coefficients, eps, to_channel, C_OUT, TRAINING)
+                grad = _load_gradient(
+                    gradient, before, norm, first, to_channel, frames, V, C_OUT, TRAINING,
+                    BLOCK_V, BLOCK_F,
+                )  # fmt: skip
+                operand = grad.to(OPERAND).to(DOT)
+                if TO_INPUT:
+                    part_weights = weights
+                    if not HOISTED:
+                        part_weights = _load_back_weights(
+                            weight, first_part + part, block_in * BLOCK_C, to_channel,
+                            C_IN, C_OUT, P, BLOCK_P, BLOCK_C, OPERAND, DOT,
+                        )  # fmt: skip
+                    back = tl.dot(operand, part_weights, back, input_precision=PRECISION)
+                if weight_partials is not None:
+                    joint_sums += _in_frames(grad, first, frames, BLOCK_F)
+                    rows = _mix(
+                        part_edges, values, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C,
+                        OPERAND, DOT, PRECISION,
+                    )  # fmt: skip
+                    grad_weights = tl.dot(
+                        tl.trans(rows), operand, grad_weights, input_precision=PRECISION
+                    )
+            if TO_INPUT:
+                back = _back_to_joints(back, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT)
+            if edge_partials is not None:
+                grad_edges = tl.dot(back, tl.trans(values), grad_edges, input_precision=PRECISION)
+            if out is not None:
+                acc = tl.dot(tl.trans(back), part_edges, acc, input_precision=PRECISION)
+        if out is not None:
+            _store_input(
+                tl.trans(acc), grad_y, y, grad_residual, residual_weight, out, group, first,
+                block_in * BLOCK_C, frames, RESIDUAL, STRIDE, T, T_OUT, V, C_IN, C_OUT,
+                BLOCK_V, BLOCK_F, BLOCK_C, BLOCK_N, OPERAND, DOT, PRECISION,
+            )  # fmt: skip
+
+    if edge_partials is not None:
+        edge_partials += (split * BLOCKS_IN + block_in).to(tl.int64) * (P * V * V)
+        _store_edges(edge_partials, grad_edges, first_part, V, P, BLOCK_P, BLOCK_V)
+    if weight_partials is not None:
+        to_channel = first_out + tl.arange(0, BLOCK_N)
+        weight_partials += split.to(tl.int64) * (P * C_OUT * C_IN)
+        _store_weights(
+            weight_partials, grad_weights, first_part, block_in * BLOCK_C, to_channel,
+            C_IN, C_OUT, P, BLOCK_P, BLOCK_C,
+        )  # fmt: skip
+        joints = tl.where(first_part + block_in == 0, V, 0)  # one of the programs with these sums
+        total = tl.sum(tl.reshape(joint_sums, (BLOCK_V, BLOCK_F, BLOCK_N)), axis=1)
+        joint_partials += split * (V * C_OUT)
+        _store_joints(joint_partials, total, joints, to_channel, C_OUT, BLOCK_V)
 
 
 @triton.jit
@@ -332,7 +519,7 @@ def edge_gradient_kernel(
     """
     part = tl.program_id(0)
     to_joint = tl.arange(0, BLOCK_V)
-    weights = tl.sum(_edges(adjacency, part, V, False, BLOCK_V), axis=1)
+    weights = tl.sum(_edges(adjacency, part, V, part + 1, 1, BLOCK_V), axis=1)
     by_bias = tl.zeros([BLOCK_V], tl.float32)
     for first in range(0, C_OUT, BLOCK_C):
         channel = first + tl.arange(0, BLOCK_C)

@@ -172,8 +172,10 @@ def test_loops_of_known_trips_are_unrolled_from_within():
     assert triton_kernels.trips("convolution_kernel", SIZES | {"C_IN": 64}, 1) == [9]
     strided = SIZES | {"STRIDE": 2}
     assert triton_kernels.trips("convolution_gradient_kernel", strided, 2) == [4, 4.5]
-    edge = {"frames": 3328, "BLOCK_F": 2, "P": 3, "BLOCK_N": 64, "grid": (264,)}
-    assert triton_kernels.trips("edge_kernel", SIZES | edge | {"C_IN": 64}, 1) == [1664 * 3 / 264]
+    graph = {"frames": 3328, "BLOCK_F": 2, "programs": 132, "BLOCK_N": 64, "edge_partials": None}
+    graph |= {"out": object()}  # all channels are needed, so that they are gone through
+    assert triton_kernels.trips("spatial_gradients_kernel", SIZES | graph, 2) == [1664 / 132, 4]
+    assert triton_kernels.trips("spatial_gradients_kernel", SIZES | graph, 1) == [1664 / 132]
     with pytest.raises(ValueError, match="0 loops in its code"):
         triton_kernels.trips("output_sums_kernel", {"steps": 3}, 0)
     with pytest.raises(ValueError, match="add it to LOOPS"):
@@ -185,9 +187,12 @@ def test_products_and_shared_reads():
         2 * 256 * 13 * 25 * 9 * 256 * 256
     )
     assert triton_kernels.products("output_kernel", {}) == 0
-    shared = {"P": 3, "BLOCK_N": 64, "grid": (264,)}
-    again = triton_kernels.read_again("spatial_weight_kernel", SIZES | shared)
+    shared = {"P": 3, "BLOCK_P": 1, "BLOCK_N": 64, "out": None, "edge_partials": None}
+    again = triton_kernels.read_again("spatial_gradients_kernel", SIZES | shared)
     assert again == {"x": 11, "gradient": 11, "before": 11}  # three parts, four blocks
+    shared |= {"BLOCK_P": 4, "edge_partials": object()}
+    again = triton_kernels.read_again("spatial_gradients_kernel", SIZES | shared)
+    assert again == {"x": 0, "gradient": 3, "before": 3}
 
 
 # --- Rows ----------------------------------------------------------------------------------------

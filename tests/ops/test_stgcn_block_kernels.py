@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import triton_published as published
@@ -66,10 +68,18 @@ def test_equals_the_reference_in_float64(case, device):
     ids=str,
     indirect=["device"],
 )
+@pytest.mark.parametrize(
+    "case",
+    [
+        # One launch of the graph convolution's gradients, and two.
+        Case(2, 16, 24, 5, 20, taps=5, residual="convolution"),
+        Case(1, 40, 72, 5, 17, taps=3, stride=2, residual="convolution"),
+    ],
+    ids=str,
+)
 @pytest.mark.smoke
-def test_half_precision_errs_no_more_than_the_reference(dtype, device):
+def test_half_precision_errs_no_more_than_the_reference(dtype, device, case):
     """Rounded maps turn the sign of some elements at a ReLU: each differs by more than rounding."""
-    case = Case(2, 16, 24, 5, 20, taps=5, residual="convolution")
     got, wanted = both(case, dtype, device)
     assert got["y"].dtype == dtype
     assert got["statistics"].dtype == torch.float32
@@ -115,6 +125,92 @@ def test_sums_do_not_depend_on_how_many_programs_share_them(device, monkeypatch)
     monkeypatch.setattr(kernels, "MERGED", 2)
     other, wanted = both(case, torch.float32, device)
     assert_equal(other, wanted, case, torch.float32)
+
+
+def call_of(case: Case) -> op.Call:
+    """As backends get it, in training without dropout."""
+    arguments = converted(make(case), torch.float32)
+    residual = arguments["residual"] if case.residual == "convolution" else (None, None)
+    given = (
+        arguments["x"], arguments["adjacency"], *arguments["spatial"], *arguments["temporal"],
+        arguments["norms"], *residual,
+    )  # fmt: skip
+    tensors = [None if value is None else value.detach() for value in given]
+    identity = case.residual == "identity"
+    return op.Call(*tensors, None, None, identity, 1.0, case.stride, 1e-5, True, "triton")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(2, 5, 16, 5, 17, taps=1, residual="none", drop=False),
+        Case(2, 16, 16, 4, 5, taps=1, drop=False),
+        Case(2, 16, 24, 3, 5, taps=1, stride=2, residual="convolution", drop=False),
+    ],
+    ids=str,
+)
+def test_groups_of_samples_are_convolved_as_if_alone(case, monkeypatch):
+    """Of the graph convolution: each has statistics of its own, and parameters get the sum."""
+    if torch.cuda.is_available():
+        pytest.skip("Triton's interpreter is for machines without a GPU")
+    call = call_of(case)
+    merged: list[torch.Tensor] = []
+
+    def merge(counts, partials, statistics):
+        rows = counts.double()[:, None]
+        mean = (partials[:, 0] * rows).sum(0) / rows.sum()
+        squares = partials[:, 1] + (partials[:, 0] - mean).square() * rows
+        merged.append(torch.stack((mean, squares.sum(0) / rows.sum())))
+
+    def one(groups: int, part: slice) -> dict[str, torch.Tensor]:
+        batch = case.batch // 2 * groups
+        x = call.x[part].contiguous(memory_format=torch.channels_last)
+        statistics = torch.ones(groups, len(call.norms), 2, case.out)
+        here = SimpleNamespace(**{**call._asdict(), "x": x, "groups": groups})
+        block = kernels._block(here, "ieee")
+        assert (block.groups, block.batch) == (groups, case.batch // 2)
+        y = torch.empty(batch, case.out, case.frames, case.joints)
+        y = y.contiguous(memory_format=torch.channels_last)
+        monkeypatch.setattr(
+            kernels, "_merge_statistics",
+            lambda counts, partials, _: [
+                merge(*pair, None)
+                for pair in zip(counts.chunk(groups), partials.chunk(groups), strict=True)
+            ],
+        )  # fmt: skip
+        kernels._graph_convolution(here, block, y, statistics)
+        means = torch.tensor([0.5, -1.0]).view(2, 1, 1, 1)
+        statistics += means[:groups] if part.start != case.batch // 2 else means[1:]
+        short = -(-case.frames // case.stride)
+        generator = torch.Generator().manual_seed(5)
+
+        def drawn(channels: int, frames: int) -> torch.Tensor:
+            values = torch.randn(case.batch, channels, frames, case.joints, generator=generator)
+            return values[part].contiguous(memory_format=torch.channels_last)
+
+        here.grad_y, here.y = drawn(case.out, short), drawn(case.out, short)
+        here.spatial, here.statistics = y, statistics
+        gradient = drawn(case.out, case.frames)
+        coefficients = torch.randn(2, 2, case.out, generator=generator)
+        if groups == 1:
+            coefficients = coefficients[int(part.start > 0)]
+        shortcut = drawn(case.out, short) if case.residual == "convolution" else None
+        out = SimpleNamespace(x=torch.empty_like(x))
+        grads = gradient, coefficients.contiguous(), shortcut
+        sums = kernels._graph_convolution_gradients(here, block, grads, out)
+        found = dict(zip(("weights", "edges", "joints"), sums, strict=True))
+        found = {name: value.double().flatten(0, -2).sum(0) for name, value in found.items()}
+        return found | {"y": y, "x": out.x}
+
+    half = case.batch // 2
+    together = one(2, slice(0, case.batch))
+    alone = [one(1, slice(0, half)), one(1, slice(half, case.batch))]
+    assert len(merged) == 4
+    for got, wanted in zip(merged[:2], merged[2:], strict=True):
+        assert_near(got, wanted)
+    for name, value in together.items():
+        parts = [each[name] for each in alone]
+        assert_near(value, torch.cat(parts) if name in "xy" else sum(parts), what=name)
 
 
 def test_in_evaluation_nothing_need_be_saved(device):
@@ -167,8 +263,11 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
     launches = compiled(block, precision)
     convolved = "convolution" in published.BLOCKS[block]
     # Each for two architectures; a residual convolution adds itself, its weights' gradient and
-    # sums of those, and merges its own norm twice.
-    assert len(launches) == 2 * (24 if convolved else 19)
+    # sums of those, and merges its own norm twice. The graph convolution's gradients take one
+    # launch, two, or three.
+    graph = sum(launch.kernel == "spatial_gradients_kernel" for launch in launches) // 2
+    assert graph == (3 if precision in published.EXACT else 2 if block in ("9", "10") else 1)
+    assert len(launches) == 2 * ((21 if convolved else 16) + graph)
     if precision == "ieee":
         return
     products = [launch for launch in launches if "convolution" in launch.kernel]
@@ -182,5 +281,5 @@ def test_compiled_ahead_of_time_nothing_spills(block, precision):
 @pytest.mark.slow
 def test_in_evaluation_nothing_is_summed_but_gradients():
     launches = compiled("10", "bf16", training=False)
-    assert len(launches) == 2 * (24 - 3)
+    assert len(launches) == 2 * (23 - 3)
     assert not any(launch.kernel == "merge_statistics_kernel" for launch in launches)
