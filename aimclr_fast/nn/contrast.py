@@ -159,10 +159,6 @@ class Contrast(MomentumContrast):
 
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
-        with self.query_encoder.backbone.prepared():
-            return units(self._embeddings(views))
-
-    def _embeddings(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         parts, encoder = self.parts, self.query_encoder
         each = [View("query", views["query"], encoder.embed)]
         if parts.eadm:
@@ -181,7 +177,7 @@ class Contrast(MomentumContrast):
                 encoder.embed_with_mask, mask=views["pasted"][mix], backend=self.backend
             )
             each.append(View("mixed", views["mixed"][mix], mask))
-        return encoder.embed_views(each)
+        return units(encoder.embed_views(each))
 
 
 def contrast_step(

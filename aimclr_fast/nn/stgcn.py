@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -280,7 +279,6 @@ class STGCN(nn.Module):
     """
 
     adjacency: Tensor
-    _prepared: dict[Any, list[Prepared]] | None = None
 
     def __init__(
         self,
@@ -364,7 +362,8 @@ class STGCN(nn.Module):
         groups = groups if self.training else 1
         found: list[Found] = []
         if self._to_prepare():
-            prepared = self._prepared_for(x.dtype)
+            importance = list(self.edge_importance)
+            prepared = prepare(list(self.blocks), self.adjacency, importance, x.dtype)
             for block, own in zip(self.blocks, prepared, strict=True):
                 x = block(x, own.adjacency, groups, own, found)
         else:
@@ -382,26 +381,6 @@ class STGCN(nn.Module):
             return False
         ranks = self.over_ranks if self.blocks[0].training else None
         return ranks is None and all(block.backend == "triton" for block in self.blocks)
-
-    def _prepared_for(self, dtype: torch.dtype) -> list[Prepared]:
-        kept = {} if self._prepared is None else self._prepared
-        key = dtype, self.blocks[0].training, torch.is_grad_enabled()
-        if key not in kept:
-            kept[key] = prepare(
-                list(self.blocks), self.adjacency, list(self.edge_importance), dtype
-            )
-        return kept[key]
-
-    @contextmanager
-    def prepared(self) -> Iterator[None]:
-        """Inside, all passes share what their blocks are prepared with, and one backward pass must
-        go through them all. No parameter may change meanwhile, nor in evaluation a buffer.
-        """
-        self._prepared = {}
-        try:
-            yield
-        finally:
-            self._prepared = None
 
 
 class View(NamedTuple):
