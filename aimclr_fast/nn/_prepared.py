@@ -34,9 +34,7 @@ class Prepared(NamedTuple):
 def prepare(
     blocks: Sequence[Any], adjacency: Tensor, importance: Sequence[Tensor], dtype: torch.dtype
 ) -> list[Prepared]:
-    """For one or more passes of maps of this dtype through these blocks (`STGCNBlock`), between
-    which no parameter changes; in evaluation no running statistics either.
-    """
+    """For a pass of maps of this dtype through these blocks (`STGCNBlock`)."""
     norms = [block.norms() for block in blocks]
     counts = [len(of) for of in norms]
     affine = [p for of in norms for norm in of for p in (norm.weight, norm.bias)]
