@@ -137,6 +137,8 @@ def queue_contrast(
 STGCN_BLOCK = """
 from aimclr_fast.ops import stgcn_block as op
 batch, c_in, c_out, frames, joints, taps, stride, residual, training, drop = {block}
+groups = 2 if training else 1  # query and extreme view
+batch *= groups
 half = {precision!r} in ("bf16", "fp16")
 def meta(*size, dtype=torch.float32):
     return torch.empty(size, dtype=dtype, device="meta")
@@ -149,15 +151,15 @@ call = op.Call(
     meta(n, 2, c_out), meta(c_out, c_in, 1, 1) if n == 3 else None,
     meta(c_out) if n == 3 else None, None if training else meta(n, 2, c_out),
     meta(op.words_of(batch * c_out * shorter * joints), dtype=torch.int64) if drop else None,
-    residual == "identity", 2.0, stride, 1e-5, 1, True, None, "triton",
+    residual == "identity", 2.0, stride, 1e-5, groups, True, None, "triton",
 )
 saved = op.empty_outputs(call)
 kernels.forward(call, saved, {precision!r})
 gradient = op.GradientCall(saved.y, *call[:-1], *saved, "triton")
 kernels.backward(gradient, op.empty_gradients(gradient), {precision!r})
 """
-# Batch, channels in and out, frames, joints, taps, stride, residual, training, dropout. The second
-# to fourth block are alike, and the sixth and seventh.
+# Batch of a group, channels in and out, frames, joints, taps, stride, residual, training, dropout.
+# The second to fourth block are alike, and the sixth and seventh.
 BLOCKS = {
     "1": (256, 3, 16, 50, 25, 9, 1, "none", True, False),
     "2-4": (256, 16, 16, 50, 25, 9, 1, "identity", True, True),

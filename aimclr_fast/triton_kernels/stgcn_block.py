@@ -365,7 +365,7 @@ def _convolution_weight(b: Block, source: Tensor, gradient: Tensor, taps: int, o
     _, c_in, _, _ = out.shape
     rows = b.batch * b.frames_out * b.joints
     shape = shapes.temporal_weight(
-        c_in, b.c_out, taps, rows, b.precision, b.processors // b.groups
+        c_in, b.c_out, taps, rows, b.precision, max(1, b.processors // b.groups)
     )  # fmt: skip
     partials = _floats(gradient, b.groups * shape.splits, taps * c_in, b.c_out)
     grid = (
@@ -442,6 +442,7 @@ def _graph_convolution_gradients(
     weight, residual_weight = b.weights.spatial_back, b.weights.residual_back
     beside = (call.grad_y, call.y) if b.residual == norm.IDENTITY else (None, None)
     frames = b.batch * b.frames
+    more = {} if b.precision in shapes.HALVES else ALL_REGISTERS
     partials: dict[str, Tensor] = {}
     for launch in shapes.spatial_gradients(b.joints, b.c_in, b.c_out, b.parts, b.precision):
         shape = launch.shape
@@ -467,7 +468,7 @@ def _graph_convolution_gradients(
             TRAINING=b.training, RESIDUAL=b.residual, STRIDE=b.stride, T=b.frames,
             T_OUT=b.frames_out, V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts,
             GROUP_STEP=statistics.stride(0), **_spatial_shape(shape),
-            **b.product(), num_warps=shape.warps,
+            **(b.product() | more), num_warps=shape.warps,
         )  # fmt: skip
     return partials["weights"], partials["edges"], partials["joints"]
 

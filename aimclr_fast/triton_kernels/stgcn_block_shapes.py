@@ -131,7 +131,9 @@ def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Sp
         return Spatial(1, block_v, block_f, block_c, block_n, False, 8, 1, 1)
     block_p, block_c, block_n = int(next_power_of_2(parts)), width(c_in, 32), width(c_out, 32)
     if c_in > 32 or c_out > 64:
-        block_n = width(c_out, 64 if c_out <= 64 else 128)
+        # With conditions on channels as well, registers would not do for wider tiles.
+        even = c_in % block_c == 0 and c_out % 128 == 0
+        block_n = width(c_out, 128 if even else 64)
         return Spatial(block_p, block_v, block_f, block_c, block_n, False, 8, 2, 1)
     each = 4 if max(block_c, block_n) <= 16 else 2
     return Spatial(block_p, block_v, block_f, block_c, block_n, True, 4, 3, each)

@@ -223,8 +223,9 @@ def test_loops_of_known_trips_are_unrolled_from_within():
     graph |= {"out": object()}  # all channels are needed, so that they are gone through
     assert triton_kernels.trips("spatial_gradients_kernel", SIZES | graph, 2) == [1664 / 132, 4]
     assert triton_kernels.trips("spatial_gradients_kernel", SIZES | graph, 1) == [1664 / 132]
+    rows = {"rows": 3 * 64, "BLOCK_R": 64, "programs": 1}
     with pytest.raises(ValueError, match="0 loops in its code"):
-        triton_kernels.trips("output_sums_kernel", {"steps": 3}, 0)
+        triton_kernels.trips("output_sums_kernel", rows, 0)
     with pytest.raises(ValueError, match="new_kernel is not known; add it to KERNELS"):
         triton_kernels.trips("new_kernel", {}, 0)
 

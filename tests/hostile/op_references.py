@@ -182,7 +182,7 @@ def _block(given: Arguments) -> tuple[dict[str, Any], Tensor, Tensor]:
 def stgcn_block(given: Arguments, found: list[Tensor]) -> Pairs:
     _, y, statistics = _block(given)
     yield found[0], y
-    yield found[1], statistics
+    yield found[1], statistics[None]  # of one group
 
 
 def stgcn_block_backward(given: Arguments, found: list[Tensor]) -> Pairs:

@@ -348,7 +348,8 @@ SHARED_LIMIT = 99 << 10
 
 
 def assert_as_predicted(launches: list[Launch]) -> None:
-    """Each is among the kernels of an H100's step in the committed prediction.
+    """Each is among the kernels of an H100's step in the committed prediction, but for the one that
+    packs weights, there of all blocks at once.
 
     What another version of Triton compiles takes other registers.
     """
@@ -362,6 +363,8 @@ def assert_as_predicted(launches: list[Launch]) -> None:
         for row in rows
     }  # fmt: skip
     for launch in launches:
+        if launch.kernel == "pack_kernel":
+            continue
         takes = 32 * launch.warps, launch.registers, launch.shared_bytes
         found = (f"triton.{launch.kernel}", launch.programs, *takes[:used])
         assert found in known, f"{launch}: write benchmarks/results/predict_h100.csv anew"
