@@ -58,7 +58,8 @@ def nesting(code: Sequence[Instruction]) -> list[int]:
 #: Lanes of a multiprocessor that a unit finishes each clock, and the first names of what it takes:
 #: the CUDA programming guide's table of arithmetic throughput, and Nsight Compute's list of the
 #: pipelines that instructions share. All others are as fast as a multiprocessor issues them: four
-#: warps of 32. So is float32 arithmetic, except on 8.0, where it shares the unit of IMAD.
+#: warps of 32. So is float32 arithmetic, except on 8.0, where it shares the unit of IMAD. A lane of
+#: "memory" is four bytes: what moves 16 for each thread takes four times as long.
 UNITS = {
     "alu": (64, "IADD3 VIADD VIADDMNMX LOP3 SHF LEA ISETP FSETP SEL FSEL PRMT IMNMX VIMNMX FMNMX "
                 "F2FP"),
@@ -81,6 +82,14 @@ def bytes_a_lane(name: str) -> int:
     """Bytes that a copy moves for each thread, by its modifiers."""
     sizes = {"128": 16, "64": 8}
     return next((sizes[part] for part in name.split(".") if part in sizes), 4)
+
+
+def lanes_of(name: str) -> int:
+    """Lanes of its unit that an instruction takes for each thread."""
+    first, *modifiers = name.split(".")
+    if first in ("LDSM", "STSM"):  # so many matrices of 8x8 halves, 128 bytes each
+        return int(modifiers[-1]) if modifiers and modifiers[-1] in ("2", "4") else 1
+    return bytes_a_lane(name) // 4 if first in UNITS["memory"][1].split() else 1
 
 
 def product(name: str) -> tuple[str, int] | None:
@@ -132,7 +141,7 @@ def executed(listing: str, arch: int, trips: Sequence[float] = ()) -> Executed:
         counts.instructions += times
         unit = unit_of(name, arch)
         if unit:
-            units[unit] = units.get(unit, 0.0) + times
+            units[unit] = units.get(unit, 0.0) + times * lanes_of(instruction.name)
         if name == "LDGSTS" and "BYPASS" in instruction.name:
             counts.fetched += 32 * times * bytes_a_lane(instruction.name)
         multiplied = product(instruction.name)

@@ -29,6 +29,11 @@ def _parts(values: Values, parts: str, block: str) -> list[Loop]:
     return [Loop(ceil(values[parts] / values[block]), known=False)]
 
 
+def _most(rows: float, block: int, programs: int) -> Loop:
+    """Tiles of the program that has most of those that programs share."""
+    return Loop(ceil(ceil(rows / block) / programs), known=False)
+
+
 def _convolution(v: Values) -> list[Loop]:
     """A row of several frames meets a window of frames, some at a time."""
     channels = ceil(v["C_IN"] / v["BLOCK_C"])
@@ -46,12 +51,12 @@ def _convolution_gradient(v: Values) -> list[Loop]:
 
 def _convolution_weight(v: Values) -> list[Loop]:
     rows = v["batch"] * v["T_OUT"] * v["V"]
-    return [Loop(ceil(rows / v["BLOCK_R"]) / v["splits"], known=False)]
+    return [_most(rows, v["BLOCK_R"], v["splits"])]
 
 
 def _convolution_backward(v: Values) -> list[Loop]:
     rows = v["batch"] * ceil(v["T"] / v["STRIDE"]) * v["V"]
-    return [Loop(ceil(rows / v["BLOCK_M"]) / v["programs"], known=False)]
+    return [_most(rows, v["BLOCK_M"], v["programs"])]
 
 
 def _pack(v: Values) -> list[Loop]:
@@ -63,12 +68,12 @@ def _pack(v: Values) -> list[Loop]:
 
 def _spatial(v: Values) -> list[Loop]:
     """Tiles of frames of one of the programs that share a group's."""
-    return [Loop(ceil(v["frames"] / v["BLOCK_F"]) / v["programs"], known=False)]
+    return [_most(v["frames"], v["BLOCK_F"], v["programs"])]
 
 
 def _rows(v: Values) -> list[Loop]:
     """Tiles of rows of one program."""
-    return [Loop(ceil(v["rows"] / v["BLOCK_R"]) / v["programs"], known=False)]
+    return [_most(v["rows"], v["BLOCK_R"], v["programs"])]
 
 
 def _sum(v: Values) -> list[Loop]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from aimclr_fast import _devices
 from aimclr_fast._devices import Fork
 from aimclr_fast.training.graph import capture
 
@@ -29,6 +30,44 @@ def test_a_branch_changes_no_result(device):
     x = torch.randn(1 << 16, device=device)
     for one, other in zip(work(x, aside=True), work(x, aside=False), strict=True):
         assert torch.equal(one, other)
+
+
+def test_the_branch_waits_and_is_waited_for(monkeypatch):
+    """On streams that only say what they are asked for."""
+    said: list[str] = []
+
+    class Stream:
+        device = torch.device("cuda", 0)
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            said.append(f"{self.name} waits for {other.name}")
+
+        def __enter__(self) -> None:
+            said.append(f"on {self.name}")
+
+        def __exit__(self, *_: object) -> None:
+            said.append("back")
+
+    class Result:
+        def record_stream(self, stream: Stream) -> None:
+            said.append(f"result is used on {stream.name}")
+
+    main, side = Stream("main"), Stream("side")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(_devices, "_side_stream", lambda device: side)
+    fork = Fork(main.device)
+    said.append("main goes on")
+    with fork.branch():
+        said.append("work")
+    fork.join(Result())
+    assert said == [
+        "side waits for main", "main goes on", "on side", "work", "back",
+        "main waits for side", "result is used on main",
+    ]  # fmt: skip
 
 
 @pytest.mark.cuda

@@ -10,13 +10,13 @@ from aimclr_fast.layouts import Layout
 LEAST = 0.5  # of the encoder's joints that must be there
 
 # Names of the same joint in different layouts. A segment (an upper arm) stands for the joint at
-# which it starts.
+# which it starts. Where a skeleton has several names of one joint, the first here is meant.
 _TRUNK = {
-    "waist": "spine_base", "hip_centre": "spine_base", "hip_center": "spine_base",
-    "pelvis": "spine_base", "mid_hip": "spine_base", "hips": "spine_base",
+    "pelvis": "spine_base", "hips": "spine_base", "mid_hip": "spine_base",
+    "hip_centre": "spine_base", "hip_center": "spine_base", "waist": "spine_base",
     "spine": "spine_mid", "torso": "spine_mid",
-    "chest": "spine_shoulder", "shoulder_centre": "spine_shoulder",
-    "shoulder_center": "spine_shoulder", "thorax": "spine_shoulder",
+    "shoulder_centre": "spine_shoulder", "shoulder_center": "spine_shoulder",
+    "thorax": "spine_shoulder", "chest": "spine_shoulder",
 }  # fmt: skip
 _SEGMENTS = {
     "upper_arm": "shoulder", "forearm": "elbow", "lower_arm": "elbow", "hand": "wrist",
@@ -68,6 +68,19 @@ def canonical_names(layout: Layout) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _by_name(layout: Layout) -> dict[str, int]:
+    """Joints by canonical name; of several under one name that which has it, or the likeliest."""
+    order = list(_TRUNK)
+    names = list(enumerate(canonical_names(layout)))
+
+    def rank(joint: int, canonical: str) -> int:
+        own = layout.joints[joint]
+        return -1 if own == canonical else order.index(own) if own in order else len(order)
+
+    # The last of a name stays in a dict.
+    return {name: joint for joint, name in sorted(names, key=lambda each: -rank(*each))}
+
+
 def _segment_start(side: str, part: str, layout: Layout) -> str:
     """The joint at which a segment starts, unless that is one of its own: a wrist beside a hand."""
     start = _SEGMENTS.get(part, part)
@@ -102,7 +115,7 @@ def map_joints(encoder: Layout, data: Layout, given: Mapping[str, str] | None = 
             raise ValueError(
                 f"layout {layout.name!r} has no joint {name!r}; it has {', '.join(layout.joints)}"
             )
-    joints = {name: joint for joint, name in enumerate(canonical_names(data))}
+    joints = _by_name(data)
     found: dict[int, int] = {}
     names = canonical_names(encoder)
     for joint, canonical in enumerate(names):

@@ -368,7 +368,9 @@ class STGCN(nn.Module):
                 x = block(x, own.adjacency, groups, own, found)
         else:
             for block, importance in zip(self.blocks, self.edge_importance, strict=True):
-                x = block(x, self.adjacency * importance, groups, found=found)
+                # A block in evaluation among others has one statistic for all.
+                own_groups = groups if block.training else 1
+                x = block(x, self.adjacency * importance, own_groups, found=found)
         if found:
             track(found)
         return x

@@ -57,6 +57,7 @@ OPERANDS = {
 }
 # Or the assembler spills some to fit one more program on a processor.
 ALL_REGISTERS = {"maxnreg": 255}
+PROCESSORS = 4  # where there is no GPU
 MERGED = 1024  # partial sums that one program holds
 
 
@@ -102,7 +103,7 @@ def _block(call: Any, precision: str) -> Block:
         residual = norm.CONVOLUTION
     else:
         residual = norm.IDENTITY if call.identity else norm.NO_RESIDUAL
-    processors = 4
+    processors = PROCESSORS
     if call.x.device.type == "cuda":
         processors = torch.cuda.get_device_properties(call.x.device).multi_processor_count
     elif call.x.device.type == "meta":  # compiled ahead of time: as on an H100

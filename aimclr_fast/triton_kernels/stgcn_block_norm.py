@@ -28,20 +28,6 @@ def load_norm(statistics, affine, eps, channel, C: tl.constexpr):
     return mean, reciprocal, scale, shift
 
 
-@triton.jit
-def store_statistics(values, valid, count, counts, partials, part, channel, C: tl.constexpr):
-    """Leaves count, mean and squared deviations of a tile [rows, channels] in row `part`.
-
-    Deviations from the tile's own mean: sums of squares would cancel where the mean is large.
-    """
-    mean = tl.sum(tl.where(valid[:, None], values, 0.0), axis=0) / count
-    deviation = tl.where(valid[:, None], values - mean[None, :], 0.0)
-    tl.store(counts + part, count)
-    partials += part * (2 * C) + channel
-    tl.store(partials, mean, mask=channel < C)
-    tl.store(partials + C, tl.sum(deviation * deviation, axis=0), mask=channel < C)
-
-
 @triton.jit(do_not_specialize=["parts"])
 def merge_statistics_kernel(
     counts,  # [groups * parts]
@@ -131,29 +117,6 @@ def merge_gradient_kernel(
         tl.store(grad_bias + channel, before.to(grad_bias.dtype.element_ty), mask=index == 0)
     if grad_bias_2 is not None:
         tl.store(grad_bias_2 + channel, before.to(grad_bias_2.dtype.element_ty), mask=index == 1)
-
-
-@triton.jit
-def norm_gradient(
-    grad, before, at, valid, statistics, affine, coefficients, eps, channel,
-    C: tl.constexpr, TRAINING: tl.constexpr,
-):  # fmt: skip
-    """Gradient of a norm's input `before` from that of its output, channels along the last axis.
-
-    In evaluation the statistics are constants, and the input is not read.
-    """
-    mean, _, scale, _ = load_norm(statistics, affine, eps, channel, C)
-    result = grad * scale[None, :]
-    if TRAINING:
-        inside = channel < C
-        slope = tl.load(coefficients + channel, mask=inside, other=0.0)
-        offset = tl.load(coefficients + C + channel, mask=inside, other=0.0)
-        values = tl.load(before + at, mask=valid, other=0.0).to(tl.float32)
-        result += (values - mean[None, :]) * slope[None, :] + offset[None, :]
-    return result
-
-
-# --- Sums of partial results ---------------------------------------------------------------------
 
 
 @triton.jit

@@ -133,7 +133,7 @@ def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Sp
     if c_in > 32 or c_out > 64:
         # With conditions on channels as well, registers would not do for wider tiles.
         even = c_in % block_c == 0 and c_out % 128 == 0
-        block_n = width(c_out, 128 if even else 64)
+        block_n = width(c_out, 128 if even and block_v <= 32 else 64)
         return Spatial(block_p, block_v, block_f, block_c, block_n, False, 8, 2, 1)
     each = 4 if max(block_c, block_n) <= 16 else 2
     return Spatial(block_p, block_v, block_f, block_c, block_n, True, 4, 3, each)
@@ -150,7 +150,7 @@ def spatial_gradients(
             SpatialGradients(False, True, False, shape),
             SpatialGradients(False, False, True, shape),
         ]
-    if c_in > 32 or c_out > 64:
+    if c_in > 32 or c_out > (64 if shape.block_v <= 32 else 32):
         block_c, block_n = width(c_in, 64), width(c_out, 32)
         shape = shape._replace(block_c=block_c, block_n=block_n, warps=8, stages=2, each=1)
         shape = shape._replace(hoisted=False)

@@ -7,7 +7,7 @@ import pytest
 from data.readers.recordings import motion
 
 from aimclr_fast.data import open_store
-from aimclr_fast.data.joint_mapping import canonical_names
+from aimclr_fast.data.joint_mapping import canonical_names, map_joints
 from aimclr_fast.layouts import Layout, get_layout
 from aimclr_fast.prepare import command_line
 
@@ -56,3 +56,12 @@ def test_a_layout_that_is_not_there(layout, tmp_path, capsys):
         command_line(["folder", *folders, "--layout=ui-prmd", f"--to={layout}"])
     assert caught.value.code == 2
     assert f"--to {layout}: " in capsys.readouterr().err
+
+
+def test_of_several_names_of_a_joint_the_likeliest_is_taken():
+    joints = ("hips", "waist", "spine", "torso", "chest", "neck")
+    data = Layout("x", joints, tuple((i + 1, i) for i in range(5)), 0, tuple(range(6)))
+    trunk = ("spine_base", "spine_mid", "spine_shoulder")
+    encoder = Layout("y", trunk, ((1, 0), (2, 1)), 0, (0, 1, 2))
+    wanted = (("spine_base", "hips"), ("spine_mid", "spine"), ("spine_shoulder", "chest"))
+    assert map_joints(encoder, data).named == wanted

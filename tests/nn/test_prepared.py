@@ -102,16 +102,17 @@ def test_frozen_parameters_get_no_gradient():
 
 
 @torch.no_grad()
-def test_a_block_in_evaluation_mode_among_others_keeps_its_statistics(monkeypatch):
-    model, x = encoder(), torch.randn(1, 3, 4, 17, 1)
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_block_in_evaluation_mode_among_others_keeps_its_statistics(views, monkeypatch):
+    model, x = encoder(), torch.randn(views, 3, 4, 17, 1)
     model.blocks[0].eval()
     before = copy.deepcopy(model.blocks[0].state_dict())
     other = copy.deepcopy(model)
     torch.manual_seed(1)
-    got = model(x)
+    got = model(x, views)
     by_themselves(monkeypatch)
     torch.manual_seed(1)
-    assert torch.equal(got, other(x))
+    assert torch.equal(got, other(x, views))
     torch.testing.assert_close(model.blocks[0].state_dict(), before, rtol=0, atol=0)
 
 

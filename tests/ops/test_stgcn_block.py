@@ -267,9 +267,15 @@ def test_what_is_not_finite_is_not_hidden():
     assert wanted.isnan()[got.isnan()].all()
 
 
-def check_groups(case: Case, groups: int, backend: str, device: str = "cpu") -> None:
+def check_groups(
+    case: Case,
+    groups: int,
+    backend: str,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Of the case's samples, in one call and each group in its own."""
-    arguments, whole = converted(make(case), torch.float32), None
+    arguments, whole = converted(make(case), dtype), None
     if case.drop:
         arguments, plain = with_bits(arguments)
         whole, arguments["keep_prob"] = plain["keep"].to(device), 0.5
@@ -292,7 +298,8 @@ def check_groups(case: Case, groups: int, backend: str, device: str = "cpu") -> 
             wanted = wanted if name == "statistics" else wanted.sum(0)
         if name in ("temporal bias", "residual bias"):  # exactly zero, see assert_equal
             continue
-        assert_near(value.cpu(), wanted.cpu(), gradient=name not in ("y", "statistics"), what=name)
+        values = name in ("y", "statistics")
+        assert_near(value.cpu(), wanted.cpu(), gradient=not values, dtype=dtype, what=name)
 
 
 GROUPED = [

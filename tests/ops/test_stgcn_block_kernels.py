@@ -135,7 +135,7 @@ def test_sums_do_not_depend_on_how_many_programs_share_them(device, monkeypatch)
     again, _ = both(case, torch.float32, device)
     for name, value in first.items():
         assert torch.equal(value, again[name]), name
-    monkeypatch.setattr(shapes, "PROGRAMS_PER_PROCESSOR", 1)
+    monkeypatch.setattr(kernels, "PROCESSORS", 1)
     monkeypatch.setattr(kernels, "MERGED", 2)
     other, wanted = both(case, torch.float32, device)
     assert_equal(other, wanted, case, torch.float32)
@@ -207,6 +207,18 @@ def test_masks_have_the_signs_and_what_dropout_kept(channels, device):
 def test_groups_are_as_if_each_came_alone(case, groups, device, monkeypatch):
     monkeypatch.setattr(shapes, "ROW_VALUES", 64)  # several tiles, and some with few rows
     check_groups(case, groups, "triton", device)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(2, 16, 32, 2, 17, taps=1, residual="convolution"),  # one pass finds all gradients
+        Case(2, 40, 72, 2, 5, taps=1, stride=2, residual="convolution"),  # two do
+    ],
+    ids=str,
+)
+def test_groups_in_half_precision(case, device):
+    check_groups(case, 2, "triton", device, torch.float16)
 
 
 def test_statistics_of_groups_are_merged_apart(device, monkeypatch):
