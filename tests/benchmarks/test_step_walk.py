@@ -68,7 +68,7 @@ def test_launches_and_bytes_stay_within_the_budget(steps, encoder):
 #: be lowered with each change that gains, and raised only for a reason.
 BUDGET = {
     "default": predict.Total(2225, 28.27, 1072.2, 12.37, 9.19),
-    "triton": predict.Total(449, 9.55, 1086.5, 4.84, 4.48),
+    "triton": predict.Total(449, 9.55, 1086.5, 4.85, 4.49),
 }
 
 
