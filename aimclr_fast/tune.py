@@ -20,10 +20,10 @@ from .cli import Parser, UserError, config_names, run
 from .config import config_text, what_is_learned
 from .data import Store, resolve_store, split
 from .data.splits import default_split
+from .evaluation.labeled_data import training_groups
 from .nn.readouts import PUBLISHED
 from .train import configured
 from .training.run_folder import data_identity
-from .training.selection import training_groups
 from .tuning.search import CRITERION, UNTRAINED, Search
 from .tuning.space import METHODS, VALUES
 from .tuning.trial import CRITERIA, Samples
@@ -104,7 +104,8 @@ def _samples(spec: str, store: Store, rows: Any, labeled: bool) -> Samples:
         _, labels = np.unique(store.samples["label"][rows], return_inverse=True)
         if labels.max() == 0:
             raise UserError(f"--labels train: the training samples of {store.path} have one class")
-    return Samples(spec, rows, labels, training_groups(store, rows))
+    _, groups = training_groups(store.samples, rows) or ("", None)
+    return Samples(spec, rows, labels, groups)
 
 
 def _report(search: Search, folder: Path, console: Console) -> None:

@@ -51,7 +51,7 @@ def _of_format(given: Given) -> str:
 
 
 def _of_timed(given: Given) -> str:
-    return "" if given.plan.timed else "the recordings do not say their frame rate"
+    return "" if given.plan.timed else "the recordings do not say their frame rate (BVH files do)"
 
 
 def _of_tables(given: Given) -> str:

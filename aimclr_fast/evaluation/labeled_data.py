@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,6 +25,8 @@ from .scaling import SCALES, fit_scaling
 
 #: (rows to learn from, rows held out) of the training samples.
 Folds: TypeAlias = list[tuple[Tensor, Tensor]]
+#: Columns of samples.csv that folds of training samples are parted by, the first that serves.
+GROUPS = ("subject", "recording")
 SHARE = 0.5  # part of the free GPU memory that sequences may take
 
 
@@ -132,6 +134,7 @@ class LabeledData:
         val: indices of the validation samples, which choices are made on; None: the best epoch is
             chosen on the test samples, and all else on folds of the training samples.
         preprocessing: what was done to each sequence, if known.
+        columns: those of `GROUPS` that there are.
     """
 
     sequences: Tensor
@@ -146,6 +149,7 @@ class LabeledData:
     backend: str = "auto"
     val: Tensor | None = None
     preprocessing: Preprocessing | None = None
+    columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def features(
         self,
@@ -184,13 +188,17 @@ class LabeledData:
     def folds(self, count: int = 5) -> Folds:
         """Folds of the training samples: (rows to learn from, rows held out), rows of `train`.
 
-        If there are several subjects (or other groups that the split is made by), none is in both.
+        If there are several subjects, recordings or other groups that the split is made by, none
+        is in both.
 
         Raises:
             EvaluationError: fewer than two samples of some class.
         """
-        labels, groups = self.labels[self.train].numpy(), self.groups[self.train.numpy()]
+        rows = self.train.numpy()
+        labels, groups = self.labels[self.train].numpy(), self.groups[rows]
         grouped = 1 < len(np.unique(groups)) < len(labels)
+        if not grouped and (others := training_groups(self.columns, rows)):
+            grouped, (_, groups) = True, others
         if not grouped:  # each class in each fold
             count = min(count, int(np.unique(labels, return_counts=True)[1].min()))
         parts = training_folds(labels, groups if grouped else None, count)
@@ -252,6 +260,7 @@ def open_labeled_data(
         backend,
         None if val is None else torch.from_numpy(val),
         store.preprocessing,
+        {name: store.samples[name] for name in GROUPS if name in store.samples},
     )
 
 
@@ -275,6 +284,18 @@ def _resident(positions: npt.NDArray[Any], device: torch.device) -> Tensor:
     if device.type == "cuda" and data.nbytes < SHARE * torch.cuda.mem_get_info(device)[0]:
         return data.to(device)
     return data
+
+
+def training_groups(
+    samples: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.int64]
+) -> tuple[str, npt.NDArray[Any]] | None:
+    """What folds of these samples are parted by: the first of the columns subject and recording
+    that has several values, fewer than there are samples; its name and values [len(rows)].
+    """
+    for name in GROUPS:
+        if name in samples and 1 < len(np.unique(samples[name][rows])) < len(rows):
+            return name, samples[name][rows]
+    return None
 
 
 def training_folds(

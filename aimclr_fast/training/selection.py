@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from aimclr_fast.data import Store, splits
-from aimclr_fast.evaluation.labeled_data import training_folds
-
-_SUBJECT = "subject"  # a column of samples.csv
+from aimclr_fast.evaluation.labeled_data import training_folds, training_groups
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,9 @@ class Selection:
 
 
 def open_selection(store: Store, split: str, train_index: Tensor) -> Selection | None:
-    """The validation samples of a split, or else folds of its training samples, by subject if
-    there are subjects; None for a store without labels, or with too few samples for folds.
+    """The validation samples of a split, or else folds of its training samples, by subject or
+    recording if there are several; None for a store without labels, or with too few samples for
+    folds.
 
     Raises:
         ValueError: the split is not valid.
@@ -51,21 +48,12 @@ def open_selection(store: Store, split: str, train_index: Tensor) -> Selection |
             f"{len(validation)} validation samples",
         )
     rows = train_index.numpy()
-    subjects = training_groups(store, rows)
-    folds = training_folds(np.asarray(store.labels)[rows], subjects)
+    parted, groups = training_groups(store.samples, rows) or ("sample", None)
+    folds = training_folds(np.asarray(store.labels)[rows], groups)
     if not folds:
         return None
-    parted = "samples" if subjects is None else "subjects"
-    where = f"the training samples, in {len(folds)} folds that part the {parted}"
+    where = f"the training samples, in {len(folds)} folds that part the {parted}s"
     return Selection(None, tuple(folds), _k(min(len(fit) for fit, _ in folds)), where)
-
-
-def training_groups(store: Store, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any] | None:
-    """Subjects of samples of a store, to part folds by; None where there are not two."""
-    if _SUBJECT not in store.samples:
-        return None
-    subjects = store.samples[_SUBJECT][rows]
-    return subjects if len(np.unique(subjects)) > 1 else None
 
 
 def _k(samples: int) -> int:

@@ -10,6 +10,7 @@ pytest.importorskip("sklearn", reason="not on every GPU machine")
 
 from aimclr_fast.data import open_embedded, split, splits, write_store
 from aimclr_fast.evaluation.knn import knn_accuracy
+from aimclr_fast.evaluation.labeled_data import open_labeled_data
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.nn import STGCN, SkeletonEncoder
@@ -48,6 +49,22 @@ def test_folds_part_the_training_subjects():
         assert not set(subjects[fit.numpy()]) & set(subjects[held.numpy()])
     asked = torch.cat([held for _, held in found.folds])
     assert asked.sort().values.tolist() == list(range(len(train)))
+
+
+@pytest.mark.parametrize("subjects", [None, [1] * 48, np.repeat(range(6), 8).tolist()])
+def test_no_recording_is_on_both_sides_of_a_fold(subjects, tmp_path):
+    """Windows of one recording are near copies of each other."""
+    recordings = np.repeat([f"r{i}" for i in range(12)], 4)
+    columns = {"recording": recordings.tolist()} | ({"subject": subjects} if subjects else {})
+    store = store_of(tmp_path / "x", np.repeat([0, 1], 4).tolist() * 6, **columns)
+    train, found = opened(store)
+    several = subjects is not None and len(set(subjects)) > 1
+    assert found.where.endswith("that part the " + ("subjects" if several else "recordings"))
+    data = open_labeled_data(store, "side")  # `evaluate` parts them likewise
+    own = recordings[train.numpy()]
+    for folds in (found.folds, data.folds()):
+        for fit, held in folds:
+            assert not set(own[fit.numpy()]) & set(own[held.numpy()])
 
 
 @pytest.mark.parametrize(

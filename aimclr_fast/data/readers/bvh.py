@@ -193,7 +193,7 @@ def _first_frames(entries: Sequence[Entry], where: str) -> list[_Look]:
         except ReadError as error:  # reading says it again
             unread = unread or error
     if not looks:
-        raise unread or ReadError(where, "no file is left")
+        raise unread or ReadError(where, "no file is left; labels.csv must name files, not windows")
     trees = Counter(look.motion.tree for look in looks)
     usual = trees.most_common(1)[0][0]
     if len(trees) > 1:
