@@ -66,7 +66,7 @@ def parser() -> Parser:
         default="auto",
         help="frame (each frame centered and turned on its own, as published) or sequence (moved "
         "and turned as a whole by its first frame, the trajectory kept); "
-        f"auto: frame for NTU RGB+D, PKU-MMD and UI-PRMD, {USUAL_NORMALIZATION} for all others",
+        f"auto: {USUAL_NORMALIZATION}, and always frame for NTU RGB+D and PKU-MMD",
     )
     add("--rotate", type=str, default="auto", help=f"about y: {', '.join(ROTATIONS)}")
     add(

@@ -191,6 +191,17 @@ def test_a_store_without_labels_trains(tiny, monkeypatch, capsys):
     assert load_checkpoint(tiny / "blind" / "checkpoint.pt")["epoch"] == 1
 
 
+def test_a_split_that_tests_on_its_training_samples_says_so(tiny, monkeypatch, capsys):
+    monkeypatch.chdir(tiny)
+    run = ["--config", "tiny.yaml", *QUICK, "--optim.epochs", "1", "--monitor.knn_every", "0"]
+    command_line([*run, "--split", "all", "--output", "all"])
+    shown = capsys.readouterr().out
+    assert "note: split all tests on samples that it trains on" in shown
+    assert "measuring the untrained encoder ..." in shown  # and no raw poses
+    command_line([*run, "--output", "apart"])
+    assert "trains on:" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import shlex
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,10 +125,8 @@ def _pretrain(config: TrainConfig, console: Console, ranks: Ranks) -> Path:
             if folder is not None:
                 _keep_config(path, config)
         say(_opening(samples, training))
-        for line in job.chosen:
+        for line in (*job.chosen, *_notes(samples, config)):
             say(line)
-        if config.model.queue_size > len(samples.train_index):
-            say(_long_queue(config.model.queue_size, len(samples.train_index)))
         say(f"backends: {', '.join(f'{op} {backend}' for op, backend in job.backends.items())}")
         if state is not None:
             say(f"resuming {path} after step {training.step} (epoch {training.epoch})")
@@ -276,11 +275,20 @@ def _opening(samples: _Samples, training: Pretraining) -> str:
     )
 
 
-def _long_queue(keys: int, samples: int) -> str:
-    return (
-        f"note: model.queue_size is {keys}, more than the {samples} training samples, so that a "
-        "sequence has old keys of its own among the negatives; --config small fits small sets"
-    )
+def _notes(samples: _Samples, config: TrainConfig) -> Iterator[str]:
+    """What to know of the data before their scores."""
+    train, test = samples.train_index, samples.test_index
+    if samples.store.labels is not None and len(test) and torch.isin(test, train).all():
+        yield (
+            f"note: split {config.data.split} tests on samples that it trains on: the scores below "
+            "are of these, and say nothing of new ones"
+        )
+    if config.model.queue_size > len(train):
+        yield (
+            f"note: model.queue_size is {config.model.queue_size}, more than the {len(train)} "
+            "training samples, so that a sequence has old keys of its own among the negatives; "
+            "--config small fits small sets"
+        )
 
 
 def _streams(config: TrainConfig) -> str:

@@ -99,7 +99,8 @@ class Run:
         """Score the baselines."""
         if not self.monitors:
             return
-        self._progress.say("measuring raw poses and the untrained encoder ...")
+        also = "raw poses and " if self.config.monitor.raw_poses else ""
+        self._progress.say(f"measuring {also}the untrained encoder ...")
         if self.config.monitor.raw_poses:
             monitor = next(iter(self.monitors.values()))
             self.rows[RAW] = monitor.score_raw_poses()
