@@ -176,7 +176,7 @@ def temporal(
     c_from: int, c_to: int, taps: int, stride: int, precision: str, gradient: bool = False
 ) -> Temporal:
     """A convolution over `taps` frames, or its gradient, from c_from to c_to channels."""
-    exact, half = precision == "ieee", precision in ("bf16", "fp16")
+    exact, half = precision == "ieee", precision in HALVES
     inner = depth(precision)
     block_c = width(c_from, inner)
     block_n = width(c_to, {"ieee": 32, "tf32": 64}.get(precision, 128))
@@ -191,7 +191,7 @@ def temporal(
 
 def temporal_backward(channels: int, taps: int, precision: str) -> Backward | None:
     """Both gradients of a convolution in one kernel; None where that cannot hold them."""
-    if precision not in ("bf16", "fp16") or channels > 32:
+    if precision not in HALVES or channels > 32:
         return None
     block_c = width(channels, 32)
     at_once = min(64 // block_c, int(next_power_of_2(taps)))
@@ -203,7 +203,7 @@ def temporal_weight(
     c_in: int, c_out: int, taps: int, rows: int, precision: str, processors: int
 ) -> Weight:
     """The gradient of a convolution's weights, summed over `rows`."""
-    exact, half = precision == "ieee", precision in ("bf16", "fp16")
+    exact, half = precision == "ieee", precision in HALVES
     block_m = width(taps * c_in, 32 if exact else 128)
     block_n = width(c_out, 32 if exact else 256 if half else 128)
     block_r = {"ieee": 16, "tf32": 32}.get(precision, 32 if block_n == 256 else 64)
