@@ -392,15 +392,22 @@ def inspect(arguments: list[str]) -> None:
 
     command = Parser(
         prog=f"{PROGRAM} inspect",
-        description="Print what is in a store and draw it: classes, lengths, one moving skeleton.",
+        description="Print what is in a store and draw it: a page that plays sequences side by "
+        "side in a browser, a picture of classes and lengths, and one moving skeleton.",
     )
     command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
-    command.add_argument("--out", type=str, default=".", help="folder for the two pictures")
-    command.add_argument("--sample", type=str, default=None, help="name of the sequence to animate")
+    command.add_argument("--out", type=str, default=".", help="folder for the page and pictures")
+    command.add_argument(
+        "--sample",
+        type=str,
+        action="append",
+        default=[],
+        help="name of a sequence to show, several times for several; default: one of each class",
+    )
     given = command.parse_args(arguments)
     store = resolve_store(given.store)
     print(card(store))
-    for file in draw(store, Path(given.out), sample=given.sample):
+    for file in draw(store, Path(given.out), names=given.sample):
         print(f"drew {file}")
 
 

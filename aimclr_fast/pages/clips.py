@@ -1,0 +1,67 @@
+"""Skeleton sequences in the form that a page's player reads."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from aimclr_fast.layouts import Layout
+
+_LEVELS = 65_534  # of 16 bits, with a value to spare for a joint that is missing
+_MISSING = 65_535
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sequence to play.
+
+    Args:
+        title: shown above it.
+        positions: [3, T, V, M], y up; a body of zeros in a frame is not drawn.
+    """
+
+    title: str
+    positions: npt.NDArray[Any]
+
+
+def pack_clip(clip: Clip) -> dict[str, Any]:
+    """A clip for JSON: 16 bits a coordinate between its own smallest and largest.
+
+    Raises:
+        ValueError: `positions` has another shape, no frames, or values that are not finite.
+    """
+    positions = np.asarray(clip.positions, dtype=np.float64)
+    if positions.ndim != 4 or positions.shape[0] != 3 or 0 in positions.shape:
+        raise ValueError(f"{clip.title}: expected positions [3, T, V, M], got {positions.shape}")
+    if not np.isfinite(positions).all():
+        raise ValueError(f"{clip.title}: positions hold values that are not finite")
+    present = (positions != 0).any(axis=(0, 2))  # [T, M]
+    bodies = np.flatnonzero((positions != 0).any(axis=(0, 1, 2)))
+    positions, present = positions[..., bodies], present[:, bodies]
+    shown = positions.transpose(1, 3, 2, 0)[present]  # [bodies in frames, V, 3]
+    low = shown.min(axis=(0, 1)) if len(shown) else np.zeros(3)
+    size = max(float((shown.max(axis=(0, 1)) - low).max()), 1e-6) if len(shown) else 1.0
+    step = size / _LEVELS
+    levels = np.round((positions.transpose(1, 3, 2, 0) - low) / step)  # [T, M, V, 3]
+    levels = np.where(present[:, :, None, None], levels, _MISSING).astype("<u2")
+    return {
+        "title": clip.title,
+        "frames": positions.shape[1],
+        "bodies": len(bodies),
+        "low": low.tolist(),
+        "step": step,
+        "flat": bool(len(shown) and np.ptp(shown[..., 2]) == 0.0),
+        "data": base64.b64encode(levels.tobytes()).decode("ascii"),
+    }
+
+
+def pack_skeleton(layout: Layout, sides: list[str]) -> dict[str, Any]:
+    """Bones and joints for JSON; `sides` names the side of each edge: left, right or middle."""
+    return {
+        "joints": list(layout.joints),
+        "bones": [[a, b, side] for (a, b), side in zip(layout.edges, sides, strict=True)],
+    }
