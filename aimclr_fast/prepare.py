@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,18 @@ from .data.conversion import (
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.preprocessing import NORMALIZATIONS, USUAL_NORMALIZATION
-from .data.readers import UNITS, Options, Plan, get_reader, meters, reader_names
+from .data.readers import (
+    UNITS,
+    Options,
+    Plan,
+    get_reader,
+    meters,
+    read_intervals,
+    reader_names,
+)
 from .data.retargeting import retargeted
 from .data.splits import default_split
-from .data.timing import Timing, timed
+from .data.timing import Timing, timed, without_sample
 
 PROGRAM = "python -m aimclr_fast.prepare"
 _WHOLE_BATCH = 128  # of the published recipe
@@ -112,6 +121,14 @@ def parser() -> Parser:
     add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
     add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
     add("--hop", type=str, default=None, help="time from window to window; default: a window's")
+    add(
+        "--intervals",
+        type=str,
+        default=None,
+        help="labels by interval: a csv with start,end,label (and name, where there are several "
+        "recordings), BORIS's aggregated events, or an .eaf file of ELAN or a folder of these",
+    )
+    add("--tier", type=str, default=None, help="of .eaf files with several")
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
         "--columns",
@@ -207,6 +224,8 @@ def main(arguments: list[str]) -> None:
     check_flags(chosen, given.dataset, plan)
     if given.to is not None:
         plan = retargeted(plan, given.to)
+    if given.intervals is not None:
+        timing = replace(timing, intervals=read_intervals(Path(given.intervals), given.tier))
     if timing != Timing():
         plan = timed(plan, timing)
     if plan.ready and given.gaps != "auto":
@@ -244,6 +263,7 @@ def main(arguments: list[str]) -> None:
         *([f"layout: {result.store.path / LAYOUT} (--layout takes it)"] if plan.derived else []),
         f"done to each: {describe(recipe)}",
         str(result.report),
+        *without_sample(timing, result.store.samples),
         f"to train on it:\n  {train_command(result.store, given.dataset)}",
     ):
         console.print(text, soft_wrap=True)
@@ -281,6 +301,8 @@ def _timing(given: argparse.Namespace) -> Timing:
         raise UserError(f"--fps {given.fps:g}: must be from 0.1 to 1000")
     if given.hop is not None and given.window is None:
         raise UserError("--hop: only with --window")
+    if given.tier is not None and given.intervals is None:
+        raise UserError("--tier: only with --intervals")
     return Timing(given.fps, _seconds("window", given.window), _seconds("hop", given.hop))
 
 

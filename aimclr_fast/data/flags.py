@@ -126,6 +126,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("fps", _of_timed),
     ("window", _of_timed),
     ("hop", _of_timed),
+    ("intervals", _of_timed),
+    ("tier", _of_timed),
 )
 
 

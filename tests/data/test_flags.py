@@ -20,6 +20,7 @@ VALUES = {
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
     "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
+    "intervals": "x", "tier": "x",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -78,7 +79,7 @@ def processed(folder):
 
 
 #: Recordings of these kinds do not say their frame rate.
-TIMED = {"fps", "window", "hop"}
+TIMED = {"fps", "window", "hop", "intervals", "tier"}
 OWN = {"bodies", "missing", *TIMED}
 ONE_BODY = {"bodies", "max_bodies", "missing"}
 ONLY_TABLES = {"csv_bodies", "skip_columns"}

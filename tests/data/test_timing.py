@@ -76,10 +76,6 @@ def test_what_cannot_be_cut_is_said():
     for cut in (lambda r: resampled(r, 30), lambda r: list(windows(r, 1, 1))):
         with pytest.raises(ReadError, match="does not say its frame rate"):
             cut(recording(90, None))
-    taken = recording(90, 30.0)
-    taken.columns["recording"] = "b"
-    with pytest.raises(ReadError, match="a column recording, which --window adds"):
-        list(windows(taken, 1, 1))
 
 
 def test_prepare_cuts_windows_that_remember_their_recording(tmp_path, capsys):

@@ -24,6 +24,7 @@ from aimclr_fast.data.readers._base import (
     in_meters,
     meters,
 )
+from aimclr_fast.data.readers._intervals import Interval, Intervals, read_intervals
 from aimclr_fast.data.readers._names import NTU, PKU
 from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
 
@@ -33,6 +34,8 @@ __all__ = [
     "NTU",
     "PKU",
     "UNITS",
+    "Interval",
+    "Intervals",
     "Options",
     "Plan",
     "Problem",
@@ -43,6 +46,7 @@ __all__ = [
     "get_reader",
     "in_meters",
     "meters",
+    "read_intervals",
     "reader_names",
 ]
 

@@ -105,7 +105,7 @@ def read_labels(entry: Entry) -> Labels:
         ReadError: not a csv, its header lacks ``name``, repeats a column or calls the labels
             otherwise, or a label is not what the others are.
     """
-    delimiter, lines = _cells(entry)
+    delimiter, lines = cells_of(entry)
     header = [cell.strip().casefold() for cell in lines[0][1]] if lines else []
     # A delimiter at the end of each line makes an empty column.
     while (
@@ -141,7 +141,7 @@ def read_labels(entry: Entry) -> Labels:
     return labels
 
 
-def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
+def cells_of(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
     """The delimiter, and the cells of each line that has any, with the line they begin in."""
     text = composed(read_text(entry))
     first = next((line for line in text.splitlines() if line.strip()), "")
