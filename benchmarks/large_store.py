@@ -58,9 +58,7 @@ def main() -> None:
         finally:
             shutil.rmtree(folder)
     if tuple(given.counts) == COUNTS:
-        results.write_cells(results.FOLDER / "large_store.csv", rows)
-    for row in rows:
-        print(", ".join(f"{name} {cell}" for name, cell in row.items()))
+        results.write_cells(results.FOLDER / "large_store.csv", rows, list(rows[0]))
 
 
 def measured(count: int, folder: Path) -> list[Mapping[str, str]]:
@@ -77,7 +75,7 @@ def measured(count: int, folder: Path) -> list[Mapping[str, str]]:
     }  # fmt: skip
     rows: list[Mapping[str, str]] = []
     for stage, command in stages.items():
-        seconds, anonymous = watched(list(map(str, command)))
+        seconds, anonymous = watched([str(word) for word in command])
         size = (store / "positions.npy").stat().st_size
         rows.append(
             {
@@ -86,8 +84,10 @@ def measured(count: int, folder: Path) -> list[Mapping[str, str]]:
                 "positions_mb": f"{size / 1e6:.0f}",
                 "anonymous_mb": f"{anonymous / 1e6:.0f}",
                 "seconds": f"{seconds:.1f}",
+                "date": results.this_machine().date,
             }
         )
+        print(", ".join(f"{name} {cell}" for name, cell in rows[-1].items()), flush=True)
     return rows
 
 
