@@ -64,8 +64,8 @@ def main() -> None:
 def measured(count: int, folder: Path) -> list[Mapping[str, str]]:
     raw, store, run = folder / "raw", folder / "store", folder / "run"
     make(raw, count)
-    python = [sys.executable, "-m"]
-    stages = {
+    python: list[object] = [sys.executable, "-m"]
+    stages: dict[str, list[object]] = {
         "prepare": [*python, "aimclr_fast.prepare", "folder", raw, store, f"--layout={LAYOUT}"],
         "train 100 steps": [
             *python, "aimclr_fast.train", "--config=small", f"--data={store}", f"--output={run}",

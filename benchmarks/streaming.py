@@ -8,7 +8,6 @@ answer, from a frame to its answer; frames/s counts all calls.
 
 from __future__ import annotations
 
-import sys
 import time
 
 import numpy as np
@@ -29,7 +28,8 @@ def main() -> None:
     poses = resolve_store("ui_prmd").as_tensor(slice(0, 4))[..., 0].permute(0, 2, 3, 1).numpy()
     poses = np.concatenate(poses)
     stream = StreamingClassifier(encoder, fps=FPS, window=WINDOW, hop=HOP)
-    answering, frame = [], 0
+    answering: list[float] = []
+    frame = 0
     began = time.perf_counter()
     while len(answering) < ANSWERS:
         start = time.perf_counter()
@@ -50,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
