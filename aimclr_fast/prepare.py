@@ -91,7 +91,6 @@ def parser() -> Parser:
         default="order",
         help="order (first in each frame, as published) or follow (by the tracker's ids)",
     )
-    add("--max-bodies", type=int, default=None, help="bodies to keep; default: the data set's own")
     add(
         "--drop-spurious",
         action="store_true",
@@ -99,13 +98,36 @@ def parser() -> Parser:
     )
     add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
     add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
-    add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
     add(
         "--to",
         type=str,
         default=None,
         help="bring the joints to another layout by their names: a built-in one or a YAML file",
     )
+    add_source_flags(command)
+    add(
+        "--intervals",
+        type=str,
+        default=None,
+        help="labels by interval: a csv with start,end,label (and name, where there are several "
+        "recordings), BORIS's aggregated events, or an .eaf file of ELAN or a folder of these",
+    )
+    add("--tier", type=str, default=None, help="of .eaf files with several")
+    add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
+    add(
+        "--on-error",
+        type=str,
+        default="skip",
+        help="skip (and report) what cannot be used, or fatal: stop at the first",
+    )
+    add("--overwrite", action="store_true", help="replace a store that is there")
+    return command
+
+
+def add_source_flags(command: Parser) -> None:
+    """Add the flags that say how recordings are to be understood, whatever becomes of them."""
+    add = command.add_argument
+    add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
     add(
         "--unit",
         type=str,
@@ -121,14 +143,6 @@ def parser() -> Parser:
     add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
     add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
     add("--hop", type=str, default=None, help="time from window to window; default: a window's")
-    add(
-        "--intervals",
-        type=str,
-        default=None,
-        help="labels by interval: a csv with start,end,label (and name, where there are several "
-        "recordings), BORIS's aggregated events, or an .eaf file of ELAN or a folder of these",
-    )
-    add("--tier", type=str, default=None, help="of .eaf files with several")
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
         "--columns",
@@ -147,15 +161,7 @@ def parser() -> Parser:
         help="of the images, where 2D x and y were divided by width and height: 16:9, 1920x1080; "
         "1 where both are in one unit",
     )
-    add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
-    add(
-        "--on-error",
-        type=str,
-        default="skip",
-        help="skip (and report) what cannot be used, or fatal: stop at the first",
-    )
-    add("--overwrite", action="store_true", help="replace a store that is there")
-    return command
+    add("--max-bodies", type=int, default=None, help="bodies to keep; default: the data set's own")
 
 
 def main(arguments: list[str]) -> None:
@@ -175,25 +181,18 @@ def main(arguments: list[str]) -> None:
         "rotate": ROTATIONS,
         "gaps": ("auto", *GAPS),
         "bodies": ("order", "follow"),
-        "up": ("y", "-y", "z"),
-        "pose": ("auto", "2d", "3d"),
         "on_error": ("skip", "fatal"),
     }.items():
         if given[field] not in (None, *allowed):
             flag = field.replace("_", "-")
             raise UserError(f"--{flag} {given[field]}: choose from {', '.join(allowed)}")
     frames = _frames(given.frames)
-    for flag, value, least in (
-        ("max-bodies", given.max_bodies, 1),
-        ("csv-bodies", given.csv_bodies, 1),
-        ("skip-columns", given.skip_columns, 0),
-        ("jobs", given.jobs, 0),
-    ):
-        if value is not None and not least <= value <= 1000:
-            raise UserError(f"--{flag} {value}: must be from {least} to 1000")
-    if given.unit is not None:
-        _check_unit(given.unit)
-    timing = _timing(given)
+    if not 0 <= given.jobs <= 1000:
+        raise UserError(f"--jobs {given.jobs}: must be from 0 to 1000")
+    options = source_options(given)
+    timing = source_timing(given)
+    if given.tier is not None and given.intervals is None:
+        raise UserError("--tier: only with --intervals")
     out = Path(given.out)
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces a store)")
@@ -201,22 +200,13 @@ def main(arguments: list[str]) -> None:
         reader = get_reader(given.dataset)
     except ValueError as error:
         raise UserError(str(error)) from error
-    options = Options(
+    options = replace(
+        options,
         bodies=given.bodies,
         drop_spurious=given.drop_spurious,
-        max_bodies=given.max_bodies,
         missing=None if given.missing is None else Path(given.missing),
         labels=None if given.labels is None else Path(given.labels),
-        layout=given.layout,
-        unit=given.unit,
-        up=given.up,
-        pose=given.pose,
-        min_confidence=given.min_confidence,
-        aspect=None if given.aspect is None else _aspect(given.aspect),
         gaps=given.gaps,
-        columns=given.columns,
-        csv_bodies=given.csv_bodies,
-        skip_columns=given.skip_columns,
     )
     check_flags(chosen, given.dataset)
     console = plain_console()
@@ -269,6 +259,41 @@ def main(arguments: list[str]) -> None:
         console.print(text, soft_wrap=True)
 
 
+def source_options(given: argparse.Namespace) -> Options:
+    """What :func:`add_source_flags` was given, for a reader.
+
+    Raises:
+        UserError: a flag has a value that it does not take.
+    """
+    for flag, value, allowed in (
+        ("up", given.up, ("y", "-y", "z")),
+        ("pose", given.pose, ("auto", "2d", "3d")),
+    ):
+        if value not in (None, *allowed):
+            raise UserError(f"--{flag} {value}: choose from {', '.join(allowed)}")
+    for flag, value, least in (
+        ("max-bodies", given.max_bodies, 1),
+        ("csv-bodies", given.csv_bodies, 1),
+        ("skip-columns", given.skip_columns, 0),
+    ):
+        if value is not None and not least <= value <= 1000:
+            raise UserError(f"--{flag} {value}: must be from {least} to 1000")
+    if given.unit is not None:
+        _check_unit(given.unit)
+    return Options(
+        max_bodies=given.max_bodies,
+        layout=given.layout,
+        unit=given.unit,
+        up=given.up,
+        pose=given.pose,
+        min_confidence=given.min_confidence,
+        aspect=None if given.aspect is None else _aspect(given.aspect),
+        columns=given.columns,
+        csv_bodies=given.csv_bodies,
+        skip_columns=given.skip_columns,
+    )
+
+
 def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
     """Refuse a flag that would be ignored: by the format, or by what the source holds."""
     reason = refusal(given, dataset, plan)
@@ -295,14 +320,12 @@ def _check_unit(text: str) -> None:
         raise UserError(f"--unit {text}: choose from {names}, or give its meters") from error
 
 
-def _timing(given: argparse.Namespace) -> Timing:
+def source_timing(given: argparse.Namespace) -> Timing:
     """How recordings are cut in time."""
     if given.fps is not None and not 0.1 <= given.fps <= 1000:
         raise UserError(f"--fps {given.fps:g}: must be from 0.1 to 1000")
     if given.hop is not None and given.window is None:
         raise UserError("--hop: only with --window")
-    if given.tier is not None and given.intervals is None:
-        raise UserError("--tier: only with --intervals")
     return Timing(given.fps, _seconds("window", given.window), _seconds("hop", given.hop))
 
 
