@@ -8,8 +8,8 @@
 ``Error``            the base of all exceptions of this package
 ==================== ===========================================================================
 
-The commands are ``python -m aimclr_fast.train``, ``.tune``, ``.evaluate``, ``.classify``,
-``.prepare`` and ``.export``.
+The commands are ``python -m aimclr_fast.train``, ``.tune``, ``.evaluate``, ``.report``,
+``.classify``, ``.prepare`` and ``.export``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "data": {"functional", "ops", "reference", "layouts", "native", "pages"},
     "inference": {"nn", "data", "functional", "ops", "reference", "layouts", "native"},
     "evaluation": {
-        "inference", "nn", "data", "config", "functional", "ops", "reference", "layouts", "native",
+        "inference", "nn", "data", "pages", "config", "functional", "ops", "reference", "layouts",
+        "native",
     },
     "training": {
         "evaluation", "inference", "nn", "data", "config", "functional", "ops", "reference",

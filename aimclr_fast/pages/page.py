@@ -24,11 +24,11 @@ def write_page(
         title: its title.
         data: what its scripts read, JSON.
         body: HTML between the heading and the scripts.
-        scripts: names of scripts in ``assets``, in order; each may have a style beside it.
+        scripts: names in ``assets``, in order, of scripts, styles, or both.
     """
     # "<" could end the element that holds the data.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
-    styles = [name for name in ("page", *scripts) if (_ASSETS / f"{name}.css").is_file()]
+    styles = [name for name in ("page", *scripts) if _has(f"{name}.css")]
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
@@ -38,11 +38,15 @@ def write_page(
         f"</head>\n<body>\n<h1>{html.escape(title)}</h1>",
         body,
         f'<script type="application/json" id="data">{text}</script>',
-        *(f"<script>\n{_asset(f'{name}.js')}</script>" for name in scripts),
+        *(f"<script>\n{_asset(f'{name}.js')}</script>" for name in scripts if _has(f"{name}.js")),
         "</body>\n</html>\n",
     ]
     with written_whole(file) as temporary:
         temporary.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _has(name: str) -> bool:
+    return (_ASSETS / name).is_file()
 
 
 def _asset(name: str) -> str:

@@ -23,22 +23,32 @@ def sequence(bodies: int = 2, *, flat: bool = False) -> np.ndarray:
 
 
 def unpacked(packed: dict) -> np.ndarray:
-    levels = np.frombuffer(base64.b64decode(packed["data"]), "<u2").astype(float)
+    kind = {8: "u1", 16: "<u2"}[packed["bits"]]
+    levels = np.frombuffer(base64.b64decode(packed["data"]), kind).astype(float)
     levels = levels.reshape(packed["frames"], packed["bodies"], -1, 3)
-    levels[levels == 65_535] = np.nan
+    levels[levels == 2 ** packed["bits"] - 1] = np.nan
     return (levels * packed["step"] + packed["low"]).transpose(3, 0, 2, 1)
 
 
-def test_a_clip_keeps_its_coordinates_to_half_a_step():
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_clip_keeps_its_coordinates_to_half_a_step(bits):
     motion = sequence()
     motion[:, 2, :, 1] = 0.0  # the second body is absent from a frame
-    packed = pack_clip(Clip("x", motion))
+    packed = pack_clip(Clip("x", motion), bits=bits)
     found = unpacked(packed)
     assert np.isnan(found[:, 2, :, 1]).all()
     found[:, 2, :, 1] = 0.0
     size = np.ptp(motion, axis=(1, 2, 3)).max()
-    assert packed["step"] == pytest.approx(size / 65_534)
+    assert packed["step"] == pytest.approx(size / (2**bits - 2))
     np.testing.assert_allclose(found, motion, atol=packed["step"] * 0.501, rtol=0)
+
+
+def test_fewer_frames_are_evenly_spread():
+    motion = sequence(1)
+    packed = pack_clip(Clip("x", motion), frames=4)
+    assert packed["frames"] == 4
+    np.testing.assert_allclose(unpacked(packed), motion[:, ::2], atol=packed["step"], rtol=0)
+    assert pack_clip(Clip("x", motion), frames=9)["frames"] == 7
 
 
 def test_bodies_that_are_never_there_take_no_room():

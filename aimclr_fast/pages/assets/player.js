@@ -1,17 +1,20 @@
 "use strict";
 // Plays skeleton sequences: two views of each, one clock and one angle for all.
 (function () {
-  const MISSING = 65535;
   const FLOOR_LINES = 6;
+
+  const make = (tag, parent, fields = {}) => parent.appendChild(
+    Object.assign(document.createElement(tag), fields));
 
   // Coordinates of a packed clip: [frame][body][joint][x, y, z], NaN where a body is absent.
   function unpack(clip, joints) {
     const bytes = Uint8Array.from(atob(clip.data), (c) => c.charCodeAt(0));
-    const levels = new DataView(bytes.buffer);
-    const values = new Float32Array(bytes.length / 2);
+    const levels = new DataView(bytes.buffer), wide = clip.bits === 16;
+    const missing = wide ? 65535 : 255;
+    const values = new Float32Array(wide ? bytes.length / 2 : bytes.length);
     for (let i = 0; i < values.length; ++i) {
-      const level = levels.getUint16(2 * i, true);
-      values[i] = level === MISSING ? NaN : clip.low[i % 3] + level * clip.step;
+      const level = wide ? levels.getUint16(2 * i, true) : bytes[i];
+      values[i] = level === missing ? NaN : clip.low[i % 3] + level * clip.step;
     }
     if (values.length !== clip.frames * clip.bodies * joints * 3) {
       throw new Error(`${clip.title}: damaged data`);
@@ -105,32 +108,24 @@
   }
 
   class Player {
-    constructor(root, data) {
-      this.skeleton = data.skeleton;
-      this.clips = data.clips.map((clip) => {
-        const values = unpack(clip, data.skeleton.joints.length);
-        return { ...clip, values, box: bounds(values), front: front({ values }, data.skeleton) };
-      });
+    constructor(root, skeleton, clips) {
+      this.skeleton = skeleton;
       this.angle = { yaw: 0, pitch: 0.15 };
       this.frame = 0;
       this.timer = null; // while it plays
-      this.frames = Math.max(1, ...this.clips.map((clip) => clip.frames));
       this.build(root);
+      this.show(clips);
       const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-      this.draw();
-      this.play(!still && this.frames > 1);
+      this.play(!still);
       new ResizeObserver(() => this.draw()).observe(this.grid);
       window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     }
 
     build(root) {
-      const make = (tag, parent, fields = {}) => parent.appendChild(
-        Object.assign(document.createElement(tag), fields));
       const controls = make("div", root, { className: "controls" });
       this.button = make("button", controls, { type: "button", id: "play" });
       this.button.addEventListener("click", () => this.play(this.timer === null));
-      this.slider = make("input", controls, {
-        type: "range", id: "frame", min: 0, max: this.frames - 1, step: 1, value: 0 });
+      this.slider = make("input", controls, { type: "range", id: "frame", min: 0, step: 1 });
       this.slider.setAttribute("aria-label", "frame");
       this.slider.addEventListener("input", () => {
         this.play(false);
@@ -150,6 +145,17 @@
       }
       make("span", legend, { textContent: "drag a figure to turn all; space plays, arrows step" });
       this.grid = make("div", root, { className: "clips" });
+      document.addEventListener("keydown", (event) => this.key(event));
+    }
+
+    // Takes the place of what was shown.
+    show(clips) {
+      const joints = this.skeleton.joints.length;
+      this.grid.replaceChildren();
+      this.clips = clips.map((clip) => {
+        const values = unpack(clip, joints);
+        return { ...clip, values, box: bounds(values), front: front({ values }, this.skeleton) };
+      });
       for (const clip of this.clips) {
         const figure = make("figure", this.grid, { className: "clip" });
         const caption = make("figcaption", figure, { textContent: `${clip.title} ` });
@@ -163,7 +169,10 @@
           return new View(canvas, turn);
         });
       }
-      document.addEventListener("keydown", (event) => this.key(event));
+      this.frames = Math.max(1, ...this.clips.map((clip) => clip.frames));
+      this.slider.max = this.frames - 1;
+      this.frame = Math.min(this.frame, this.frames - 1);
+      this.draw();
     }
 
     drag(canvas) {
@@ -210,7 +219,7 @@
       this.button.textContent = playing ? "Pause" : "Play";
       clearInterval(this.timer);
       this.timer = null;
-      if (playing) {
+      if (playing && this.frames > 1) {
         const next = () => this.seek((this.frame + 1) % this.frames);
         this.timer = setInterval(next, 1000 / Number(this.speed.value));
       }
@@ -227,6 +236,8 @@
     }
   }
 
+  window.SkeletonPlayer = Player;
+  const root = document.getElementById("player");
   const data = JSON.parse(document.getElementById("data").textContent);
-  window.player = new Player(document.getElementById("player"), data);
+  if (root && data.clips) window.player = new Player(root, data.skeleton, data.clips);
 })();
