@@ -10,7 +10,7 @@
 ==================== ===========================================================================
 
 The commands are ``python -m aimclr_fast.train``, ``.tune``, ``.evaluate``, ``.report``,
-``.classify``, ``.prepare`` and ``.export``.
+``.classify``, ``.search``, ``.prepare`` and ``.export``.
 """
 
 from typing import TYPE_CHECKING, Any
