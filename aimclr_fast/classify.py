@@ -17,6 +17,7 @@ from .prepare import add_source_flags, source_options, source_timing
 
 if TYPE_CHECKING:
     from .inference.encoder import Encoder
+    from .inference.importance import Importance
     from .inference.nearest import Known
     from .inference.recordings import Parts
 
@@ -39,6 +40,7 @@ class Answer:
         distance: to it, 1 - cosine.
         unknown: whether it is further than new sequences like those of training are; None if that
             was not asked.
+        because: the body part and time that mattered most for the label, if that was asked.
     """
 
     recording: str
@@ -50,6 +52,7 @@ class Answer:
     nearest: str
     distance: float | None
     unknown: bool | None
+    because: str = ""
 
 
 def parser() -> Parser:
@@ -86,6 +89,12 @@ def parser() -> Parser:
         help="mark what is unlike all that was learned: the share of new sequences of the learned "
         "kind that may be marked, such as 0.05",
     )
+    add(
+        "--why",
+        action="store_true",
+        help="find the body part and time that mattered most for each answer, by holding each part "
+        "still for a while; the page draws it",
+    )
     add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
     add_source_flags(command)
     return command
@@ -119,6 +128,7 @@ def main(arguments: list[str]) -> None:
             f"unknown: a cosine distance of more than {threshold:.3g} to every training sequence, "
             f"which {given.unknown:.3g} of new ones like them exceed"
         )
+    from .inference.importance import explain
     from .inference.recordings import read_parts
 
     answers: list[Answer] = []
@@ -137,8 +147,17 @@ def main(arguments: list[str]) -> None:
                 print(note)
             for problem in parts.left_out:
                 print(f"left out: {problem.where}: {problem.reason}")
-            answers += _answers(parts, encoder, known, threshold)
-            shown += list(parts.sequences(encoder)[: _CLIPS - len(shown)])
+            sequences = parts.sequences(encoder)
+            found = _answers(parts, sequences, encoder, known, threshold)
+            weights: list[Any] = [None] * len(found)
+            if given.why:
+                reasons = [explain(encoder, one) for one in sequences]
+                found = [
+                    replace(a, because=_because(a, r)) for a, r in zip(found, reasons, strict=True)
+                ]
+                weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
+            answers += found
+            shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
     _write(out, answers, shown, encoder)
     for answer in answers[:_SHOWN]:
         print(_line(answer))
@@ -187,9 +206,8 @@ def _trained_on(encoder: str) -> tuple[str | None, str | None]:
 
 
 def _answers(
-    parts: Parts, encoder: Encoder, known: Known | None, threshold: float | None
+    parts: Parts, x: Any, encoder: Encoder, known: Known | None, threshold: float | None
 ) -> list[Answer]:
-    x = parts.sequences(encoder)
     if encoder.class_names:
         found = encoder.classify(x, preprocessed=True)
         features, likely = found.features, found.probabilities.max(1).values.tolist()
@@ -223,7 +241,18 @@ def _line(answer: Answer) -> str:
     sure = "" if answer.probability is None else f" {answer.probability:.0%}"
     odd = " (unknown)" if answer.unknown else ""
     near = f", nearest {answer.nearest} ({answer.distance:.3f})" if answer.nearest else ""
-    return f"{answer.recording}{who}{when}: {answer.label or '?'}{sure}{odd}{near}"
+    why = f", because of {answer.because}" if answer.because else ""
+    return f"{answer.recording}{who}{when}: {answer.label or '?'}{sure}{odd}{near}{why}"
+
+
+def _because(answer: Answer, found: Importance) -> str:
+    """The part and time that mattered most, in seconds or, of a whole recording, in percent."""
+    part, window = found.most
+    first, last = (found.ends[window + i] / found.ends[-1] for i in (0, 1))
+    if answer.start is None or answer.end is None:
+        return f"{part}, {first:.0%} to {last:.0%}"
+    seconds = answer.end - answer.start
+    return f"{part}, {answer.start + first * seconds:g}-{answer.start + last * seconds:g} s"
 
 
 def _write(out: Path, answers: Sequence[Answer], shown: Sequence[Any], encoder: Encoder) -> None:
@@ -243,8 +272,8 @@ def _write(out: Path, answers: Sequence[Answer], shown: Sequence[Any], encoder: 
     with written_whole(out / "answers.json") as file:
         file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     clips = [
-        pack_clip(Clip(_line(answer), sequence.transpose(3, 1, 2, 0)))
-        for answer, sequence in zip(answers, shown, strict=False)
+        pack_clip(Clip(_line(answer), sequence.transpose(3, 1, 2, 0), weights))
+        for answer, (sequence, weights) in zip(answers, shown, strict=False)
     ]
     skeleton = pack_skeleton(encoder.layout, bone_sides(encoder.layout))
     write_page(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -202,6 +203,30 @@ def _other_layout(store):
     from aimclr_fast.layouts import get_layout
 
     return replace(store, layout=get_layout("smpl-22"))
+
+
+def test_why_names_a_part_and_a_time_and_draws_it(folder, capsys):
+    classify(folder / "in", "--encoder=ui_prmd", f"--out={folder / 'out'}", "--why")
+    for row in answers(folder / "out"):
+        assert re.fullmatch(r"(trunk|(left|right) (arm|leg)), \d+% to \d+%", row["because"])
+    assert ", because of " in capsys.readouterr().out
+    drawn = in_browser(
+        folder / "out" / "timeline.html",
+        """
+        player.play(false);
+        const view = document.querySelector("canvas"), clip = player.clips[0];
+        const shots = [];
+        for (const weights of [clip.weights, null]) {
+          clip.weights = weights;
+          shots.push([0, 10, 20, 30, 40].map((frame) => {
+            player.seek(frame);
+            return view.toDataURL();
+          }));
+        }
+        return shots[0].some((shot, i) => shot !== shots[1][i]);
+        """,
+    )
+    assert drawn
 
 
 def test_the_timeline_shows_every_answer_and_its_motion(folder):

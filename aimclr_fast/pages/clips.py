@@ -22,10 +22,13 @@ class Clip:
     Args:
         title: shown above it.
         positions: [3, T, V, M], y up; a body of zeros in a frame is not drawn.
+        weights: [W, V] between 0 and 1 of each joint in W equal parts of the time, drawn as dots;
+            None for none.
     """
 
     title: str
     positions: npt.NDArray[Any]
+    weights: npt.NDArray[Any] | None = None
 
 
 def pack_clip(clip: Clip, *, frames: int | None = None, bits: int = 16) -> dict[str, Any]:
@@ -64,6 +67,7 @@ def pack_clip(clip: Clip, *, frames: int | None = None, bits: int = 16) -> dict[
         "step": step,
         "bits": bits,
         "flat": bool(len(shown) and np.ptp(shown[..., 2]) == 0.0),
+        **({} if clip.weights is None else {"weights": np.round(clip.weights, 3).tolist()}),
         "data": base64.b64encode(levels.tobytes()).decode("ascii"),
     }
 

@@ -103,6 +103,15 @@
           line(project(...joint(a)), project(...joint(b)));
         }
         to.setLineDash([]);
+        if (!clip.weights) continue;
+        const window = Math.floor((frame * clip.weights.length) / clip.frames);
+        to.fillStyle = style.getPropertyValue("--text");
+        clip.weights[window].forEach((weight, v) => {
+          if (weight < 0.05) return;
+          to.beginPath();
+          to.arc(...project(...joint(v)), 1 + 6 * weight, 0, 2 * Math.PI);
+          to.fill();
+        });
       }
     }
   }
