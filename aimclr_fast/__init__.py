@@ -10,7 +10,7 @@
 ==================== ===========================================================================
 
 The commands are ``python -m aimclr_fast.train``, ``.tune``, ``.evaluate``, ``.report``,
-``.classify``, ``.search``, ``.prepare`` and ``.export``.
+``.learn``, ``.classify``, ``.search``, ``.prepare`` and ``.export``.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -25,6 +25,7 @@ from aimclr_fast.data.readers._base import (
     meters,
 )
 from aimclr_fast.data.readers._intervals import Interval, Intervals, read_intervals
+from aimclr_fast.data.readers._labels import Labels, labels_of
 from aimclr_fast.data.readers._names import NTU, PKU
 from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
 
@@ -36,6 +37,7 @@ __all__ = [
     "UNITS",
     "Interval",
     "Intervals",
+    "Labels",
     "Options",
     "Plan",
     "Problem",
@@ -45,6 +47,7 @@ __all__ = [
     "Recording",
     "get_reader",
     "in_meters",
+    "labels_of",
     "meters",
     "read_intervals",
     "reader_names",

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aimclr_fast._files import printable
@@ -281,6 +281,20 @@ def name_sequences(listing: Listing) -> list[Named]:
         also = (whole, short) if count[whole] == 1 else ()
         found.append(Named(name, also, entry.shown))
     return found
+
+
+def labels_of(file: Path, names: Sequence[str]) -> tuple[Labels, list[int]]:
+    """What a csv says of named sequences, and the indices of those that have a row.
+
+    Raises:
+        ReadError: as :func:`read_labels`, or the file has no column ``label``.
+    """
+    labels = read_labels(Entry(file, file.name))
+    if "label" not in labels.columns:
+        raise ReadError(str(file), "has no column label")
+    kept, problems = match_labels(labels, [Named(name, shown=name) for name in names])
+    labels.problems = problems
+    return labels, kept
 
 
 def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:
