@@ -84,7 +84,8 @@ def _of_scores(given: Given) -> str:
 
 
 def _of_images(given: Given) -> str:
-    may_be = not given.plan.rotate or given.plan.layout.name in LANDMARKS
+    plan = given.plan
+    may_be = not plan.rotate or (plan.layout.name in LANDMARKS and plan.reader != "mediapipe")
     return "" if may_be else "the source holds 3D poses"
 
 

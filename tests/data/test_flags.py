@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from data.readers import test_openpose
+from data.readers import test_mediapipe, test_openpose
 from data.readers.bvh_files import bvh_text
 from data.readers.recordings import NTU_RAW, motion, table
 
@@ -60,6 +60,16 @@ def motion_capture(folder):
     (folder / "a.bvh").write_text(bvh_text())
 
 
+def landmarks(folder):
+    test_mediapipe.save(folder / "a.json", test_mediapipe.POSES)
+
+
+def image_landmarks(folder):
+    points = test_mediapipe.in_image(test_mediapipe.WORLD) * [1920, 1080, 1920]
+    frames = [{"pose_landmarks": test_mediapipe.landmarks(one)} for one in points]
+    test_mediapipe.save(folder / "a.json", frames)
+
+
 def annotations(*, pixels=False, score=False):
     def write(folder):
         x = motion(0, frames=20)[None]
@@ -95,6 +105,9 @@ KINDS = {
     "tables and arrays": ("folder", both, JOINTS, OWN | ONLY_2D),
     "OpenPose by folder": ("folder", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
     "OpenPose": ("openpose", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
+    "MediaPipe": ("mediapipe", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
+    "MediaPipe by folder": ("folder", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
+    "MediaPipe in 2D": ("mediapipe", image_landmarks, None, OWN | ONLY_FOLDER | ONLY_3D),
     "annotations": ("pyskl", annotations(), JOINTS, OWN | ONLY_FOLDER | {"labels"} | ONLY_2D),
     "2D annotations": (
         "pyskl",

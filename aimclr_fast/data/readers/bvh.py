@@ -88,6 +88,11 @@ def is_motion(path: str) -> bool:
     return without_gz(path.lower()).endswith(".bvh")
 
 
+def claims(entry: Entry) -> bool:
+    """Whether ``folder`` leaves a file to this reader."""
+    return is_motion(entry.path)
+
+
 def plan(source: Path, options: Options) -> Plan:
     """One sample per file."""
     found = find_sequences(source, options, is_motion, ".bvh files")

@@ -67,6 +67,11 @@ def is_frame(path: str) -> bool:
     return _NAME.fullmatch(path.rpartition("/")[2]) is not None
 
 
+def claims(entry: Entry) -> bool:
+    """Whether ``folder`` leaves a file to this reader."""
+    return is_frame(entry.path)
+
+
 def plan(source: Path, options: Options) -> Plan:
     """One sample per clip."""
     if options.pose == "3d":
