@@ -25,6 +25,10 @@ Array = npt.NDArray[np.float64]
 _STEP, _MORE = 0.4, 0.1
 #: Most people in one frame.
 _CROWD = 50
+ASK_PEOPLE = (
+    "{count} people in a frame: say how many to keep with --max-bodies; they are followed from "
+    "frame to frame, and those seen longest and most certainly are kept"
+)
 
 
 @dataclass(frozen=True)

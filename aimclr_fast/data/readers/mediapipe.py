@@ -29,9 +29,8 @@ from aimclr_fast.data.readers._base import (
     check_positions,
     in_meters,
 )
-from aimclr_fast.data.readers._clips import Clip, group_clips, load_json, numbered
+from aimclr_fast.data.readers._clips import Clip, frames_of, group_clips, holds_frames, load_json
 from aimclr_fast.data.readers._columns import UNKNOWN
-from aimclr_fast.data.readers._counting import check_places, frame_places
 from aimclr_fast.data.readers._files import Entry, without_gz
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._landmarks import (
@@ -42,14 +41,13 @@ from aimclr_fast.data.readers._landmarks import (
     WORLD,
     Frame,
     counted,
-    frame_rate,
-    is_one_frame,
-    parse_video,
+    is_frame,
+    parse_frame,
 )
 from aimclr_fast.data.readers._pose2d import NOTE, is_score, lift
 from aimclr_fast.data.readers._poses import SUFFIXES, load_poses
 from aimclr_fast.data.readers._sequences import columns_of, find_sequences
-from aimclr_fast.data.readers._tracks import Seen, most_at_once, place_people
+from aimclr_fast.data.readers._tracks import ASK_PEOPLE, Seen, most_at_once, place_people
 
 Array = npt.NDArray[np.float64]
 
@@ -63,10 +61,6 @@ _NUMBERED = re.compile(
 #: Of world landmarks, the middle of the hips is within this many meters of the origin.
 _ORIGIN = 0.05
 _HIPS = [LAYOUT.joints.index(name) for name in ("left_hip", "right_hip")]
-_ASK_PEOPLE = (
-    "{count} people in a frame: say how many to keep with --max-bodies; they are followed from "
-    "frame to frame, and those seen longest and most certainly are kept"
-)
 
 
 @dataclass
@@ -149,7 +143,7 @@ def _is_frame(entry: Entry, files: int) -> bool:
         data = load_json(entry)
     except ReadError:  # reading says it again
         return True
-    if is_one_frame(data):
+    if not holds_frames(data, is_frame):
         return True
     if files > 1 and isinstance(data, list) and len(data) <= MOST_PEOPLE:
         raise ReadError(
@@ -212,42 +206,19 @@ def _from_table(entry: Entry, options: Options) -> Taken:
 
 def _from_json(clip: Clip, options: Options, kind: str | None) -> Taken:
     where = clip.shown
-    rate = aspect = None
-    frames: list[Frame] = []
-    wheres: list[str] = []
-    numbers: list[int] = []
-    if clip.frames:
-        for number, (entry, frame) in numbered(clip, lambda e: (e, _one_frame(e))):
-            frames.append(frame)
-            wheres.append(entry.shown)
-            numbers.append(number)
-    else:
-        video = parse_video(load_json(clip.entries[0]), where)
-        frames, wheres, aspect = video.frames, [where] * len(video.frames), video.aspect
-        rate, given = frame_rate(video, where)
-        numbers = list(range(len(frames)))
-        if given:
-            places = frame_places(np.array(given, dtype=np.int64))
-            check_places(places, where, "frames of the list: renumber them")
-            numbers = places.tolist()
+    read = frames_of(clip, is_frame)
+    frames = read.parsed(parse_frame)
     if not any(any(frame.people.values()) for frame in frames):
         raise ReadError(where, "nobody is in any frame")
     kind, field_ = _choose(frames, options, kind, where)
-    people = _seen(frames, numbers, wheres, field_, 3 if kind == WORLD else 2)
+    people = _seen(frames, read.places, read.wheres, field_, 3 if kind == WORLD else 2)
     several = most_at_once(people)
     if several is not None and options.max_bodies is None:
         count = sum(one.frame == several.frame for one in people)
-        raise ReadError(several.where, _ASK_PEOPLE.format(count=count))
-    points, score = place_people(people, numbers[-1] + 1, options.max_bodies or 1)
-    taken = Taken(kind, points, score, rate, aspect, counted(frames))
+        raise ReadError(several.where, ASK_PEOPLE.format(count=count))
+    points, score = place_people(people, read.places[-1] + 1, options.max_bodies or 1)
+    taken = Taken(kind, points, score, read.rate, read.aspect, counted(frames))
     return _checked(taken, options, where)
-
-
-def _one_frame(entry: Entry) -> Frame:
-    data = load_json(entry)
-    if not is_one_frame(data):
-        raise ReadError(entry.shown, "a list of frames, where other files hold one frame")
-    return parse_video(data, entry.shown).frames[0]
 
 
 def _choose(
