@@ -101,13 +101,14 @@ def parser() -> Parser:
         "--unit",
         type=str,
         default=None,
-        help="of the source's lengths: m (default; found in BVH), cm, mm, or its meters: 0.0254",
+        help="of the source's lengths: m (default; found in motion capture), cm, mm, or its meters: "
+        "0.0254",
     )
     add(
         "--up",
         type=str,
         default=None,
-        help="axis that points up: y (default; found in BVH), -y or z",
+        help="axis that points up: y (default; found in motion capture), -y or z",
     )
     add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
     add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
@@ -119,6 +120,12 @@ def parser() -> Parser:
         default=None,
         help="what the columns of a joint are in tables without a heading (folder): x, y, z, "
         "c (confidence), _ (ignored); such as xyz, xyzc, xyz___",
+    )
+    add(
+        "--markers",
+        type=str,
+        default=None,
+        help="YAML file of the markers of each joint (c3d)",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")
@@ -200,6 +207,7 @@ def main(arguments: list[str]) -> None:
         columns=given.columns,
         csv_bodies=given.csv_bodies,
         skip_columns=given.skip_columns,
+        markers=None if given.markers is None else Path(given.markers),
     )
     check_flags(chosen, given.dataset)
     console = plain_console()

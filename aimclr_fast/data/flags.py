@@ -109,6 +109,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("missing", _of_format),
     ("labels", _of_format),
     ("columns", _of_format),
+    ("markers", _of_format),
     ("csv_bodies", _of_format),
     ("csv_bodies", _of_tables),
     ("skip_columns", _of_format),

@@ -20,6 +20,7 @@ VALUES = {
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
     "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
+    "markers": "x.yaml",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -89,10 +90,10 @@ def processed(folder):
 
 #: Recordings of these kinds do not say their frame rate.
 TIMED = {"fps", "window", "hop"}
-OWN = {"bodies", "missing", *TIMED}
+OWN = {"bodies", "missing", "markers", *TIMED}
 ONE_BODY = {"bodies", "max_bodies", "missing"}
 ONLY_TABLES = {"csv_bodies", "skip_columns"}
-ONLY_FOLDER = {"columns", *ONLY_TABLES}
+ONLY_FOLDER = {"columns", "markers", *ONLY_TABLES}
 ONLY_3D = {"rotate", "unit", "up"}
 SCORES = {"min_confidence"}
 ONLY_2D = {"aspect", *SCORES}

@@ -110,6 +110,8 @@ class Options:
             :mod:`aimclr_fast.data.readers._columns`.
         csv_bodies: most bodies side by side in a table; None is one, or those its heading names.
         skip_columns: columns at the beginning of a table to skip.
+        markers: a YAML file of the markers of each joint; see
+            :mod:`aimclr_fast.data.readers._marker_sets`.
     """
 
     bodies: str = "order"
@@ -127,6 +129,7 @@ class Options:
     columns: str | None = None
     csv_bodies: int | None = None
     skip_columns: int = 0
+    markers: Path | None = None
 
 
 @dataclass

@@ -31,7 +31,7 @@ from aimclr_fast.data.readers._base import (
     in_meters,
 )
 from aimclr_fast.data.readers._bvh import Motion, Tree
-from aimclr_fast.data.readers._derived import Joint, derive_layout, is_hips, listed
+from aimclr_fast.data.readers._derived import Joint, derive_layout, is_hips, listed, upward
 from aimclr_fast.data.readers._files import Entry, without_gz
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
@@ -48,8 +48,6 @@ _FILES, _FRAMES = 16, 16
 #: Lengths of a person in meters, from head to feet along the bones. Narrow, so that inches are not
 #: taken for centimeters.
 _PERSON = (1.0, 2.5)
-#: Within 60 degrees of an axis.
-_ALONG = 0.5
 #: Parts of the skeleton's size: joints so near are in one place; a distance that changes by more is
 #: no bone.
 _SAME, _NO_BONE = 1e-6, 0.01
@@ -346,15 +344,9 @@ def _up(layout: Layout, nodes: Sequence[int], some: Sequence[_Look], where: str)
     along = np.concatenate(
         [look.places[:, top].mean(axis=1) - look.places[:, bottom].mean(axis=1) for look in some]
     )
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
-    share = {
-        f"{sign}{axis}": float((factor * along[:, place] > _ALONG).mean())
-        for place, axis in enumerate("xyz")
-        for sign, factor in (("", 1), ("-", -1))
-    }
-    axis = max(share, key=lambda one: share[one])
-    seen = f"from feet to head it is {axis} in {share[axis]:.0%} of {len(along):,} frames"
-    if share[axis] < 0.5 or axis not in ("y", "-y", "z"):
+    axis, share = upward(along)
+    seen = f"from feet to head it is {axis} in {share:.0%} of {len(along):,} frames"
+    if share < 0.5 or axis not in ("y", "-y", "z"):
         mend = "say which axis points up with --up: y, -y or z"
         raise ReadError(where, f"{seen}: {mend}")
     return axis, f"up: {axis}; {seen} {otherwise}"
