@@ -101,8 +101,8 @@ def parser() -> Parser:
         "--unit",
         type=str,
         default=None,
-        help="of the source's lengths: m (default; found in motion capture), cm, mm, or its meters: "
-        "0.0254",
+        help="of the source's lengths: m (default; found in motion capture), cm, mm, or its "
+        "meters: 0.0254",
     )
     add(
         "--up",
@@ -125,7 +125,7 @@ def parser() -> Parser:
         "--markers",
         type=str,
         default=None,
-        help="YAML file of the markers of each joint (c3d)",
+        help="YAML file of the markers of each joint (c3d, trc)",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from data.readers import test_mediapipe, test_openpose
+from data.readers import marker_files, test_mediapipe, test_openpose, test_trc
 from data.readers.bvh_files import bvh_text
 from data.readers.recordings import NTU_RAW, motion, table
 
@@ -61,6 +61,10 @@ def motion_capture(folder):
     (folder / "a.bvh").write_text(bvh_text())
 
 
+def markers(folder):
+    test_trc.save(folder / "a.trc", marker_files.walk())
+
+
 def landmarks(folder):
     test_mediapipe.save(folder / "a.json", test_mediapipe.POSES)
 
@@ -106,6 +110,7 @@ KINDS = {
     "tables and arrays": ("folder", both, JOINTS, OWN | ONLY_2D),
     "OpenPose by folder": ("folder", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
     "OpenPose": ("openpose", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
+    "TRC": ("trc", markers, None, ONLY_FOLDER - {"markers"} | ONLY_2D | {"bodies", "missing"}),
     "MediaPipe": ("mediapipe", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
     "MediaPipe by folder": ("folder", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
     "MediaPipe in 2D": ("mediapipe", image_landmarks, None, OWN | ONLY_FOLDER | ONLY_3D),
@@ -162,7 +167,7 @@ def test_each_flag_is_refused_where_it_changes_nothing(kind, tmp_path, capsys):
     assert refusal({"pose": other}, dataset, plan).startswith(f"--pose {other}: {dataset} holds")
     assert "is recorded in" in refusal({"layout": "kinect-v1"}, dataset, plan)
     assert not refusal({"pose": "3d" if plan.rotate else "2d"}, dataset, plan)
-    assert not refusal({"layout": plan.layout.name}, dataset, plan)
+    assert plan.derived or not refusal({"layout": plan.layout.name}, dataset, plan)
     for field in sorted(refused):
         value = VALUES[field]
         flag = f"--{field.replace('_', '-')}"
