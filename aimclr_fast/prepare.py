@@ -110,9 +110,15 @@ def parser() -> Parser:
         default=None,
         help="axis that points up: y (default; found in motion capture), -y or z",
     )
-    add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
-    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
+    add("--fps", type=float, default=None, help="resample to so many frames per second")
+    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s")
     add("--hop", type=str, default=None, help="time from window to window; default: a window's")
+    add(
+        "--rate",
+        type=float,
+        default=None,
+        help="frames per second of recordings that do not say theirs, for --fps and --window",
+    )
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
         "--columns",
@@ -285,11 +291,15 @@ def _check_unit(text: str) -> None:
 
 def _timing(given: argparse.Namespace) -> Timing:
     """How recordings are cut in time."""
-    if given.fps is not None and not 0.1 <= given.fps <= 1000:
-        raise UserError(f"--fps {given.fps:g}: must be from 0.1 to 1000")
+    for flag, value in (("fps", given.fps), ("rate", given.rate)):
+        if value is not None and not 0.1 <= value <= 1000:
+            raise UserError(f"--{flag} {value:g}: must be from 0.1 to 1000")
+    if given.rate is not None and given.fps is None and given.window is None:
+        raise UserError("--rate: only with --fps or --window")
     if given.hop is not None and given.window is None:
         raise UserError("--hop: only with --window")
-    return Timing(given.fps, _seconds("window", given.window), _seconds("hop", given.hop))
+    window, hop = _seconds("window", given.window), _seconds("hop", given.hop)
+    return Timing(given.fps, window, hop, given.rate)
 
 
 def _seconds(flag: str, text: str | None) -> float | None:

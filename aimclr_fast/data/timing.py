@@ -26,16 +26,21 @@ class Timing:
         fps: frames per second of all; None keeps each recording's own.
         window: seconds of a window; None keeps recordings whole.
         hop: seconds from the start of a window to that of the next; None is a whole window.
+        rate: frames per second of recordings that do not know theirs.
     """
 
     fps: float | None = None
     window: float | None = None
     hop: float | None = None
+    rate: float | None = None
 
 
 def timed(plan: Plan, timing: Timing) -> Plan:
     """A plan whose recordings are at one rate, or cut into windows."""
     notes = []
+    if timing.rate is not None:
+        which = "recordings that do not say their rate have" if plan.timed else "recordings have"
+        notes.append(f"time: {which} {timing.rate:g} frames per second, as --rate says")
     if timing.fps is not None:
         notes.append(f"time: resampled to {timing.fps:g} frames per second")
     if timing.window is not None:
@@ -51,6 +56,8 @@ def timed(plan: Plan, timing: Timing) -> Plan:
 def _read(unit: Any, *, read: Callable[[Any], Readings], timing: Timing) -> Readings:
     for found in read(unit):
         if isinstance(found, Recording):
+            if found.rate is None:
+                found = replace(found, rate=timing.rate)
             if timing.fps is not None:
                 found = resampled(found, timing.fps)
             if timing.window is not None:
@@ -120,7 +127,7 @@ def windows(recording: Recording, seconds: float, hop: float) -> Iterator[Record
 
 def _rate(recording: Recording) -> float:
     if recording.rate is None:
-        raise ReadError(recording.where, "does not say its frame rate")
+        raise ReadError(recording.where, "does not say its frame rate: --rate does")
     return recording.rate
 
 

@@ -20,7 +20,7 @@ VALUES = {
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
     "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
-    "markers": "x.yaml",
+    "markers": "x.yaml", "rate": 30,
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -95,7 +95,7 @@ def processed(folder):
 #: Recordings of these kinds do not say their frame rate.
 TIMED = {"fps", "window", "hop"}
 OWN = {"bodies", "missing", "markers", *TIMED}
-ONE_BODY = {"bodies", "max_bodies", "missing"}
+ONE_BODY = {"bodies", "max_bodies", "missing", "rate"}
 ONLY_TABLES = {"csv_bodies", "skip_columns"}
 ONLY_FOLDER = {"columns", "markers", *ONLY_TABLES}
 ONLY_3D = {"rotate", "unit", "up"}
@@ -110,7 +110,12 @@ KINDS = {
     "tables and arrays": ("folder", both, JOINTS, OWN | ONLY_2D),
     "OpenPose by folder": ("folder", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
     "OpenPose": ("openpose", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
-    "TRC": ("trc", markers, None, ONLY_FOLDER - {"markers"} | ONLY_2D | {"bodies", "missing"}),
+    "TRC": (
+        "trc",
+        markers,
+        None,
+        ONLY_FOLDER - {"markers"} | {"rate"} | ONLY_2D | {"bodies", "missing"},
+    ),
     "MediaPipe": ("mediapipe", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
     "MediaPipe by folder": ("folder", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
     "MediaPipe in 2D": ("mediapipe", image_landmarks, None, OWN | ONLY_FOLDER | ONLY_3D),
@@ -134,7 +139,7 @@ KINDS = {
         OWN
         | ONLY_FOLDER
         | ONLY_2D
-        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to"},
+        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to", "rate"},
     ),
     "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | TIMED | {"labels"}),
     "BVH": ("bvh", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),

@@ -159,7 +159,8 @@ class Plan:
         scores: whether 2D poses come with a score for each joint.
         one_process: units must be read one after the other (one long file).
         derived: the layout was made from the source and is none that the user named.
-        timed: recordings know their frame rate.
+        timed: recordings know their frame rate, all or some of them.
+        untimed: some may not.
     """
 
     layout: Layout
@@ -184,6 +185,7 @@ class Plan:
     one_process: bool = False
     derived: bool = False
     timed: bool = False
+    untimed: bool = True
 
 
 def composed(text: str) -> str:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from aimclr_fast._files import printable
 from aimclr_fast.data.readers._base import MAX_FRAMES, Problem, ReadError, composed
-from aimclr_fast.data.readers._counting import check_places, frame_places
+from aimclr_fast.data.readers._counting import check_places, frame_places, rate_of
 from aimclr_fast.data.readers._files import Entry, Listing
 from aimclr_fast.data.readers._labels import Named, name_sequences
 
@@ -262,14 +262,10 @@ def _timing(
     clock = np.array([of[times] for of in fields], dtype=np.float64)
     _check_rising(np.diff(clock), "times", where)
     step = float(np.median(np.diff(clock)))
-    unit = _TIMES[times]
-    if unit is None:  # a frame lasts a millisecond to a second
-        unit = 1.0 if step < 1 else 1e-3 if step < 1e3 else 1e-6
     if not numbers:
         numbers = np.rint((clock - clock[0]) / step).astype(np.int64).tolist()
         numbers = numbers if len(set(numbers)) == len(numbers) else []
-    rate = 1 / (step * unit)
-    return (rate if 0.1 <= rate <= 1000 else None), numbers
+    return rate_of(clock, _TIMES[times]), numbers
 
 
 def _is_time(value: Any) -> bool:

@@ -142,6 +142,7 @@ def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: 
         reader=kind.lower(),
         derived=options.layout is None,
         timed=True,
+        untimed=False,
     )
 
 

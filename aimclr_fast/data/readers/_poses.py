@@ -11,7 +11,7 @@ from aimclr_fast.data.readers import _tables
 from aimclr_fast.data.readers._arrays import check_order, parse_npy, parse_npz
 from aimclr_fast.data.readers._base import Options, ReadError
 from aimclr_fast.data.readers._columns import UNKNOWN, Table, axes_of, understand
-from aimclr_fast.data.readers._counting import check_index, check_last, with_dropped_frames
+from aimclr_fast.data.readers._counting import check_index, check_last, rate_of, with_dropped_frames
 from aimclr_fast.data.readers._files import Entry
 from aimclr_fast.layouts import Layout
 
@@ -28,12 +28,14 @@ class Poses:
         axes: what C is: "xyz", "xy", "xyc", "xyzc", or "xy?" where the third is not known.
         unit: of lengths, where the file says so.
         lines: of each frame in a table with empty cells.
+        rate: frames per second, where a table has times.
     """
 
     array: npt.NDArray[np.float64]
     axes: str
     unit: str | None = None
     lines: npt.NDArray[np.int64] | None = None
+    rate: float | None = None
 
 
 def load_poses(entry: Entry, layout: Layout, options: Options, table: Table | None = None) -> Poses:
@@ -88,10 +90,11 @@ def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)
     check_last(table, columns, where)
+    rate = rate_of(table[:, columns.times[0]]) if columns.times else None
     table, lines = with_dropped_frames(table, lines, columns, where)
     shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
     array = table[:, columns.take].reshape(shape)
-    return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit, lines)
+    return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit, lines, rate)
 
 
 def array_axes(coordinates: int, options: Options) -> str | None:

@@ -106,6 +106,7 @@ def plan(source: Path, options: Options) -> Plan:
         reader="bvh",
         derived=options.layout is None,
         timed=True,
+        untimed=False,
     )
 
 

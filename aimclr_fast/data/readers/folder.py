@@ -206,6 +206,7 @@ def _plan(
         in_meters=True,
         tables=any(unit.entry.suffix in TABLES for unit in units),
         scores=flat and any(peek.axes != "xy" for peek in peeked),
+        timed=any(peek.table and peek.table.columns.times for peek in peeked),
     )
 
 
@@ -287,7 +288,7 @@ def read(
         xyz = in_one_unit(xyz, layout, options, where)
         positions = in_meters(xyz, _unit(poses, options, where), options.up)
     columns = dict(labels.rows[unit.name]) if labels else {}
-    yield Recording(unit.name, check_positions(positions, where), columns, where)
+    yield Recording(unit.name, check_positions(positions, where), columns, where, poses.rate)
 
 
 def _unit(poses: Poses, options: Options, where: str) -> str:

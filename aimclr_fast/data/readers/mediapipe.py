@@ -198,10 +198,10 @@ def _from_table(entry: Entry, options: Options) -> Taken:
     score = array[..., -1] if axes.endswith("c") else None
     if axes in ("xyz", "xyzc", UNKNOWN):
         if axes == UNKNOWN and options.pose != "3d" and is_score(array[..., 2]):
-            return Taken(IMAGE, array[..., :2], array[..., 2])
+            return Taken(IMAGE, array[..., :2], array[..., 2], poses.rate)
         kind = _kind(array[..., :3])
-        return _checked(Taken(kind, array[..., :3], score), options, entry.shown)
-    return _checked(Taken(IMAGE, array, score), options, entry.shown)
+        return _checked(Taken(kind, array[..., :3], score, poses.rate), options, entry.shown)
+    return _checked(Taken(IMAGE, array, score, poses.rate), options, entry.shown)
 
 
 def _from_json(clip: Clip, options: Options, kind: str | None) -> Taken:
