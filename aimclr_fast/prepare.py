@@ -132,17 +132,25 @@ def add_source_flags(command: Parser) -> None:
         "--unit",
         type=str,
         default=None,
-        help="of the source's lengths: m (default; found in BVH), cm, mm, or its meters: 0.0254",
+        help="of the source's lengths: m (default; found in motion capture), cm, mm, or its "
+        "meters: 0.0254",
     )
     add(
         "--up",
         type=str,
         default=None,
-        help="axis that points up: y (default; found in BVH), -y or z",
+        help="axis that points up: y (default; found in motion capture), -y or z",
     )
-    add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
-    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
+    add("--fps", type=float, default=None, help="resample to so many frames per second")
+    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s")
     add("--hop", type=str, default=None, help="time from window to window; default: a window's")
+    add(
+        "--rate",
+        type=float,
+        default=None,
+        help="frames per second of recordings that do not say theirs, for --fps, --window and "
+        "--intervals",
+    )
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
         "--columns",
@@ -150,6 +158,12 @@ def add_source_flags(command: Parser) -> None:
         default=None,
         help="what the columns of a joint are in tables without a heading (folder): x, y, z, "
         "c (confidence), _ (ignored); such as xyz, xyzc, xyz___",
+    )
+    add(
+        "--markers",
+        type=str,
+        default=None,
+        help="YAML file of the markers of each joint (c3d, trc)",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")
@@ -291,6 +305,7 @@ def source_options(given: argparse.Namespace) -> Options:
         columns=given.columns,
         csv_bodies=given.csv_bodies,
         skip_columns=given.skip_columns,
+        markers=None if given.markers is None else Path(given.markers),
     )
 
 
@@ -322,11 +337,16 @@ def _check_unit(text: str) -> None:
 
 def source_timing(given: argparse.Namespace) -> Timing:
     """How recordings are cut in time."""
-    if given.fps is not None and not 0.1 <= given.fps <= 1000:
-        raise UserError(f"--fps {given.fps:g}: must be from 0.1 to 1000")
+    for flag, value in (("fps", given.fps), ("rate", given.rate)):
+        if value is not None and not 0.1 <= value <= 1000:
+            raise UserError(f"--{flag} {value:g}: must be from 0.1 to 1000")
+    cut = given.fps is not None or given.window is not None or given.get("intervals") is not None
+    if given.rate is not None and not cut:
+        raise UserError("--rate: only with --fps, --window or --intervals")
     if given.hop is not None and given.window is None:
         raise UserError("--hop: only with --window")
-    return Timing(given.fps, _seconds("window", given.window), _seconds("hop", given.hop))
+    window, hop = _seconds("window", given.window), _seconds("hop", given.hop)
+    return Timing(given.fps, window, hop, given.rate)
 
 
 def _seconds(flag: str, text: str | None) -> float | None:

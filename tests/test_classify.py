@@ -107,6 +107,20 @@ def test_the_page_shows_the_first_motions_of_the_first_answers(folder, monkeypat
     assert [clip["title"].partition(":")[0] for clip in data["clips"]] == ["0", "1"]
 
 
+def test_windows_of_arrays_at_a_rate(poses, tmp_path):
+    np.save(tmp_path / "x.npy", next(iter(poses.values())))
+    classify(
+        tmp_path / "x.npy", "--encoder=ui_prmd", "--rate=10", "--window=2s", "--hop=1s",
+        f"--out={tmp_path / 'out'}",
+    )  # fmt: skip
+    assert [(row["start"], row["end"]) for row in answers(tmp_path / "out")] == [
+        ("0.0", "2.0"),
+        ("1.0", "3.0"),
+        ("2.0", "4.0"),
+        ("3.0", "5.0"),
+    ]
+
+
 def test_each_person_has_answers_of_their_own(poses, tmp_path):
     first, second, _ = poses.values()
     np.save(tmp_path / "two.npy", np.stack([first, second]))
@@ -147,7 +161,10 @@ def test_an_exported_encoder_knows_no_store(folder, capsys):
     [
         (["in", "--encoder=nothing.pt"], "nothing.pt: no such"),
         (["nowhere", "--encoder=ui_prmd"], "nowhere"),
-        (["in", "--encoder=ui_prmd", "--window=1s"], "do not say their frame rate"),
+        (
+            ["in", "--encoder=ui_prmd", "--window=1s"],
+            "does not say its frame rate",
+        ),
         (["in", "--encoder=ui_prmd", "--unknown=1"], "share must lie between 0 and 1"),
         (["in", "--encoder=ui_prmd", "--known=nothing"], "neither an embedded data set"),
         (["in", "--encoder=ui_prmd", "--split=nothing"], "unknown split 'nothing'"),

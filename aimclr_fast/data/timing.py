@@ -36,12 +36,14 @@ class Timing:
         fps: frames per second of all; None keeps each recording's own.
         window: seconds of a window; None keeps recordings whole.
         hop: seconds from the start of a window to that of the next; None is a whole window.
+        rate: frames per second of recordings that do not know theirs.
         intervals: the labeled parts, which alone are kept; None keeps all.
     """
 
     fps: float | None = None
     window: float | None = None
     hop: float | None = None
+    rate: float | None = None
     intervals: Intervals | None = None
 
 
@@ -52,6 +54,9 @@ def timed(plan: Plan, timing: Timing) -> Plan:
         ReadError: intervals name no recording, and there are several.
     """
     notes, left_out, classes = list(plan.notes), list(plan.left_out), plan.classes
+    if timing.rate is not None:
+        which = "recordings that do not say their rate have" if plan.timed else "recordings have"
+        notes.append(f"time: {which} {timing.rate:g} frames per second, as --rate says")
     if timing.fps is not None:
         notes.append(f"time: resampled to {timing.fps:g} frames per second")
     if timing.intervals is not None:
@@ -100,6 +105,8 @@ def _read(unit: Any, *, read: Callable[[Any], Readings], timing: Timing) -> Read
 
 
 def _parts(recording: Recording, timing: Timing) -> Readings:
+    if recording.rate is None:
+        recording = replace(recording, rate=timing.rate)
     if timing.fps is not None:
         recording = resampled(recording, timing.fps)
     if timing.window is None and timing.intervals is None:
@@ -220,7 +227,7 @@ def windows(recording: Recording, seconds: float, hop: float) -> Iterator[Record
 
 def _rate(recording: Recording) -> float:
     if recording.rate is None:
-        raise ReadError(recording.where, "does not say its frame rate")
+        raise ReadError(recording.where, "does not say its frame rate: --rate does")
     return recording.rate
 
 

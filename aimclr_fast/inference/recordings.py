@@ -116,10 +116,8 @@ def read_parts(
     if encoder.traits.bodies == 1:
         plan = replace(plan, read=functools.partial(_each_person, read=plan.read))
     if timing != Timing():
-        if not plan.timed:
-            raise ReadError(
-                str(source), "--fps, --window: the recordings do not say their frame rate"
-            )
+        if not plan.timed and timing.rate is None:
+            raise ReadError(str(source), "does not say its frame rate: say it with --rate")
         plan = timed(plan, timing)
     known = plan.in_meters or not plan.rotate
     recipe = Recipe(

@@ -20,7 +20,7 @@ from aimclr_fast.data.readers._splits import column_rule
 #: Names of the file of labels, where none is given.
 LABEL_FILES = ("labels.csv", "samples.csv")
 #: Endings that a name may have in the file of labels.
-ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh")
+ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh", ".json", ".c3d", ".trc")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18})(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,2}))?")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")
@@ -61,7 +61,8 @@ class Labels:
 def sequence_name(path: str) -> str:
     """What a sequence is called: its path without the endings of files that hold one."""
     path = without_gz(path)
-    return composed(printable(path[:-4] if path.lower().endswith(ENDINGS) else path))
+    ending = next((one for one in ENDINGS if path.lower().endswith(one)), "")
+    return composed(printable(path[: len(path) - len(ending)]))
 
 
 def find_labels(listing: Listing, options: Options) -> Entry | None:
