@@ -170,10 +170,11 @@ def _known(given: Any, encoder: Encoder) -> Known | None:
     """The training sequences, where they are to be had."""
     from .data import StoreError, resolve_store
     from .inference.nearest import learn
+    from .inference.pretrained import trained_on
 
     if given.known == "none":
         return None
-    name, split = (given.known, None) if given.known != "auto" else _trained_on(given.encoder)
+    name, split = (given.known, None) if given.known != "auto" else trained_on(given.encoder)
     if name is None:
         print("the encoder does not say what it was trained on: no nearest sequences (--known)")
         return None
@@ -188,21 +189,6 @@ def _known(given: Any, encoder: Encoder) -> Known | None:
         return learn(encoder, store, given.split or split or "xsub")
     except ValueError as error:
         raise UserError(f"--known {name}: {error}") from error
-
-
-def _trained_on(encoder: str) -> tuple[str | None, str | None]:
-    """Store and split of an encoder's training, as far as its file says."""
-    from ._checkpoint import CheckpointError, load_checkpoint
-    from .inference.pretrained import PRETRAINED, encoder_card
-
-    if encoder in PRETRAINED:
-        data = encoder_card(encoder)["data"]
-    else:
-        try:
-            data = load_checkpoint(encoder)["config"]["data"]
-        except (CheckpointError, LookupError, TypeError):  # exported, or the authors'
-            return None, None
-    return data.get("store"), data.get("split")
 
 
 def _answers(

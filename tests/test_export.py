@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -147,6 +148,30 @@ def test_preprocessing_in_the_network_is_that_of_the_package(store, rotate, norm
     for own, one in zip(found, x, strict=True):
         expected = steps(one.numpy(), store.layout)
         np.testing.assert_allclose(own.numpy(), expected, atol=2e-6)
+
+
+def test_int8_is_smaller_and_says_what_it_changes(folder, tmp_path, capsys):
+    file = tmp_path / "x.onnx"
+    command_line(["ui_prmd", "--format", "onnx", "--int8", "--out", str(file)])
+    said = capsys.readouterr().out
+    assert file.stat().st_size < 0.4e6
+    found = re.search(
+        r"on 1,000 test samples of ui_prmd_unaligned, features have a cosine of ([\d.]+) with "
+        r"those in float32; ([\d.]+)% of the answers are the same, ([\d.]+)% are right and ([\d.]+)% in",
+        said,
+    )
+    assert found, said
+    cosine, same, right, before = map(float, found.groups())
+    assert cosine > 0.99
+    assert same > 90
+    assert abs(right - before) < 3
+    encoder = load_encoder("ui_prmd", device="cpu")
+    x = torch.randn(4, 3, 50, 22, 1) * 0.3
+    (features, _), described = run_onnx(file, x)
+    assert json.loads(described)["traits"] == encoder.traits.to_dict()
+    expected = encoder.model(x)[0]
+    assert torch.nn.functional.cosine_similarity(torch.from_numpy(features), expected).min() > 0.95
+    assert "int8: only with --format onnx" in fails(capsys, "ui_prmd", "--int8")
 
 
 def test_recordings_need_a_graph_and_a_known_preprocessing(folder, capsys):

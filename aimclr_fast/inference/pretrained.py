@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
+
 _FOLDER = Path(__file__).parent / "shipped"
 #: Names that :func:`aimclr_fast.load_encoder` takes in place of a path.
 PRETRAINED = ("ui_prmd",)
@@ -31,3 +33,19 @@ def encoder_card(name: str) -> dict[str, Any]:
         raise ValueError(f"no encoder {name!r} comes with this package: {', '.join(PRETRAINED)}")
     card: dict[str, Any] = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     return card
+
+
+def trained_on(encoder: str | os.PathLike[str]) -> tuple[str | None, str | None]:
+    """Store and split of an encoder's training, as far as its file says.
+
+    Args:
+        encoder: as :func:`aimclr_fast.load_encoder` takes it.
+    """
+    if encoder in PRETRAINED:
+        data = encoder_card(str(encoder))["data"]
+    else:
+        try:
+            data = load_checkpoint(Path(encoder))["config"]["data"]
+        except (CheckpointError, LookupError, TypeError):  # exported, or the authors'
+            return None, None
+    return data.get("store"), data.get("split")

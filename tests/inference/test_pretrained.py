@@ -14,6 +14,7 @@ from aimclr_fast import load_encoder
 from aimclr_fast.data import resolve_store, split
 from aimclr_fast.data.store import sha256
 from aimclr_fast.evaluation.knn import knn_accuracy
+from aimclr_fast.export import command_line as export
 from aimclr_fast.inference.pretrained import PRETRAINED, encoder_card, pretrained_file
 
 SEEDS = Path(__file__).parents[2] / "benchmarks" / "results" / "unaligned_recipe.csv"
@@ -78,3 +79,11 @@ def test_a_file_of_that_name_is_written_with_its_folder(tmp_path, monkeypatch):
         load_encoder("./ui_prmd")
     with pytest.raises(ValueError, match="no encoder 'x' comes with this package: ui_prmd"):
         encoder_card("x")
+
+
+def test_it_is_exported_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    export(["ui_prmd"])
+    assert "ui_prmd.safetensors: 128 features" in capsys.readouterr().out
+    again = load_encoder("ui_prmd.safetensors", device="cpu")
+    assert again.class_names == load_encoder("ui_prmd", device="cpu").class_names
