@@ -157,7 +157,8 @@ def test_int8_is_smaller_and_says_what_it_changes(folder, tmp_path, capsys):
     assert file.stat().st_size < 0.4e6
     found = re.search(
         r"on 1,000 test samples of ui_prmd_unaligned, features have a cosine of ([\d.]+) with "
-        r"those in float32; ([\d.]+)% of the answers are the same, ([\d.]+)% are right and ([\d.]+)% in",
+        r"those in float32; ([\d.]+)% of the answers are the same, ([\d.]+)% are right and "
+        r"([\d.]+)% in",
         said,
     )
     assert found, said
