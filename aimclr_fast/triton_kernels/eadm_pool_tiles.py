@@ -8,6 +8,8 @@ from triton import next_power_of_2
 
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
 MAX_WARPS = 16
+MOST_PROGRAMS = 4  # of a sample; each of drop_kernel's reads the sums of all
+COUNTED = 1024  # joints of the batch that drop_kernel counts at a time
 MAX_REGISTERS = 65536 // (32 * MAX_WARPS)  # of a thread, so that a program fits
 
 
