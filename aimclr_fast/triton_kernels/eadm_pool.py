@@ -1,9 +1,9 @@
 """Energy-based attention-guided drop and pooling in Triton: one read of the map, one write of dx.
 
 The forward pass takes two launches. `forward_kernel` reads the map once: each program goes through
-a quarter of a sample's channels, a block at a time, which it holds in registers for mean, variance
-and attention. It leaves one bit per element, and per joint the sums over time of the attention and
-of the kept values. The joint mask couples a sample's channels and the rescaling the whole batch:
+a part of a sample's channels, a block at a time, which it holds in registers for mean, variance and
+attention. It leaves one bit per element, and per joint the sums over time of the attention and of
+the kept values. The joint mask couples a sample's channels and the rescaling the whole batch:
 `drop_kernel` reads those sums, never the map. `backward_kernel` reads the bits and writes dx.
 
 Sums have a fixed order and counts are integers, so results do not vary from run to run.
@@ -384,7 +384,7 @@ def forward(
     batch, channels, frames, joints = x.shape
     check_size(x)
     tile = tiles.forward_tile((channels, frames, joints), channels_last)
-    most = min(tiles.MOST_PROGRAMS, joints)
+    most = tiles.programs_of(batch, joints)
     blocks = triton.cdiv(triton.cdiv(channels, tile.block_c), most)
     programs = triton.cdiv(channels, blocks * tile.block_c)
     # sigmoid(y) < keep_prob is y < logit; with keep_prob 1 the limit is infinite: all is kept.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from triton import next_power_of_2
+from triton import cdiv, next_power_of_2
 
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
 MAX_WARPS = 16
-MOST_PROGRAMS = 4  # of a sample; each of drop_kernel's reads the sums of all
+PROGRAMS = 1024  # of a forward pass that keep a GPU busy
 COUNTED = 1024  # joints of the batch that drop_kernel counts at a time
 MAX_REGISTERS = 65536 // (32 * MAX_WARPS)  # of a thread, so that a program fits
 
@@ -63,6 +63,15 @@ def forward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
         return tile
     # What is summed from tile to tile takes registers, too.
     return _part(whole, block_c, whole.block_o, warps, MAX_PER_THREAD // 2)
+
+
+def programs_of(batch: int, joints: int) -> int:
+    """How many programs share the channels of a sample in the forward pass, at most.
+
+    Each of drop_kernel's reads what all of them have summed, so no more than needed; powers of two,
+    so that other batches seldom are other kernels; and no more than joints, beside which it counts.
+    """
+    return min(max(4, next_power_of_2(cdiv(PROGRAMS, batch))), 16, joints)
 
 
 def backward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:

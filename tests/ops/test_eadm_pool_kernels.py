@@ -153,12 +153,21 @@ def test_maps_too_long_for_one_tile(memory_format, monkeypatch):
     assert_near(got, wanted, gradient=True)
 
 
+@pytest.mark.parametrize(
+    ("batch", "joints", "programs"),
+    [(256, 25, 4), (4096, 25, 4), (255, 25, 8), (64, 25, 16), (1, 25, 16), (64, 7, 7), (256, 1, 1)],
+)
+def test_few_samples_have_more_programs(batch, joints, programs):
+    assert tiles.programs_of(batch, joints) == programs
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="runs in Triton's interpreter")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("joints", [7, 2])
 def test_programs_share_the_channels_of_a_sample(joints, memory_format, monkeypatch):
     """The last one has a block without channels; all count the joints of the batch in turns."""
     monkeypatch.setattr(tiles, "COUNTED", 8)
+    monkeypatch.setattr(tiles, "PROGRAMS", 24)  # four of a sample, or as many as it has joints
     torch.manual_seed(0)
     x = torch.randn(6, 70, 3, joints).contiguous(memory_format=memory_format)
     # Joints that move far get much attention: some are dropped, and some are kept.
