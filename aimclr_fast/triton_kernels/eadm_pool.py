@@ -389,6 +389,8 @@ def forward(
     programs = triton.cdiv(channels, blocks * tile.block_c)
     # sigmoid(y) < keep_prob is y < logit; with keep_prob 1 the limit is infinite: all is kept.
     logit = math.log(keep_prob / (1.0 - keep_prob)) if keep_prob < 1.0 else math.inf
+    # The reciprocal root takes what is smaller for 0.
+    e_lambda = max(e_lambda, torch.finfo(torch.float32).tiny)
     joint_sums = pooled.new_empty(batch, channels, joints)
     attention_sums = pooled.new_empty(programs, batch, joints)
     kept_counts = pooled.new_empty(batch, programs, dtype=torch.int32)
