@@ -401,12 +401,11 @@ def forward(
         # With more than one tile the assembler would spill some to fit one more program.
         maxnreg=None if tile.one_tile else tiles.MAX_REGISTERS,
     )  # fmt: skip
-    # Channels-last, a thread has all joints of a channel.
-    block_c = min(256 if channels_last else 32, triton.next_power_of_2(channels))
     drop_kernel[(batch,)](
         joint_sums, attention_sums, kept_counts, pooled, pooled_drop, kept_joints, scale,
         batch, keep_prob, channels, frames, joints, channels_last, programs,
-        tiles.COUNTED, block_c, tile.block_v, num_warps=8,
+        tiles.COUNTED, tiles.drop_channels(channels, tile.block_v, channels_last), tile.block_v,
+        num_warps=tiles.DROP_WARPS,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from triton import cdiv, next_power_of_2
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
 MAX_WARPS = 16
 PROGRAMS = 1024  # of a forward pass that keep a GPU busy
+DROP_WARPS = 8
 COUNTED = 1024  # joints of the batch that drop_kernel counts at a time
 MAX_REGISTERS = 65536 // (32 * MAX_WARPS)  # of a thread, so that a program fits
 
@@ -72,6 +73,12 @@ def programs_of(batch: int, joints: int) -> int:
     so that other batches seldom are other kernels; and no more than joints, beside which it counts.
     """
     return min(max(4, next_power_of_2(cdiv(PROGRAMS, batch))), 16, joints)
+
+
+def drop_channels(channels: int, block_v: int, channels_last: bool) -> int:
+    """Channels that drop_kernel sums at a time; channels-last, a thread has all joints of one."""
+    fit = MAX_PER_THREAD * 32 * DROP_WARPS // block_v
+    return max(1, min(256 if channels_last else 32, next_power_of_2(channels), fit))
 
 
 def backward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:

@@ -135,6 +135,8 @@ def test_tiles_stay_in_registers(frames, joints, last):
         assert chosen.per_thread() <= tiles.MAX_PER_THREAD
         assert chosen.block_v >= joints
         assert not chosen.one_tile or chosen.block_o * 8 >= frames
+        dropped = tiles.drop_channels(256, chosen.block_v, last) * chosen.block_v
+        assert dropped <= 32 * tiles.DROP_WARPS * tiles.MAX_PER_THREAD
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="runs in Triton's interpreter")
