@@ -228,7 +228,10 @@ KERNELS = {
     # eadm_pool
     "forward_kernel": Kernel(_forward),
     # Of its loops, the one over joints takes the most turns.
-    "drop_kernel": Kernel(lambda v: [Loop(ceil(v["batch"] * v["V"] / v["BLOCK"]), known=False)]),
+    "drop_kernel": Kernel(
+        lambda v: [Loop(ceil(v["batch"] * v["V"] / v["BLOCK"]), known=False)],
+        lambda v: dict.fromkeys(("attention_sums", "kept_counts"), v["grid"][0]),
+    ),
     "backward_kernel": Kernel(),
     # queue_contrast
     "_scan_kernel": Kernel(

@@ -8,7 +8,7 @@ from triton import cdiv, next_power_of_2
 
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
 MAX_WARPS = 16
-PROGRAMS = 1024  # of a forward pass that keep a GPU busy
+PROGRAMS = 512  # of a forward pass that keep a GPU busy
 DROP_WARPS = 8
 COUNTED = 1024  # joints of the batch that drop_kernel counts at a time
 MAX_REGISTERS = 65536 // (32 * MAX_WARPS)  # of a thread, so that a program fits
@@ -72,7 +72,7 @@ def programs_of(batch: int, joints: int) -> int:
     Each of drop_kernel's reads what all of them have summed, so no more than needed; powers of two,
     so that other batches seldom are other kernels; and no more than joints, beside which it counts.
     """
-    return min(max(4, next_power_of_2(cdiv(PROGRAMS, batch))), 16, joints)
+    return min(max(2, next_power_of_2(cdiv(PROGRAMS, batch))), 16, joints)
 
 
 def drop_channels(channels: int, block_v: int, channels_last: bool) -> int:
