@@ -72,13 +72,15 @@ def programs_of(batch: int, joints: int) -> int:
     Each of drop_kernel's reads what all of them have summed, so no more than needed; powers of two,
     so that other batches seldom are other kernels; and no more than joints, beside which it counts.
     """
-    return min(max(2, next_power_of_2(cdiv(PROGRAMS, batch))), 16, joints)
+    wanted: int = next_power_of_2(cdiv(PROGRAMS, batch))
+    return min(max(2, wanted), 16, joints)
 
 
 def drop_channels(channels: int, block_v: int, channels_last: bool) -> int:
     """Channels that drop_kernel sums at a time; channels-last, a thread has all joints of one."""
     fit = MAX_PER_THREAD * 32 * DROP_WARPS // block_v
-    return max(1, min(256 if channels_last else 32, next_power_of_2(channels), fit))
+    wanted: int = min(256 if channels_last else 32, next_power_of_2(channels))
+    return max(1, min(wanted, fit))
 
 
 def backward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
