@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aimclr_fast.ops.queue_contrast import enqueue
+
 from .stgcn import SkeletonEncoder, initialise_small
 
 INITS = ("copy", "official")
@@ -102,14 +104,6 @@ class MomentumContrast(nn.Module):
 
         `accept`, a boolean on the device, leaves queue and pointer as they are where it is false.
         """
-        size = len(self.queue)
-        if len(keys) > size:
-            raise ValueError(f"{len(keys)} keys do not fit a queue of {size}")
-        places = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % size
-        keys = keys.to(self.queue.dtype)
-        count: int | Tensor = len(keys)
-        if accept is not None:
-            keys = torch.where(accept, keys, self.queue[places])
-            count = count * accept
-        self.queue.index_copy_(0, places, keys)
-        self.queue_ptr.add_(count).remainder_(size)
+        if len(keys) > len(self.queue):
+            raise ValueError(f"{len(keys)} keys do not fit a queue of {len(self.queue)}")
+        enqueue(self.queue, self.queue_ptr, keys, accept, self.backend)

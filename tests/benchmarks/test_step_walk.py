@@ -126,6 +126,24 @@ def test_small_launches_of_the_triton_blocks_are_few(steps):
     assert "aten.clone" not in backward  # of the gradient of the last map
 
 
+def test_a_kernel_that_overwrites_rows_moves_these_alone():
+    found = walked("""
+import torch
+from aimclr_fast.ops.queue_contrast import enqueue
+from pretend_gpu import CUDA, Walk, pretend_gpu
+walk = Walk()
+walk.phase = "call"
+with pretend_gpu(walk):
+    queue, pointer = torch.ones(4096, 128, device=CUDA), torch.zeros(1, device=CUDA).long()
+    keys, accept = torch.ones(64, 128, device=CUDA), torch.ones((), device=CUDA).bool()
+    walk.launches.clear()
+    enqueue(queue, pointer, keys, accept)
+print(json.dumps([[l.name, l.bytes_read, l.bytes_written] for l in walk.launches]))
+""")
+    keys = 64 * 128 * 4
+    assert found == [["triton.enqueue_kernel", keys + 8 + 1, keys + 8], ["aten.copy_", 8, 8]]
+
+
 WAITS = {
     "values.sum().item()": "_local_scalar_dense",
     "values.cpu()": "_to_copy",
