@@ -284,7 +284,7 @@ class Walk(TorchDispatchMode):
         values = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
         if kernel.fn.__name__ in OVERWRITES:
             whole, rows = (values[name] for name in OVERWRITES[kernel.fn.__name__])
-            written.append(whole.elem[:rows])
+            written.append(whole[:rows])
             read = [tensor for tensor in read if tensor is not whole]
         options = {name: value for name, value in kwargs.items() if name not in kernel.arg_names}
         call = TritonCall(kernel, values, options, tuple(grid))

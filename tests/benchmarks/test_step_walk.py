@@ -124,6 +124,17 @@ def test_small_launches_of_the_triton_blocks_are_few(steps):
     assert launches["aten.stack"] == launches["aten.mul"] == 0
     backward = {row[2] for row in steps["triton"][0] if row[1] == "backward"}
     assert "aten.clone" not in backward  # of the gradient of the last map
+    assert "aten.zeros" not in backward  # as gradients of what has none
+
+
+@pytest.mark.parametrize("encoder", step_walk.ENCODERS)
+def test_launches_of_the_queue_are_few(steps, encoder):
+    rows = [Row(*each) for each in steps[encoder][0]]
+    optimizer = {row.operation: row.launches for row in rows if row.phase == "optimizer"}
+    assert optimizer["triton.enqueue_kernel"] == 1
+    assert not {"aten.arange", "aten.index", "aten.index_copy_"} & optimizer.keys()
+    backward = {row.operation: row.launches for row in rows if row.phase == "backward"}
+    assert "aten.neg" not in backward  # of F.normalize
 
 
 def test_a_kernel_that_overwrites_rows_moves_these_alone():
