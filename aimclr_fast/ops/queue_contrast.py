@@ -398,7 +398,7 @@ def enqueue(
         pointer: [1] int64, where the oldest key is; moved on.
         keys: [N, D], N at most K; converted to the queue's dtype.
         accept: a boolean of one element; false leaves queue and pointer as they are.
-        backend: as `queue_losses` has it; one that computes on the CPU leaves it to PyTorch.
+        backend: as `queue_losses` has it; all but triton leave this to PyTorch's operations.
     """
     by_triton = _OP.route(backend, queue).name == "triton" and _triton_why_not(queue) is None
     if not (by_triton and queue.is_contiguous()):

@@ -237,7 +237,7 @@ def test_compiles_for_gpus_without_spills(queue):
     for arch, ptx in scans.items():
         on_tensor_cores = "mma.sync" in ptx or "wgmma" in ptx
         assert on_tensor_cores == (precision != "ieee"), f"sm_{arch}"
-        assert loads_ahead(ptx) == (precision != "ieee" and (precision, d) != ("tf32", 256))
+        assert loads_ahead(ptx) == ((precision, d) != ("tf32", 256)), f"sm_{arch}"
     # A block of 64 rows is what Hopper's own matrix instruction takes.
     assert ("wgmma" in scans[90]) == (precision != "ieee" and (precision, d) != ("tf32", 256))
 
