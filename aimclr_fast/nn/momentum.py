@@ -32,7 +32,8 @@ def units(sets: list[Tensor]) -> list[Tensor]:
 
 def units_together(sets: list[Tensor]) -> list[Tensor]:
     rows = torch.stack(sets)
-    unit_rows, _ = _Unit.apply(rows.to(torch.promote_types(rows.dtype, torch.float32)))
+    wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    unit_rows, _ = _Unit.apply(wide)  # type: ignore[no-untyped-call]
     return list(unit_rows.unbind())
 
 
