@@ -240,6 +240,7 @@ KERNELS = {
         lambda v: 4.0 * v["count"] * v["k"] * v["D"],
     ),
     "_mine_kernel": Kernel(_mine),
+    "enqueue_kernel": Kernel(),
     "_combine_kernel": Kernel(lambda v: _parts(v, "splits", "BLOCK_SPLITS")),
 }
 
