@@ -37,7 +37,7 @@ Array = npt.NDArray[np.float64]
 _FILES, _FRAMES = 16, 64
 _NAMES = {
     "m": "m", "meter": "m", "meters": "m", "metre": "m", "metres": "m", "cm": "cm",
-    "centimeters": "cm", "centimetres": "cm", "mm": "mm", "millimeters": "mm", "millimetres": "mm",
+    "centimeters": "cm", "mm": "mm", "millimeters": "mm",
 }  # fmt: skip
 _TURNS = ("y", "-y", "z")
 
