@@ -37,7 +37,7 @@ Array = npt.NDArray[np.float64]
 _FILES, _FRAMES = 16, 64
 _NAMES = {
     "m": "m", "meter": "m", "meters": "m", "metre": "m", "metres": "m", "cm": "cm",
-    "centimeters": "cm", "centimetres": "cm", "mm": "mm", "millimeters": "mm", "millimetres": "mm",
+    "centimeters": "cm", "mm": "mm", "millimeters": "mm",
 }  # fmt: skip
 _TURNS = ("y", "-y", "z")
 
@@ -74,6 +74,7 @@ class _Scheme:
         markers: the marker set.
         layout: the joints that are kept.
         up: axis that points up.
+        given: whether the user says so, whatever a file says.
         bodies: bodies to keep, or None.
         unit: that the user says.
     """
@@ -81,6 +82,7 @@ class _Scheme:
     markers: MarkerSet
     layout: Layout
     up: str
+    given: bool
     bodies: int | None
     unit: str | None
 
@@ -123,7 +125,8 @@ def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: 
                 "place of --layout, matches joints as far as the names tell",
             )
     rates = Counter(f"{one.rate:.4g}" for one in some)
-    scheme = _Scheme(chosen, layout, up, options.max_bodies, options.unit)
+    given = options.up is not None
+    scheme = _Scheme(chosen, layout, up, given, options.max_bodies, options.unit)
     return found.plan(
         layout,
         functools.partial(read, load=load, scheme=scheme),
@@ -150,6 +153,9 @@ def read(unit: Unit, *, load: Load, scheme: _Scheme, labels: Labels | None) -> R
     """Read one file."""
     where = unit.entry.shown
     found = load(unit.entry)
+    if found.up not in (None, scheme.up) and not scheme.given:
+        reason = f"{found.said}, while {scheme.up} points up in others: prepare them separately"
+        raise ReadError(where, f"{reason}, or say which axis does with --up")
     people = []
     for subject in _subjects(found.labels):
         own = found.places[:, [place for place, _ in subject]]

@@ -32,6 +32,7 @@ from aimclr_fast.data.readers._arrays import (
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
+    Problem,
     ReadError,
     Readings,
     Recording,
@@ -135,7 +136,11 @@ def _take_others(listing: Listing) -> dict[ModuleType, list[Entry]]:
     found: dict[ModuleType, list[Entry]] = {}
     own, unknown = [], 0
     for entry in listing.entries:
-        reader = next((one for one in _OTHERS if one.claims(entry)), None)
+        try:
+            reader = next((one for one in _OTHERS if one.claims(entry)), None)
+        except ReadError as error:
+            listing.left_out.append(Problem.of(error))
+            continue
         if reader is not None:
             found.setdefault(reader, []).append(entry)
         elif entry.suffix == ".json":

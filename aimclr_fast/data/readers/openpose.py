@@ -7,7 +7,6 @@ in the forms of :mod:`aimclr_fast.data.readers._clips`. ``labels.csv`` is as for
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 from collections import Counter
@@ -105,11 +104,15 @@ def _look(
             unread = unread or error
             continue
         for shown, load in zip(frames.wheres, frames.load, strict=True):
-            with contextlib.suppress(ReadError, FormError):
+            try:
                 people = _people(load())
-                others.update({kind for one in people for kind in one.others})
-                sizes = [len(one.points) for one in people if one.points is not None]
-                first = first or ((sizes[0], shown) if sizes else None)
+            except (ReadError, FormError) as error:  # reading says it again
+                known = error if isinstance(error, ReadError) else ReadError(shown, str(error))
+                unread = unread or known
+                continue
+            others.update({kind for one in people for kind in one.others})
+            sizes = [len(one.points) for one in people if one.points is not None]
+            first = first or ((sizes[0], shown) if sizes else None)
         if first is not None:
             layout = _layout_for(first[0], options, first[1])
             notes = [f"not read: {kind} ({n:,} frames)" for kind, n in sorted(others.items())]

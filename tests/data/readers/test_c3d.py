@@ -239,6 +239,15 @@ def test_a_file_that_lacks_a_marker_is_left_out(tmp_path):
     assert sum(isinstance(one, Recording) for one in found) == 19
 
 
+def test_a_file_with_another_axis_is_left_out(tmp_path):
+    for n in range(20):
+        save(tmp_path / f"{n:02}.c3d", walk(seed=n))
+    save(tmp_path / "01.c3d", walk(), screen=("+X", "+Y"))  # not among those that are looked at
+    _, found = read_all("c3d", tmp_path)
+    assert "POINT:Y_SCREEN +Y, while z points up in others" in found[1].reason
+    assert sum(isinstance(one, Recording) for one in found) == 19
+
+
 def test_several_subjects(tmp_path):
     one, other = walk(), walk(seed=3)
     both = {f"A:{name}": x for name, x in one.items()}

@@ -335,6 +335,14 @@ def test_folder_finds_them(tmp_path, capsys):
     )
 
 
+def test_json_that_cannot_be_opened_is_left_out(tmp_path):
+    np.save(tmp_path / "own.npy", motion(0, 20, 5))
+    (tmp_path / "a.json.gz").write_bytes(b"\x1f\x8b cut")
+    plan, found = read_all("folder", tmp_path, layout="kinect-v1")
+    assert len(found) == 1
+    assert plan.left_out[0].where.endswith("a.json.gz")
+
+
 def test_archives_whose_paths_leave_the_folder(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("../../walk.json", json.dumps(POSES))
