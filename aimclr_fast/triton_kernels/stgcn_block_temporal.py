@@ -429,7 +429,7 @@ def convolution_backward_kernel(
 
     of_taps, weights = (), ()
     for gather in tl.static_range(GATHERS):
-        of_taps += (tl.zeros([BLOCK_N, TAPS * BLOCK_C], tl.float32),)  # type: ignore[assignment]
+        of_taps += (tl.zeros([TAPS * BLOCK_C, BLOCK_N], tl.float32),)  # type: ignore[assignment]
         tap = nearest + (gather * TAPS + ahead) * STRIDE
         more = _load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, 2)
         weights += (more,)  # type: ignore[assignment]
@@ -458,7 +458,7 @@ def convolution_backward_kernel(
             )
             acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
             gradients = tl.trans(gradients)
-            of_tap = _product(of_taps[gather], turned, gradients, OPERAND, DOT, PRECISION)
+            of_tap = _product(of_taps[gather], gradients, turned, OPERAND, DOT, PRECISION)
             sums += (of_tap,)  # type: ignore[assignment]
         of_taps = sums
         rounded = tl.where(active > 0.0, acc, 0.0).to(out.dtype.element_ty)
@@ -471,7 +471,8 @@ def convolution_backward_kernel(
     of_weight += tl.program_id(0).to(tl.int64) * (K * C_IN * C_OUT)
     for gather in tl.static_range(GATHERS):
         tap = nearest + (gather * TAPS + ahead) * STRIDE
-        _store_taps(of_weight, of_taps[gather], tap, to_channel, channel, C_IN, C_OUT, K)
+        of_tap = tl.trans(of_taps[gather])
+        _store_taps(of_weight, of_tap, tap, to_channel, channel, C_IN, C_OUT, K)
 
 
 @triton.jit
