@@ -100,10 +100,11 @@ def _product(
 def _normalized(values, valid, norm):
     """Norm and ReLU of values [rows, channels]; NaN stays NaN.
 
-    Beyond the ends of time there are zeros, not normalized ones.
+    Beyond the ends of time there are zeros, not normalized ones. One multiply-add: what it rounds
+    is no more than what the values have been rounded.
     """
     mean, _, scale, shift = norm
-    values = (values.to(tl.float32) - mean[None, :]) * scale[None, :] + shift[None, :]
+    values = values.to(tl.float32) * scale[None, :] + (shift - mean * scale)[None, :]
     return tl.where(valid, tl.maximum(values, 0.0, propagate_nan=tl.PropagateNan.ALL), 0.0)
 
 
@@ -464,10 +465,15 @@ def convolution_backward_kernel(
         rounded = tl.where(active > 0.0, acc, 0.0).to(out.dtype.element_ty)
         tl.store(out + at, rounded, mask=valid)
         plain += rounded.to(tl.float32)
-        weighted += rounded.to(tl.float32) * (values.to(tl.float32) - norm[0][None, :])
+        weighted += rounded.to(tl.float32) * values.to(tl.float32)
 
     part = (group * tl.num_programs(2) + phase) * programs + program
-    _store_sums(partials + part * (2 * C_IN), plain, weighted, norm[1], to_channel, C_IN)
+    # Read again, not to be kept in registers until here.
+    mean, reciprocal, _, _ = load_norm(
+        statistics + group * norm_step, affine, eps, to_channel, C_IN
+    )
+    weighted -= plain * mean[None, :]
+    _store_sums(partials + part * (2 * C_IN), plain, weighted, reciprocal, to_channel, C_IN)
     of_weight += tl.program_id(0).to(tl.int64) * (K * C_IN * C_OUT)
     for gather in tl.static_range(GATHERS):
         tap = nearest + (gather * TAPS + ahead) * STRIDE
