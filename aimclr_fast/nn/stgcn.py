@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from aimclr_fast._sections import section
 from aimclr_fast.functional import eadm_pool, masked_pool
 from aimclr_fast.layouts import Layout, get_layout
-from aimclr_fast.ops.stgcn_block import packed_block
+from aimclr_fast.ops.stgcn_block import packed_block, words_of
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
-from ._prepared import Prepared, prepare
+from ._prepared import Prepared, draw_words, prepare
 from .readouts import PUBLISHED, read_out
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
@@ -32,7 +32,7 @@ def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> T
     size = math.prod(shape)
     whole = dropped < 1 and (dropped * 256).is_integer()
     bits = 1 if dropped == 0.5 else 8 if whole else 16
-    words = _draw_words(size * bits, device)
+    words = draw_words(words_of(size * bits), device)
     if bits == 1:
         keep = block_reference.unpacked(words, size)
     elif bits == 8:
@@ -41,12 +41,6 @@ def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> T
         least = round(dropped * 2**16) - 2**15
         keep = words.view(torch.int16) >= min(least, 2**15 - 1)
     return keep[:size].view(shape)
-
-
-def _draw_words(bits: int, device: torch.device) -> Tensor:
-    """Random bits, as int64 words."""
-    words = torch.empty(-(-bits // 64), dtype=torch.int64, device=device)
-    return words.random_(-(2**63), None)
 
 
 class SpatialConv(nn.Module):
@@ -177,9 +171,9 @@ class STGCNBlock(nn.Module):
             residual = (self.residual[0].weight, self.residual[0].bias)
         elif self.residual is not None:
             residual = "identity"
-        running = packed = None
+        running = packed = keep = None
         if prepared is not None:
-            _, affine, running, packed = prepared
+            _, affine, running, packed, keep = prepared
         else:
             if not self.training:
                 means = torch.stack([norm.running_mean for norm in norms])
@@ -188,7 +182,8 @@ class STGCNBlock(nn.Module):
             affine = rows.unflatten(0, (-1, 2))
         spatial: Any = self.spatial.conv
         temporal: Any = self.temporal
-        keep, keep_prob = self._draw_keep(x), 1.0 - self.dropout.p if self.training else 1.0
+        keep = self._draw_keep(x) if keep is None else keep
+        keep_prob = 1.0 - self.dropout.p if self.training else 1.0
         over_ranks = self.over_ranks if self.training else None
         y, statistics = packed_block(
             x,
@@ -218,14 +213,20 @@ class STGCNBlock(nn.Module):
                 found.append(own)
         return y
 
+    @property
+    def takes_bits(self) -> bool:
+        """Whether what dropout keeps is drawn as bits for the backend to take as they are."""
+        drawn = self.training and self.dropout.p == 0.5
+        return drawn and self.backend == "triton" and self.over_ranks is None
+
     def _draw_keep(self, x: Tensor) -> Tensor | None:
-        """Which elements dropout keeps: the same draws whatever the backend."""
+        """Which elements dropout keeps: the same draws whatever the backend, for a block alone."""
         if not self.training or self.dropout.p == 0.0:
             return None
         batch, _, frames, joints = x.shape
         shape = (batch, -(-frames // self.stride), joints, self.temporal.out_channels)
-        if self.dropout.p == 0.5 and self.backend == "triton" and self.over_ranks is None:
-            return _draw_words(math.prod(shape), x.device)
+        if self.takes_bits:
+            return draw_words(words_of(math.prod(shape)), x.device)
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
 
 
@@ -363,7 +364,7 @@ class STGCN(nn.Module):
         found: list[Found] = []
         if self._to_prepare():
             importance = list(self.edge_importance)
-            prepared = prepare(list(self.blocks), self.adjacency, importance, x.dtype)
+            prepared = prepare(list(self.blocks), self.adjacency, importance, x)
             for block, own in zip(self.blocks, prepared, strict=True):
                 x = block(x, own.adjacency, groups, own, found)
         else:
