@@ -182,8 +182,10 @@ def temporal(
     block_n = width(c_to, {"ieee": 32, "tf32": 64}.get(precision, 128))
     at_once = min(inner // block_c, int(next_power_of_2(taps)))
     if half and taps > 1 and not gradient and block_n <= 32 * stride:
-        # Few channels: rows of several frames. Of one frame, each element is normalized apart.
-        return Temporal(64, block_n, block_c, at_once, 128 // block_n, 4, 1)
+        # Few channels: rows of several frames. Of one frame, each element is normalized apart. Tall
+        # tiles read weights less often.
+        block_m, columns = (128, 64) if block_n <= 32 else (64, 128)
+        return Temporal(block_m, block_n, block_c, at_once, columns // block_n, 4, 1)
     block_m = 64 if exact or (gradient and block_n > 64 and not half) else 128
     few = not exact and block_n <= (64 if half and not gradient else 32)
     return Temporal(block_m, block_n, block_c, at_once, 1, 4 if few else 8, 3)
