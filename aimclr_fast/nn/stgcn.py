@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from aimclr_fast._sections import section
 from aimclr_fast.functional import eadm_pool, masked_pool
@@ -396,6 +397,33 @@ class View(NamedTuple):
     embed: Callable[[Tensor, Tensor], list[Tensor]]
 
 
+class _Parts(torch.autograd.Function):
+    """Equal parts of a batch of maps. Their gradients, dense or expanded, are written into one map:
+    `chunk` would lay out each of them before that.
+    """
+
+    @staticmethod
+    def forward(maps: Tensor, count: int) -> tuple[Tensor, ...]:
+        return maps.chunk(count)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.shape, ctx.options = inputs[0].shape, {"dtype": inputs[0].dtype}
+        ctx.options["device"] = inputs[0].device
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
+        joined = torch.empty(ctx.shape, **ctx.options, memory_format=torch.channels_last)
+        for part, grad in zip(joined.chunk(len(grads)), grads, strict=True):
+            if grad is None:
+                part.zero_()
+            else:
+                part.copy_(grad)
+        return joined, None
+
+
 class SkeletonEncoder(nn.Module):
     """An ST-GCN, pooling over time, joints and bodies, and a head.
 
@@ -517,7 +545,8 @@ class SkeletonEncoder(nn.Module):
         if self.backend == "triton" and self.training and len({v.x.shape for v in views}) == 1:
             with section("forward, views"):
                 maps = self.backbone(torch.cat([view.x for view in views]), len(views))
-                for view, own in zip(views, maps.chunk(len(views)), strict=True):
+                parts = _Parts.apply(maps, len(views))  # type: ignore[no-untyped-call]
+                for view, own in zip(views, parts, strict=True):
                     found += view.embed(own, view.x)
             return found
         for view in views:
