@@ -491,21 +491,18 @@ def _store_items(partials, acc, item, first, items, C: tl.constexpr, BLOCK: tl.c
 
 @triton.jit(do_not_specialize=["batch", "splits"])
 def convolution_weight_kernel(
-    source,  # [groups, B, T, V, C_IN]: what the convolution took
-    gradient,  # [groups, B, T_OUT, V, C_OUT]
-    partials,  # out [groups, splits, K, C_IN, C_OUT]
+    source,  # [B, T, V, C_IN]: what the convolution took
+    gradient,  # [B, T_OUT, V, C_OUT]
+    partials,  # out [splits, K, C_IN, C_OUT]
     batch, splits,
     T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr, STRIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the weights from one part of the rows."""
-    group, split = tl.program_id(2) // splits, tl.program_id(2) % splits
-    source += group * (batch * (T * V * C_IN))
-    gradient += group * (batch * (T_OUT * V * C_OUT))
+    """Gradient of the weights from one part of the rows, of all groups alike."""
     rows = batch * (T_OUT * V)
-    first, last = _share(tl.cdiv(rows, BLOCK_R), split, splits)
+    first, last = _share(tl.cdiv(rows, BLOCK_R), tl.program_id(2), splits)
     item = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
 
