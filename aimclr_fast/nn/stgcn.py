@@ -388,13 +388,13 @@ class STGCN(nn.Module):
 
 
 class View(NamedTuple):
-    """A batch to encode: its name, sequences [N, C, T, V, M], and what makes embeddings of their
-    feature maps and them.
+    """A batch to encode: its name, sequences [N, C, T, V, M], and what makes vectors [N*M, W] for
+    the head of their feature maps.
     """
 
     name: str
     x: Tensor
-    embed: Callable[[Tensor, Tensor], list[Tensor]]
+    pool: Callable[[Tensor], list[Tensor]]
 
 
 class _Parts(torch.autograd.Function):
@@ -494,65 +494,74 @@ class SkeletonEncoder(nn.Module):
         return self._over_bodies(read_out(self.backbone(x), pool, self.backbone.layout), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        (out,) = self.embed(self.backbone(x), x)
-        return out
+        (pooled,) = self.pool(self.backbone(x))
+        return self._embed(pooled, x)
 
     def forward_with_drop(
         self, x: Tensor, keep_prob: float, e_lambda: float = 1e-4, backend: str = "auto"
     ) -> tuple[Tensor, Tensor]:
         """Embeddings of the feature map and of its dropped copy, each [N, embedding]."""
-        plain, dropped = self.embed_with_drop(
-            self.backbone(x), x, keep_prob=keep_prob, e_lambda=e_lambda, backend=backend
+        plain, dropped = self.pool_with_drop(
+            self.backbone(x), keep_prob=keep_prob, e_lambda=e_lambda, backend=backend
         )
-        return plain, dropped
+        return self._embed(plain, x), self._embed(dropped, x)
 
-    def embed(self, maps: Tensor, x: Tensor) -> list[Tensor]:
-        """Embeddings [N, embedding] of the feature maps of sequences x."""
-        pooled = read_out(maps, PUBLISHED, self.backbone.layout)
-        return [self.head(self._over_bodies(pooled, x))]
+    def pool(self, maps: Tensor) -> list[Tensor]:
+        """The published readout [N*M, W] of feature maps."""
+        return [read_out(maps, PUBLISHED, self.backbone.layout)]
 
-    def embed_with_drop(
+    def pool_with_drop(
         self,
         maps: Tensor,
-        x: Tensor,
         *,
         keep_prob: float,
         e_lambda: float = 1e-4,
         backend: str = "auto",
     ) -> list[Tensor]:
-        """Embeddings of feature maps and of their dropped copies, each [N, embedding]."""
+        """Means of feature maps and of their dropped copies, each [N*M, W]."""
         over_ranks = self.backbone.over_ranks if self.training else None
         if over_ranks is not None:  # the rescalings are those of all batches
             backend = "reference"
-        pooled = eadm_pool(maps, keep_prob, e_lambda, backend, over_ranks=over_ranks)
-        return [self.head(self._over_bodies(p, x)) for p in pooled]
+        return list(eadm_pool(maps, keep_prob, e_lambda, backend, over_ranks=over_ranks))
 
-    def embed_with_mask(
-        self, maps: Tensor, x: Tensor, *, mask: Tensor, backend: str = "auto"
-    ) -> list[Tensor]:
-        """Embeddings of what of feature maps lies inside a mask [ceil(T/4), V], and of the rest,
-        each [N, embedding]. Each goes through the head by itself, the inside first.
+    def pool_with_mask(self, maps: Tensor, *, mask: Tensor, backend: str = "auto") -> list[Tensor]:
+        """Means of what of feature maps lies inside a mask [ceil(T/4), V], and of the rest, each
+        [N*M, W].
         """
-        return [self.head(self._over_bodies(p, x)) for p in masked_pool(maps, mask, backend)]
+        return list(masked_pool(maps, mask, backend))
 
     def embed_views(self, views: Sequence[View]) -> list[Tensor]:
-        """What each view's `embed` makes of its feature maps, one after the other.
+        """Embeddings [N, embedding] of what each view's `pool` makes of its feature maps, one after
+        the other.
 
         Batch norm's running statistics see the views in this order, as in the authors' code. Blocks
-        on the Triton backend take all views in one pass: the same but for dropout's draws.
+        on the Triton backend take all views in one pass, and so does a head without a batch norm:
+        the same but for dropout's draws.
         """
-        found: list[Tensor] = []
         if self.backend == "triton" and self.training and len({v.x.shape for v in views}) == 1:
             with section("forward, views"):
                 maps = self.backbone(torch.cat([view.x for view in views]), len(views))
                 parts = _Parts.apply(maps, len(views))  # type: ignore[no-untyped-call]
-                for view, own in zip(views, parts, strict=True):
-                    found += view.embed(own, view.x)
-            return found
+                each = zip(views, parts, strict=True)
+                pooled = [rows for view, own in each for rows in view.pool(own)]
+                return self._embed_together(pooled, views[0].x)
+        found: list[Tensor] = []
         for view in views:
             with section(f"forward, {view.name} view"):
-                found += view.embed(self.backbone(view.x), view.x)
+                pooled = view.pool(self.backbone(view.x))
+                found += [self._embed(rows, view.x) for rows in pooled]
         return found
+
+    def _embed(self, pooled: Tensor, x: Tensor) -> Tensor:
+        embedding: Tensor = self.head(self._over_bodies(pooled, x))
+        return embedding
+
+    def _embed_together(self, pooled: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+        """Embeddings of several poolings of maps of as many sequences as x."""
+        if any(isinstance(module, RowNorm) for module in self.head.modules()):
+            return [self._embed(rows, x) for rows in pooled]
+        rows = torch.cat(list(pooled)).unflatten(0, (-1, x.shape[4])).mean(1)
+        return list(self.head(rows).chunk(len(pooled)))
 
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:

@@ -282,10 +282,10 @@ def _store_taps(
     of_weight, values, tap, to_channel, channel,
     C_TO: tl.constexpr, C_FROM: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Values [to_channel, (tap, channel)] of weight [K, C_TO, C_FROM]: what _load_weights reads."""
+    """Values [(tap, channel), to_channel] of weight [K, C_TO, C_FROM]: what _load_weights reads."""
     at = to_channel[:, None] * C_FROM + (channel + tap * (C_TO * C_FROM))[None, :]
     inside = (to_channel < C_TO)[:, None] & ((tap < K) & (channel < C_FROM))[None, :]
-    tl.store(of_weight + at, values, mask=inside)
+    tl.store(of_weight + at, tl.trans(values), mask=inside)
 
 
 @triton.jit
@@ -458,8 +458,10 @@ def convolution_backward_kernel(
                 gradient, in_rows, offset, last_frame, back, inside, channel, T_OUT, V, C_OUT
             )
             acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
-            gradients = tl.trans(gradients)
-            of_tap = _product(of_taps[gather], gradients, turned, OPERAND, DOT, PRECISION)
+            # Taps as rows: enough of them for the products of a whole warpgroup.
+            of_tap = _product(
+                of_taps[gather], tl.trans(gradients), turned, OPERAND, DOT, PRECISION
+            )
             sums += (of_tap,)  # type: ignore[assignment]
         of_taps = sums
         rounded = tl.where(active > 0.0, acc, 0.0).to(out.dtype.element_ty)
@@ -468,17 +470,16 @@ def convolution_backward_kernel(
         weighted += rounded.to(tl.float32) * values.to(tl.float32)
 
     part = (group * tl.num_programs(2) + phase) * programs + program
-    # Read again, not to be kept in registers until here.
-    mean, reciprocal, _, _ = load_norm(
-        statistics + group * norm_step, affine, eps, to_channel, C_IN
-    )
-    weighted -= plain * mean[None, :]
-    _store_sums(partials + part * (2 * C_IN), plain, weighted, reciprocal, to_channel, C_IN)
+    # The norm is read again, not to be kept in registers until here.
+    norm = load_norm(statistics + group * norm_step, affine, eps, to_channel, C_IN)
+    _store_sums(
+        partials + part * (2 * C_IN), plain, weighted - plain * norm[0][None, :], norm[1],
+        to_channel, C_IN,
+    )  # fmt: skip
     of_weight += tl.program_id(0).to(tl.int64) * (K * C_IN * C_OUT)
     for gather in tl.static_range(GATHERS):
         tap = nearest + (gather * TAPS + ahead) * STRIDE
-        of_tap = tl.trans(of_taps[gather])
-        _store_taps(of_weight, of_tap, tap, to_channel, channel, C_IN, C_OUT, K)
+        _store_taps(of_weight, of_taps[gather], tap, to_channel, channel, C_IN, C_OUT, K)
 
 
 @triton.jit
