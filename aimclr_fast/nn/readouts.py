@@ -62,7 +62,8 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         _, _, frames, joints = ctx.shape
-        return (grad / (frames * joints))[:, :, None, None].expand(ctx.shape)
+        each = grad / (frames * joints)
+        return each[:, :, None, None].expand(-1, -1, frames, joints)
 
 
 @_readout("mean")

@@ -408,14 +408,14 @@ class _Parts(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.shape, ctx.options = inputs[0].shape, {"dtype": inputs[0].dtype}
-        ctx.options["device"] = inputs[0].device
+        maps, _ = inputs
+        ctx.shape, ctx.like = maps.shape, {"dtype": maps.dtype, "device": maps.device}
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
-        joined = torch.empty(ctx.shape, **ctx.options, memory_format=torch.channels_last)
+        joined = torch.empty(ctx.shape, **ctx.like, memory_format=torch.channels_last)
         for part, grad in zip(joined.chunk(len(grads)), grads, strict=True):
             if grad is None:
                 part.zero_()

@@ -459,9 +459,7 @@ def convolution_backward_kernel(
             )
             acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
             # Taps as rows: enough of them for the products of a whole warpgroup.
-            of_tap = _product(
-                of_taps[gather], tl.trans(gradients), turned, OPERAND, DOT, PRECISION
-            )
+            of_tap = _product(of_taps[gather], tl.trans(gradients), turned, OPERAND, DOT, PRECISION)
             sums += (of_tap,)  # type: ignore[assignment]
         of_taps = sums
         rounded = tl.where(active > 0.0, acc, 0.0).to(out.dtype.element_ty)
