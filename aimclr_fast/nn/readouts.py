@@ -62,17 +62,20 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         _, _, frames, joints = ctx.shape
-        each = grad / (frames * joints)
-        return each[:, :, None, None].expand(-1, -1, frames, joints)
+        each: Tensor = (grad / (frames * joints))[:, :, None, None]
+        return each.expand(-1, -1, frames, joints)
 
 
 @_readout("mean")
 def _mean(x: Tensor, layout: Layout) -> Tensor:
     """Over time and joints."""
-    if x.is_cuda and x.requires_grad:  # or the gradient would come channels first, and be copied
-        mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
-        return mean
-    return x.mean((2, 3))
+    if not (x.is_cuda and x.requires_grad):
+        return x.mean((2, 3))
+    # Or the gradient would be written out, channels first, and be copied.
+    if torch.compiler.is_compiling():
+        return _Mean.forward(x)
+    mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
+    return mean
 
 
 @_readout("max")

@@ -397,7 +397,7 @@ class View(NamedTuple):
     pool: Callable[[Tensor], list[Tensor]]
 
 
-class _Parts(torch.autograd.Function):
+class _Chunks(torch.autograd.Function):
     """Equal parts of a batch of maps. Their gradients, dense or expanded, are written into one map:
     `chunk` would lay out each of them before that.
     """
@@ -541,7 +541,7 @@ class SkeletonEncoder(nn.Module):
         if self.backend == "triton" and self.training and len({v.x.shape for v in views}) == 1:
             with section("forward, views"):
                 maps = self.backbone(torch.cat([view.x for view in views]), len(views))
-                parts = _Parts.apply(maps, len(views))  # type: ignore[no-untyped-call]
+                parts = _Chunks.apply(maps, len(views))  # type: ignore[no-untyped-call]
                 each = zip(views, parts, strict=True)
                 pooled = [rows for view, own in each for rows in view.pool(own)]
                 return self._embed_together(pooled, views[0].x)

@@ -62,13 +62,13 @@ def test_the_mean_on_a_gpu_has_the_same_gradient():
     torch.autograd.gradcheck(readouts._Mean.apply, x)
     means = lambda part: part.mean((2, 3))  # noqa: E731
     for first in (means, readouts._Mean.apply):
-        a, b = stgcn._Parts.apply(x, 2)
+        a, b = stgcn._Chunks.apply(x, 2)
         wanted_a, wanted_b = x.chunk(2)
         got = torch.autograd.grad(first(a).sin().sum() + b.square().sum(), x)
         wanted = torch.autograd.grad(means(wanted_a).sin().sum() + wanted_b.square().sum(), x)
         assert_near(got[0], wanted[0])
         assert got[0].is_contiguous(memory_format=torch.channels_last)
-    (got,) = torch.autograd.grad(stgcn._Parts.apply(x, 2)[1].sum(), x)
+    (got,) = torch.autograd.grad(stgcn._Chunks.apply(x, 2)[1].sum(), x)
     assert torch.equal(got, torch.autograd.grad(x.chunk(2)[1].sum(), x)[0])
 
 
