@@ -32,6 +32,29 @@ def _positions(row, rows, FRAMES: tl.constexpr, V: tl.constexpr):
 
 
 @triton.jit
+def _phase_rows(
+    row, rows, phase, nearest,
+    T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr, C_OUT: tl.constexpr,
+    K: tl.constexpr, STRIDE: tl.constexpr,
+):  # fmt: skip
+    """Of rows whose frames leave the remainder `phase` by the stride: which there are, their place
+    in the input, and the last frame of the output that they meet with its offset.
+
+    `nearest` is the first tap that they meet.
+    """
+    sample, lattice, joint = _positions(row, rows, (T + STRIDE - 1) // STRIDE, V)
+    frame = lattice * STRIDE + phase
+    last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
+    if STRIDE == 1:  # T is T_OUT; fewer numbers to keep
+        to_row = row
+        offset = (row + K // 2 * V) * C_OUT
+    else:
+        to_row = (sample * T + frame) * V + joint
+        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
+    return (row < rows) & (frame < T), to_row, last_frame, offset
+
+
+@triton.jit
 def _inside(in_rows, channel, C: tl.constexpr, BLOCK: tl.constexpr):
     """Which of [rows, channels] there are: a condition per row, if blocks end where channels do."""
     valid = in_rows[:, None]
@@ -342,16 +365,9 @@ def convolution_gradient_kernel(
     nearest = (phase + K // 2) % STRIDE  # first tap that these frames meet
     rows = batch * (HALF * V)
     row = program * BLOCK_M + tl.arange(0, BLOCK_M)
-    sample, lattice, joint = _positions(row, rows, HALF, V)
-    frame_in = lattice * STRIDE + phase
-    in_rows = (row < rows) & (frame_in < T)
-    last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
-    if STRIDE == 1:  # T is T_OUT; fewer numbers to keep until the end
-        to_row = row
-        offset = (row + K // 2 * V) * C_OUT
-    else:
-        to_row = (sample * T + frame_in) * V + joint
-        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
+    in_rows, to_row, last_frame, offset = _phase_rows(
+        row, rows, phase, nearest, T, T_OUT, V, C_OUT, K, STRIDE
+    )
     column = tl.arange(0, TAPS * BLOCK_C)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
 
@@ -422,6 +438,9 @@ def convolution_backward_kernel(
     phase = tl.program_id(2)
     nearest = (phase + K // 2) % STRIDE  # first tap that these frames meet
     rows = batch * (HALF * V)
+    gradient += group * (batch * (T_OUT * V * C_OUT))
+    before += group * (batch * (T * V * C_IN))
+    out += group * (batch * (T * V * C_IN))
     first_tile, last_tile = _share(tl.cdiv(rows, BLOCK_M), program, programs)
     column = tl.arange(0, TAPS * BLOCK_C)
     channel, ahead = column % BLOCK_C, column // BLOCK_C
@@ -438,13 +457,10 @@ def convolution_backward_kernel(
     weighted = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for tile in range(first_tile, last_tile):
         row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
-        sample, lattice, joint = _positions(row, rows, HALF, V)
-        sample += group * batch
-        frame_in = lattice * STRIDE + phase
-        in_rows = (row < rows) & (frame_in < T)
-        last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
-        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
-        at = ((sample * T + frame_in) * V + joint)[:, None] * C_IN + to_channel[None, :]
+        in_rows, to_row, last_frame, offset = _phase_rows(
+            row, rows, phase, nearest, T, T_OUT, V, C_OUT, K, STRIDE
+        )
+        at = to_row[:, None] * C_IN + to_channel[None, :]
         valid = _inside(in_rows, to_channel, C_IN, BLOCK_N)
         values = tl.load(before + at, mask=valid, other=0.0)
         active = _normalized(values, valid, norm)
