@@ -85,7 +85,7 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
         raise UserError("a folded encoder cannot be exported: load it without folded=")
     # Tracing takes PyTorch's own operations; the caller's encoder keeps its backend.
     model = copy.deepcopy(encoder.model)
-    model.backend = "reference"
+    model.backend, model.precision = "reference", "fp32"
     for one in (model.encoder, *model.beside):
         one.backend = "reference"
     with written_whole(file) as temporary:

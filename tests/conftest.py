@@ -57,18 +57,42 @@ class Golden:
         return list(self._arrays.files)
 
 
-@pytest.fixture(params=["baseline", "v3", "v4"])
+LEVELS = ("baseline", "v3", "v4")
+BF16_LEVELS = ("v4_bf16", "amx")  # of kernels of bfloat16 maps; others have v4 there
+
+
+@pytest.fixture(params=LEVELS)
 def cpu_level(request: pytest.FixtureRequest) -> Generator[str]:
     """Each level of x86-64 in turn, which the CPU kernels use during the test."""
+    yield from at_level(str(request.param))
+
+
+@pytest.fixture(params=[*LEVELS, *BF16_LEVELS])
+def bf16_level(request: pytest.FixtureRequest) -> Generator[str]:
+    """The same for kernels of bfloat16 maps, whose form in plain C++ the first three have."""
+    yield from at_level(str(request.param))
+
+
+def at_level(level: str) -> Generator[str]:
     if not native.available():
         pytest.skip("the compiled library is not there")
-    library, level = native.load(), str(request.param)
+    library = native.load()
     if level not in library.cpu_levels():
         pytest.skip(f"this processor or build has no level {level}")
     before = library.cpu_level()
     library.set_cpu_level(level)
     yield level
     library.set_cpu_level(before)
+
+
+@pytest.fixture
+def bf16_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains and encodes in bf16 on any CPU, by the form in plain C++ where it has no other."""
+    from bf16_stand_in import library_with_bf16
+
+    library = library_with_bf16()
+    monkeypatch.setattr(native, "load", lambda: library)
+    monkeypatch.setattr(native, "why_no_bf16_products", lambda: None)
 
 
 @pytest.fixture(scope="session")

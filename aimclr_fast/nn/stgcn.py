@@ -17,6 +17,7 @@ from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
 from ._prepared import Prepared, prepare
+from .precision import without_autocast
 from .readouts import PUBLISHED, read_out
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
@@ -477,10 +478,18 @@ class SkeletonEncoder(nn.Module):
         )
         return plain, dropped
 
+    def project(self, rows: Tensor) -> Tensor:
+        """The head's output [N, embedding] for rows [N, features]. On the CPU it stays in float32
+        under autocast, too: it is too small to gain anything.
+        """
+        with without_autocast(rows):
+            out: Tensor = self.head(rows)
+        return out
+
     def embed(self, maps: Tensor, x: Tensor) -> list[Tensor]:
         """Embeddings [N, embedding] of the feature maps of sequences x."""
         pooled = read_out(maps, PUBLISHED, self.backbone.layout)
-        return [self.head(self._over_bodies(pooled, x))]
+        return [self.project(self._over_bodies(pooled, x))]
 
     def embed_with_drop(
         self,
@@ -496,7 +505,7 @@ class SkeletonEncoder(nn.Module):
         if over_ranks is not None:  # the rescalings are those of all batches
             backend = "reference"
         pooled = eadm_pool(maps, keep_prob, e_lambda, backend, over_ranks=over_ranks)
-        return [self.head(self._over_bodies(p, x)) for p in pooled]
+        return [self.project(self._over_bodies(p, x)) for p in pooled]
 
     def embed_with_mask(
         self, maps: Tensor, x: Tensor, *, mask: Tensor, backend: str = "auto"
@@ -504,7 +513,7 @@ class SkeletonEncoder(nn.Module):
         """Embeddings of what of feature maps lies inside a mask [ceil(T/4), V], and of the rest,
         each [N, embedding]. Each goes through the head by itself, the inside first.
         """
-        return [self.head(self._over_bodies(p, x)) for p in masked_pool(maps, mask, backend)]
+        return [self.project(self._over_bodies(p, x)) for p in masked_pool(maps, mask, backend)]
 
     def embed_views(self, views: Sequence[View]) -> list[Tensor]:
         """What each view's `embed` makes of its feature maps, one after the other.
