@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _NAME = "aimclr_fast._native"
-_LEVELS = ("baseline", "v3", "v4")  # csrc/bindings/levels.cpp
+_LEVELS = ("baseline", "v3", "v4", "v4_bf16", "amx")  # csrc/bindings/levels.cpp
 _SOURCE_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 
 
