@@ -258,7 +258,7 @@ def test_levels_differ_by_roundings_of_sums_alone(bf16_level, case):
         if one.dtype == BF16 and one.numel():
             difference = one.double() - two.double()
             share = (difference.square().mean() / two.double().square().mean()).sqrt()
-            assert share <= UNIT / 8, f"{name}: {share / UNIT:.3f} UNIT"
+            assert share <= UNIT / 4, f"{name}: {share / UNIT:.3f} UNIT"
 
 
 def test_what_is_not_finite_is_not_hidden(bf16_level):
