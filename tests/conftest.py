@@ -88,10 +88,6 @@ def at_level(level: str) -> Generator[str]:
 @pytest.fixture
 def bf16_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains and encodes in bf16 on any CPU, by the form in plain C++ where it has no other."""
-    from bf16_stand_in import library_with_bf16
-
-    library = library_with_bf16()
-    monkeypatch.setattr(native, "load", lambda: library)
     monkeypatch.setattr(native, "why_no_bf16_products", lambda: None)
 
 

@@ -34,8 +34,8 @@ class EvaluationOptions:
         seed: seed of classifiers, draws and clusters.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         backend: backend of the ops; auto picks the fastest that can run.
-        precision: what frozen encoders compute in: fp32, or bf16 on GPUs and on CPUs with AVX512-BF16
-            or AMX. Features and classifiers are float32, and what is fine-tuned is, too.
+        precision: what frozen encoders compute in: fp32, or bf16 on GPUs and on CPUs with
+            AVX512-BF16 or AMX. Features, classifiers and what is fine-tuned are float32.
         encode_batch: number of sequences encoded at once.
         threads: number of CPU threads; 0 leaves it to torch.
         output: folder for the results; default: evaluations/PROTOCOL-STORE-SPLIT-TIME.

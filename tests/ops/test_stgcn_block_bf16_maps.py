@@ -39,8 +39,8 @@ def distance(one: Tensor, other: Tensor) -> float:
 
 @pytest.mark.parametrize("case", [*CASES[:7], CASES[10], CASES[17]], ids=str)
 def test_errs_no_more_than_the_operations_of_pytorch(case):
-    """Those round the same maps to bfloat16, and parameters besides. The exact numbers are float64's
-    for the same rounded x.
+    """Those round the same maps to bfloat16, and parameters as well. What is exact is float64's for
+    the same rounded x.
     """
     arguments, grad = with_bf16_maps(case), grad_of(case)
     exact = run(converted(arguments, torch.float64), grad.double(), "reference")

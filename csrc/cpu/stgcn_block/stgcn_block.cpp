@@ -1,5 +1,7 @@
 #include "cpu/stgcn_block/stgcn_block.h"
 
+#include "cpu/stgcn_block/stgcn_bf16_kernels.h"
+#include "cpu/stgcn_block/stgcn_bf16_plan.h"
 #include "cpu/stgcn_block/stgcn_block_plan.h"
 #include "cpu/stgcn_block/stgcn_kernels.h"
 
@@ -33,20 +35,37 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
     return {};
 }
 
-template <typename T>
-Kernels<T> choose_kernels(Index channels) {
+// make(level, false) of the level in use, or of the highest below it whose vectors of `bytes` an
+// element divide `channels`; make(level, true) is that of single elements.
+template <typename Make>
+auto choose(Index channels, Index bytes, const Make& make) {
     const Level highest = level();
     for (auto at = static_cast<int>(highest); at >= 0; --at) {
         const auto found = static_cast<Level>(at);
-        if (channels % (vector_bytes(found) / static_cast<Index>(sizeof(T))) == 0) {
-            return AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
+        if (channels % (vector_bytes(found) / bytes) == 0) {
+            return make(found, false);
         }
     }
-    return AIMCLR_AT_LEVEL(highest, stgcn_scalar_kernels<T>());
+    return make(highest, true);
+}
+
+template <typename T>
+Kernels<T> choose_kernels(Index channels) {
+    return choose(channels, sizeof(T), [](Level found, bool scalar) {
+        return scalar ? AIMCLR_AT_LEVEL(found, stgcn_scalar_kernels<T>())
+                      : AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
+    });
 }
 
 template Kernels<float> choose_kernels(Index);
 template Kernels<double> choose_kernels(Index);
+
+Bf16Kernels choose_bf16_kernels(Index channels) {
+    return choose(channels, sizeof(float), [](Level found, bool scalar) {
+        return scalar ? AIMCLR_AT_BF16_LEVEL(found, stgcn_bf16_scalar_kernels())
+                      : AIMCLR_AT_BF16_LEVEL(found, stgcn_bf16_kernels());
+    });
+}
 
 }  // namespace stgcn
 
@@ -54,7 +73,11 @@ Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backwa
                              std::int64_t element_bytes, int threads, std::int64_t& bytes) {
     AIMCLR_RETURN_IF_ERROR(stgcn::check_sizes(shape, threads));
     const stgcn::Plan plan(shape, residual);
-    if (element_bytes == sizeof(double)) {
+    if (element_bytes == sizeof(BFloat16)) {
+        const stgcn::Bf16Plan halves(shape, residual);
+        bytes = backward ? stgcn::bf16_backward_bytes(halves, threads)
+                         : stgcn::bf16_forward_bytes(halves, threads);
+    } else if (element_bytes == sizeof(double)) {
         bytes = backward ? stgcn::backward_bytes<double>(plan, threads)
                          : stgcn::forward_bytes<double>(plan, threads);
     } else {

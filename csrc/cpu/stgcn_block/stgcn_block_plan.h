@@ -11,7 +11,6 @@
 
 namespace aimclr::cpu::stgcn {
 
-inline constexpr Index kMaxLanes = 16;
 inline constexpr Index kSpectralChannels = 32;  // from this many on it is faster
 inline constexpr Index kSpectralSamples = 4;    // that share a pass over the weights
 
@@ -72,6 +71,22 @@ struct Plan : StgcnShape {
         const Index first = t * stride - taps / 2;
         const Index begin = std::max<Index>(first, 0), end = std::min(first + taps, frames);
         return {begin - first, std::max<Index>(end - begin, 0), begin};
+    }
+
+    // Output frames that `tap` reaches from within the input.
+    struct Range {
+        Index begin, end;
+    };
+    Range outputs_of(Index tap) const {
+        const Index offset = tap - taps / 2;
+        Range range{0, shorter};
+        while (range.begin < range.end && range.begin * stride + offset < 0) {
+            ++range.begin;
+        }
+        while (range.end > range.begin && (range.end - 1) * stride + offset >= frames) {
+            --range.end;
+        }
+        return range;
     }
 
     // Where products dominate, fewer of them are worth the transforms.
