@@ -57,26 +57,12 @@ class Golden:
         return list(self._arrays.files)
 
 
-LEVELS = ("baseline", "v3", "v4")
-BF16_LEVELS = ("v4_bf16", "amx")  # of kernels of bfloat16 maps; others have v4 there
-
-
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=["baseline", "v3", "v4"])
 def cpu_level(request: pytest.FixtureRequest) -> Generator[str]:
     """Each level of x86-64 in turn, which the CPU kernels use during the test."""
-    yield from at_level(str(request.param))
-
-
-@pytest.fixture(params=[*LEVELS, *BF16_LEVELS])
-def bf16_level(request: pytest.FixtureRequest) -> Generator[str]:
-    """The same for kernels of bfloat16 maps, whose form in plain C++ the first three have."""
-    yield from at_level(str(request.param))
-
-
-def at_level(level: str) -> Generator[str]:
     if not native.available():
         pytest.skip("the compiled library is not there")
-    library = native.load()
+    library, level = native.load(), str(request.param)
     if level not in library.cpu_levels():
         pytest.skip(f"this processor or build has no level {level}")
     before = library.cpu_level()

@@ -52,14 +52,18 @@ refused = functools.partial(refusal, command_line)
 # --- A step --------------------------------------------------------------------------------------
 
 
-def trained(method: str, precision: str, *, backend: str = "auto", steps: int = 1) -> Pretraining:
-    """A small model after some steps, on sequences that any augmentation leaves alive."""
+def trained(
+    method: str, precision: str, *, backend: str = "auto", channels: int = 2
+) -> Pretraining:
+    """A small model after two steps, on sequences that any augmentation leaves alive."""
     config = published_config(method, **METHODS[method])
-    model = replace(SMALL, dropout=config.model.dropout, norm_head=config.model.norm_head)
+    model = replace(
+        SMALL, channels=channels, dropout=config.model.dropout, norm_head=config.model.norm_head
+    )
     config = replace(
         config,
         model=model,
-        optim=OptimConfig(batch_size=6, lr=0.01, mining_epoch=1, epochs=steps),
+        optim=OptimConfig(batch_size=6, lr=0.01, mining_epoch=1, epochs=1),
         mix=MIX,
         precision=precision,
         encoder_backend=backend,
@@ -68,9 +72,7 @@ def trained(method: str, precision: str, *, backend: str = "auto", steps: int = 
     placed = place_sequences(positions.numpy(), CPU, "device")
     index = torch.arange(SAMPLES)
     training = Pretraining(Job(config, CPU), get_layout("ui-prmd"), placed, index)
-    training.reports = [  # type: ignore[attr-defined]
-        report for _ in range(steps) for report in training.train_epoch()
-    ]
+    training.reports = list(training.train_epoch())  # type: ignore[attr-defined]
     return training
 
 
@@ -112,19 +114,21 @@ def test_every_method_learns_with_bf16_maps_and_float32_for_the_rest(bf16_cpu, s
 
     exact, place = torch.stack(trained(method, "fp32").reports), training.names.index("loss")
     assert not torch.equal(losses, exact)
-    torch.testing.assert_close(losses[0, :, place], exact[0, :, place], rtol=0.05, atol=0)
+    torch.testing.assert_close(losses[0, :, place], exact[0, :, place], rtol=0.05, atol=0.01)
 
 
-@pytest.mark.parametrize("backend", ["cpp", "torch", "reference"])
-def test_gradients_of_a_step_point_where_those_of_float32_do(bf16_cpu, backend):
+def test_a_gradient_is_as_near_to_that_of_float32_as_by_pytorchs_operations(bf16_cpu):
     def gradient(precision: str, backend: str) -> Tensor:
-        training = trained("aimclr", precision, backend=backend)
+        training = trained("aimclr", precision, backend=backend, channels=8)
         (learner,) = training.learners
         return torch.cat([p.grad.flatten() for p in learner.parameters if p.grad is not None])
 
-    exact, rounded = gradient("fp32", "reference"), gradient("bf16", backend)
-    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.98
-    assert not torch.equal(exact, rounded)
+    exact = gradient("fp32", "cpp")
+    ours, theirs = (
+        float((gradient("bf16", backend) - exact).norm() / exact.norm())
+        for backend in ("cpp", "torch")
+    )
+    assert 0 < ours < 1.2 * theirs
 
 
 def test_heads_and_pooled_rows_are_float32(bf16_cpu, monkeypatch):
