@@ -82,7 +82,7 @@ def test_a_classifier_is_applied_in_float32(bf16_cpu, file, rows):
 
 def test_a_written_encoder_computes_in_float32(bf16_cpu, file, tmp_path):
     encoder = load_encoder(file, device="cpu", precision="bf16")
-    assert export(encoder, tmp_path / "encoder.safetensors", "safetensors") == 0
+    assert export(encoder, tmp_path / "encoder.safetensors", "safetensors") < 1e-5
     assert encoder.model.precision == "bf16"
 
 
