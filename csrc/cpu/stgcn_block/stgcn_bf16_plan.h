@@ -30,6 +30,14 @@ struct Bf16Plan : Plan {
     Index chunk() const {
         return std::clamp<Index>(kBf16ChunkRows / joints, 1, frames);
     }
+    // Of a chunk's inputs of the spatial product, by rows, or by pairs: with a vector after the
+    // last.
+    Index gathered_size() const {
+        return chunk() * joints * even_inputs + kMaxLanes;
+    }
+    Index gathered_pairs() const {
+        return chunk() * pair_rows * inputs + kMaxLanes;
+    }
     // The input of the temporal convolution has taps / 2 frames of zeros on each side. Frames that
     // one tap reaches lie in a row: those of remainder 0, then of remainder 1.
     Index slot(Index padded) const {
@@ -63,8 +71,13 @@ struct Bf16Spectral {
         for_each((out + panel - 1) / panel, threads, [&](Index at, Index) {
             const Index c = at * panel, width = std::min(panel, out - c);
             float* const from = taps + c * plan.taps * out;
-            for (Index i = 0; i < plan.taps * out * width; ++i) {
-                from[i] = weights(i / width / out, i / width % out, c + i % width);
+            for (Index tap = 0; tap < plan.taps; ++tap) {
+                for (Index row = 0; row < out; ++row) {
+                    float* const to = from + (tap * out + row) * width;
+                    for (Index i = 0; i < width; ++i) {
+                        to[i] = weights(tap, row, c + i);
+                    }
+                }
             }
             kernels.tap_planes(from, {spectral.tap_waves(table),
                                       out,
