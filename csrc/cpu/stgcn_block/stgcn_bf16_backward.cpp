@@ -57,7 +57,10 @@ struct Bf16BackwardScratch {
         grads = arena.take<BFloat16>(grads_size);
         grad_pairs = arena.take<Word>(samples * pairs_size);
         activations = arena.take<Word>(samples * pairs_size);
-        products = arena.take<float>(samples * joints * plan.out);
+        products = arena.take<float>(
+            spectral ? plan.spectral<float>().planes() *
+                           Bf16Spectral::products_step(plan, kSpectralSamples * joints)
+                     : 0);
         taps = arena.take<float>(spectral ? plan.spectral<float>().packed_size() : 0);
     }
 
@@ -106,7 +109,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     }
 
     void prepare(int threads) {
-        kernels = choose_bf16_kernels(plan.out);
+        kernels = choose_bf16_kernels(plan.level, plan.out);
         const Index out = plan.out, in = plan.in, taps = plan.taps, lanes = kernels.lanes;
         prepare_norms();
         prepare_edges();
@@ -268,7 +271,8 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
                                       scratch.products);
             for (Index i = 0; i < count; ++i) {
                 const Index sample = first + i;
-                kernels.restore({waves, scratch.products + i * row, count * row, joints, out,
+                kernels.restore({waves, scratch.products + i * row,
+                                 Bf16Spectral::products_step(plan, count * joints), joints, out,
                                  nullptr, inner_frame(sample, 0), sums_of(sample, 0), nullptr,
                                  relu(sample, nullptr, sample * plan.map())});
             }

@@ -33,7 +33,10 @@ struct Bf16Scratch {
         const Index rows = plan.use_spectral() ? group * plan.joints * spectral.planes() : 0;
         planes_size = rows * plan.out_pitch;
         planes = arena.take<BFloat16>(planes_size);
-        products = arena.take<float>(rows * plan.out);
+        products = arena.take<float>(
+            plan.use_spectral()
+                ? spectral.planes() * Bf16Spectral::products_step(plan, group * plan.joints)
+                : 0);
     }
 
     // What no frame is written to.
@@ -69,7 +72,7 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
     }
 
     void prepare(int threads) {
-        kernels = choose_bf16_kernels(plan.out);
+        kernels = choose_bf16_kernels(plan.level, plan.out);
         const Index out = plan.out, in = plan.in, lanes = kernels.lanes;
         prepare_graph();
         const auto spatial = spatial_weights(plan, block.spatial_weight);
