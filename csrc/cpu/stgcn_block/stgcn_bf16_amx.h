@@ -1,6 +1,6 @@
-// The products of stgcn_bf16_product.h by AMX: tiles of 16 rows of 64 bytes, of which one instruction
-// multiplies two and adds the product to a third. `Tiles` are the instructions, or for tests the
-// same in plain C++.
+// The products of stgcn_bf16_product.h by AMX: tiles of 16 rows of 64 bytes, of which one
+// instruction multiplies two and adds the product to a third. `Tiles` are the instructions, or for
+// tests the same in plain C++.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 namespace aimclr::cpu::stgcn {
 
-inline constexpr Index kTileRows = 16;   // of any tile, and words of its rows
+inline constexpr Index kTileRows = 16;    // of any tile, and words of its rows
 inline constexpr Index kTileDepth = 128;  // words of an outer product that are transposed at a time
 
 // Rows and bytes of a row of tiles 0 to 7, as LDTILECFG reads them: sums are tiles 0 to 3 (two
@@ -43,18 +43,23 @@ struct AmxTiles {
     }
     template <int kTile>
     static void load(const void* from, Index pitch) {
-        asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(from), "r"(pitch)
+        asm volatile("tileloadd (%1,%2,1), %%tmm%c0"
+                     :
+                     : "i"(kTile), "r"(from), "r"(pitch)
                      : "memory");
     }
     template <int kTile>
     static void store(void* to, Index pitch) {
-        asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(to), "r"(pitch)
+        asm volatile("tilestored %%tmm%c0, (%1,%2,1)"
+                     :
+                     : "i"(kTile), "r"(to), "r"(pitch)
                      : "memory");
     }
     template <int kSum, int kRows, int kWords>
     static void dot() {
         asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0"
-                     : : "i"(kSum), "i"(kRows), "i"(kWords));
+                     :
+                     : "i"(kSum), "i"(kRows), "i"(kWords));
     }
 };
 #endif
@@ -101,14 +106,12 @@ AIMCLR_INLINE void each_sum(const Step& step) {
 template <typename Tiles, typename Tl, int kBlocks, int kVecs, typename Out>
 AIMCLR_INLINE void amx_product_tile(const Bf16Product& call, Index row, Index count, Index channel,
                                     Index depth) {
-    const Word* words =
-        call.packed + channel * call.panel_rows + call.first * kVecs * kTileRows;
+    const Word* words = call.packed + channel * call.panel_rows + call.first * kVecs * kTileRows;
     each_sum<kBlocks, kVecs>([](auto tile, Index, Index) { Tiles::template zero<tile>(); });
     for (Index segment = 0; segment < call.segments; ++segment) {
         const BFloat16* const rows = call.rows + call.shifts[segment] + row * call.pitch;
         for (Index i = 0; i < call.length; i += depth) {
-            dot_tiles<Tiles, kBlocks, kVecs>(rows + 2 * i,
-                                             rows + kTileRows * call.pitch + 2 * i,
+            dot_tiles<Tiles, kBlocks, kVecs>(rows + 2 * i, rows + kTileRows * call.pitch + 2 * i,
                                              2 * call.pitch, words, kVecs * 64);
             words += depth * kVecs * kTileRows;
         }
@@ -122,8 +125,8 @@ AIMCLR_INLINE void amx_product_tile(const Bf16Product& call, Index row, Index co
         for (Index c = 0; c < kVecs * kTileRows; c += Tl::kLanes) {
             auto sum = load<Tl>(&sums[j][c]);
             if (call.start != nullptr) {
-                sum += load<Tl>(call.start + (row + j) % call.period * call.start_pitch +
-                                channel + c);
+                sum +=
+                    load<Tl>(call.start + (row + j) % call.period * call.start_pitch + channel + c);
             }
             store<Tl>(out + c, sum);
         }
@@ -181,8 +184,8 @@ AIMCLR_INLINE void amx_outer_inputs(const Bf16Outer& call, Index input, Index co
             rows[j][i] = call.a[(first + i) * call.a_pitch + input + j];
         }
     }
-    Tiles::configure(TileShapes(std::min(count, kTileRows), count - std::min(count, kTileRows),
-                                depth));
+    Tiles::configure(
+        TileShapes(std::min(count, kTileRows), count - std::min(count, kTileRows), depth));
     const auto panel = [&](auto vecs, Index channel) {
         constexpr int kVecs = decltype(vecs)::value;
         float* const sum = call.sum + input * call.sum_pitch + channel;

@@ -33,19 +33,20 @@ struct Bf16BackwardScratch {
     BFloat16* grads;
     Word *grad_pairs, *activations;
     float *products, *taps;
-    Index rows_size, grads_size;
+    Index product_size, rows_size, grads_size;
 
     Bf16BackwardScratch(const Bf16Plan& plan, Arena& arena) {
         const Index joints = plan.joints, pairs_size = plan.pair_rows * plan.pair_pitch;
         const bool spectral = plan.use_spectral(), beside_too = plan.residual;
         const Index chunk = plan.chunk();
-        frame = arena.take<float>(joints * plan.in);
+        frame = arena.take<float>(joints * plan.wide_in);
         rows_size = std::max(spectral ? 0 : Padding(plan).frames, chunk) * joints * plan.out_pitch;
         rows = arena.take<BFloat16>(rows_size);
         pairs = arena.take<Word>(std::max(spectral ? 0 : plan.shorter, chunk) * pairs_size);
         activated = arena.take<Word>(spectral ? 0 : plan.stride * plan.slots * pairs_size);
-        gathered = arena.take<Word>(chunk * plan.pair_rows * plan.inputs);
-        product = arena.take<float>(joints * plan.wide_inputs);
+        gathered = arena.take<Word>(plan.gathered_pairs());
+        product_size = joints * plan.wide_inputs + kMaxLanes;
+        product = arena.take<float>(product_size);
         residual = arena.take<float>(beside_too ? joints * plan.wide_in : 0);
         beside = arena.take<BFloat16>(beside_too ? joints * plan.out_pitch : 0);
         beside_pairs = arena.take<Word>(beside_too ? chunk * pairs_size : 0);
@@ -56,12 +57,17 @@ struct Bf16BackwardScratch {
         grads = arena.take<BFloat16>(grads_size);
         grad_pairs = arena.take<Word>(samples * pairs_size);
         activations = arena.take<Word>(samples * pairs_size);
-        products = arena.take<float>(samples * joints * plan.out);
+        products = arena.take<float>(
+            spectral ? plan.spectral<float>().planes() *
+                           Bf16Spectral::products_step(plan, kSpectralSamples * joints)
+                     : 0);
         taps = arena.take<float>(spectral ? plan.spectral<float>().packed_size() : 0);
     }
 
     // What no frame is written to: padding in time, and the last of an odd number of channels.
     void clear(const Bf16Plan& plan) const {
+        std::fill_n(frame, plan.joints * plan.wide_in, 0.0f);
+        std::fill_n(product, product_size, 0.0f);
         std::fill_n(rows, rows_size, BFloat16{});
         if (plan.out != plan.even_out) {
             std::fill_n(grads, grads_size, BFloat16{});
@@ -80,7 +86,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     Index* shifts;    // [stride][taps]: of the rows that the first frame of a class reads
     BFloat16* inner;  // gradient of the spatial norm's output, [batch][T][V][out]
     Bf16Edges edges{};
-    Index *edges_first, *edges_to, *edges_part, *edges_index;
+    Index *edges_first, *edges_grad, *edges_index;  // index: of the edge in the graph
     float* edges_weight;
 
     Bf16Backward(const Bf16Plan& plan_, const BFloat16* grad_y_,
@@ -97,14 +103,13 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         shifts = arena.take<Index>(plan.stride * plan.taps);
         inner = arena.take<BFloat16>(plan.batch * plan.map());
         edges_first = arena.take<Index>(plan.joints + 1);
-        for (Index** of : {&edges_to, &edges_part, &edges_index}) {
-            *of = arena.take<Index>(most);
-        }
+        edges_grad = arena.take<Index>(most);
+        edges_index = arena.take<Index>(most);
         edges_weight = arena.take<float>(most);
     }
 
     void prepare(int threads) {
-        kernels = choose_bf16_kernels(plan.out);
+        kernels = choose_bf16_kernels(plan.level, plan.out);
         const Index out = plan.out, in = plan.in, taps = plan.taps, lanes = kernels.lanes;
         prepare_norms();
         prepare_edges();
@@ -141,24 +146,25 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         }
     }
 
-    // The graph's edges by the joint they come from.
+    // The graph's edges by the joint they come from, and where the gradients of their ends lie.
     void prepare_edges() {
+        const Index width = round_up(plan.inputs, kernels.lanes);
         Index count = 0;
         for (Index joint = 0; joint < plan.joints; ++joint) {
             edges_first[joint] = count;
             for (Index group = 0; group < plan.joints * plan.parts; ++group) {
                 for (Index edge = graph.first[group]; edge < graph.first[group + 1]; ++edge) {
                     if (graph.from[edge] == joint) {
-                        edges_to[count] = group / plan.parts;
-                        edges_part[count] = group % plan.parts;
-                        edges_index[count] = edge;
-                        edges_weight[count++] = graph.weight[edge];
+                        edges_grad[count] =
+                            group / plan.parts * width + group % plan.parts * plan.in;
+                        edges_weight[count] = graph.weight[edge];
+                        edges_index[count++] = edge;
                     }
                 }
             }
         }
         edges_first[plan.joints] = count;
-        edges = {edges_first, edges_to, edges_part, edges_index, edges_weight, plan.joints};
+        edges = {edges_first, edges_grad, edges_weight, plan.joints};
     }
 
     Bf16NormBackward norm_backward(Index norm, const Incoming<float, BFloat16>& incoming,
@@ -265,7 +271,8 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
                                       scratch.products);
             for (Index i = 0; i < count; ++i) {
                 const Index sample = first + i;
-                kernels.restore({waves, scratch.products + i * row, count * row, joints, out,
+                kernels.restore({waves, scratch.products + i * row,
+                                 Bf16Spectral::products_step(plan, count * joints), joints, out,
                                  nullptr, inner_frame(sample, 0), sums_of(sample, 0), nullptr,
                                  relu(sample, nullptr, sample * plan.map())});
             }
@@ -317,18 +324,20 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
                      plan.pair_pitch});
                 norm.joint_sums = sums + offsets.joints;
                 kernels.norm_backward(norm);
-                kernels.widen(block.x + at * in, joints * in, scratch.frame);
+                kernels.widen(block.x + at * in, joints, in, scratch.frame, plan.wide_in);
                 kernels.gather(
                     graph.edges(plan),
                     {scratch.frame,
+                     plan.wide_in,
                      in,
                      {nullptr, 0, scratch.gathered + (t - first) * plan.pair_rows * plan.inputs,
                       plan.inputs}});
                 kernels.product_to_float({rows, plan.out_pitch, joints, &kNoShift, 1, words,
                                           packed_spatial, words, 0, width, nullptr, 0, 1,
                                           scratch.product, width});
-                Bf16Scatter scatter{scratch.frame,    scratch.product,  width, in, {}, nullptr, 0,
-                                    to.d_x + at * in, scratch.edge_sums};
+                Bf16Scatter scatter{
+                    scratch.frame,    plan.wide_in,     in, scratch.product, {}, nullptr, 0,
+                    to.d_x + at * in, scratch.edge_sums};
                 if (block.identity) {
                     scatter.incoming = upstream(at * out, false);
                 } else if (plan.residual && t % plan.stride == 0) {
@@ -348,7 +357,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         }
         for (Index edge = 0; edge < graph.count; ++edge) {
             for (Index lane = 0; lane < kMaxLanes; ++lane) {
-                edge_totals[edge] +=
+                edge_totals[edges_index[edge]] +=
                     static_cast<double>(scratch.edge_sums[edge * kMaxLanes + lane]);
             }
         }

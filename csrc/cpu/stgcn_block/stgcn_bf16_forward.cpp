@@ -19,8 +19,8 @@ struct Bf16Scratch {
 
     Bf16Scratch(const Bf16Plan& plan, int threads, Arena& arena) {
         const Index group = plan.group(threads);
-        frame = arena.take<float>(plan.joints * plan.in);
-        gathered = arena.take<BFloat16>(plan.chunk() * plan.joints * plan.even_inputs);
+        frame = arena.take<float>(plan.joints * plan.wide_in);
+        gathered = arena.take<BFloat16>(plan.gathered_size());
         activated = arena.take<BFloat16>(
             plan.use_spectral() ? 0 : plan.stride * plan.slots * plan.joints * plan.out_pitch);
         spatial = arena.take<BFloat16>(group * plan.map());
@@ -33,12 +33,16 @@ struct Bf16Scratch {
         const Index rows = plan.use_spectral() ? group * plan.joints * spectral.planes() : 0;
         planes_size = rows * plan.out_pitch;
         planes = arena.take<BFloat16>(planes_size);
-        products = arena.take<float>(rows * plan.out);
+        products = arena.take<float>(
+            plan.use_spectral()
+                ? spectral.planes() * Bf16Spectral::products_step(plan, group * plan.joints)
+                : 0);
     }
 
     // What no frame is written to.
     void clear(const Bf16Plan& plan) const {
-        std::fill_n(gathered, plan.chunk() * plan.joints * plan.even_inputs, BFloat16{});
+        std::fill_n(frame, plan.joints * plan.wide_in, 0.0f);
+        std::fill_n(gathered, plan.gathered_size(), BFloat16{});
         std::fill_n(even, plan.joints * plan.even_in, BFloat16{});
         if (!plan.use_spectral()) {
             std::fill_n(activated, plan.stride * plan.slots * plan.joints * plan.out_pitch,
@@ -68,7 +72,7 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
     }
 
     void prepare(int threads) {
-        kernels = choose_bf16_kernels(plan.out);
+        kernels = choose_bf16_kernels(plan.level, plan.out);
         const Index out = plan.out, in = plan.in, lanes = kernels.lanes;
         prepare_graph();
         const auto spatial = spatial_weights(plan, block.spatial_weight);
@@ -94,7 +98,7 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
 
     // The first row of a sample's map, around which its moments are taken.
     void set_pivot(const BFloat16* map, const Bf16Scratch& scratch) const {
-        kernels.widen(map, plan.out, scratch.pivot);
+        kernels.widen(map, 1, plan.out, scratch.pivot, plan.out);
     }
 
     void add_moments(const BFloat16* map, Index frames, const Bf16Scratch& scratch) const {
@@ -111,10 +115,11 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
         for (Index first = 0; first < plan.frames; first += chunk) {
             const Index count = std::min(chunk, plan.frames - first);
             for (Index t = 0; t < count; ++t) {
-                kernels.widen(block.x + (sample * plan.frames + first + t) * frame, frame,
-                              scratch.frame);
+                kernels.widen(block.x + (sample * plan.frames + first + t) * frame, plan.joints,
+                              plan.in, scratch.frame, plan.wide_in);
                 kernels.gather(graph.edges(plan),
                                {scratch.frame,
+                                plan.wide_in,
                                 plan.in,
                                 {scratch.gathered + t * plan.joints * plan.even_inputs,
                                  plan.even_inputs, nullptr, 0}});

@@ -3,22 +3,29 @@
 
 #include <algorithm>
 
+#include "cpu/levels.h"
 #include "cpu/stgcn_block/stgcn_bf16_product.h"
 #include "cpu/stgcn_block/stgcn_block_plan.h"
 
 namespace aimclr::cpu::stgcn {
 
 inline constexpr Index kBf16ChunkRows = 384;  // rows of the spatial convolution at a time
+// With AMX the temporal convolution is direct up to more channels than any block here has: a
+// product there costs a sixteenth of one by vdpbf16ps, and the transforms what they cost elsewhere.
+// That follows from counts of instructions, not from a measurement.
+inline constexpr Index kAmxSpectralChannels = 512;
 
 struct Bf16Plan : Plan {
+    Level level;
     Index even_inputs, even_in, even_out;  // in whole words
     Index out_pitch;   // of scratch rows of `out` channels: no multiple of a page's lines
     Index pair_rows;   // of a frame
     Index pair_pitch;  // of scratch pairs of `out` channels
     Index slots;       // for frames with one remainder of the stride, see slot()
 
-    Bf16Plan(const StgcnShape& shape, bool residual_)
-        : Plan(shape, residual_),
+    Bf16Plan(const StgcnShape& shape, bool residual_, Level level_ = cpu::level())
+        : Plan(shape, residual_, level_ == Level::amx ? kAmxSpectralChannels : kSpectralChannels),
+          level(level_),
           even_inputs(round_up(inputs, 2)),
           even_in(round_up(in, 2)),
           even_out(round_up(out, 2)),
@@ -29,6 +36,14 @@ struct Bf16Plan : Plan {
 
     Index chunk() const {
         return std::clamp<Index>(kBf16ChunkRows / joints, 1, frames);
+    }
+    // Of a chunk's inputs of the spatial product, by rows, or by pairs: with a vector after the
+    // last.
+    Index gathered_size() const {
+        return chunk() * joints * even_inputs + kMaxLanes;
+    }
+    Index gathered_pairs() const {
+        return chunk() * pair_rows * inputs + kMaxLanes;
     }
     // The input of the temporal convolution has taps / 2 frames of zeros on each side. Frames that
     // one tap reaches lie in a row: those of remainder 0, then of remainder 1.
@@ -63,8 +78,13 @@ struct Bf16Spectral {
         for_each((out + panel - 1) / panel, threads, [&](Index at, Index) {
             const Index c = at * panel, width = std::min(panel, out - c);
             float* const from = taps + c * plan.taps * out;
-            for (Index i = 0; i < plan.taps * out * width; ++i) {
-                from[i] = weights(i / width / out, i / width % out, c + i % width);
+            for (Index tap = 0; tap < plan.taps; ++tap) {
+                for (Index row = 0; row < out; ++row) {
+                    float* const to = from + (tap * out + row) * width;
+                    for (Index i = 0; i < width; ++i) {
+                        to[i] = weights(tap, row, c + i);
+                    }
+                }
             }
             kernels.tap_planes(from, {spectral.tap_waves(table),
                                       out,
@@ -77,6 +97,10 @@ struct Bf16Spectral {
         });
     }
 
+    // From one plane of products of `count` rows to the next: not as far as pages are.
+    static Index products_step(const Bf16Plan& plan, Index count) {
+        return count * plan.out + 2 * kMaxLanes;
+    }
     // products [plane][row][out] of rows [plane][row][out_pitch]
     void multiply(const Bf16Plan& plan, const Bf16Kernels& kernels, const BFloat16* rows,
                   Index count, float* products) const {
@@ -86,12 +110,13 @@ struct Bf16Spectral {
             kernels.product_to_float({rows + plane * count * plan.out_pitch, plan.out_pitch, count,
                                       &kNoShift, 1, words, packed + plane * words * plan.out, words,
                                       0, plan.out, nullptr, 0, 1,
-                                      products + plane * count * plan.out, plan.out});
+                                      products + plane * products_step(plan, count), plan.out});
         }
     }
 };
 
-Bf16Kernels choose_bf16_kernels(Index channels);
+// As choose_kernels.
+Bf16Kernels choose_bf16_kernels(Level level, Index channels);
 
 Index bf16_forward_bytes(const Bf16Plan& plan, int threads);
 Index bf16_backward_bytes(const Bf16Plan& plan, int threads);

@@ -138,12 +138,16 @@ AIMCLR_INLINE void bf16_outer_tile(const Bf16Outer& call, Index input, Index cha
     Vec sums[kInputs][kVecs] = {};
     const Word* a = call.a + input;
     const Word* b = call.b + channel;
+    float* const to = call.sum + input * call.sum_pitch + channel;
+    for (int j = 0; j < kInputs; ++j) {
+        __builtin_prefetch(to + j * call.sum_pitch, 1);
+        __builtin_prefetch(to + j * call.sum_pitch + kVecs * Tl::kLanes - 1, 1);
+    }
     for (Index i = 0; i < call.length; ++i, a += call.a_pitch, b += call.b_pitch) {
         dot_words<Tl>(
             reinterpret_cast<const typename Bf16Vec<Tl>::Words*>(b), [&](int j) { return a[j]; },
             sums);
     }
-    float* const to = call.sum + input * call.sum_pitch + channel;
 #pragma GCC unroll 32
     for (int j = 0; j < kInputs; ++j) {
 #pragma GCC unroll 2

@@ -28,13 +28,15 @@ AIMCLR_INLINE void write_rows(const Bf16Target& to, Index joints, Index c, const
 }
 
 template <typename Tl>
-void bf16_widen(const BFloat16* from, Index count, float* to) {
-    Index i = 0;
-    for (; i + Tl::kLanes <= count; i += Tl::kLanes) {
-        store<Tl>(to + i, load<Tl>(from + i));
-    }
-    for (; i < count; ++i) {
-        to[i] = bfloat16_to_float(from[i].bits);
+void bf16_widen(const BFloat16* from, Index rows, Index channels, float* to, Index pitch) {
+    for (Index row = 0; row < rows; ++row) {
+        Index c = 0;
+        for (; c + Tl::kLanes <= channels; c += Tl::kLanes) {
+            store<Tl>(to + row * pitch + c, load<Tl>(from + row * channels + c));
+        }
+        for (; c < channels; ++c) {
+            to[row * pitch + c] = bfloat16_to_float(from[row * channels + c].bits);
+        }
     }
 }
 
@@ -44,7 +46,8 @@ AIMCLR_INLINE typename Tl::Vec activated(const Bf16Activation& call, Index at, I
 }
 
 template <typename Tl>
-void bf16_activation(const Bf16Activation& call) {
+void bf16_activation(const Bf16Activation& given) {
+    const Bf16Activation call = given;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         write_rows<Tl>(call.to, call.joints, c, [&](Index joint) {
             return activated<Tl>(call, joint * call.channels + c, c);
@@ -60,7 +63,8 @@ AIMCLR_INLINE typename Tl::Vec norm_gradient(const Bf16NormBackward& call, Index
 }
 
 template <typename Tl>
-void bf16_norm_backward(const Bf16NormBackward& call) {
+void bf16_norm_backward(const Bf16NormBackward& given) {
+    const Bf16NormBackward call = given;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         write_rows<Tl>(call.to, call.joints, c, [&](Index joint) {
             const Index at = joint * call.channels + c;
@@ -74,7 +78,8 @@ void bf16_norm_backward(const Bf16NormBackward& call) {
 }
 
 template <typename Tl>
-void bf16_pairs(const Bf16Pairs& call) {
+void bf16_pairs(const Bf16Pairs& given) {
+    const Bf16Pairs call = given;
     using Of = Bf16Vec<Tl>;
     using Words = typename Of::Words;
     const Index channels = call.channels;
@@ -98,65 +103,86 @@ void bf16_pairs(const Bf16Pairs& call) {
     }
 }
 
+// Where channels fill no vector, the last ones have lanes of zeros in x; what these write is
+// overwritten by the next part or joint, or lies after the last.
 template <typename Tl>
-void bf16_gather(const Edges<float>& edges, const Bf16Gather& call) {
-    const Index channels = call.channels, parts = edges.parts;
-    const auto sum = [&](auto zero, Index joint, Index part, Index c, const auto& read) {
-        const Index group = joint * parts + part;
+void bf16_gather(const Edges<float>& graph, const Bf16Gather& given) {
+    using Vec = typename Tl::Vec;
+    const Edges<float> edges = graph;
+    const Bf16Gather call = given;
+    const auto sum = [&](Index joint, Index part, Index c) {
+        const Index group = joint * edges.parts + part;
+        Vec total = {};
         for (Index edge = edges.first[group]; edge < edges.first[group + 1]; ++edge) {
-            zero += read(call.x + edges.from[edge] * channels + c) * edges.weight[edge];
+            total += load<Tl>(call.x + edges.from[edge] * call.x_pitch + c) * edges.weight[edge];
         }
-        return zero;
+        return total;
     };
-    for (Index part = 0; part < parts; ++part) {
-        Index c = 0;
-        for (; c + Tl::kLanes <= channels; c += Tl::kLanes) {
-            write_rows<Tl>(call.to, edges.joints, part * channels + c, [&](Index joint) {
-                return sum(typename Tl::Vec{}, joint, part, c,
-                           [](const float* x) { return load<Tl>(x); });
-            });
-        }
-        for (; c < channels; ++c) {  // a network's input has few
-            using One = Tile<float, sizeof(float)>;
-            write_rows<One>(call.to, edges.joints, part * channels + c, [&](Index joint) {
-                return sum(typename One::Vec{}, joint, part, c,
-                           [](const float* x) { return load<One>(x); });
-            });
+    for (Index joint = 0; joint < edges.joints; joint += call.to.rows != nullptr ? 1 : 2) {
+        for (Index part = 0; part < edges.parts; ++part) {
+            for (Index c = 0; c < call.channels; c += Tl::kLanes) {
+                const Index at = part * call.channels + c;
+                const Vec first = sum(joint, part, c);
+                if (call.to.rows != nullptr) {
+                    store<Tl>(call.to.rows + joint * call.to.rows_pitch + at, first);
+                    continue;
+                }
+                const Vec second = joint + 1 < edges.joints ? sum(joint + 1, part, c) : Vec{};
+                store_words<Tl>(call.to.pairs + joint / 2 * call.to.pairs_pitch + at,
+                                pair_words<Tl>(first, second));
+            }
         }
     }
 }
 
-template <typename Tl>
+// Channels from `c` of what reaches a joint: a vector, or `kRest` of the last `rest` lanes.
+template <typename Tl, bool kRest>
 AIMCLR_INLINE void scatter_channels(const Bf16Edges& edges, const Bf16Scatter& call, Index joint,
                                     Index c) {
     using Vec = typename Tl::Vec;
-    const Index at = joint * call.channels + c;
-    const Vec x = load<Tl>(call.x + at);
+    const Index rest = call.channels - c;
+    const auto masked = [&](Vec x) {
+        if constexpr (kRest) {
+            for (Index lane = rest; lane < Tl::kLanes; ++lane) {
+                x[lane] = 0.0f;
+            }
+        }
+        return x;
+    };
+    const Vec x = load<Tl>(call.x + joint * call.x_pitch + c);
     Vec sum = {};
-    if (call.incoming.grad != nullptr) {
-        sum = load_incoming<Tl>(call.incoming, at);
+    if (!kRest && call.incoming.grad != nullptr) {
+        sum = load_incoming<Tl>(call.incoming, joint * call.channels + c);
     } else if (call.start != nullptr) {
         sum = load<Tl>(call.start + joint * call.start_pitch + c);
     }
     for (Index i = edges.first[joint]; i < edges.first[joint + 1]; ++i) {
-        const Vec grad =
-            load<Tl>(call.grad + edges.to[i] * call.grad_pitch + edges.part[i] * call.channels + c);
+        const Vec grad = masked(load<Tl>(call.grad + edges.grad[i] + c));
         sum += edges.weight[i] * grad;
-        float* const edge_sum = call.edge_sums + edges.edge[i] * kMaxLanes;
+        float* const edge_sum = call.edge_sums + i * kMaxLanes;
         store<Tl>(edge_sum, load<Tl>(edge_sum) + x * grad);
     }
-    store<Tl>(call.dx + at, sum);
+    BFloat16* const to = call.dx + joint * call.channels + c;
+    if constexpr (kRest) {
+        for (Index lane = 0; lane < rest; ++lane) {
+            to[lane] = {float_to_bfloat16(sum[lane])};
+        }
+    } else {
+        store<Tl>(to, sum);
+    }
 }
 
 template <typename Tl>
-void bf16_scatter(const Bf16Edges& edges, const Bf16Scatter& call) {
+void bf16_scatter(const Bf16Edges& graph, const Bf16Scatter& given) {
+    const Bf16Edges edges = graph;
+    const Bf16Scatter call = given;
     for (Index joint = 0; joint < edges.joints; ++joint) {
         Index c = 0;
         for (; c + Tl::kLanes <= call.channels; c += Tl::kLanes) {
-            scatter_channels<Tl>(edges, call, joint, c);
+            scatter_channels<Tl, false>(edges, call, joint, c);
         }
-        for (; c < call.channels; ++c) {
-            scatter_channels<Tile<float, sizeof(float)>>(edges, call, joint, c);
+        if (c < call.channels) {
+            scatter_channels<Tl, true>(edges, call, joint, c);
         }
     }
 }

@@ -127,7 +127,8 @@ AIMCLR_INLINE void map_planes_tile(const Bf16Planes& call, Index joint, Index c,
 }
 
 template <typename Tl, typename Value>
-AIMCLR_INLINE void map_planes(const Bf16Planes& call, const Value& value) {
+AIMCLR_INLINE void map_planes(const Bf16Planes& given, const Value& value) {
+    const Bf16Planes call = given;
     for (Index joint = 0; joint < call.joints; joint += 2) {
         Index c = 0;
         for (; c + 2 * Tl::kLanes <= call.channels; c += 2 * Tl::kLanes) {
@@ -140,22 +141,27 @@ AIMCLR_INLINE void map_planes(const Bf16Planes& call, const Value& value) {
 }
 
 template <typename Tl>
-void bf16_activation_planes(const Bf16Activation& from, const Bf16Planes& call) {
+void bf16_activation_planes(const Bf16Activation& given, const Bf16Planes& call) {
+    const Bf16Activation from = given;
+    const Index position = call.position;
     map_planes<Tl>(call, [&](Index i, Index joint, Index c) {
-        return activated<Tl>(from, i * call.position + joint * call.channels + c, c);
+        return activated<Tl>(from, i * position + joint * from.channels + c, c);
     });
 }
 
 template <typename Tl>
-void bf16_gradient_planes(const Bf16NormBackward& from, const Bf16Planes& call) {
+void bf16_gradient_planes(const Bf16NormBackward& given, const Bf16Planes& call) {
+    const Bf16NormBackward from = given;
+    const Index position = call.position;
     map_planes<Tl>(call, [&](Index i, Index joint, Index c) {
-        return norm_gradient<Tl>(from, i * call.position + joint * call.channels + c, c);
+        return norm_gradient<Tl>(from, i * position + joint * from.channels + c, c);
     });
 }
 
 // Of weights in float, [position][row][channels], whose rows are the call's joints.
 template <typename Tl>
-void bf16_tap_planes(const float* taps, const Bf16Planes& call) {
+void bf16_tap_planes(const float* taps, const Bf16Planes& given) {
+    const Bf16Planes call = given;
     for (Index row = 0; row < call.joints; row += 2) {
         for (Index c = 0; c < call.channels; c += Tl::kLanes) {
             const float* const from = taps + row * call.channels + c;
@@ -222,7 +228,8 @@ AIMCLR_INLINE void restore_tile(const Bf16Restore& call, Index joint, Index c) {
 }
 
 template <typename Tl>
-void bf16_restore(const Bf16Restore& call) {
+void bf16_restore(const Bf16Restore& given) {
+    const Bf16Restore call = given;
     for (Index joint = 0; joint < call.joints; ++joint) {
         Index c = 0;
         for (; c + 2 * Tl::kLanes <= call.channels; c += 2 * Tl::kLanes) {

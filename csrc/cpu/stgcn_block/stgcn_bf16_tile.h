@@ -72,25 +72,28 @@ struct Bf16Pairs {
     Index pitch;
 };
 
+// As Gather, of x by rows in whole vectors, whose last lanes may be zeros. To rows or to pairs,
+// with space for a vector after them.
 struct Bf16Gather {
     const float* x;
-    Index channels;
-    Bf16Target to;  // rows or pairs
+    Index x_pitch, channels;
+    Bf16Target to;
 };
 
-// As Scatter, by the joints that edges come from: those of v are first[v] and on.
+// Edges by the joint they come from: those of v are first[v] and on.
 struct Bf16Edges {
-    const Index *first, *to, *part, *edge;
+    const Index *first, *grad;  // grad: where the gradient of its end and part begins
     const float* weight;
     Index joints;
 };
 
+// As Scatter.
 struct Bf16Scatter {
     const float* x;
-    const float* grad;
-    Index grad_pitch, channels;
-    Incoming<float, BFloat16> incoming;  // what dx starts from; its grad is null for
-    const float* start;                  // this one, which is null for zero
+    Index x_pitch, channels;
+    const float* grad;                   // with space for a vector after it
+    Incoming<float, BFloat16> incoming;  // what dx starts from; where its grad is null, `start`,
+    const float* start;                  // and where that is null zero
     Index start_pitch;
     BFloat16* dx;
     float* edge_sums;  // [edges][kMaxLanes]
@@ -127,7 +130,7 @@ struct Bf16Kernels {
     void (*product)(const Bf16Product&);           // to BFloat16
     void (*product_to_float)(const Bf16Product&);  // to float
     void (*outer)(const Bf16Outer&);
-    void (*widen)(const BFloat16*, Index, float*);
+    void (*widen)(const BFloat16* from, Index rows, Index channels, float* to, Index pitch);
     void (*activation)(const Bf16Activation&);
     void (*moments)(const Moments<float, BFloat16>&);
     void (*finish)(const Finish<float, BFloat16>&);

@@ -1,5 +1,7 @@
 #include "cpu/stgcn_block/stgcn_block.h"
 
+#include <algorithm>
+
 #include "cpu/stgcn_block/stgcn_bf16_kernels.h"
 #include "cpu/stgcn_block/stgcn_bf16_plan.h"
 #include "cpu/stgcn_block/stgcn_block_plan.h"
@@ -35,11 +37,10 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
     return {};
 }
 
-// make(level, false) of the level in use, or of the highest below it whose vectors of `bytes` an
-// element divide `channels`; make(level, true) is that of single elements.
+// make(found, false) of the level `highest`, or of the highest below it whose vectors of `bytes` an
+// element divide `channels`; make(highest, true) is that of single elements.
 template <typename Make>
-auto choose(Index channels, Index bytes, const Make& make) {
-    const Level highest = level();
+auto choose(Level highest, Index channels, Index bytes, const Make& make) {
     for (auto at = static_cast<int>(highest); at >= 0; --at) {
         const auto found = static_cast<Level>(at);
         if (channels % (vector_bytes(found) / bytes) == 0) {
@@ -51,7 +52,7 @@ auto choose(Index channels, Index bytes, const Make& make) {
 
 template <typename T>
 Kernels<T> choose_kernels(Index channels) {
-    return choose(channels, sizeof(T), [](Level found, bool scalar) {
+    return choose(level(), channels, sizeof(T), [](Level found, bool scalar) {
         return scalar ? AIMCLR_AT_LEVEL(found, stgcn_scalar_kernels<T>())
                       : AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
     });
@@ -60,8 +61,8 @@ Kernels<T> choose_kernels(Index channels) {
 template Kernels<float> choose_kernels(Index);
 template Kernels<double> choose_kernels(Index);
 
-Bf16Kernels choose_bf16_kernels(Index channels) {
-    return choose(channels, sizeof(float), [](Level found, bool scalar) {
+Bf16Kernels choose_bf16_kernels(Level level, Index channels) {
+    return choose(level, channels, sizeof(float), [](Level found, bool scalar) {
         return scalar ? AIMCLR_AT_BF16_LEVEL(found, stgcn_bf16_scalar_kernels())
                       : AIMCLR_AT_BF16_LEVEL(found, stgcn_bf16_kernels());
     });
@@ -74,9 +75,12 @@ Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backwa
     AIMCLR_RETURN_IF_ERROR(stgcn::check_sizes(shape, threads));
     const stgcn::Plan plan(shape, residual);
     if (element_bytes == sizeof(BFloat16)) {
-        const stgcn::Bf16Plan halves(shape, residual);
-        bytes = backward ? stgcn::bf16_backward_bytes(halves, threads)
-                         : stgcn::bf16_forward_bytes(halves, threads);
+        bytes = 0;
+        for (const Level level : {Level::v4_bf16, Level::amx}) {  // whichever will be in use
+            const stgcn::Bf16Plan of(shape, residual, level);
+            bytes = std::max(bytes, backward ? stgcn::bf16_backward_bytes(of, threads)
+                                             : stgcn::bf16_forward_bytes(of, threads));
+        }
     } else if (element_bytes == sizeof(double)) {
         bytes = backward ? stgcn::backward_bytes<double>(plan, threads)
                          : stgcn::forward_bytes<double>(plan, threads);

@@ -17,6 +17,7 @@ inline constexpr Index kSpectralSamples = 4;    // that share a pass over the we
 // Sizes that follow from the shape alone, for vectors of any width.
 struct Plan : StgcnShape {
     bool residual;      // with a convolution
+    Index least;        // channels that are convolved over frequencies
     Index shorter;      // frames that come out
     Index pitch;        // of columns: joints in whole vectors
     Index inputs;       // parts * in: what the spatial product contracts
@@ -29,9 +30,10 @@ struct Plan : StgcnShape {
     Index shares;
     Index share_samples;  // in each but the last; 0 if they are just as even as can be
 
-    Plan(const StgcnShape& shape, bool residual_)
+    Plan(const StgcnShape& shape, bool residual_, Index least_ = kSpectralChannels)
         : StgcnShape(shape),
           residual(residual_),
+          least(least_),
           shorter(StgcnShape::shorter()),
           pitch(round_up(joints, kMaxLanes)),
           inputs(parts * in),
@@ -91,8 +93,7 @@ struct Plan : StgcnShape {
 
     // Where products dominate, fewer of them are worth the transforms.
     bool use_spectral() const {
-        if (stride != 1 || out < kSpectralChannels ||
-            spectral_pairs(frames + taps / 2 + 1) > kMostPairs) {
+        if (stride != 1 || out < least || spectral_pairs(frames + taps / 2 + 1) > kMostPairs) {
             return false;
         }
         Index direct = 0;
