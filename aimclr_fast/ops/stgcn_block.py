@@ -605,8 +605,12 @@ def stgcn_block(
     All backends but the reference keep the channels last in memory (`torch.channels_last`), and so
     is their output. `torch` is PyTorch's own operations laid out for a GPU; it runs anywhere.
 
+    Maps may be of half precision (for `cpp` bfloat16), and the other tensors float32 beside them:
+    so are statistics and gradients of parameters then, and what is kept for the backward pass, x,
+    y and what goes into the norms, takes half of the memory.
+
     Args:
-        x: feature map [B, C_in, T, V].
+        x: feature map [B, C_in, T, V], floating point.
         adjacency: [P, V, V], already times the edges' importance. A zero is no edge: its gradient
             is zero.
         spatial: weight [P * C_out, C_in, 1, 1] and bias [P * C_out]; the parts one after the other.
