@@ -89,7 +89,7 @@ struct EmulatedTiles {
     }
 };
 
-using Tl = Tile<float, 64>;
+using Tl = Tile<float, 16>;  // of the plain products: any processor has such vectors
 
 std::mt19937 draws(0);
 
@@ -112,13 +112,21 @@ bool near(const std::vector<float>& one, const std::vector<float>& two) {
 }
 
 void check_product(Index rows, Index length, Index segments, Index width, bool start) {
-    const Index pitch = 2 * length + 6, period = 5, lanes = Tl::kLanes;
+    constexpr Index kPeriod = 5, lanes = Tl::kLanes;
+    const Index pitch = 2 * length + 6;
     // The rows end where the last segment's do: sanitizers see what is read beyond.
     const auto operands = halves((rows + segments - 1) * pitch - 6);
     const auto weights = halves(2 * segments * length * width);
-    std::vector<Word> packed(weights.size() / 2);
-    std::memcpy(packed.data(), weights.data(), weights.size() * sizeof(BFloat16));
-    std::vector<float> first(static_cast<std::size_t>(period * width));
+    std::vector<std::uint32_t> packed[2];  // for the plain product, and for tiles
+    for (const int tiles : {0, 1}) {
+        packed[tiles].resize(weights.size() / 2);
+        bf16_pack(segments, 2 * length, width, tiles ? kTileRows : lanes, packed[tiles].data(),
+                  [&](Index segment, Index row, Index c) {
+                      const Index at = ((segment * 2 * length) + row) * width + c;
+                      return bfloat16_to_float(weights[static_cast<std::size_t>(at)].bits);
+                  });
+    }
+    std::vector<float> first(static_cast<std::size_t>(kPeriod * width));
     for (std::size_t i = 0; i < first.size(); ++i) {
         first[i] = static_cast<float>(i);
     }
@@ -127,20 +135,33 @@ void check_product(Index rows, Index length, Index segments, Index width, bool s
         shifts.push_back(segment * pitch);
     }
     std::vector<float> got(static_cast<std::size_t>(rows * (width + lanes)), -1.0f), wanted = got;
-    Bf16Product call{operands.data(), pitch, rows, shifts.data(), segments, length,
-                     packed.data(), segments * length, 0, width,
-                     start ? first.data() : nullptr, width, period, got.data(), width + lanes};
+    Bf16Product call{operands.data(),
+                     pitch,
+                     rows,
+                     shifts.data(),
+                     segments,
+                     length,
+                     packed[1].data(),
+                     segments * length,
+                     0,
+                     width,
+                     start ? first.data() : nullptr,
+                     width,
+                     kPeriod,
+                     got.data(),
+                     width + lanes};
     amx_product<EmulatedTiles, Tl, float>(call);
     call.out = wanted.data();
+    call.packed = packed[0].data();
     bf16_product<Tl, float>(call);
     expect(near(got, wanted), "a product by tiles is another");
     std::vector<BFloat16> rounded(got.size());
     call.out = rounded.data();
+    call.packed = packed[1].data();
     amx_product<EmulatedTiles, Tl, BFloat16>(call);
     for (Index i = 0; i < rows * (width + lanes); ++i) {
         const auto at = static_cast<std::size_t>(i);
-        if (i % (width + lanes) < width &&
-            rounded[at].bits != float_to_bfloat16(got[at])) {
+        if (i % (width + lanes) < width && rounded[at].bits != float_to_bfloat16(got[at])) {
             expect(false, "a rounded product is another");
             return;
         }
@@ -150,13 +171,12 @@ void check_product(Index rows, Index length, Index segments, Index width, bool s
 void check_outer(Index length, Index inputs, Index width) {
     const Index lanes = Tl::kLanes;
     const auto a = halves(2 * length * (inputs + 3)), b = halves(2 * length * (width + lanes));
-    std::vector<Word> words(a.size() / 2), others(b.size() / 2);
+    std::vector<std::uint32_t> words(a.size() / 2), others(b.size() / 2);
     std::memcpy(words.data(), a.data(), a.size() * sizeof(BFloat16));
     std::memcpy(others.data(), b.data(), b.size() * sizeof(BFloat16));
     std::vector<float> got(static_cast<std::size_t>(inputs * (width + lanes)), 3.0f), wanted = got;
-    Bf16Outer call{words.data(),  inputs + 3,    inputs, others.data(),
-                   width + lanes, width,         length, got.data(),
-                   width + lanes};
+    Bf16Outer call{words.data(), inputs + 3, inputs,     others.data(), width + lanes,
+                   width,        length,     got.data(), width + lanes};
     amx_outer<EmulatedTiles>(call);
     call.sum = wanted.data();
     bf16_outer<Tl>(call);

@@ -135,19 +135,19 @@ void bf16_gather(const Edges<float>& graph, const Bf16Gather& given) {
     }
 }
 
-// Channels from `c` of what reaches a joint: a vector, or `kRest` of the last `rest` lanes.
+// Channels from `c` of what reaches a joint: a vector, or with `kRest` its first `rest` lanes.
 template <typename Tl, bool kRest>
 AIMCLR_INLINE void scatter_channels(const Bf16Edges& edges, const Bf16Scatter& call, Index joint,
                                     Index c) {
     using Vec = typename Tl::Vec;
+    using Words = typename Bf16Vec<Tl>::Words;
     const Index rest = call.channels - c;
+    Words mask = {};
+    for (Index lane = 0; kRest && lane < rest; ++lane) {
+        mask[lane] = ~0u;
+    }
     const auto masked = [&](Vec x) {
-        if constexpr (kRest) {
-            for (Index lane = rest; lane < Tl::kLanes; ++lane) {
-                x[lane] = 0.0f;
-            }
-        }
-        return x;
+        return kRest ? reinterpret_cast<Vec>(reinterpret_cast<Words>(x) & mask) : x;
     };
     const Vec x = load<Tl>(call.x + joint * call.x_pitch + c);
     Vec sum = {};
