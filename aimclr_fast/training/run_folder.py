@@ -159,7 +159,7 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
         else:
             about = run.state
         learned = what_is_learned(about["config"])
-        if learned.get("precision") == "auto":
+        if learned.get("precision") == "auto" != config.precision:
             learned["precision"] = resumed_precision(config) or config.precision
         differing = [
             f"{name} is {there!r} there and {here!r} here"
