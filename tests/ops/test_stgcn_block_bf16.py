@@ -107,9 +107,7 @@ def through(value: Tensor, kept: Tensor) -> Tensor:
 
 def normalized(x: Tensor, norm: Tensor, running: Tensor | None) -> Tensor:
     mean, variance = (
-        running
-        if running is not None
-        else (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
+        running if running is not None else (x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0))
     )
     unit = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
     return unit * norm[0][:, None, None] + norm[1][:, None, None]
@@ -161,9 +159,10 @@ UNIT = 2.0**-8  # largest relative error of a rounding to bfloat16
 def assert_rounded(got: Tensor, wanted: Tensor, roundings: float, what: str) -> None:
     """Within the error of so many roundings on the way, each of them independent.
 
-    A rounding's error is at most UNIT, and UNIT / sqrt(3) in the mean square. In a sum of n products
-    the errors grow as the sum does, by sqrt(n), so the error relative to a map's mean square stays
-    that of a single product. No element is off by more than all of them at the largest one.
+    A rounding's error is at most UNIT, and UNIT / sqrt(3) in the mean square. In a sum of n
+    products the errors grow as the sum does, by sqrt(n), so the error relative to a map's mean
+    square stays that of a single product. No element is off by more than all of them at the largest
+    one.
     """
     got, wanted = got.double(), wanted.detach()
     assert got.shape == wanted.shape, what
@@ -224,7 +223,9 @@ def test_all_of_a_block_equals_the_reference(bf16_level, case):
     outputs, _ = run(call, grad, save=False)
     assert_rounded(outputs.y, exact(call, None)[0]["y"], 14, "y")
     single = call._replace(x=call.x.float())
-    assert_rounded(outputs.y, run(single, grad.float(), save=False)[0].y.double(), 14, "y in float32")
+    assert_rounded(
+        outputs.y, run(single, grad.float(), save=False)[0].y.double(), 14, "y in float32"
+    )
 
 
 def results_of(call: op.Call, grad: Tensor) -> list[Tensor]:
@@ -299,7 +300,10 @@ def test_the_workspace_is_as_large_as_said(bf16_level):
 
 def test_workspaces_are_smaller_than_those_of_float32():
     library = native.load()
-    shape = dict(batch=32, frames=13, joints=25, parts=3, taps=9, stride=1) | {"in": 64, "out": 256}
+    shape = {
+        "batch": 32, "in": 64, "out": 256, "frames": 13, "joints": 25, "parts": 3, "taps": 9,
+        "stride": 1,
+    }  # fmt: skip
     for backward in (False, True):
         halves, singles = (
             library.stgcn_block_workspace_cpu(

@@ -57,10 +57,9 @@ struct Bf16BackwardScratch {
         grads = arena.take<BFloat16>(grads_size);
         grad_pairs = arena.take<Word>(samples * pairs_size);
         activations = arena.take<Word>(samples * pairs_size);
-        products = arena.take<float>(
-            spectral ? plan.spectral<float>().planes() *
-                           Bf16Spectral::products_step(plan, kSpectralSamples * joints)
-                     : 0);
+        products = arena.take<float>(spectral ? plan.spectral<float>().planes() *
+                                                    plan.products_step(kSpectralSamples * joints)
+                                              : 0);
         taps = arena.take<float>(spectral ? plan.spectral<float>().packed_size() : 0);
     }
 
@@ -272,8 +271,8 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
             for (Index i = 0; i < count; ++i) {
                 const Index sample = first + i;
                 kernels.restore({waves, scratch.products + i * row,
-                                 Bf16Spectral::products_step(plan, count * joints), joints, out,
-                                 nullptr, inner_frame(sample, 0), sums_of(sample, 0), nullptr,
+                                 plan.products_step(count * joints), joints, out, nullptr,
+                                 inner_frame(sample, 0), sums_of(sample, 0), nullptr,
                                  relu(sample, nullptr, sample * plan.map())});
             }
             for (Index plane = 0; plane < spectral.planes(); ++plane) {

@@ -34,9 +34,7 @@ struct Bf16Scratch {
         planes_size = rows * plan.out_pitch;
         planes = arena.take<BFloat16>(planes_size);
         products = arena.take<float>(
-            plan.use_spectral()
-                ? spectral.planes() * Bf16Spectral::products_step(plan, group * plan.joints)
-                : 0);
+            plan.use_spectral() ? spectral.planes() * plan.products_step(group * plan.joints) : 0);
     }
 
     // What no frame is written to.
@@ -163,7 +161,7 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
             if (plan.use_spectral()) {
                 kernels.restore({spectral.frame_waves(spectral_weights.table),
                                  scratch.products + i * rows * out,
-                                 count * rows * out,
+                                 plan.products_step(count * rows),
                                  rows,
                                  out,
                                  block.temporal_bias,

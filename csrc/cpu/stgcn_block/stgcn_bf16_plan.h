@@ -45,6 +45,10 @@ struct Bf16Plan : Plan {
     Index gathered_pairs() const {
         return chunk() * pair_rows * inputs + kMaxLanes;
     }
+    // From one plane of products of `rows` rows to the next: not as far apart as pages.
+    Index products_step(Index rows) const {
+        return rows * out + 2 * kMaxLanes;
+    }
     // The input of the temporal convolution has taps / 2 frames of zeros on each side. Frames that
     // one tap reaches lie in a row: those of remainder 0, then of remainder 1.
     Index slot(Index padded) const {
@@ -97,10 +101,6 @@ struct Bf16Spectral {
         });
     }
 
-    // From one plane of products of `count` rows to the next: not as far as pages are.
-    static Index products_step(const Bf16Plan& plan, Index count) {
-        return count * plan.out + 2 * kMaxLanes;
-    }
     // products [plane][row][out] of rows [plane][row][out_pitch]
     void multiply(const Bf16Plan& plan, const Bf16Kernels& kernels, const BFloat16* rows,
                   Index count, float* products) const {
@@ -110,7 +110,7 @@ struct Bf16Spectral {
             kernels.product_to_float({rows + plane * count * plan.out_pitch, plan.out_pitch, count,
                                       &kNoShift, 1, words, packed + plane * words * plan.out, words,
                                       0, plan.out, nullptr, 0, 1,
-                                      products + plane * products_step(plan, count), plan.out});
+                                      products + plane * plan.products_step(count), plan.out});
         }
     }
 };

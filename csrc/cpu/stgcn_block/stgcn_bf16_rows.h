@@ -46,8 +46,7 @@ AIMCLR_INLINE typename Tl::Vec activated(const Bf16Activation& call, Index at, I
 }
 
 template <typename Tl>
-void bf16_activation(const Bf16Activation& given) {
-    const Bf16Activation call = given;
+void bf16_activation(const Bf16Activation& call) {
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         write_rows<Tl>(call.to, call.joints, c, [&](Index joint) {
             return activated<Tl>(call, joint * call.channels + c, c);
@@ -63,8 +62,7 @@ AIMCLR_INLINE typename Tl::Vec norm_gradient(const Bf16NormBackward& call, Index
 }
 
 template <typename Tl>
-void bf16_norm_backward(const Bf16NormBackward& given) {
-    const Bf16NormBackward call = given;
+void bf16_norm_backward(const Bf16NormBackward& call) {
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         write_rows<Tl>(call.to, call.joints, c, [&](Index joint) {
             const Index at = joint * call.channels + c;
@@ -78,8 +76,7 @@ void bf16_norm_backward(const Bf16NormBackward& given) {
 }
 
 template <typename Tl>
-void bf16_pairs(const Bf16Pairs& given) {
-    const Bf16Pairs call = given;
+void bf16_pairs(const Bf16Pairs& call) {
     using Of = Bf16Vec<Tl>;
     using Words = typename Of::Words;
     const Index channels = call.channels;

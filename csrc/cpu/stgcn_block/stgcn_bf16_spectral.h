@@ -228,8 +228,7 @@ AIMCLR_INLINE void restore_tile(const Bf16Restore& call, Index joint, Index c) {
 }
 
 template <typename Tl>
-void bf16_restore(const Bf16Restore& given) {
-    const Bf16Restore call = given;
+void bf16_restore(const Bf16Restore& call) {
     for (Index joint = 0; joint < call.joints; ++joint) {
         Index c = 0;
         for (; c + 2 * Tl::kLanes <= call.channels; c += 2 * Tl::kLanes) {

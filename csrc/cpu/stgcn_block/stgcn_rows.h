@@ -118,8 +118,7 @@ AIMCLR_INLINE void widen_and_add(Vec from, double* to) {
 }
 
 template <typename Tl, typename T, typename M>
-void moments(const Moments<T, M>& given) {
-    const Moments<T, M> call = given;  // which no store through a vector can change
+void moments(const Moments<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         const Vec pivot = load<Tl>(call.pivot + c);
@@ -142,8 +141,7 @@ AIMCLR_INLINE typename Tl::Vec kept(const std::uint8_t* keep, T scale) {
 }
 
 template <typename Tl, typename T, typename M>
-void finish(const Finish<T, M>& given) {
-    const Finish<T, M> call = given;  // which no store through a vector can change
+void finish(const Finish<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index joint = 0; joint < call.joints; ++joint) {
         const Index row = joint * call.channels;
@@ -180,8 +178,7 @@ AIMCLR_INLINE typename Tl::Vec load_incoming(const Incoming<T, M>& call, Index a
 }
 
 template <typename Tl, typename T, typename M>
-void norm_sums(const NormSums<T, M>& given) {
-    const NormSums<T, M> call = given;  // which no store through a vector can change
+void norm_sums(const NormSums<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         const Vec mean = load<Tl>(call.mean + c);
@@ -212,8 +209,7 @@ void norm_backward(const NormBackward<T>& call) {
 }
 
 template <typename Tl, typename T, typename M>
-void relu_backward(const ReluBackward<T, M>& given) {
-    const ReluBackward<T, M> call = given;  // which no store through a vector can change
+void relu_backward(const ReluBackward<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         const Vec mean = load<Tl>(call.mean + c);
