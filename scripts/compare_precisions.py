@@ -3,9 +3,9 @@
     python scripts/compare_precisions.py --runs runs/precisions --csv precisions.csv --jobs 2 \
         -- --threads 1
 
-trains the default recipe with five seeds in fp32 and in bf16, and prints for each readout
-of the pretrained encoder (kNN and linear, test samples) the means, and mean and standard deviation
-of the differences by seed, in points. --csv gets every run's numbers, --differences the last table. With
+trains the default recipe with five seeds in fp32 and in bf16, and prints for each readout of the
+pretrained encoder (kNN and linear, test samples) the means, and mean and standard deviation of the
+differences by seed, in points. --csv gets every run's numbers, --differences the last table. With
 --runs FOLDER the runs are kept, and started again none is repeated that is whole. Everything after
 -- goes to `python -m aimclr_fast.train`.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from aimclr_fast import load_encoder, native
 from aimclr_fast.data import open_embedded
 from aimclr_fast.evaluate import command_line
+from aimclr_fast.evaluation.representation import RAW, Representation
 from aimclr_fast.export import export
 from aimclr_fast.inference.features import encode
 from aimclr_fast.nn.readouts import READOUTS
@@ -112,12 +114,11 @@ def test_evaluate_says_what_it_computed_in(bf16_cpu, evaluated, tmp_path, monkey
     monkeypatch.chdir(evaluated)
     options = ["joint.pt", "--data", "store", "--split", "odd-even", "--threads", "1"]
     options += ["--csv", str(tmp_path / "results.csv"), "--precision", "bf16"]
-    kept = ["--k", "[1]", "--baselines", "--output", str(tmp_path / "out")]
-    command_line(["knn", *options, *kept])
-    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
-    settings = {row["features"]: row["setting"] for row in rows}
-    assert settings["pretrained"] == settings["untrained"] == "precision=bf16"
-    assert settings["raw poses"] == ""
+    command_line(["knn", *options, "--k", "[1]", "--output", str(tmp_path / "out")])
+    (row,) = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert row["setting"] == "precision=bf16"
+    data: Any = SimpleNamespace(precision="bf16")
+    assert Representation(RAW, None, "", data).setting == ""
     capsys.readouterr()
     message = refusal(command_line, capsys, "finetune", *options, "--output", tmp_path / "tuned")
     assert "fine-tuning trains the encoder in float32: leave out --precision" in message
