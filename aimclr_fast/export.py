@@ -96,7 +96,7 @@ def export(encoder: Encoder, file: Path, form: str, *, recordings: bool = False)
         raise UserError(f"--recordings: {reason}")
     # Tracing takes PyTorch's own operations; the caller's encoder keeps its backend.
     model = copy.deepcopy(encoder.model)
-    model.backend = "reference"
+    model.backend, model.precision = "reference", "fp32"
     for one in (model.encoder, *model.beside):
         one.backend = "reference"
     with written_whole(file) as temporary:

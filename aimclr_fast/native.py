@@ -1,8 +1,9 @@
 """Finds and loads the compiled library, and says why when it cannot.
 
 Importing this module loads nothing: the library is opened by the first call that needs it. Set
-``AIMCLR_NATIVE=OFF`` to do without it, and ``AIMCLR_CPU_LEVEL`` to ``baseline``, ``v3`` (AVX2) or
-``v4`` (AVX-512) to have the CPU kernels use no higher level of x86-64 than that.
+``AIMCLR_NATIVE=OFF`` to do without it, and ``AIMCLR_CPU_LEVEL`` to ``baseline``, ``v3`` (AVX2),
+``v4`` (AVX-512), ``v4_bf16`` (AVX512-BF16) or ``amx`` (AMX-BF16) to have the CPU kernels use no
+higher level of x86-64 than that.
 """
 
 from __future__ import annotations
@@ -25,11 +26,21 @@ __all__ = [
     "load",
     "source_digest",
     "why_cuda_unusable",
+    "why_no_bf16_maps",
+    "why_no_bf16_products",
     "why_unavailable",
 ]
 
 _NAME = "aimclr_fast._native"
-_LEVELS = ("baseline", "v3", "v4")  # csrc/bindings/levels.cpp
+# csrc/bindings/levels.cpp; each with its instructions.
+_LEVELS = {
+    "baseline": "SSE2",
+    "v3": "AVX2",
+    "v4": "AVX-512",
+    "v4_bf16": "AVX512-BF16",
+    "amx": "AMX-BF16",
+}
+_BF16_LEVELS = ("v4_bf16", "amx")
 _SOURCE_SUFFIXES = {".h", ".cpp", ".cu", ".cuh"}
 
 
@@ -60,6 +71,41 @@ def why_unavailable() -> str | None:
     """The error that keeps the library from loading, or None if it loads."""
     loaded = _attempt()
     return None if isinstance(loaded, ModuleType) else str(loaded)
+
+
+def why_no_bf16_maps() -> str | None:
+    """Why the CPU kernels cannot take bfloat16 maps, at any speed, or None."""
+    reason = why_unavailable()
+    if reason is None and not hasattr(load(), "stgcn_block_forward_bf16_cpu"):
+        return (
+            "the compiled library was built from older sources, which had no bfloat16 kernels: run "
+            "pip install again"
+        )
+    return reason
+
+
+def why_no_bf16_products() -> str | None:
+    """Why bfloat16 products on the CPU are not faster than those of float32, or None if they are.
+
+    The processor, or the level that the kernels are held at, may lack the instructions.
+    """
+    reason = why_no_bf16_maps()
+    if reason is not None:
+        return reason
+    level, levels = load().cpu_level(), load().cpu_levels()
+    if level in _BF16_LEVELS:
+        return None
+    needed = " or ".join(_LEVELS[name] for name in _BF16_LEVELS)
+    there = [name for name in levels if name in _BF16_LEVELS]
+    if there:
+        return (
+            f"the CPU kernels are held at level {level} ({_LEVELS[level]}), below {there[0]} "
+            f"({_LEVELS[there[0]]}), which this processor has: unset AIMCLR_CPU_LEVEL"
+        )
+    return (
+        f"bfloat16 products need {needed}, and the highest level of this processor and build is "
+        f"{levels[-1]} ({_LEVELS[levels[-1]]})"
+    )
 
 
 def cuda_compiled() -> bool:

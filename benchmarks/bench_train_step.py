@@ -3,10 +3,11 @@
 The baseline is fed by a DataLoader with a worker per core and reads its loss in each step, as
 training scripts do; this package runs its own training loop, which reads losses now and then.
 Published recipe: 16 channels, 256 features, K=32768, top-1. With bf16 both run their encoders
-under autocast. `triton` is this package with the encoder's blocks in Triton, `reference` with the
-blocks that a GPU ran by default before. With S=3 joint, motion
-and bone stream are trained in one step; the baseline trains them one after the other. The limit is
-that of the encoder's products. `step.py` shows it by the sequence.
+under autocast; on the CPU `package_bf16` and `baseline_bf16` do so in cases of fp32. `triton` is
+this package with the encoder's blocks in Triton, `reference` with the blocks that a GPU ran by
+default before. With S=3 joint, motion and bone stream are trained in one step; the baseline trains
+them one after the other. The limit is that of the encoder's products. `step.py` shows it by the
+sequence.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from baseline.model import AimCLR as BaselineModel
 from baseline.model import Training
 from bench_skeleton_augment import LAYOUT, SHAPE, WORKERS
 from bench_stgcn_block import forward_flop
-from harness import BASELINE, Bench, Case, cases
+from harness import BASELINE, Bench, Case, cases, in_bf16
 from limits import Work
 from measure import Step, Unavailable
 
@@ -36,7 +37,8 @@ from aimclr_fast.training.placement import place_sequences
 
 SEQUENCES = 1024
 TOPK = 1
-CPU_SIZES = [{"N": 16, "S": 1}, {"N": 16, "S": 3}]  # the baseline takes over a second a step
+# The baseline takes over a second a step.
+CPU_SIZES = [{"N": 16, "S": 1}, {"N": 64, "S": 1}, {"N": 16, "S": 3}]
 GPU_SIZES = [{"N": n, "S": 1} for n in (128, 32, 512, 1024)] + [{"N": 128, "S": 3}]
 
 
@@ -141,8 +143,9 @@ BENCH = Bench(
         "triton": partial(package, encoder_backend="triton"),
         BASELINE: baseline,
         REFERENCE: partial(package, encoder_backend=REFERENCE),
+        **in_bf16(baseline=baseline, package=package),
     },
-    package=("package", "triton"),
+    package=("package", "triton", "package_bf16"),
 )
 
 

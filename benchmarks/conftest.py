@@ -185,6 +185,7 @@ def timed(
             compared, baseline = timing, rest[0]
 
     work = bench.work(case)
+    work = replace(work, precision=step.precision or work.precision)
     least = limits.measure(case.device).seconds(work)
     return replace(
         row,

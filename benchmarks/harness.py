@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from limits import DTYPES, Work
 from measure import Step, Unavailable
 from results import BASELINE as BASELINE
+from results import BF16
 from results import FLOOR as FLOOR
 
+from aimclr_fast import native
 from aimclr_fast.ops._dispatch import REFERENCE, Backend, explain
 
 COMPILED = "compiled"
@@ -59,9 +62,14 @@ class Bench:
 
     def parametrize(self) -> pytest.MarkDecorator:
         """Providers of a case follow each other, but what is compiled comes after all others, since
-        compiling takes longer than timing.
+        compiling takes longer than timing. Those of `in_bf16` are for the CPU alone.
         """
-        pairs = [(case, provider) for case in self.cases for provider in self.providers]
+        pairs = [
+            (case, provider)
+            for case in self.cases
+            for provider in self.providers
+            if case.device == "cpu" or not provider.endswith(BF16)
+        ]
         pairs.sort(key=lambda pair: pair[1] == COMPILED)
         return pytest.mark.parametrize(
             ("case", "provider"),
@@ -88,6 +96,27 @@ def cases(sizes: Iterable[Mapping[str, int]], device: str, *precisions: str) -> 
         for precision in precisions
         for each in sizes
     ]
+
+
+def in_bf16(**factories: Factory) -> dict[str, Factory]:
+    """Providers that compute in bf16 beside those of the same names, in CPU cases of fp32.
+
+    Args:
+        factories: by the names of providers; each heeds the precision of its inputs' case.
+    """
+
+    def rounded(factory: Factory) -> Factory:
+        def make(inputs: Any) -> Step:
+            reason = native.why_no_bf16_products()
+            if reason is not None:
+                raise Unavailable(reason)
+            other = copy.copy(inputs)
+            other.case = replace(inputs.case, precision="bf16")
+            return replace(factory(other), precision="bf16")
+
+        return make
+
+    return {f"{name}{BF16}": rounded(factory) for name, factory in factories.items()}
 
 
 def backends(

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 
 import torch
 
-from aimclr_fast.training.precision import use_precision
+from aimclr_fast.nn.precision import use_precision
 
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 MATRIX = {"cpu": 2048, "cuda": 8192}

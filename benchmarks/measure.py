@@ -35,6 +35,7 @@ class Step:
         host: works on the host, too, so that only wall time counts.
         workers: has worker processes, whose memory cannot be seen from here.
         warmup: runs before it is as fast as it gets.
+        precision: of its products, where that is not the case's.
         eager: does the same work without a graph of its own, whose memory torch does not count.
     """
 
@@ -44,6 +45,7 @@ class Step:
     host: bool = False
     workers: bool = False
     warmup: int = 1
+    precision: str | None = None
     eager: Callable[[], object] | None = None
 
 

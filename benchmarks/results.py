@@ -19,6 +19,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "results"
 BASELINE = "baseline"
 FLOOR = "floor"  # the copy or matrix product that no implementation can do without
+BF16 = "_bf16"  # ends the name of a provider that computes in bf16 in a CPU case of fp32
 LIMITS = "limits"  # the op of rows that hold the hardware's limits
 BEGUN = "did not finish"  # the status of a case while it runs, and of one that ended the process
 KEY = ("op", "device", "precision", "case", "provider")

@@ -17,13 +17,14 @@ import sys
 from pathlib import Path
 
 import results
-from results import BASELINE, FLOOR, LIMITS
+from results import BASELINE, BF16, FLOOR, LIMITS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "baseline" / "README.md"]
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 MARKER = "<!-- table:"
-Rows = list[dict[str, str]]
+Row = dict[str, str]
+Rows = list[Row]
 
 
 class TableError(ValueError):
@@ -81,21 +82,23 @@ def times_table(rows: Rows) -> list[str]:
         sizes = key[1].replace("-", ", ")
         if len(precisions) > 1:
             sizes += f", {key[0]}"
-        gained = gains(best, by.get(BASELINE)) if compared else []
+        wide = None if best is None else by.get(best["provider"].removesuffix(BF16))
+        gained = gains(best, by.get(BASELINE), wide) if compared else []
         lines.append(markdown([sizes, *times, *gained]))
     return lines
 
 
-def gains(best: dict[str, str] | None, baseline: dict[str, str] | None) -> list[str]:
-    """Speed-up over the baseline, share of the limit, and both memories."""
+def gains(best: Row | None, baseline: Row | None, wide: Row | None) -> list[str]:
+    """Speed-up over the baseline, share of the limit, and memories: the baseline's, where the best
+    computes in bf16 that of the same in fp32, and its own.
+    """
     if best is None:
         return ["", "", ""]
     speedup = f"{float(best['speedup']):.3g}×" if best["speedup"] else ""
     share = f"{100 * float(best['share']):.0f} %" if best["share"] else ""
-    memory = megabytes(best)
-    if baseline is not None and megabytes(baseline):
-        memory = f"{megabytes(baseline)} → {memory}"
-    return [speedup, share, memory]
+    rows = [baseline, *([] if wide is best else [wide]), best]
+    memories = [found for row in rows if row is not None and (found := megabytes(row))]
+    return [speedup, share, " → ".join(memories)]
 
 
 def limits_table(rows: Rows) -> list[str]:

@@ -71,6 +71,12 @@ def cpu_level(request: pytest.FixtureRequest) -> Generator[str]:
     library.set_cpu_level(before)
 
 
+@pytest.fixture
+def bf16_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains and encodes in bf16 on any CPU, by the form in plain C++ where it has no other."""
+    monkeypatch.setattr(native, "why_no_bf16_products", lambda: None)
+
+
 @pytest.fixture(scope="session")
 def golden() -> type[Golden]:
     return Golden

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from aimclr_fast import load_encoder
+from aimclr_fast import load_encoder, native
 from aimclr_fast.data import open_embedded, open_store, write_store
 from aimclr_fast.inference.features import encode
 from aimclr_fast.layouts import get_layout
@@ -328,12 +328,14 @@ def test_a_profile_is_shown_where_nothing_can_be_traced(tiny, error, monkeypatch
     assert not (tiny / output / "trace.json").exists()
 
 
-def test_the_cpu_trains_in_float32(tiny, monkeypatch, capsys):
+def test_bf16_is_refused_where_the_cpu_lacks_it(tiny, monkeypatch, capsys):
     monkeypatch.chdir(tiny)
+    monkeypatch.setattr(native, "why_no_bf16_products", lambda: "this processor lacks them")
     with pytest.raises(SystemExit) as ended:
         command_line(["--config", "tiny.yaml", "--output", "half", "--precision", "bf16"])
     assert ended.value.code == 2
-    assert "precision is 'bf16', but the CPU trains in fp32" in capsys.readouterr().err
+    refused = "precision is 'bf16', but this processor lacks them. Give --precision fp32"
+    assert refused in capsys.readouterr().err
     assert not (tiny / "half").exists()
 
 

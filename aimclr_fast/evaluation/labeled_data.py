@@ -135,6 +135,7 @@ class LabeledData:
             chosen on the test samples, and all else on folds of the training samples.
         preprocessing: what was done to each sequence, if known.
         columns: those of `GROUPS` that there are.
+        precision: what frozen encoders compute in, fp32 or bf16.
     """
 
     sequences: Tensor
@@ -150,6 +151,7 @@ class LabeledData:
     val: Tensor | None = None
     preprocessing: Preprocessing | None = None
     columns: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    precision: str = "fp32"
 
     def features(
         self,
@@ -179,6 +181,7 @@ class LabeledData:
                 pool=pool,
                 batch_size=self.batch_size,
                 backend=self.backend,
+                precision=self.precision,
             )
             return found, labels
 
@@ -216,6 +219,7 @@ def open_labeled_data(
     batch_size: int = 256,
     backend: str = "auto",
     choose: str = "test",
+    precision: str = "fp32",
 ) -> LabeledData:
     """The sequences of a store under one of its splits.
 
@@ -227,6 +231,7 @@ def open_labeled_data(
         batch_size: sequences encoded at once.
         backend: of the ops.
         choose: "val" for data with the split's validation samples.
+        precision: what frozen encoders compute in, fp32 or bf16.
 
     Raises:
         EvaluationError: no such split, no labels, no validation samples to choose on, or only
@@ -261,6 +266,7 @@ def open_labeled_data(
         None if val is None else torch.from_numpy(val),
         store.preprocessing,
         {name: store.samples[name] for name in GROUPS if name in store.samples},
+        precision,
     )
 
 

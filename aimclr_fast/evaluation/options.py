@@ -34,6 +34,8 @@ class EvaluationOptions:
         seed: seed of classifiers, draws and clusters.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         backend: backend of the ops; auto picks the fastest that can run.
+        precision: what frozen encoders compute in: fp32, or bf16 on GPUs and on CPUs with
+            AVX512-BF16 or AMX. Features, classifiers and what is fine-tuned are float32.
         encode_batch: number of sequences encoded at once.
         threads: number of CPU threads; 0 leaves it to torch.
         output: folder for the results; default: evaluations/PROTOCOL-STORE-SPLIT-TIME.
@@ -53,6 +55,7 @@ class EvaluationOptions:
     seed: int = 0
     device: str = "auto"
     backend: str = "auto"
+    precision: str = "fp32"
     encode_batch: int = 256
     threads: int = 0
     output: str | None = None

@@ -46,6 +46,8 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
             own["data"]["protocol"] = own["data"].pop("split")
         if own.get("batch_statistics") == "synchronized":  # likewise
             own["batch_statistics"] = "synchronised"
+        if own.get("precision") == "fp32":  # it was auto that meant it by default
+            own["precision"] = "auto"
         if "max_skipped" in run:  # counted by 0.1.0; this is its default
             own["max_skipped"] = 5
     return hashlib.sha256(json.dumps(own, sort_keys=True, default=str).encode()).hexdigest()[:8]

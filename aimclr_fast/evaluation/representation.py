@@ -68,8 +68,11 @@ class Representation:
 
     @property
     def setting(self) -> str:
-        """What differs from the published readout, for tables."""
-        return "" if self.pool == PUBLISHED else f"pool={self.pool}"
+        """What differs from the published readout and float32, for tables."""
+        pool = "" if self.pool == PUBLISHED else f"pool={self.pool}"
+        precision = "" if self.encoder is None else self.data.precision
+        other = "" if precision in ("", "fp32") else f"precision={precision}"
+        return ", ".join(part for part in (pool, other) if part)
 
     def features(self) -> Features:
         """Frozen features of the training, test and validation samples."""

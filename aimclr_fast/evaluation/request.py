@@ -19,6 +19,7 @@ from aimclr_fast.functional import STREAMS
 from aimclr_fast.inference.checkpoints import encoder_from, streams_of
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import STGCN
+from aimclr_fast.nn.precision import check_precision
 from aimclr_fast.nn.readouts import PUBLISHED, readout_width
 
 from .baselines import BASELINES, baselines
@@ -53,12 +54,14 @@ class Request(Generic[ConfigT]):
     report: Report
     _seen: set[tuple[Any, ...]] = field(default_factory=set)
 
-    def refuse_readouts(self, what: str) -> None:
-        """Refuse options on readouts.
+    def refuse_frozen(self, what: str) -> None:
+        """Refuse options on frozen features.
 
         Raises:
-            EvaluationError: one is set; the message says that `what` has the published one.
+            EvaluationError: one is set; the message says that `what` trains the encoder.
         """
+        if self.options.precision != "fp32":
+            raise EvaluationError(f"{what} trains the encoder in float32: leave out --precision")
         if self.options.pool != PUBLISHED or self.options.side_by_side:
             raise EvaluationError(
                 f"{what} trains the encoder with a classifier on the published readout of one "
@@ -136,6 +139,7 @@ def resolve(
                 batch_size=options.encode_batch,
                 backend=options.backend,
                 choose=options.choose,
+                precision=options.precision,
             )
         data = by_step[step]
         if protocol.adapt is None:
@@ -203,7 +207,9 @@ def _prepare(protocol: EvaluationProtocol, options: EvaluationOptions) -> torch.
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        return usable_device(options.device)
+        device = usable_device(options.device)
+        check_precision(options.precision, device)
+        return device
     except ValueError as error:
         raise EvaluationError(str(error)) from error
 

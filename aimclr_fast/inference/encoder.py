@@ -19,6 +19,7 @@ from aimclr_fast.functional import STREAMS, AugmentParams, apply_augment
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.folded import FoldedSTGCN, fold
+from aimclr_fast.nn.precision import autocast
 from aimclr_fast.nn.readouts import PUBLISHED, parse_readout, readout_width
 
 Positions: TypeAlias = npt.NDArray[Any] | Tensor
@@ -127,6 +128,10 @@ class EmbeddingModel(nn.Module):
         traits: stream, frame step, and class names where the head is a classifier.
         beside: encoders of the other streams of `traits`, whose heads are not used.
 
+    Attributes:
+        backend: of the ops that prepare sequences.
+        precision: what feature maps are computed in, fp32 or bf16.
+
     Shapes: preprocessed positions [N, 3, T, V, M] -> features [N, F], or with a classifier
     (features [N, F], class probabilities [N, K]).
     """
@@ -139,6 +144,7 @@ class EmbeddingModel(nn.Module):
         self.beside = nn.ModuleList(beside)
         self.traits = traits
         self.backend = "auto"
+        self.precision = "fp32"
 
     @property
     def is_folded(self) -> bool:
@@ -168,7 +174,9 @@ class EmbeddingModel(nn.Module):
                 stream=stream,
                 backend=self.backend,
             )
-            found.append(encoder.features(x, self.traits.pool).to(positions.dtype))
+            with autocast(self.precision, x.device):
+                features = encoder.features(x, self.traits.pool)
+            found.append(features.to(positions.dtype))
         features = found[0] if len(found) == 1 else torch.cat(found, 1)
         if not self.traits.class_names:
             return features
@@ -229,7 +237,7 @@ class Encoder:
         bare, *beside = copy.deepcopy([self.model.encoder, *self.model.beside])
         encoder, traits = with_classifier(bare, self.traits, weight, bias, class_names)
         model = EmbeddingModel(encoder, traits, beside)
-        model.backend = self.model.backend
+        model.backend, model.precision = self.model.backend, self.model.precision
         return Encoder(model, self.device)
 
     def __call__(

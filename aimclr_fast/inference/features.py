@@ -10,6 +10,7 @@ from aimclr_fast.data.readers import FLAT_LAYOUTS
 from aimclr_fast.functional import AugmentParams, apply_augment
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn import SkeletonEncoder
+from aimclr_fast.nn.precision import autocast
 from aimclr_fast.nn.readouts import PUBLISHED, readout_width
 from aimclr_fast.ops.skeleton_augment import MILLIMETER
 
@@ -30,11 +31,12 @@ def encode(
     pool: str = PUBLISHED,
     batch_size: int = 256,
     backend: str = "auto",
+    precision: str = "fp32",
 ) -> Tensor:
     """Features [N, F] of rows `index` [N] (None: all) of `data`, not augmented, by a readout.
 
     `data` is [S, 3, T, V, M], in meters or int16 millimeters, in any memory. The encoder runs in
-    eval mode and is left in the mode it was in.
+    eval mode, its maps in a precision, and is left in the mode it was in.
 
     Raises:
         ValueError: an unknown readout, or parts of a layout that has none.
@@ -53,7 +55,9 @@ def encode(
             stream=stream,
             backend=backend,
         )
-        features.append(encoder.features(x, pool).float())
+        with autocast(precision, device):
+            found = encoder.features(x, pool)
+        features.append(found.float())
     encoder.train(was_training)
     if not features:
         return torch.zeros(0, width, device=device)

@@ -27,6 +27,7 @@ from aimclr_fast.functional import STREAMS
 from aimclr_fast.layouts import Layout, get_layout, layout_from_dict
 from aimclr_fast.nn import SkeletonEncoder
 from aimclr_fast.nn.official import build_encoder, holds_encoders, official_encoder
+from aimclr_fast.nn.precision import check_precision
 from aimclr_fast.nn.readouts import readout_width
 
 from .checkpoints import encoder_from
@@ -54,6 +55,7 @@ def load_encoder(
     class_names: Sequence[str] | None = None,
     device: str = "auto",
     backend: str = "auto",
+    precision: str = "fp32",
     folded: str | None = None,
 ) -> Encoder:
     """A frozen encoder, ready for recorded sequences.
@@ -86,6 +88,8 @@ def load_encoder(
             classes) or PKU-MMD (51), or else numbers.
         device: cpu, cuda, cuda:N, or auto for a GPU where there is one.
         backend: of the ops.
+        precision: "fp32", or "bf16" to compute feature maps in bfloat16, on GPUs and on CPUs with
+            AVX512-BF16 or AMX. Features are float32 either way.
         folded: "fp32" or "bf16" to fold batch norms into the weights and compute in that type, by
             PyTorch's own operations laid out for a GPU. Features are float32 either way, and the
             encoder cannot be exported. On a CPU, `backend` is the faster way.
@@ -105,6 +109,7 @@ def load_encoder(
     if folded not in (None, *FOLDED):
         raise ValueError(f"folded must be one of {', '.join(FOLDED)}, or None, got {folded!r}")
     where = usable_device(device)
+    _check_precision(precision, where, folded)
     try:
         encoder, traits, beside = _load_streams(
             file, stream, None if layout is None else get_layout(layout)
@@ -131,8 +136,14 @@ def load_encoder(
     if bodies is not None:
         traits = replace(traits, bodies=bodies)
     model = EmbeddingModel(encoder, traits, beside)
-    model.backend = backend
+    model.backend, model.precision = backend, precision
     return Encoder(model if folded is None else model.eval().folded(FOLDED[folded]), where)
+
+
+def _check_precision(name: str, device: torch.device, folded: str | None) -> None:
+    check_precision(name, device)
+    if folded is not None and name != "fp32":
+        raise ValueError(f"precision is {name!r}, but folded={folded!r} says what is computed in")
 
 
 def _load_streams(

@@ -38,6 +38,7 @@ from .actclr_views import (
 from .contrast import check_mixing
 from .methods import Method, Recipe, Sampled, Views, plain_encoder
 from .momentum import MomentumContrast, unit
+from .readouts import PUBLISHED, read_out
 from .stgcn import SkeletonEncoder, View
 
 #: The losses of a step, and their names in figures.
@@ -160,8 +161,9 @@ class ActCLR(MomentumContrast):
         encoder, bodies = self.key_encoder, key.shape[-1]
         features = encoder.backbone(key)
         found = self._actionlet(encoder, features, average, bodies)
-        pooled = (features.mean((2, 3)), actionlet_pool(features, found))
-        plain, within = (encoder.head(over_bodies(one, bodies)) for one in pooled)
+        whole = read_out(features, PUBLISHED, encoder.backbone.layout)
+        pooled = (whole, actionlet_pool(features, found))
+        plain, within = (encoder.project(over_bodies(one, bodies)) for one in pooled)
         return unit(0.5 * plain + 0.5 * within)
 
     def _actionlet(

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from aimclr_fast.layouts import Layout
 
+from .precision import without_autocast
+
 PUBLISHED = "mean"
 SEGMENTS = 4
 
@@ -66,11 +68,16 @@ class _Mean(torch.autograd.Function):
         return each.expand(-1, -1, frames, joints)
 
 
+def _wide(x: Tensor) -> torch.dtype | None:
+    """What means of a bfloat16 map are taken in on the CPU, float32; None: as the map."""
+    return torch.float32 if x.is_cpu and x.dtype == torch.bfloat16 else None
+
+
 @_readout("mean")
 def _mean(x: Tensor, layout: Layout) -> Tensor:
     """Over time and joints."""
     if not (x.is_cuda and x.requires_grad):
-        return x.mean((2, 3))
+        return x.mean((2, 3), dtype=_wide(x))
     # Or the gradient would be written out, channels first, and be copied.
     if torch.compiler.is_compiling():
         return _Mean.forward(x)
@@ -81,19 +88,19 @@ def _mean(x: Tensor, layout: Layout) -> Tensor:
 @_readout("max")
 def _max(x: Tensor, layout: Layout) -> Tensor:
     """Over time and joints."""
-    return x.amax((2, 3))
+    return x.amax((2, 3)).to(_wide(x) or x.dtype)
 
 
 @_readout("joints", lambda layout: layout.num_joints)
 def _joints(x: Tensor, layout: Layout) -> Tensor:
     """The mean over time of each joint."""
-    return x.mean(2).transpose(1, 2)
+    return x.mean(2, dtype=_wide(x)).transpose(1, 2)
 
 
 @_readout("parts", lambda layout: len(layout.body_parts))
 def _parts(x: Tensor, layout: Layout) -> Tensor:
     """The mean over time and the joints of each body part."""
-    joints = x.mean(2)
+    joints = x.mean(2, dtype=_wide(x))
     return torch.stack([joints[:, :, list(part)].mean(2) for part in layout.body_parts], 1)
 
 
@@ -105,8 +112,9 @@ def _segments(x: Tensor, layout: Layout) -> Tensor:
     frame = SEGMENTS * torch.arange(frames, device=x.device)
     segment = torch.arange(SEGMENTS, device=x.device)[:, None]
     inside = (frame + SEGMENTS > segment * frames) & (frame < (segment + 1) * frames)
-    weights = inside.to(x.dtype)
-    return (weights / weights.sum(1, keepdim=True)) @ x.mean(3).transpose(1, 2)
+    means = x.mean(3, dtype=_wide(x)).transpose(1, 2)
+    weights = inside.to(means.dtype)
+    return (weights / weights.sum(1, keepdim=True)) @ means
 
 
 def parse_readout(spec: str) -> tuple[str, ...]:
@@ -134,12 +142,14 @@ def readout_width(spec: str, features: int, layout: Layout) -> int:
 
 
 def read_out(x: Tensor, spec: str, layout: Layout) -> Tensor:
-    """Vectors [R, W] of a feature map [R, H, T, V], each body by itself.
+    """Vectors [R, W] of a feature map [R, H, T, V], each body by itself; on the CPU float32 for a
+    bfloat16 map.
 
     Raises:
         ValueError: an unknown readout, or parts of a layout that has none.
     """
-    found = [READOUTS[name].read(x, layout).flatten(1) for name in parse_readout(spec)]
+    with without_autocast(x):
+        found = [READOUTS[name].read(x, layout).flatten(1) for name in parse_readout(spec)]
     return found[0] if len(found) == 1 else torch.cat(found, 1)
 
 

@@ -18,6 +18,7 @@ from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
 from ._prepared import Prepared, draw_words, prepare
+from .precision import without_autocast
 from .readouts import PUBLISHED, read_out
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
@@ -510,6 +511,14 @@ class SkeletonEncoder(nn.Module):
         """The published readout [N*M, W] of feature maps."""
         return [read_out(maps, PUBLISHED, self.backbone.layout)]
 
+    def project(self, rows: Tensor) -> Tensor:
+        """The head's output [N, embedding] for rows [N, features]. On the CPU it stays in float32
+        under autocast, too: it is too small to gain anything.
+        """
+        with without_autocast(rows):
+            out: Tensor = self.head(rows)
+        return out
+
     def pool_with_drop(
         self,
         maps: Tensor,
@@ -553,15 +562,14 @@ class SkeletonEncoder(nn.Module):
         return found
 
     def _embed(self, pooled: Tensor, x: Tensor) -> Tensor:
-        embedding: Tensor = self.head(self._over_bodies(pooled, x))
-        return embedding
+        return self.project(self._over_bodies(pooled, x))
 
     def _embed_together(self, pooled: Sequence[Tensor], x: Tensor) -> list[Tensor]:
         """Embeddings of several poolings of maps of as many sequences as x."""
         if any(isinstance(module, RowNorm) for module in self.head.modules()):
             return [self._embed(rows, x) for rows in pooled]
         rows = torch.cat(list(pooled)).unflatten(0, (-1, x.shape[4])).mean(1)
-        return list(self.head(rows).chunk(len(pooled)))
+        return list(self.project(rows).chunk(len(pooled)))
 
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from ._checks import (
     check_same_device,
     check_shape,
 )
-from ._dispatch import REFERENCE, Backend
+from ._dispatch import REFERENCE, Backend, constant_to_dynamo
 from ._native import SUFFIXES, cpp_why_not
 from ._op import Op, call_of, fields_of, gradients
 from ._triton import product_precision, triton_why_not
@@ -420,7 +420,8 @@ def _cpp(name: str, call: Any, **others: Tensor) -> None:
         element_bytes=call.x.element_size(),
         threads=threads,
     )
-    tensors = {name: getattr(call, name) for name in INPUTS} | others
+    given = {name: getattr(call, name) for name in INPUTS} | others
+    tensors = _as_kernels_take(given, call.x.dtype)
     getattr(library, f"stgcn_block_{name}_{SUFFIXES[call.x.dtype]}_cpu")(
         **{name: _address(tensor) for name, tensor in tensors.items()},
         shape=shape,
@@ -430,6 +431,19 @@ def _cpp(name: str, call: Any, **others: Tensor) -> None:
         workspace=_workspace(size),
         threads=threads,
     )
+    for name, tensor in others.items():
+        if tensors[name] is not tensor:
+            tensor.copy_(tensors[name])
+
+
+def _as_kernels_take(tensors: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Beside maps of bfloat16, parameters, statistics and their gradients in float32."""
+    if dtype != torch.bfloat16:
+        return tensors
+    return {
+        name: tensor if tensor is None or name.removeprefix("d_") in _MAPS else tensor.float()
+        for name, tensor in tensors.items()
+    }
 
 
 def _cpp_forward(call: Call, out: Outputs) -> None:
@@ -442,9 +456,17 @@ def _cpp_backward(call: Any, out: Gradients) -> None:
 
 
 def _cpp_why_not(x: Tensor) -> str | None:
-    if x.dtype in HALVES:
-        return "it has no half-precision kernels"
-    return cpp_why_not(x)
+    if x.dtype == torch.float16:
+        return "it has no float16 kernels; its maps are float32, float64 or bfloat16"
+    reason = cpp_why_not(x)
+    if reason is None and x.dtype == torch.bfloat16:
+        return _why_no_bf16_maps()
+    return reason
+
+
+@constant_to_dynamo
+def _why_no_bf16_maps() -> str | None:
+    return native.why_no_bf16_maps()
 
 
 def _triton_forward(call: Call, out: Outputs) -> None:
@@ -583,8 +605,12 @@ def stgcn_block(
     All backends but the reference keep the channels last in memory (`torch.channels_last`), and so
     is their output. `torch` is PyTorch's own operations laid out for a GPU; it runs anywhere.
 
+    Maps may be of half precision (for `cpp` bfloat16), and the other tensors float32 beside them:
+    so are statistics and gradients of parameters then, and what is kept for the backward pass, x,
+    y and what goes into the norms, takes half of the memory.
+
     Args:
-        x: feature map [B, C_in, T, V].
+        x: feature map [B, C_in, T, V], floating point.
         adjacency: [P, V, V], already times the edges' importance. A zero is no edge: its gradient
             is zero.
         spatial: weight [P * C_out, C_in, 1, 1] and bias [P * C_out]; the parts one after the other.

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aimclr_fast.nn import MomentumContrast
+from aimclr_fast.nn.precision import autocast
 
 from .loop import Pretraining
 from .placement import batches
-from .precision import autocast
 
 ROWS = 64  # sequences to measure on
 FLAT_FEATURES = 0.01  # share of the standard deviation of rows spread in all directions

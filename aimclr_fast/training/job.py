@@ -20,6 +20,7 @@ from aimclr_fast.nn import Method, get_method, method_names
 from aimclr_fast.nn.actclr import FORMS
 from aimclr_fast.nn.actclr_views import STAGES
 from aimclr_fast.nn.momentum import INITS
+from aimclr_fast.nn.precision import DTYPES, PRECISIONS, resolve_precision, why_not_precision
 from aimclr_fast.nn.readouts import parse_readout
 from aimclr_fast.ops import (
     BackendError,
@@ -35,7 +36,6 @@ from aimclr_fast.ops import (
 from .distributed import Ranks
 from .fitting import fitted
 from .placement import PLACEMENTS
-from .precision import PRECISIONS, resolve_precision
 
 GRAPHS = ("spatial", "directed")
 BATCH_STATISTICS = ("rank", "synchronized")
@@ -48,7 +48,8 @@ class Job:
     """A run as this process computes it. `resolve` makes one of an unchecked configuration.
 
     Attributes:
-        config: as the user gave it, and where that is null, as fits the data.
+        config: as the user gave it, but for what is null, which fits the data, and for precision
+            auto, which fits the device.
         device: what trains.
         ranks: the processes that train as one; each takes its share of every batch.
         backends: of each op, by name.
@@ -117,6 +118,7 @@ def resolve(
     frames: int,
     split: str = "all",
     classes: Sequence[str] = (),
+    began_in: str | None = None,
 ) -> Job:
     """The job of a configuration.
 
@@ -127,6 +129,7 @@ def resolve(
         frames: of a stored sequence.
         split: where the configuration names none.
         classes: their names, if they have any.
+        began_in: the precision of the run that is resumed; it is what auto then means.
 
     Raises:
         ConfigError: naming the field, its value and what would do.
@@ -138,8 +141,17 @@ def resolve(
         raise ConfigError(f"data.frame_step is {frame_step}, but must leave two of {frames} frames")
     _check_ranks(config, ranks)
     device = _device(config.device, ranks)
-    if device.type == "cpu" and config.precision in ("tf32", "bf16"):
-        raise ConfigError(f"precision is {config.precision!r}, but the CPU trains in fp32")
+    precision = resolve_precision(config.precision, device)
+    if config.precision == "auto" and began_in not in (None, precision):
+        precision = began_in
+        chosen.append(f"precision {precision}: the run began in it")
+    why = why_not_precision(precision, device)
+    if why is not None:
+        raise ConfigError(
+            f"precision is {precision!r}, but {why}. Give --precision fp32; a run that began in "
+            f"{precision} can only go on where that is computed"
+        )
+    config = replace(config, precision=precision)
     return Job(config, device, ranks, _pick_backends(config, device), chosen)
 
 
@@ -288,16 +300,18 @@ def _device(name: str, ranks: Ranks) -> torch.device:
 
 def _pick_backends(config: TrainConfig, device: torch.device) -> dict[str, str]:
     """The backend of each op; refuses one that cannot run before anything is measured."""
-    probe = torch.zeros(1, config.model.embedding, device=device)
-    picked = {}
-    ops = [skeleton_augment, stgcn_block, eadm_pool, queue_contrast]
+    maps = DTYPES[config.precision]
+    rows = torch.float32
+    ops = {skeleton_augment: rows, stgcn_block: maps, eadm_pool: maps, queue_contrast: rows}
     parts = get_method(config.method).parts_of(config)
     if parts is not None and parts.mixes:
-        ops += [skelemix, masked_pool]
+        ops |= {skelemix: rows, masked_pool: maps}
+    picked = {}
     try:
-        for op in ops:
+        for op, dtype in ops.items():
             name = op.__name__.rpartition(".")[2]
             wanted = (op is stgcn_block and config.encoder_backend) or config.backend
+            probe = torch.zeros(1, config.model.embedding, dtype=dtype, device=device)
             picked[name] = pick(name, op.BACKENDS, wanted, probe).name
     except (ValueError, BackendError) as error:
         raise ConfigError(f"backend: {error}") from error

@@ -19,13 +19,13 @@ from aimclr_fast._sections import section
 from aimclr_fast.config import ConfigError
 from aimclr_fast.layouts import Layout
 from aimclr_fast.nn.methods import Sampled, Views
+from aimclr_fast.nn.precision import autocast, use_precision
 
 from .distributed import average_
 from .graph import GraphedStep
 from .guard import report_names
 from .job import Job
 from .placement import Batch, Placed, batches
-from .precision import autocast, use_precision
 from .start import starting_encoders
 from .streams import StreamState
 

@@ -34,7 +34,7 @@ from .profile import profile_steps, trace_steps
 from .progress import TrainProgress, counted
 from .report import draw_curves, save_scores, score_table
 from .run import DivergedError, Run
-from .run_folder import BEST, data_identity, open_run
+from .run_folder import BEST, data_identity, open_run, resumed_precision
 from .selection import Selection, open_selection
 from .signals import StoppedError
 
@@ -91,6 +91,7 @@ class _Samples:
 
 def _pretrain(config: TrainConfig, console: Console, ranks: Ranks) -> Path:
     say = functools.partial(console.print, highlight=False, soft_wrap=True)
+    began_in = ranks.from_first(resumed_precision(config) if ranks.first else None)
     with ExitStack() as stack:
         with ranks.together():
             samples = _open_samples(config)
@@ -101,6 +102,7 @@ def _pretrain(config: TrainConfig, console: Console, ranks: Ranks) -> Path:
                 samples=len(samples.train_index),
                 frames=samples.store.positions.shape[2],
                 classes=samples.store.class_names,
+                began_in=began_in,
             )
             config = job.config
             if config.threads:

@@ -113,6 +113,27 @@ class RunFolder:
             temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def resumed_precision(config: TrainConfig) -> str | None:
+    """The precision of the run that a configuration resumes, as its run.json has it; None for a
+    new run, and where that is not known.
+    """
+    path = _resumed(config)
+    try:
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8")) if path else {}
+        name = about["config"]["precision"]
+        if name == "auto":  # of versions that did not keep what it was; on a CPU it was fp32
+            return "fp32" if about["device"] == "cpu" else None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # `open_run` says what is wrong
+    return str(name)
+
+
+def _resumed(config: TrainConfig) -> Path | None:
+    """The folder of the run to resume, if there is to be one."""
+    chosen = config.output if config.resume == "auto" else config.resume
+    return None if config.resume is None or chosen is None else Path(chosen)
+
+
 def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
     """Make the folder of a new run, or open that of a run to resume.
 
@@ -122,10 +143,9 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
     """
     if config.resume is None:
         return _locked(_new_folder(config))
-    chosen = config.output if config.resume == "auto" else config.resume
-    if chosen is None:
+    path = _resumed(config)
+    if path is None:
         raise ConfigError("resume is 'auto', but output, the run's folder, is not given")
-    path = Path(chosen)
     if not _has_content(path):
         if config.resume != "auto":
             raise ConfigError(f"resume: {path} holds no run")
@@ -138,10 +158,14 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             about = _read_about(path / ABOUT)
         else:
             about = run.state
+        learned = what_is_learned(about["config"])
+        if learned.get("precision") == "auto" != config.precision:
+            learned["precision"] = resumed_precision(config) or config.precision
         differing = [
             f"{name} is {there!r} there and {here!r} here"
+            + (f" (--precision {there} goes on with it)" if name == "precision" else "")
             for name, there, here in (
-                *_differences(what_is_learned(about["config"]), what_is_learned(asdict(config))),
+                *_differences(learned, what_is_learned(asdict(config))),
                 *_differences(_current(about["data"]), dict(data)),
             )
         ]

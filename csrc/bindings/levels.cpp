@@ -8,7 +8,7 @@ namespace {
 
 using aimclr::cpu::Level;
 
-constexpr const char* kNames[] = {"baseline", "v3", "v4"};
+constexpr const char* kNames[] = {"baseline", "v3", "v4", "v4_bf16", "amx"};
 
 // From the baseline to the highest that this processor and build have.
 pybind11::list level_names() {

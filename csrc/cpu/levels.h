@@ -17,6 +17,10 @@
 //     // my_op.cpp, in namespace aimclr::cpu
 //     AIMCLR_AT_LEVEL(level(), my_op(call));
 //
+// A file whose name ends in _bf16_kernels.cpp is compiled for two more levels, which multiply
+// bfloat16: AVX512-BF16 (v4_bf16) and AMX (amx). AIMCLR_EACH_BF16_LEVEL and AIMCLR_AT_BF16_LEVEL
+// are for those; all other files are at v4 there.
+//
 // All else in a level's object is local to it (-fwhole-program), templates and inline functions of
 // headers included: the linker must not give the baseline a copy that uses AVX-512. The build fails
 // where one is not (cmake/CheckLevel.cmake).
@@ -24,7 +28,7 @@
 
 namespace aimclr::cpu {
 
-enum class Level : int { baseline, v3, v4 };
+enum class Level : int { baseline, v3, v4, v4_bf16, amx };
 
 // The highest level that the processor has and the library was compiled for.
 Level highest_level();
@@ -38,7 +42,7 @@ bool set_level(Level level);
 
 // Bytes of a level's widest vectors.
 constexpr int vector_bytes(Level level) {
-    return 16 << static_cast<int>(level);
+    return level < Level::v4 ? 16 << static_cast<int>(level) : 64;
 }
 
 }  // namespace aimclr::cpu
@@ -56,7 +60,7 @@ constexpr int vector_bytes(Level level) {
     __VA_ARGS__                \
     }
 #define AIMCLR_AT_LEVEL(level, ...)                                         \
-    ((level) == ::aimclr::cpu::Level::v4   ? ::aimclr::cpu::v4::__VA_ARGS__ \
+    ((level) >= ::aimclr::cpu::Level::v4   ? ::aimclr::cpu::v4::__VA_ARGS__ \
      : (level) == ::aimclr::cpu::Level::v3 ? ::aimclr::cpu::v3::__VA_ARGS__ \
                                            : ::aimclr::cpu::baseline::__VA_ARGS__)
 #else
@@ -66,4 +70,22 @@ constexpr int vector_bytes(Level level) {
     __VA_ARGS__                \
     }
 #define AIMCLR_AT_LEVEL(level, ...) (static_cast<void>(level), ::aimclr::cpu::baseline::__VA_ARGS__)
+#endif
+
+#ifdef AIMCLR_BF16_LEVELS
+#define AIMCLR_EACH_BF16_LEVEL(...) \
+    AIMCLR_EACH_LEVEL(__VA_ARGS__)  \
+    namespace v4_bf16 {             \
+    __VA_ARGS__                     \
+    }                               \
+    namespace amx {                 \
+    __VA_ARGS__                     \
+    }
+#define AIMCLR_AT_BF16_LEVEL(level, ...)                                              \
+    ((level) == ::aimclr::cpu::Level::amx       ? ::aimclr::cpu::amx::__VA_ARGS__     \
+     : (level) == ::aimclr::cpu::Level::v4_bf16 ? ::aimclr::cpu::v4_bf16::__VA_ARGS__ \
+                                                : AIMCLR_AT_LEVEL(level, __VA_ARGS__))
+#else
+#define AIMCLR_EACH_BF16_LEVEL(...) AIMCLR_EACH_LEVEL(__VA_ARGS__)
+#define AIMCLR_AT_BF16_LEVEL(level, ...) AIMCLR_AT_LEVEL(level, __VA_ARGS__)
 #endif

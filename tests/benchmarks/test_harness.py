@@ -15,10 +15,11 @@ import pytest
 import results
 import torch
 from children import child_environment
-from harness import Bench, Case, backends, capped, cases, compiled_once
+from harness import Bench, Case, backends, capped, cases, compiled_once, in_bf16
 from limits import Limits, Work
 from measure import Step, Timing, Unavailable
 
+from aimclr_fast import native
 from aimclr_fast.ops._dispatch import Backend, always
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,6 +95,33 @@ def test_providers_say_why_they_cannot_run():
         bench.step("triton", case, torch.ones(1))
 
 
+def test_providers_in_bf16_are_those_of_float32_with_another_case(monkeypatch):
+    class Inputs:
+        def __init__(self, case: Case) -> None:
+            self.case = case
+
+    found = []
+
+    def ours(inputs: Inputs) -> Step:
+        found.append(inputs.case.precision)
+        return Step(lambda: None)
+
+    providers = {"ours": ours, **in_bf16(ours=ours)}
+    all_cases = cases([{"N": 2}], "cpu", "fp32") + cases([{"N": 2}], "cuda", "bf16")
+    bench = Bench("op", all_cases, Inputs, lambda case: Work(), providers)
+    names = [param.id for param in bench.parametrize().args[1]]
+    assert names == ["cpu-fp32-N2-ours", "cpu-fp32-N2-ours_bf16", "cuda-bf16-N2-ours"]
+    inputs = Inputs(all_cases[0])
+    monkeypatch.setattr(native, "why_no_bf16_products", lambda: None)
+    steps = [bench.step(name, inputs.case, inputs) for name in providers]
+    assert [step.precision for step in steps] == [None, "bf16"]
+    assert found == ["fp32", "bf16"]
+    assert inputs.case.precision == "fp32"
+    monkeypatch.setattr(native, "why_no_bf16_products", lambda: "this processor lacks them")
+    with pytest.raises(Unavailable, match="this processor lacks them"):
+        bench.step("ours_bf16", inputs.case, inputs)
+
+
 def test_capped_providers():
     class Inputs:
         def __init__(self, n: int) -> None:
@@ -128,6 +156,8 @@ def test_a_baseline_that_fails_costs_nobody_a_figure(tmp_path):
     for row in found:
         assert row["ms"]
         assert not row["baseline_ms"]
+    # By the rate of the precision that the products were in.
+    assert [float(row["limit_ms"]) for row in found] == [5e3, 20e3]
 
 
 FAILING_BASELINE = """
@@ -137,7 +167,7 @@ from harness import Bench, Case
 from limits import Limits, Work
 from measure import Step
 
-limits.measure = lambda device: Limits(1.0, {})
+limits.measure = lambda device: Limits(1.0, {"fp32": 1.0, "bf16": 4.0})
 
 
 @pytest.mark.parametrize("calls", [0, 1])
@@ -150,11 +180,11 @@ def test_some(compare, calls):
             raise RuntimeError("worker died")
 
     providers = {
-        "ours": lambda inputs: Step(lambda: None),
+        "ours": lambda inputs: Step(lambda: None, precision=["bf16", None][calls]),
         "baseline": lambda inputs: Step(baseline, warmup=1),
     }
     case = Case(f"calls{calls}", {})
-    bench = Bench("some", [case], lambda _: None, lambda _: Work(1.0), providers, ("ours",))
+    bench = Bench("some", [case], lambda _: None, lambda _: Work(1.0, 20.0), providers, ("ours",))
     compare(bench, case, "ours")
 """
 

@@ -80,6 +80,14 @@ def test_table_of_times(folder):
     assert results.this_machine().cpu in lines[-1]
 
 
+def test_memory_in_bf16_is_shown_beside_that_in_fp32(tmp_path):
+    half = Row(**CASE, provider="cpp_bf16", package=1, ms=14.0, speedup=40.0, extra_mb=43.0)
+    results.write(tmp_path / "some.csv", [*ROWS, half])
+    row = tables.table("some/eadm_pool", tmp_path).splitlines()[2]
+    assert "| 560 | 28 | out of memory | **14** |" in row
+    assert row.endswith("| 1.1 GB → 85.2 MB → 43 MB |")
+
+
 def test_table_of_limits(folder):
     text = tables.table("some/limits", folder)
     assert "| cpu: copy, read + written | 24 GB/s |" in text

@@ -231,6 +231,7 @@ def test_an_unknown_level_is_refused(name):
         ("v4", ["baseline", "v3"], "v3"),
         ("v4", ["baseline"], "baseline"),
         ("v3", ["baseline", "v3", "v4"], "v3"),
+        ("amx", ["baseline", "v3", "v4", "v4_bf16"], "v4_bf16"),
         ("v9", ["baseline"], "v9"),  # which the library refuses
     ],
 )
@@ -249,6 +250,18 @@ def level_under(value: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "ignore", "-c", code],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
+
+
+def test_levels_of_bfloat16_are_v4_for_all_other_kernels(request):
+    library = native.load()
+    if "v4_bf16" not in library.cpu_levels():
+        pytest.skip("this processor or build multiplies no bfloat16")
+    before = library.cpu_level()
+    request.addfinalizer(lambda: library.set_cpu_level(before))
+    wanted = outputs("v4")
+    for level in library.cpu_levels()[3:]:
+        for op, tensors in outputs(level).items():
+            assert all(torch.equal(a, b) for a, b in zip(tensors, wanted[op], strict=True)), op
 
 
 def test_the_environment_sets_the_level():

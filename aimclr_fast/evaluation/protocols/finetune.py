@@ -17,7 +17,7 @@ Config = FinetuneConfig
 def run(request: Request[FinetuneConfig]) -> Outcomes:
     """Fine-tune each encoder; beside it stands the same one trained from scratch."""
     config = request.config
-    request.refuse_readouts("fine-tuning")
+    request.refuse_frozen("fine-tuning")
     for representation in request.representations(
         kinds=(SUPERVISED,), scratch=from_scratch(config)
     ):

@@ -63,7 +63,7 @@ def run(request: Request[Config]) -> Outcomes:
 def few_labels(request: Request[Any], config: Config) -> Outcomes:
     """The outcomes of what a request of any protocol asks for, by a configuration of this one."""
     if config.tune == "finetune":
-        request.refuse_readouts("--tune finetune")
+        request.refuse_frozen("--tune finetune")
     kinds = (SUPERVISED, RAW) if config.tune == "finetune" else (UNTRAINED, SUPERVISED, RAW)
     # A supervised encoder learns from each draw's labels alone.
     for representation in request.representations(kinds=kinds, train_supervised=False):

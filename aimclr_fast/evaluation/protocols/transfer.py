@@ -60,7 +60,7 @@ def run(request: Request[Config]) -> Outcomes:
         yield from semi.few_labels(request, request.config.few)
         return
     if request.config.finetune:
-        request.refuse_readouts("--finetune")
+        request.refuse_frozen("--finetune")
     for representation in request.representations():
         yield representation, _measure(representation, request)
 

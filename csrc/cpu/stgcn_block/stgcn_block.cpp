@@ -1,5 +1,9 @@
 #include "cpu/stgcn_block/stgcn_block.h"
 
+#include <algorithm>
+
+#include "cpu/stgcn_block/stgcn_bf16_kernels.h"
+#include "cpu/stgcn_block/stgcn_bf16_plan.h"
 #include "cpu/stgcn_block/stgcn_block_plan.h"
 #include "cpu/stgcn_block/stgcn_kernels.h"
 
@@ -33,20 +37,36 @@ Status check_shape(const StgcnShape& shape, const void* workspace, int threads) 
     return {};
 }
 
-template <typename T>
-Kernels<T> choose_kernels(Index channels) {
-    const Level highest = level();
+// make(found, false) of the level `highest`, or of the highest below it whose vectors of `bytes` an
+// element divide `channels`; make(highest, true) is that of single elements.
+template <typename Make>
+auto choose(Level highest, Index channels, Index bytes, const Make& make) {
     for (auto at = static_cast<int>(highest); at >= 0; --at) {
         const auto found = static_cast<Level>(at);
-        if (channels % (vector_bytes(found) / static_cast<Index>(sizeof(T))) == 0) {
-            return AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
+        if (channels % (vector_bytes(found) / bytes) == 0) {
+            return make(found, false);
         }
     }
-    return AIMCLR_AT_LEVEL(highest, stgcn_scalar_kernels<T>());
+    return make(highest, true);
+}
+
+template <typename T>
+Kernels<T> choose_kernels(Index channels) {
+    return choose(level(), channels, sizeof(T), [](Level found, bool scalar) {
+        return scalar ? AIMCLR_AT_LEVEL(found, stgcn_scalar_kernels<T>())
+                      : AIMCLR_AT_LEVEL(found, stgcn_kernels<T>());
+    });
 }
 
 template Kernels<float> choose_kernels(Index);
 template Kernels<double> choose_kernels(Index);
+
+Bf16Kernels choose_bf16_kernels(Level level, Index channels) {
+    return choose(level, channels, sizeof(float), [](Level found, bool scalar) {
+        return scalar ? AIMCLR_AT_BF16_LEVEL(found, stgcn_bf16_scalar_kernels())
+                      : AIMCLR_AT_BF16_LEVEL(found, stgcn_bf16_kernels());
+    });
+}
 
 }  // namespace stgcn
 
@@ -54,7 +74,14 @@ Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backwa
                              std::int64_t element_bytes, int threads, std::int64_t& bytes) {
     AIMCLR_RETURN_IF_ERROR(stgcn::check_sizes(shape, threads));
     const stgcn::Plan plan(shape, residual);
-    if (element_bytes == sizeof(double)) {
+    if (element_bytes == sizeof(BFloat16)) {
+        bytes = 0;
+        for (const Level level : {Level::v4_bf16, Level::amx}) {  // whichever will be in use
+            const stgcn::Bf16Plan of(shape, residual, level);
+            bytes = std::max(bytes, backward ? stgcn::bf16_backward_bytes(of, threads)
+                                             : stgcn::bf16_forward_bytes(of, threads));
+        }
+    } else if (element_bytes == sizeof(double)) {
         bytes = backward ? stgcn::backward_bytes<double>(plan, threads)
                          : stgcn::forward_bytes<double>(plan, threads);
     } else {

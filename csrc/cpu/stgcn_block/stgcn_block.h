@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "common/dtypes.h"
 #include "common/fields.h"
 #include "common/status.h"
 
@@ -9,7 +10,9 @@ namespace aimclr::cpu {
 
 // One block of aimclr_fast/reference/stgcn_block.py and its gradients. Maps are [B, T, V, C] in
 // memory, weights and norms as in PyTorch, all contiguous; see aimclr_fast/ops/stgcn_block.py for
-// the shapes. T is float or double. Results do not depend on `threads`.
+// the shapes. T is float or double, and M the element of maps: T, or BFloat16 beside a T of float;
+// then sums, norms and statistics are float, and products take bfloat16. Results do not depend on
+// `threads`.
 
 struct StgcnShape {
     std::int64_t batch, in, out, frames, joints, parts, taps, stride;
@@ -21,10 +24,11 @@ struct StgcnShape {
 };
 
 // What both passes read.
-template <typename T>
+template <typename T, typename M = T>
 struct StgcnBlock {
     StgcnShape shape;
-    const T *x, *adjacency;
+    const M* x;
+    const T* adjacency;
     const T *spatial_weight, *spatial_bias, *temporal_weight, *temporal_bias;
     const T* norms;
     const T *residual_weight, *residual_bias;  // null without a residual convolution
@@ -40,16 +44,19 @@ struct StgcnBlock {
 
 // What the forward pass writes, and the backward pass reads. In evaluation `spatial`, `temporal`
 // and `shortcut` are null where nothing need be kept.
-template <typename T>
+template <typename T, typename M = T>
 struct StgcnMaps {
-    T *y, *statistics, *spatial, *temporal, *shortcut;
+    M* y;
+    T* statistics;
+    M *spatial, *temporal, *shortcut;
     AIMCLR_FIELDS(y, statistics, spatial, temporal, shortcut)
 };
 
 // Each as the input it is the gradient of; null for those of an absent residual convolution.
-template <typename T>
+template <typename T, typename M = T>
 struct StgcnGradients {
-    T *d_x, *d_adjacency;
+    M* d_x;
+    T* d_adjacency;
     T *d_spatial_weight, *d_spatial_bias, *d_temporal_weight, *d_temporal_bias;
     T* d_norms;
     T *d_residual_weight, *d_residual_bias;
@@ -57,14 +64,23 @@ struct StgcnGradients {
                   d_temporal_bias, d_norms, d_residual_weight, d_residual_bias)
 };
 
-template <typename T>
-Status stgcn_block_forward(const StgcnBlock<T>& block, const StgcnMaps<T>& to, int threads);
+template <typename T, typename M>
+Status stgcn_block_forward(const StgcnBlock<T, M>& block, const StgcnMaps<T, M>& to, int threads);
 
-template <typename T>
-Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const StgcnMaps<T>& saved,
-                            const StgcnGradients<T>& to, int threads);
+template <typename T, typename M>
+Status stgcn_block_backward(const M* grad_y, const StgcnBlock<T, M>& block,
+                            const StgcnMaps<T, M>& saved, const StgcnGradients<T, M>& to,
+                            int threads);
 
-// Bytes of workspace for elements of `element_bytes` (4 or 8).
+template <>
+Status stgcn_block_forward(const StgcnBlock<float, BFloat16>& block,
+                           const StgcnMaps<float, BFloat16>& to, int threads);
+template <>
+Status stgcn_block_backward(const BFloat16* grad_y, const StgcnBlock<float, BFloat16>& block,
+                            const StgcnMaps<float, BFloat16>& saved,
+                            const StgcnGradients<float, BFloat16>& to, int threads);
+
+// Bytes of workspace for maps of `element_bytes`: 2 (BFloat16), 4 or 8.
 Status stgcn_block_workspace(const StgcnShape& shape, bool residual, bool backward,
                              std::int64_t element_bytes, int threads, std::int64_t& bytes);
 

@@ -5,60 +5,38 @@
 
 #include "cpu/stgcn_block/stgcn_block.h"
 #include "cpu/stgcn_block/stgcn_block_backward_plan.h"
+#include "cpu/stgcn_block/stgcn_block_sums.h"
 #include "cpu/stgcn_block/stgcn_gemm.h"
 
 namespace aimclr::cpu {
 namespace stgcn {
 
 template <typename T>
-struct Backward {
-    const Plan plan;
-    const SumOffsets offsets;
-    Kernels<T> kernels{};
-    const T* const grad_y;
-    const StgcnBlock<T> block;
-    const StgcnMaps<T> saved;
-    const StgcnGradients<T> to;
+struct Backward : BackwardSums<T> {
+    using Sums = BackwardSums<T>;
+    using Scratch = BackwardScratch<T>;
+    using Sums::block, Sums::edge_shares, Sums::graph, Sums::grad_y, Sums::offsets, Sums::plan;
+    using Sums::k0, Sums::k1, Sums::k2, Sums::saved, Sums::scale, Sums::shares, Sums::shift;
+    using Sums::mean, Sums::sums_of, Sums::to, Sums::training, Sums::upstream;
 
-    Graph<T> graph;
+    Kernels<T> kernels{};
     T *packed_spatial, *packed_temporal, *packed_residual;
     SpectralWeights<T> spectral_weights;
-    T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
-    double* norm_sums;                // [batch][norms][2][out]
-    T* inner;                         // [batch][T][V][out]: gradient of the spatial norm's output
-    T* shares;                        // [shares][offsets.total]
-    double* edge_shares;              // [shares][edges]
+    T* inner;  // [batch][T][V][out]: gradient of the spatial norm's output
 
     Backward(const Plan& plan_, const T* grad_y_, const StgcnBlock<T>& block_,
              const StgcnMaps<T>& saved_, const StgcnGradients<T>& to_, Arena& arena)
-        : plan(plan_),
-          offsets(plan_),
-          grad_y(grad_y_),
-          block(block_),
-          saved(saved_),
-          to(to_),
-          graph(plan_, arena),
-          spectral_weights(plan_, arena) {
+        : Sums(plan_, grad_y_, block_, saved_, to_, arena), spectral_weights(plan_, arena) {
         const Index out = plan.out;
         packed_spatial = arena.take<T>(out * plan.wide_inputs);
         packed_temporal = arena.take<T>(plan.taps * out * out);
         packed_residual = arena.take<T>(plan.residual ? out * plan.wide_in : 0);
-        for (T** of : {&scale, &shift, &k0, &k1, &k2}) {
-            *of = arena.take<T>(plan.norms * out);
-        }
-        norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * out);
         inner = arena.take<T>(plan.batch * plan.map());
-        shares = arena.take<T>(plan.shares * offsets.total);
-        edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
-    }
-
-    bool training() const {
-        return block.running == nullptr;
     }
 
     void prepare(int threads) {
+        kernels = choose_kernels<T>(plan.out);
         const Index out = plan.out, in = plan.in, taps = plan.taps;
-        graph.fill(plan, block.adjacency);
         const auto weights = spatial_weights(plan, block.spatial_weight);
         pack(out, plan.inputs, kernels.lanes, packed_spatial,
              [&](Index row, Index c) { return weights(c, row); });
@@ -77,62 +55,7 @@ struct Backward {
             pack(out, in, kernels.lanes, packed_residual,
                  [=](Index row, Index c) { return block.residual_weight[row * in + c]; });
         }
-        for (Index norm = 0; norm < plan.norms; ++norm) {
-            norm_coefficients(block.norms + norm * 2 * out, saved.statistics + norm * 2 * out, out,
-                              block.eps, scale + norm * out, shift + norm * out);
-        }
-    }
-
-    const T* mean(Index norm) const {
-        return saved.statistics + norm * 2 * plan.out;
-    }
-    double* sums_of(Index sample, Index norm) const {
-        return norm_sums + (sample * plan.norms + norm) * 2 * plan.out;
-    }
-    // The gradient of y, at element `at`, that reaches the temporal norm (through dropout) and the
-    // residual branch.
-    Incoming<T> upstream(Index at, bool dropped) const {
-        return {grad_y + at, saved.y + at, dropped && block.keep ? block.keep + at : nullptr,
-                static_cast<T>(block.scale)};
-    }
-
-    // The sums that the last norms' gradients need.
-    void sum_last_norms(Index sample) const {
-        const Index row = plan.joints * plan.out;
-        std::fill_n(sums_of(sample, 0), plan.norms * 2 * plan.out, 0.0);
-        for (Index norm = 1; norm < plan.norms; ++norm) {
-            const T* const map = norm == 1 ? saved.temporal : saved.shortcut;
-            for (Index t = 0; t < plan.shorter; ++t) {
-                const Index at = sample * plan.short_map() + t * row;
-                kernels.norm_sums({upstream(at, norm == 1), map + at, mean(norm), plan.joints,
-                                   plan.out, sums_of(sample, norm)});
-            }
-        }
-    }
-
-    // From the samples' sums to the gradients of a norm's weight and bias, and the coefficients of
-    // its input's.
-    void reduce(Index norm) const {
-        const Index out = plan.out;
-        const double rows = static_cast<double>(plan.batch * plan.joints *
-                                                (norm == 0 ? plan.frames : plan.shorter));
-        for (Index c = 0; c < out; ++c) {
-            double sum = 0.0, product = 0.0;
-            for (Index b = 0; b < plan.batch; ++b) {
-                sum += sums_of(b, norm)[c];
-                product += sums_of(b, norm)[out + c];
-            }
-            const Index at = norm * 2 * out + c;
-            const double inverse =
-                1.0 / std::sqrt(static_cast<double>(saved.statistics[at + out]) + block.eps);
-            const double factor = static_cast<double>(block.norms[at]) * inverse;
-            to.d_norms[at] = static_cast<T>(product * inverse);
-            to.d_norms[at + out] = static_cast<T>(sum);
-            k0[norm * out + c] = static_cast<T>(factor);
-            k1[norm * out + c] = static_cast<T>(training() ? factor * sum / rows : 0.0);
-            k2[norm * out + c] =
-                static_cast<T>(training() ? factor * inverse * inverse * product / rows : 0.0);
-        }
+        this->prepare_norms();
     }
 
     void norm_backward(Index norm, const Incoming<T>& incoming, const T* map, T* rows,
@@ -169,13 +92,7 @@ struct Backward {
         load_time(sample, scratch);
         for (Index tap = 0; tap < plan.taps; ++tap) {
             const Index offset = tap - plan.taps / 2;
-            Index begin = 0, end = plan.shorter;
-            while (begin < end && begin * plan.stride + offset < 0) {
-                ++begin;
-            }
-            while (end > begin && (end - 1) * plan.stride + offset >= plan.frames) {
-                --end;
-            }
+            const auto [begin, end] = plan.outputs_of(tap);
             if (begin < end) {
                 kernels.outer({scratch.activated + slot(begin * plan.stride + offset) * frame,
                                plan.rows_pitch, out, scratch.rows + begin * frame, plan.rows_pitch,
@@ -203,7 +120,7 @@ struct Backward {
     // The same for samples [first, last), a few at a time, over frequencies.
     void spectral_backward(Index first, Index last, T* sums,
                            const BackwardScratch<T>& scratch) const {
-        const Spectral<T> spectral = plan.spectral<T>();
+        const Spectral<T> spectral = plan.template spectral<T>();
         const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
         const T* const table = spectral_weights.table;
         const auto to_planes = [&](const T* rows, Index at, Index count, T* planes,
@@ -298,99 +215,6 @@ struct Backward {
             for (Index lane = 0; lane < kernels.lanes; ++lane) {
                 edges[edge] += static_cast<double>(scratch.edge_sums[edge * kernels.lanes + lane]);
             }
-        }
-    }
-
-    void run(const BackwardScratch<T>* scratch, int threads) const {
-        for_each(plan.batch, threads, [&](Index b, Index) { sum_last_norms(b); });
-        for (Index norm = 1; norm < plan.norms; ++norm) {
-            reduce(norm);
-        }
-        for_each(plan.shares, threads, [&](Index share, Index worker) {
-            T* const sums = shares + share * offsets.total;
-            std::fill_n(sums, offsets.total, T{0});
-            const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
-            if (plan.use_spectral()) {
-                spectral_backward(first, last, sums, scratch[worker]);
-                return;
-            }
-            for (Index b = first; b < last; ++b) {
-                time_backward(b, sums, scratch[worker]);
-            }
-        });
-        reduce(0);
-        for_each(plan.shares, threads, [&](Index share, Index worker) {
-            double* const edges = edge_shares + share * graph.count;
-            std::fill_n(edges, graph.count, 0.0);
-            for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1); ++b) {
-                joints_backward(b, shares + share * offsets.total, edges, scratch[worker]);
-            }
-        });
-        constexpr Index kSlice = 8192;
-        for_each((offsets.total + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
-            const Index begin = slice * kSlice;
-            const Index count = std::min(kSlice, offsets.total - begin);
-            for (Index share = 1; share < plan.shares; ++share) {
-                kernels.add({shares + share * offsets.total + begin, shares + begin, count});
-            }
-        });
-    }
-
-    // Weight gradients in PyTorch's layout, from the first share, which now has the sum of all.
-    void write_weights(int threads) const {
-        const Index out = plan.out, in = plan.in, taps = plan.taps;
-        for_each(out, threads, [&](Index c, Index) {
-            for (Index row = 0; row < out; ++row) {
-                for (Index tap = 0; tap < taps; ++tap) {
-                    to.d_temporal_weight[(c * out + row) * taps + tap] =
-                        shares[offsets.temporal + (tap * out + row) * out + c];
-                }
-            }
-            for (Index row = 0; row < plan.inputs; ++row) {
-                to.d_spatial_weight[(row / in * out + c) * in + row % in] =
-                    shares[offsets.spatial + row * out + c];
-            }
-            for (Index row = 0; plan.residual && row < in; ++row) {
-                to.d_residual_weight[c * in + row] = shares[offsets.residual + row * out + c];
-            }
-        });
-    }
-
-    // The spatial bias reaches joint w through the sum of its edges.
-    void write_edges() const {
-        const Index out = plan.out, parts = plan.parts;
-        const T* const joint_sums = shares + offsets.joints;
-        std::fill_n(to.d_spatial_bias, parts * out, T{0});
-        std::fill_n(to.d_adjacency, parts * plan.joints * plan.joints, T{0});
-        for (Index group = 0; group < plan.joints * parts; ++group) {
-            const Index part = group % parts;
-            const T* const sum = joint_sums + group / parts * out;
-            double through = 0.0;
-            for (Index c = 0; c < out; ++c) {
-                through += static_cast<double>(block.spatial_bias[part * out + c]) *
-                           static_cast<double>(sum[c]);
-            }
-            T weight{0};
-            for (Index edge = graph.first[group]; edge < graph.first[group + 1]; ++edge) {
-                double total = through;
-                for (Index share = 0; share < plan.shares; ++share) {
-                    total += edge_shares[share * graph.count + edge];
-                }
-                to.d_adjacency[graph.index[edge]] = static_cast<T>(total);
-                weight += graph.weight[edge];
-            }
-            for (Index c = 0; c < out; ++c) {
-                to.d_spatial_bias[part * out + c] += weight * sum[c];
-            }
-        }
-    }
-
-    // In training batch norm subtracts a bias again; in evaluation it passes on k0 of the sum.
-    void write_bias(Index norm, T* d_bias) const {
-        for (Index c = 0; c < plan.out; ++c) {
-            d_bias[c] = training() ? T{0}
-                                   : k0[norm * plan.out + c] *
-                                         to.d_norms[norm * 2 * plan.out + plan.out + c];
         }
     }
 };

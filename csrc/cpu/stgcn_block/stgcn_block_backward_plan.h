@@ -45,19 +45,7 @@ struct BackwardScratch {
         products = arena.take<T>(spectral.products_size(samples));
         taps = arena.take<T>(plan.use_spectral() ? spectral.packed_size() : 0);
     }
-};
-
-// Offsets of the weight gradients among one share's sums.
-struct SumOffsets {
-    Index temporal, spatial, residual, joints, total;
-
-    explicit SumOffsets(const Plan& plan) {
-        temporal = 0;                                                  // [taps][out][out]
-        spatial = temporal + plan.taps * plan.out * plan.out;          // [parts * in][out]
-        residual = spatial + plan.inputs * plan.out;                   // [in][out]
-        joints = residual + (plan.residual ? plan.in * plan.out : 0);  // [V][out]
-        total = round_up(joints + plan.joints * plan.out, kMaxLanes);
-    }
+    void clear(const Plan&) const {}
 };
 
 }  // namespace aimclr::cpu::stgcn

@@ -11,13 +11,13 @@
 
 namespace aimclr::cpu::stgcn {
 
-inline constexpr Index kMaxLanes = 16;
 inline constexpr Index kSpectralChannels = 32;  // from this many on it is faster
 inline constexpr Index kSpectralSamples = 4;    // that share a pass over the weights
 
 // Sizes that follow from the shape alone, for vectors of any width.
 struct Plan : StgcnShape {
     bool residual;      // with a convolution
+    Index least;        // channels that are convolved over frequencies
     Index shorter;      // frames that come out
     Index pitch;        // of columns: joints in whole vectors
     Index inputs;       // parts * in: what the spatial product contracts
@@ -30,9 +30,10 @@ struct Plan : StgcnShape {
     Index shares;
     Index share_samples;  // in each but the last; 0 if they are just as even as can be
 
-    Plan(const StgcnShape& shape, bool residual_)
+    Plan(const StgcnShape& shape, bool residual_, Index least_ = kSpectralChannels)
         : StgcnShape(shape),
           residual(residual_),
+          least(least_),
           shorter(StgcnShape::shorter()),
           pitch(round_up(joints, kMaxLanes)),
           inputs(parts * in),
@@ -74,10 +75,25 @@ struct Plan : StgcnShape {
         return {begin - first, std::max<Index>(end - begin, 0), begin};
     }
 
+    // Output frames that `tap` reaches from within the input.
+    struct Range {
+        Index begin, end;
+    };
+    Range outputs_of(Index tap) const {
+        const Index offset = tap - taps / 2;
+        Range range{0, shorter};
+        while (range.begin < range.end && range.begin * stride + offset < 0) {
+            ++range.begin;
+        }
+        while (range.end > range.begin && (range.end - 1) * stride + offset >= frames) {
+            --range.end;
+        }
+        return range;
+    }
+
     // Where products dominate, fewer of them are worth the transforms.
     bool use_spectral() const {
-        if (stride != 1 || out < kSpectralChannels ||
-            spectral_pairs(frames + taps / 2 + 1) > kMostPairs) {
+        if (stride != 1 || out < least || spectral_pairs(frames + taps / 2 + 1) > kMostPairs) {
             return false;
         }
         Index direct = 0;

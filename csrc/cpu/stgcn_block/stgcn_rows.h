@@ -4,19 +4,9 @@
 
 #include <type_traits>
 
-#include "cpu/stgcn_block/stgcn_tile.h"
+#include "cpu/stgcn_block/stgcn_vector.h"
 
 namespace aimclr::cpu::stgcn {
-
-template <typename Tl, typename T>
-AIMCLR_INLINE typename Tl::Vec load(const T* from) {
-    return *reinterpret_cast<const typename Tl::Vec*>(from);
-}
-
-template <typename Tl, typename T>
-AIMCLR_INLINE void store(T* to, typename Tl::Vec value) {
-    *reinterpret_cast<typename Tl::Vec*>(to) = value;
-}
 
 template <typename Vec>
 AIMCLR_INLINE Vec rectified(Vec x) {
@@ -127,8 +117,8 @@ AIMCLR_INLINE void widen_and_add(Vec from, double* to) {
     }
 }
 
-template <typename Tl, typename T>
-void moments(const Moments<T>& call) {
+template <typename Tl, typename T, typename M>
+void moments(const Moments<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         const Vec pivot = load<Tl>(call.pivot + c);
@@ -150,8 +140,8 @@ AIMCLR_INLINE typename Tl::Vec kept(const std::uint8_t* keep, T scale) {
     return __builtin_convertvector(*reinterpret_cast<const Octets*>(keep), Vec) * scale;
 }
 
-template <typename Tl, typename T>
-void finish(const Finish<T>& call) {
+template <typename Tl, typename T, typename M>
+void finish(const Finish<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index joint = 0; joint < call.joints; ++joint) {
         const Index row = joint * call.channels;
@@ -174,8 +164,8 @@ void finish(const Finish<T>& call) {
     }
 }
 
-template <typename Tl, typename T>
-AIMCLR_INLINE typename Tl::Vec load_incoming(const Incoming<T>& call, Index at) {
+template <typename Tl, typename T, typename M>
+AIMCLR_INLINE typename Tl::Vec load_incoming(const Incoming<T, M>& call, Index at) {
     using Vec = typename Tl::Vec;
     Vec grad = load<Tl>(call.grad + at);
     if (call.y != nullptr) {
@@ -187,8 +177,8 @@ AIMCLR_INLINE typename Tl::Vec load_incoming(const Incoming<T>& call, Index at) 
     return grad;
 }
 
-template <typename Tl, typename T>
-void norm_sums(const NormSums<T>& call) {
+template <typename Tl, typename T, typename M>
+void norm_sums(const NormSums<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         const Vec mean = load<Tl>(call.mean + c);
@@ -218,8 +208,8 @@ void norm_backward(const NormBackward<T>& call) {
     to_columns<Tl>(call.joints, call.channels, call.columns, call.pitch, value);
 }
 
-template <typename Tl, typename T>
-void relu_backward(const ReluBackward<T>& call) {
+template <typename Tl, typename T, typename M>
+void relu_backward(const ReluBackward<T, M>& call) {
     using Vec = typename Tl::Vec;
     for (Index c = 0; c < call.channels; c += Tl::kLanes) {
         const Vec mean = load<Tl>(call.mean + c);

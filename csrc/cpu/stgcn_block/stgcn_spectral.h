@@ -90,25 +90,24 @@ void spectral_input(const SpectralInput<T>& call) {
     }
 }
 
+// What frequencies k and half - k add at even and at odd positions.
 template <typename Tl, int kVecs, typename T>
-AIMCLR_INLINE void spectral_output_tile(const SpectralOutput<T>& call, Index row, Index c) {
+AIMCLR_INLINE void spectral_sums(const T* planes, Index step, Index half,
+                                 typename Tl::Vec (&cosine)[2][kMostPairs][kVecs],
+                                 typename Tl::Vec (&sine)[2][kMostPairs][kVecs]) {
     using Vec = typename Tl::Vec;
-    const Index half = call.waves.length / 2, positions = call.waves.positions;
-    const Index pairs = spectral_pairs(call.waves.length);
-    Vec cosine[2][kMostPairs][kVecs], sine[2][kMostPairs][kVecs];  // at even and odd positions
     const auto complex = [&](Index k, int v, Vec& re, Vec& im) {
-        const T* const from =
-            call.planes + spectral_plane(k) * call.step + row * call.channels + c + v * Tl::kLanes;
+        const T* const from = planes + spectral_plane(k) * step + v * Tl::kLanes;
         const Vec first = load<Tl>(from);
         if (k == 0 || k == half) {
             re = first;
             im = Vec{};
             return;
         }
-        re = first - load<Tl>(from + 2 * call.step);
-        im = first + load<Tl>(from + call.step);
+        re = first - load<Tl>(from + 2 * step);
+        im = first + load<Tl>(from + step);
     };
-    for (Index k = 0; k < pairs; ++k) {
+    for (Index k = 0; 2 * k <= half; ++k) {
 #pragma GCC unroll 2
         for (int v = 0; v < kVecs; ++v) {
             Vec re, im, re2 = {}, im2 = {};
@@ -122,6 +121,15 @@ AIMCLR_INLINE void spectral_output_tile(const SpectralOutput<T>& call, Index row
             sine[1][k][v] = im + im2;
         }
     }
+}
+
+template <typename Tl, int kVecs, typename T>
+AIMCLR_INLINE void spectral_output_tile(const SpectralOutput<T>& call, Index row, Index c) {
+    using Vec = typename Tl::Vec;
+    const Index positions = call.waves.positions, pairs = spectral_pairs(call.waves.length);
+    Vec cosine[2][kMostPairs][kVecs], sine[2][kMostPairs][kVecs];  // at even and odd positions
+    spectral_sums<Tl, kVecs>(call.planes + row * call.channels + c, call.step,
+                             call.waves.length / 2, cosine, sine);
     for (Index i = 0; i < positions; ++i) {
         const Index odd = (i ^ call.waves.odd) & 1;
         Vec sum[kVecs];

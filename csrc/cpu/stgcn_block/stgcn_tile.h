@@ -14,6 +14,10 @@ namespace aimclr::cpu::stgcn {
 
 using Index = std::int64_t;
 
+inline constexpr Index kMaxLanes = 16;
+
+// T computes, and M is an element of a map: T itself, or BFloat16 (stgcn_bf16_tile.h).
+
 constexpr Index round_up(Index a, Index b) {
     return (a + b - 1) / b * b;
 }
@@ -21,6 +25,7 @@ constexpr Index round_up(Index a, Index b) {
 // Vectors of kBytes; every channel count that a kernel vectorizes is a multiple of the lanes.
 template <typename T, int kBytes>
 struct Tile {
+    using Element = T;
     using Vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(T))]] = T;
     static constexpr Index kLanes = kBytes / sizeof(T);
     // Sums kept in registers: joints of a product, or input channels of an outer product, times one
@@ -69,41 +74,42 @@ struct Activation {
 };
 
 // Sums of map - pivot and of its square, added to sums [2][channels].
-template <typename T>
+template <typename T, typename M = T>
 struct Moments {
-    const T* map;
+    const M* map;
     const T* pivot;
     Index joints, channels;
     double* sums;
 };
 
 // y = max((map * scale + shift) * keep * keep_scale + shortcut * shortcut_scale + ..., 0)
-template <typename T>
+template <typename T, typename M = T>
 struct Finish {
-    const T* map;
+    const M* map;
     const T *scale, *shift;
     const std::uint8_t* keep;  // null for all
     T keep_scale;
-    const T* shortcut;                         // null for none
+    const M* shortcut;                         // null for none
     const T *shortcut_scale, *shortcut_shift;  // null for the identity
     Index joints, channels;
-    T* y;
+    M* y;
 };
 
 // The upstream gradient of a norm: grad where y > 0, times keep * keep_scale.
-template <typename T>
+template <typename T, typename M = T>
 struct Incoming {
-    const T* grad;
-    const T* y;                // null: pass all
+    const M* grad;
+    const M* y;                // null: pass all
     const std::uint8_t* keep;  // null: keep all
     T keep_scale;
 };
 
 // Adds to sums [2][channels] the sum of the incoming gradient, and of it times (map - mean).
-template <typename T>
+template <typename T, typename M = T>
 struct NormSums {
-    Incoming<T> incoming;
-    const T *map, *mean;
+    Incoming<T, M> incoming;
+    const M* map;
+    const T* mean;
     Index joints, channels;
     double* sums;
 };
@@ -121,10 +127,11 @@ struct NormBackward {
 };
 
 // grad = 0 where map * scale + shift <= 0, and the sums that NormSums makes.
-template <typename T>
+template <typename T, typename M = T>
 struct ReluBackward {
-    T* grad;
-    const T *map, *scale, *shift, *mean;
+    M* grad;
+    const M* map;
+    const T *scale, *shift, *mean;
     Index joints, channels;
     double* sums;
 };
