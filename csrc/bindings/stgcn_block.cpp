@@ -10,9 +10,9 @@ void define_stgcn_block(pybind11::module_& module) {
     using bindings::cpu_name;
     using bindings::define_call;
     define_call<&cpu::stgcn_block_forward<T, M>>(module, cpu_name<M>("stgcn_block_forward"),
-                                              "threads");
+                                                 "threads");
     define_call<&cpu::stgcn_block_backward<T, M>>(module, cpu_name<M>("stgcn_block_backward"),
-                                               "grad_y", "threads");
+                                                  "grad_y", "threads");
 }
 
 }  // namespace
