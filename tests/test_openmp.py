@@ -11,7 +11,9 @@ from children import child_environment
 
 from aimclr_fast import _openmp
 
-COMMANDS = ("train", "tune", "evaluate", "prepare", "export")
+COMMANDS = (
+    "train", "tune", "evaluate", "classify", "report", "search", "learn", "prepare", "export",
+)  # fmt: skip
 # Ends where a module first imports another package: all of them that load OpenMP come later.
 PROGRAM = """
 import os, runpy, sys
