@@ -172,7 +172,7 @@ def test_the_rate_of_files_that_do_not_say_it(tmp_path, capsys):
     assert open_store(tmp_path / "out").samples["name"].tolist() == ["a@0s"]
     assert open_store(tmp_path / "out").positions.shape[2] == 15
     for flags, said in (
-        (["--rate=30"], "--rate: only with --fps or --window"),
+        (["--rate=30"], "--rate: only with --fps, --window or --intervals"),
         (["--rate=0", "--fps=3"], "--rate 0: must be from 0.1 to 1000"),
     ):
         with pytest.raises(SystemExit):

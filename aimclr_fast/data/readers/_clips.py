@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast._errors import Error
 from aimclr_fast._files import printable
 from aimclr_fast.data.readers._base import MAX_FRAMES, Problem, ReadError, composed
 from aimclr_fast.data.readers._counting import check_places, frame_places, rate_of
@@ -152,7 +153,7 @@ class Frames:
         return found
 
 
-class FormError(ValueError):
+class FormError(Error, ValueError):
     """What a frame holds is not as expected; says how."""
 
 
