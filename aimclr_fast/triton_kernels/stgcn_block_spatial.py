@@ -331,9 +331,7 @@ def _residual_gradient(
             mask=in_rows[:, None] & (channel < C_OUT)[None, :],
             other=0.0,
         )
-        weights = _load_weights(
-            residual_weight, to_channel, channel, C_IN, C_OUT, OPERAND, DOT
-        )
+        weights = _load_weights(residual_weight, to_channel, channel, C_IN, C_OUT, OPERAND, DOT)
         acc = tl.dot(values.to(OPERAND).to(DOT), weights, acc, input_precision=PRECISION)
     return acc
 
