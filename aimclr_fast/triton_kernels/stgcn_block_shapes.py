@@ -120,12 +120,11 @@ def joints(count: int) -> int:
 def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Spatial:
     """The graph convolution of `count` joints. Its programs keep the edges of block_p parts."""
     block_v = joints(count)
-    block_f = max(1, 64 // block_v)
-    if precision == "ieee":
-        return Spatial(0, block_v, 1, width(c_in, 16), width(c_out, 16), False, 4, 1, 2)
     if precision not in HALVES or parts > PARTS_AT_ONCE:
-        block_c, block_n = width(c_in, 32), width(c_out, 32)
-        return Spatial(0, block_v, block_f, block_c, block_n, False, 4, 1, 2)
+        most = 16 if precision == "ieee" else 32
+        warps, each = (4, 2) if block_v <= 32 else (8, 1)
+        return Spatial(0, block_v, 1, width(c_in, most), width(c_out, most), False, warps, 1, each)
+    block_f = max(1, 64 // block_v)
     if c_in > 32 or c_out > 64:
         # sm_80 would keep weights in registers, and has none for wider products either.
         return Spatial(parts, block_v, block_f, 16, width(c_out, 64), False, 4, 2, 2)

@@ -56,7 +56,7 @@ def _edges_of_parts(
     found = ()
     for part in tl.static_range(P):
         edges = _row_edges(adjacency, part, V, BLOCK_V, BLOCK_F)
-        found = found + (edges.to(OPERAND).to(DOT),)  # noqa: RUF005
+        found = found + (edges.to(OPERAND).to(DOT),)  # type: ignore[assignment]  # noqa: RUF005
     return found
 
 
@@ -82,7 +82,7 @@ def _weights_of_parts(
         weights = _load_weights(
             weight + part * (ROWS * COLUMNS), row, column, ROWS, COLUMNS, OPERAND, DOT
         )
-        found = found + (weights,)  # noqa: RUF005
+        found = found + (weights,)  # type: ignore[assignment]  # noqa: RUF005
     return found
 
 
