@@ -2,14 +2,15 @@
 
 ==================== ===========================================================================
 ``load_encoder``     a trained encoder as an ``Encoder``: recordings in, features out
+``AimCLREncoder``    pretraining as a scikit-learn transformer: fit, transform, pipelines
 ``functional``       the ops: augmentation, energy-based dropping, losses over the queue, blocks
 ``nn``               ST-GCN, the momentum pair with its queue, methods, the authors' checkpoints
 ``data``             stores, splits, preprocessing, the embedded data set
 ``Error``            the base of all exceptions of this package
 ==================== ===========================================================================
 
-The commands are ``python -m aimclr_fast.train``, ``.tune``, ``.evaluate``, ``.prepare``
-and ``.export``.
+The commands are ``python -m aimclr_fast.train``, ``.tune``, ``.evaluate``, ``.report``,
+``.learn``, ``.classify``, ``.search``, ``.prepare`` and ``.export``.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,28 @@ if TYPE_CHECKING:
     from . import data as data
     from . import functional as functional
     from . import nn as nn
+    from .estimator import AimCLREncoder as AimCLREncoder
     from .inference.encoder import Encoder as Encoder
     from .inference.loading import load_encoder as load_encoder
 
     __version__: str
 
-__all__ = ["Encoder", "Error", "__version__", "data", "functional", "load_encoder", "nn"]
+__all__ = [
+    "AimCLREncoder",
+    "Encoder",
+    "Error",
+    "__version__",
+    "data",
+    "functional",
+    "load_encoder",
+    "nn",
+]
 
-_MODULE_OF = {"Encoder": "inference.encoder", "load_encoder": "inference.loading"}
+_MODULE_OF = {
+    "AimCLREncoder": "estimator",
+    "Encoder": "inference.encoder",
+    "load_encoder": "inference.loading",
+}
 
 
 def __getattr__(name: str) -> Any:

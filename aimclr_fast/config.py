@@ -36,7 +36,8 @@ class DataConfig:
     """Which sequences to learn from.
 
     Attributes:
-        store: folder of a store, or the name of an embedded one.
+        store: folder of a store, or the name of an embedded one; several with commas between them
+            are joined.
         split: which samples train and which test, as declared by the store; null takes one that it
             declares. --split is short for it.
         stream: joint, motion or bone, or several with commas between: an encoder is trained on

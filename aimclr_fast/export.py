@@ -23,7 +23,9 @@ from ._errors import Error
 from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
 from .inference.encoder import EmbeddingModel, Encoder
+from .inference.from_recordings import FromRecordings
 from .inference.loading import describe, load_encoder, write_safetensors
+from .inference.pretrained import trained_on
 from .nn.readouts import PUBLISHED
 
 PROGRAM = "python -m aimclr_fast.export"
@@ -47,7 +49,7 @@ class ExportError(Error, RuntimeError):
     """What was written does not compute what the encoder computes."""
 
 
-def export(encoder: Encoder, file: Path, form: str) -> float:
+def export(encoder: Encoder, file: Path, form: str, *, recordings: bool = False) -> float:
     """Write an encoder and check the file against it; the file appears only if they agree.
 
     Args:
@@ -58,6 +60,8 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
             the batch norms folded into the weights (`nn.folded`). They map preprocessed positions
             [N, 3, T, V, M] to features [N, F] and, with a classifier, class probabilities [N, K],
             for any N and any T above the frame step.
+        recordings: put the preprocessing into the graph as well: it takes complete recordings in
+            meters, of any T from 2 on.
 
     Returns:
         The largest difference of an output, relative to the largest value.
@@ -83,6 +87,13 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
             ) from error
     if encoder.model.is_folded:
         raise UserError("a folded encoder cannot be exported: load it without folded=")
+    if recordings and (form == "safetensors" or encoder.traits.preprocessing is None):
+        reason = (
+            "the file holds weights; load_encoder preprocesses by itself"
+            if form == "safetensors"
+            else "how the encoder's training data were preprocessed is not known"
+        )
+        raise UserError(f"--recordings: {reason}")
     # Tracing takes PyTorch's own operations; the caller's encoder keeps its backend.
     model = copy.deepcopy(encoder.model)
     model.backend = "reference"
@@ -90,8 +101,8 @@ def export(encoder: Encoder, file: Path, form: str) -> float:
         one.backend = "reference"
     with written_whole(file) as temporary:
         with quiet(), _told(f"torch {torch.__version__} cannot write it as {form}"):
-            forward = _WRITERS[form](model, temporary)
-        return _difference(forward, model)
+            forward = _WRITERS[form](model, temporary, recordings)
+        return _difference(forward, model, encoder if recordings else None)
 
 
 @contextmanager
@@ -107,18 +118,18 @@ def _told(what: str) -> Iterator[None]:
         raise ExportError(f"{what}: {type(error).__name__}: {reason}") from error
 
 
-def _difference(forward: Forward, model: EmbeddingModel) -> float:
-    """Compare on other batches and lengths than the file was made with."""
+def _difference(forward: Forward, model: EmbeddingModel, encoder: Encoder | None) -> float:
+    """Compare on other batches and lengths than the file was made with; recordings with what
+    `encoder` makes of them.
+    """
     traits = model.traits
     joints = model.encoder.backbone.layout.num_joints
     largest = 0.0
-    own, least = traits.frames, traits.frame_step + 1
+    own, least = traits.frames, _least(model, encoder is not None)
     for batch, frames in ((1, own), (5, own), (3, 2 * own + 1), (2, least), (1, least)):
         shape = (batch, 3, frames, joints, traits.bodies)
         x = torch.randn(shape, generator=torch.Generator().manual_seed(batch)) * 0.3
-        with torch.inference_mode():
-            expected = model(x)
-        wanted = [expected] if isinstance(expected, Tensor) else list(expected)
+        wanted = _as_list(model(x) if encoder is None else _of_recordings(encoder, x))
         with _told(f"the file does not run for input {list(shape)}"):
             found = forward(x)
         if [list(f.shape) for f in found] != [list(w.shape) for w in wanted]:
@@ -131,20 +142,37 @@ def _difference(forward: Forward, model: EmbeddingModel) -> float:
     return largest
 
 
+def _least(model: EmbeddingModel, recordings: bool) -> int:
+    """Frames that an input must have. Recordings are resized first, but torch's export tells one
+    frame from several.
+    """
+    steps = model.traits.preprocessing
+    resized = recordings and steps is not None and steps.frames is not None
+    return 2 if resized else model.traits.frame_step + 1
+
+
+def _of_recordings(encoder: Encoder, x: Tensor) -> Any:
+    sequences = x.permute(0, 4, 2, 3, 1)
+    if not encoder.class_names:
+        return encoder(sequences).cpu()
+    found = encoder.classify(sequences)
+    return found.features.cpu(), found.probabilities.cpu()
+
+
 # --- Formats: each writes a file, and returns how to run it ---------------------------------------
 
 
-def _safetensors(model: EmbeddingModel, file: Path) -> Forward:
+def _safetensors(model: EmbeddingModel, file: Path, recordings: bool) -> Forward:
     write_safetensors(model, file)
     again = load_encoder(file, device="cpu").model
     return lambda x: _as_list(again(x))
 
 
-def _torch(model: EmbeddingModel, file: Path) -> Forward:
-    example, dynamic = _example(model)
-    model = model.folded(channels_last=False)
+def _torch(model: EmbeddingModel, file: Path, recordings: bool) -> Forward:
+    example, dynamic = _example(model, recordings)
+    graph = _graph(model, recordings)
     with _sizes_free():
-        program = torch.export.export(model, example, dynamic_shapes=dynamic)
+        program = torch.export.export(graph, example, dynamic_shapes=dynamic)
     for node in program.graph.nodes:
         node.meta.pop(STACK_TRACE, None)
     memory = io.BytesIO()  # torch's own writer aborts on a full disk
@@ -154,14 +182,14 @@ def _torch(model: EmbeddingModel, file: Path) -> Forward:
     return lambda x: _as_list(again(x))
 
 
-def _onnx(model: EmbeddingModel, file: Path) -> Forward:
+def _onnx(model: EmbeddingModel, file: Path, recordings: bool) -> Forward:
     import onnxruntime
 
-    example, dynamic = _example(model)
-    model = model.folded(channels_last=False)
+    example, dynamic = _example(model, recordings)
+    graph = _graph(model, recordings)
     with _sizes_free():
         program = torch.onnx.export(
-            model,
+            graph,
             example,
             dynamo=True,
             verbose=False,
@@ -182,6 +210,11 @@ def _onnx(model: EmbeddingModel, file: Path) -> Forward:
     return forward
 
 
+def _graph(model: EmbeddingModel, recordings: bool) -> torch.nn.Module:
+    folded = model.folded(channels_last=False)
+    return FromRecordings(folded) if recordings else folded
+
+
 _WRITERS = {"safetensors": _safetensors, "torch": _torch, "onnx": _onnx}
 
 
@@ -193,7 +226,7 @@ def _sizes_free() -> Iterator[None]:
         yield
 
 
-def _example(model: EmbeddingModel) -> tuple[tuple[Tensor], dict[str, Any]]:
+def _example(model: EmbeddingModel, recordings: bool) -> tuple[tuple[Tensor], dict[str, Any]]:
     """What tracing needs: an input, and the axes that may have any size.
 
     The input may be longer than the store's sequences: two frames must be left after all strides,
@@ -201,9 +234,10 @@ def _example(model: EmbeddingModel) -> tuple[tuple[Tensor], dict[str, Any]]:
     """
     traits = model.traits
     long = 8 * traits.frame_step
+    least = _least(model, recordings) if FREE else long
     axes = {
         0: torch.export.Dim("batch"),
-        2: torch.export.Dim("frames", min=traits.frame_step + 1 if FREE else long, max=MOST_FRAMES),
+        2: torch.export.Dim("frames", min=least, max=MOST_FRAMES),
     }
     frames = max(traits.frames, long)
     shape = (2, 3, frames, model.encoder.backbone.layout.num_joints, traits.bodies)
@@ -249,8 +283,84 @@ def parser() -> Parser:
     )
     add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
     add("--layout", type=str, default=None, help="skeleton of one of the authors' checkpoints")
+    add(
+        "--recordings",
+        action="store_true",
+        help="onnx, torch: put centering, turning and resampling into the graph, which then takes "
+        "complete recordings in meters",
+    )
+    add(
+        "--int8",
+        action="store_true",
+        help="onnx: weights as 8-bit integers, a third of the size; prints what that changes",
+    )
     add("--overwrite", action="store_true", help="replace a file that is there")
     return command
+
+
+def quantize(file: Path) -> None:
+    """Weights of an ONNX file as 8-bit integers, a scale for each channel; activations are
+    quantized as they come.
+
+    Raises:
+        ExportError: ONNX Runtime cannot.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    logger, level = logging.getLogger(), logging.getLogger().level
+    with written_whole(file) as temporary:
+        logger.setLevel(logging.ERROR)  # it advises what was done already
+        try:
+            with _told("ONNX Runtime cannot quantize it"):
+                quantize_dynamic(file, temporary, weight_type=QuantType.QInt8, per_channel=True)
+        finally:
+            logger.setLevel(level)
+
+
+def beside(encoder: Encoder, name: str, file: Path) -> str:
+    """What a quantized graph gives beside its encoder, in words: on test samples of the store that
+    the encoder was trained on where that is there, otherwise on random positions.
+    """
+    import onnxruntime
+
+    x, truth, what = _samples(encoder, name)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    parts = [session.run(None, {INPUT: one.numpy()}) for one in x.split(128)]
+    found = [torch.from_numpy(np.concatenate(some)) for some in zip(*parts, strict=True)]
+    own = [_as_list(encoder.model(one.to(encoder.device))) for one in x.split(128)]
+    wanted = [torch.cat([out.cpu() for out in some]) for some in zip(*own, strict=True)]
+    cosine = torch.nn.functional.cosine_similarity(found[0], wanted[0]).mean()
+    text = f"int8: on {what}, features have a cosine of {cosine:.4f} with those in float32"
+    if len(wanted) > 1:
+        answers = [probabilities.argmax(1) for probabilities in (found[1], wanted[1])]
+        text += f"; {(answers[0] == answers[1]).float().mean():.1%} of the answers are the same"
+        if truth is not None:
+            right = [float((one == truth).float().mean()) for one in answers]
+            text += f", {right[0]:.1%} are right and {right[1]:.1%} in float32"
+    return text
+
+
+def _samples(encoder: Encoder, name: str) -> tuple[Tensor, Tensor | None, str]:
+    """Sequences, their labels in the classifier's order, and what they are."""
+    from .data import StoreError, resolve_store, split
+
+    traits, joints = encoder.traits, encoder.layout.num_joints
+    store, rule = trained_on(name)
+    try:
+        if store is None:
+            raise StoreError("not known")
+        opened = resolve_store(store)
+        rows = split(opened, rule or "xsub")[1]
+        if opened.layout != encoder.layout:
+            raise StoreError("of another layout")
+    except ValueError:
+        shape = (64, 3, traits.frames, joints, traits.bodies)
+        x = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return x, None, "random positions"
+    truth = None
+    if opened.labels is not None and opened.class_names == encoder.class_names:
+        truth = torch.from_numpy(np.array(opened.labels[rows]))
+    return opened.as_tensor(rows), truth, f"{len(rows):,} test samples of {opened.path.name}"
 
 
 def main(arguments: list[str]) -> None:
@@ -266,7 +376,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
     try:
         encoder = load_encoder(
-            source,
+            given.checkpoint,  # a name is not a path
             head=given.head,
             stream=given.stream,
             pool=given.pool,
@@ -277,7 +387,9 @@ def main(arguments: list[str]) -> None:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
-    off = export(encoder, out, given.format)
+    if given.int8 and (given.format != "onnx" or given.recordings):
+        raise UserError("--int8: only with --format onnx, of preprocessed positions")
+    off = export(encoder, out, given.format, recordings=given.recordings)
     traits, layout = encoder.traits, encoder.layout
     how = "" if traits.pool == PUBLISHED else f" (readout {traits.pool})"
     classes = f", {len(traits.class_names)} classes" if traits.class_names else ""
@@ -286,6 +398,10 @@ def main(arguments: list[str]) -> None:
         f"({layout.num_joints} joints){classes}; {out.stat().st_size / 1e6:.2f} MB\n"
         f"checked: outputs within {off:.0e} of the largest"
     )
+    if given.int8:
+        quantize(out)
+        print(beside(encoder, given.checkpoint, out))
+        print(f"{out}: {out.stat().st_size / 1e6:.2f} MB in int8")
 
 
 def command_line(arguments: list[str]) -> None:

@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,18 @@ from .data.conversion import (
 from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.preprocessing import NORMALIZATIONS, USUAL_NORMALIZATION
-from .data.readers import UNITS, Options, Plan, get_reader, meters, reader_names
+from .data.readers import (
+    UNITS,
+    Options,
+    Plan,
+    get_reader,
+    meters,
+    read_intervals,
+    reader_names,
+)
 from .data.retargeting import retargeted
 from .data.splits import default_split
-from .data.timing import Timing, timed
+from .data.timing import Timing, timed, without_sample
 
 PROGRAM = "python -m aimclr_fast.prepare"
 _WHOLE_BATCH = 128  # of the published recipe
@@ -82,7 +91,6 @@ def parser() -> Parser:
         default="order",
         help="order (first in each frame, as published) or follow (by the tracker's ids)",
     )
-    add("--max-bodies", type=int, default=None, help="bodies to keep; default: the data set's own")
     add(
         "--drop-spurious",
         action="store_true",
@@ -90,28 +98,59 @@ def parser() -> Parser:
     )
     add("--missing", type=str, default=None, help="file that names samples to leave out (NTU)")
     add("--labels", type=str, default=None, help="csv of labels and metadata (folder)")
-    add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
     add(
         "--to",
         type=str,
         default=None,
         help="bring the joints to another layout by their names: a built-in one or a YAML file",
     )
+    add_source_flags(command)
+    add(
+        "--intervals",
+        type=str,
+        default=None,
+        help="labels by interval: a csv with start,end,label (and name, where there are several "
+        "recordings), BORIS's aggregated events, or an .eaf file of ELAN or a folder of these",
+    )
+    add("--tier", type=str, default=None, help="of .eaf files with several")
+    add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
+    add(
+        "--on-error",
+        type=str,
+        default="skip",
+        help="skip (and report) what cannot be used, or fatal: stop at the first",
+    )
+    add("--overwrite", action="store_true", help="replace a store that is there")
+    return command
+
+
+def add_source_flags(command: Parser) -> None:
+    """Add the flags that say how recordings are to be understood, whatever becomes of them."""
+    add = command.add_argument
+    add("--layout", type=str, default=None, help="skeleton: a built-in name or a YAML file")
     add(
         "--unit",
         type=str,
         default=None,
-        help="of the source's lengths: m (default; found in BVH), cm, mm, or its meters: 0.0254",
+        help="of the source's lengths: m (default; found in motion capture), cm, mm, or its "
+        "meters: 0.0254",
     )
     add(
         "--up",
         type=str,
         default=None,
-        help="axis that points up: y (default; found in BVH), -y or z",
+        help="axis that points up: y (default; found in motion capture), -y or z",
     )
-    add("--fps", type=float, default=None, help="resample to so many frames per second (bvh)")
-    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s (bvh)")
+    add("--fps", type=float, default=None, help="resample to so many frames per second")
+    add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s")
     add("--hop", type=str, default=None, help="time from window to window; default: a window's")
+    add(
+        "--rate",
+        type=float,
+        default=None,
+        help="frames per second of recordings that do not say theirs, for --fps, --window and "
+        "--intervals",
+    )
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
         "--columns",
@@ -119,6 +158,12 @@ def parser() -> Parser:
         default=None,
         help="what the columns of a joint are in tables without a heading (folder): x, y, z, "
         "c (confidence), _ (ignored); such as xyz, xyzc, xyz___",
+    )
+    add(
+        "--markers",
+        type=str,
+        default=None,
+        help="YAML file of the markers of each joint (c3d, trc)",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")
@@ -130,15 +175,7 @@ def parser() -> Parser:
         help="of the images, where 2D x and y were divided by width and height: 16:9, 1920x1080; "
         "1 where both are in one unit",
     )
-    add("--jobs", type=int, default=0, help="processes; 0 takes one per core")
-    add(
-        "--on-error",
-        type=str,
-        default="skip",
-        help="skip (and report) what cannot be used, or fatal: stop at the first",
-    )
-    add("--overwrite", action="store_true", help="replace a store that is there")
-    return command
+    add("--max-bodies", type=int, default=None, help="bodies to keep; default: the data set's own")
 
 
 def main(arguments: list[str]) -> None:
@@ -158,25 +195,18 @@ def main(arguments: list[str]) -> None:
         "rotate": ROTATIONS,
         "gaps": ("auto", *GAPS),
         "bodies": ("order", "follow"),
-        "up": ("y", "-y", "z"),
-        "pose": ("auto", "2d", "3d"),
         "on_error": ("skip", "fatal"),
     }.items():
         if given[field] not in (None, *allowed):
             flag = field.replace("_", "-")
             raise UserError(f"--{flag} {given[field]}: choose from {', '.join(allowed)}")
     frames = _frames(given.frames)
-    for flag, value, least in (
-        ("max-bodies", given.max_bodies, 1),
-        ("csv-bodies", given.csv_bodies, 1),
-        ("skip-columns", given.skip_columns, 0),
-        ("jobs", given.jobs, 0),
-    ):
-        if value is not None and not least <= value <= 1000:
-            raise UserError(f"--{flag} {value}: must be from {least} to 1000")
-    if given.unit is not None:
-        _check_unit(given.unit)
-    timing = _timing(given)
+    if not 0 <= given.jobs <= 1000:
+        raise UserError(f"--jobs {given.jobs}: must be from 0 to 1000")
+    options = source_options(given)
+    timing = source_timing(given)
+    if given.tier is not None and given.intervals is None:
+        raise UserError("--tier: only with --intervals")
     out = Path(given.out)
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces a store)")
@@ -184,22 +214,13 @@ def main(arguments: list[str]) -> None:
         reader = get_reader(given.dataset)
     except ValueError as error:
         raise UserError(str(error)) from error
-    options = Options(
+    options = replace(
+        options,
         bodies=given.bodies,
         drop_spurious=given.drop_spurious,
-        max_bodies=given.max_bodies,
         missing=None if given.missing is None else Path(given.missing),
         labels=None if given.labels is None else Path(given.labels),
-        layout=given.layout,
-        unit=given.unit,
-        up=given.up,
-        pose=given.pose,
-        min_confidence=given.min_confidence,
-        aspect=None if given.aspect is None else _aspect(given.aspect),
         gaps=given.gaps,
-        columns=given.columns,
-        csv_bodies=given.csv_bodies,
-        skip_columns=given.skip_columns,
     )
     check_flags(chosen, given.dataset)
     console = plain_console()
@@ -207,6 +228,8 @@ def main(arguments: list[str]) -> None:
     check_flags(chosen, given.dataset, plan)
     if given.to is not None:
         plan = retargeted(plan, given.to)
+    if given.intervals is not None:
+        timing = replace(timing, intervals=read_intervals(Path(given.intervals), given.tier))
     if timing != Timing():
         plan = timed(plan, timing)
     if plan.ready and given.gaps != "auto":
@@ -244,9 +267,46 @@ def main(arguments: list[str]) -> None:
         *([f"layout: {result.store.path / LAYOUT} (--layout takes it)"] if plan.derived else []),
         f"done to each: {describe(recipe)}",
         str(result.report),
+        *without_sample(timing, result.store.samples),
         f"to train on it:\n  {train_command(result.store, given.dataset)}",
     ):
         console.print(text, soft_wrap=True)
+
+
+def source_options(given: argparse.Namespace) -> Options:
+    """What :func:`add_source_flags` was given, for a reader.
+
+    Raises:
+        UserError: a flag has a value that it does not take.
+    """
+    for flag, value, allowed in (
+        ("up", given.up, ("y", "-y", "z")),
+        ("pose", given.pose, ("auto", "2d", "3d")),
+    ):
+        if value not in (None, *allowed):
+            raise UserError(f"--{flag} {value}: choose from {', '.join(allowed)}")
+    for flag, value, least in (
+        ("max-bodies", given.max_bodies, 1),
+        ("csv-bodies", given.csv_bodies, 1),
+        ("skip-columns", given.skip_columns, 0),
+    ):
+        if value is not None and not least <= value <= 1000:
+            raise UserError(f"--{flag} {value}: must be from {least} to 1000")
+    if given.unit is not None:
+        _check_unit(given.unit)
+    return Options(
+        max_bodies=given.max_bodies,
+        layout=given.layout,
+        unit=given.unit,
+        up=given.up,
+        pose=given.pose,
+        min_confidence=given.min_confidence,
+        aspect=None if given.aspect is None else _aspect(given.aspect),
+        columns=given.columns,
+        csv_bodies=given.csv_bodies,
+        skip_columns=given.skip_columns,
+        markers=None if given.markers is None else Path(given.markers),
+    )
 
 
 def check_flags(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) -> None:
@@ -275,13 +335,18 @@ def _check_unit(text: str) -> None:
         raise UserError(f"--unit {text}: choose from {names}, or give its meters") from error
 
 
-def _timing(given: argparse.Namespace) -> Timing:
+def source_timing(given: argparse.Namespace) -> Timing:
     """How recordings are cut in time."""
-    if given.fps is not None and not 0.1 <= given.fps <= 1000:
-        raise UserError(f"--fps {given.fps:g}: must be from 0.1 to 1000")
+    for flag, value in (("fps", given.fps), ("rate", given.rate)):
+        if value is not None and not 0.1 <= value <= 1000:
+            raise UserError(f"--{flag} {value:g}: must be from 0.1 to 1000")
+    cut = given.fps is not None or given.window is not None or given.get("intervals") is not None
+    if given.rate is not None and not cut:
+        raise UserError("--rate: only with --fps, --window or --intervals")
     if given.hop is not None and given.window is None:
         raise UserError("--hop: only with --window")
-    return Timing(given.fps, _seconds("window", given.window), _seconds("hop", given.hop))
+    window, hop = _seconds("window", given.window), _seconds("hop", given.hop)
+    return Timing(given.fps, window, hop, given.rate)
 
 
 def _seconds(flag: str, text: str | None) -> float | None:
@@ -392,15 +457,22 @@ def inspect(arguments: list[str]) -> None:
 
     command = Parser(
         prog=f"{PROGRAM} inspect",
-        description="Print what is in a store and draw it: classes, lengths, one moving skeleton.",
+        description="Print what is in a store and draw it: a page that plays sequences side by "
+        "side in a browser, a picture of classes and lengths, and one moving skeleton.",
     )
     command.add_argument("store", type=str, help="folder of a store, or an embedded data set")
-    command.add_argument("--out", type=str, default=".", help="folder for the two pictures")
-    command.add_argument("--sample", type=str, default=None, help="name of the sequence to animate")
+    command.add_argument("--out", type=str, default=".", help="folder for the page and pictures")
+    command.add_argument(
+        "--sample",
+        type=str,
+        action="append",
+        default=[],
+        help="name of a sequence to show, several times for several; default: one of each class",
+    )
     given = command.parse_args(arguments)
     store = resolve_store(given.store)
     print(card(store))
-    for file in draw(store, Path(given.out), sample=given.sample):
+    for file in draw(store, Path(given.out), names=given.sample):
         print(f"drew {file}")
 
 

@@ -56,7 +56,7 @@ SANITIZED = (
     *("tests/ops/test_apply_augment.py", "tests/ops/test_skelemix.py"),
     *("tests/ops/test_eadm_pool.py", "tests/ops/test_masked_pool.py"),
     *("tests/ops/test_queue_contrast.py", "tests/ops/test_queue_losses.py"),
-    "tests/ops/test_stgcn_block_kernels.py",
+    *("tests/ops/test_enqueue.py", "tests/ops/test_stgcn_block_kernels.py"),
 )
 # What compiles or differentiates numerically takes too long under a sanitizer.
 SLOW = "compile or opcheck or gradcheck or graph or every_combination or real_size"

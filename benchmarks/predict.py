@@ -301,8 +301,7 @@ class Compiler:
         """A kernel of this package, and its work."""
         moved = Work(launch.bytes_read, launch.bytes_written)
         if launch.name == "cuda.skeleton_augment":
-            samples, *sizes = launch.written[0].shape
-            return augment_shape(self.gpu, samples, prod(sizes)), moved
+            return augment_shape(self.gpu, launch.written[0].shape), moved
         call = launch.call
         if call is None:
             raise ValueError(f"{launch.name}: its blocks are not known")
@@ -323,8 +322,12 @@ class Compiler:
         return one.shape, work
 
 
-def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
+def augment_shape(gpu: Gpu, view: Sequence[int]) -> Shape:
     """How skeleton_augment lies on a GPU: place_buffers of skeleton_augment_placement.h.
+
+    Args:
+        gpu: the GPU.
+        view: shape of one view, [N, 3, T, V, M].
 
     Raises:
         ValueError: the native library has no code for the GPU.
@@ -332,6 +335,8 @@ def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
     from cuda_usage import cuobjdump
 
     from aimclr_fast import native
+    from aimclr_fast.functional import AugmentConfig
+    from aimclr_fast.ops._augment import native_chain
 
     listing = cuobjdump(Path(str(native.load().__file__)), "-res-usage")
     # float32, buffers in shared memory
@@ -347,9 +352,20 @@ def augment_shape(gpu: Gpu, samples: int, elements: int) -> Shape:
     registers, shared = found[arch]
     # From 9.0 on the tool counts what the system takes.
     state = shared - (SYSTEM_SHARED if arch >= 90 else 0)
+    samples, _, frames, joints, bodies = view
+    elements = prod(view[1:])
     buffers = 2 * 4 * (elements + elements // 32 + 1)
     threads = 640 if samples <= gpu.processors else 320
-    return Shape((samples,), threads, registers, shared_bytes=state + buffers)
+    itself, config = tuple(range(joints)), AugmentConfig()
+    chain = native_chain(
+        (frames, joints, bodies), itself, itself, config.crop_ratio, config.blur_taps, False,
+        torch.device("cpu"),
+    )  # fmt: skip
+    parts = native.load().skeleton_augment_parts_emulated(
+        **chain.members, samples=samples, room=gpu.processors
+    )
+    grid = (samples, parts) if parts > 1 else (samples,)
+    return Shape(grid, threads, registers, shared_bytes=state + buffers)
 
 
 def predict(
@@ -407,13 +423,14 @@ class Known:
         self.rows: dict[tuple[object, ...], tuple[Shape, Work]] = {}
         for row in rows:
             if row.source == COMPILED and row.encoder == encoder:
-                key = row.operation, row.grid, row.bytes_read, row.bytes_written
+                grid = row.grid if row.operation.startswith("triton.") else row.grid.split("x")[0]
+                key = row.operation, grid, row.bytes_read, row.bytes_written
                 found = shape_of(row), work_of(row)
                 if self.rows.setdefault(key, found) != found:
                     raise ValueError(f"{row.operation}, {row.grid} blocks: two kernels are alike")
 
     def __call__(self, launch: Launch) -> tuple[Shape, Work]:
-        """Of skeleton_augment a sample is a block."""
+        """Of skeleton_augment the samples are the grid's first axis."""
         blocks = launch.call.grid if launch.call else launch.written[0].shape[:1]
         grid = "x".join(map(str, blocks))
         key = launch.name, grid, launch.bytes_read, launch.bytes_written

@@ -46,6 +46,8 @@ WAITS |= {"_unique", "_unique2", "unique_dim", "bincount", "histc"}
 VIEWS = {"_unsafe_view"}
 ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 GATHERS = {"index", "index_select", "gather", "embedding"}
+#: Of Triton kernels that overwrite rows of a tensor: its argument's name, and that of their number.
+OVERWRITES = {"enqueue_kernel": ("queue", "n")}
 SCATTERS = {"index_copy_", "index_put_", "scatter_", "index_copy", "index_put", "scatter"}
 
 
@@ -280,6 +282,10 @@ class Walk(TorchDispatchMode):
         written = [tensor for tensor in tensors if _storage(tensor) in self._unwritten]
         read = [tensor for tensor in tensors if _storage(tensor) not in self._unwritten]
         values = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+        if kernel.fn.__name__ in OVERWRITES:
+            whole, rows = (values[name] for name in OVERWRITES[kernel.fn.__name__])
+            written.append(whole[:rows])
+            read = [tensor for tensor in read if tensor is not whole]
         options = {name: value for name, value in kwargs.items() if name not in kernel.arg_names}
         call = TritonCall(kernel, values, options, tuple(grid))
         self._note(f"triton.{kernel.fn.__name__}", read, written or tensors, call)

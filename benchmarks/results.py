@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import lru_cache
@@ -130,12 +130,15 @@ def key(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
 
 
-def write_cells(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+def write_cells(
+    path: Path, rows: Iterable[Mapping[str, str]], names: Sequence[str] | None = None
+) -> None:
+    """Write a csv whole; the columns are those of a `Row` and its machine, if not named."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
-        names = [field.name for field in (*fields(Row), *fields(Machine))]
-        writer = csv.DictWriter(file, names)
+        usual = [field.name for field in (*fields(Row), *fields(Machine))]
+        writer = csv.DictWriter(file, usual if names is None else names)
         writer.writeheader()
         writer.writerows(rows)
     temporary.replace(path)

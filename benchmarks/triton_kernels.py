@@ -104,7 +104,8 @@ def _mine(v: Values) -> list[Loop]:
 
 
 def _forward(v: Values) -> list[Loop]:
-    return [] if v["ONE_TILE"] else [Loop(ceil(v["T"] / (8 * v["BLOCK_O"])))]
+    tiles = ceil(v["T"] / (8 * v["BLOCK_O"]))
+    return [Loop(v["BLOCKS"]), *([] if v["ONE_TILE"] else [Loop(tiles)])]
 
 
 # --- Reads ---------------------------------------------------------------------------------------
@@ -226,8 +227,11 @@ KERNELS = {
     "pack_kernel": Kernel(_pack),
     # eadm_pool
     "forward_kernel": Kernel(_forward),
-    "joint_kernel": Kernel(lambda v: [Loop(ceil(v["BLOCKS"] / v["BLOCK"]))]),
-    "drop_kernel": Kernel(lambda v: _parts(v, "batch", "BLOCK_B")),
+    # Of its loops, the one over joints takes the most turns.
+    "drop_kernel": Kernel(
+        lambda v: [Loop(ceil(v["batch"] * v["V"] / v["BLOCK"]), known=False)],
+        lambda v: dict.fromkeys(("attention_sums", "kept_counts"), v["grid"][0]),
+    ),
     "backward_kernel": Kernel(),
     # queue_contrast
     "_scan_kernel": Kernel(
@@ -236,6 +240,7 @@ KERNELS = {
         lambda v: 4.0 * v["count"] * v["k"] * v["D"],
     ),
     "_mine_kernel": Kernel(_mine),
+    "enqueue_kernel": Kernel(),
     "_combine_kernel": Kernel(lambda v: _parts(v, "splits", "BLOCK_SPLITS")),
 }
 

@@ -17,6 +17,7 @@ class Runner(NamedTuple):
     device: str = "cpu"
     shared: bool | None = None
     threads: int = 0
+    parts: int = 1  # blocks that share a sample, of the op that can do that
 
     def __str__(self) -> str:
         return self.backend if self.shared is None else f"block of {self.threads}"
@@ -27,17 +28,18 @@ CUDA = pytest.param(Runner("cuda", "cuda"), marks=pytest.mark.cuda, id="cuda")
 # One thread count for each placement of the buffers, and one that leaves threads idle.
 BLOCKS = [
     pytest.param(Runner("cpp", shared=True, threads=160), id="cuda-block-shared"),
-    pytest.param(Runner("cpp", shared=False, threads=128), id="cuda-block-workspace"),
+    pytest.param(Runner("cpp", shared=False, threads=128, parts=3), id="cuda-block-workspace"),
 ]
 RUNNERS = [pytest.param(CPP, id="cpp"), *BLOCKS, CUDA]
 
 
-class _Library:
+class EmulatedLibrary:
     """The native library, but that what the cpp backend calls runs as blocks of the kernels."""
 
     def __init__(self, runner: Runner) -> None:
         self._library = native.load()
-        self._block = (runner.shared, runner.threads)
+        self._block = {"shared": runner.shared, "threads": runner.threads}
+        self._parts = runner.parts
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -47,8 +49,8 @@ class _Library:
 
         def run(threads: int, **members: Any) -> None:
             self.calls += 1
-            shared, block_threads = self._block
-            emulated(**members, shared=shared, threads=block_threads)
+            parts = {"parts": self._parts} if name == "skeleton_augment_cpu" else {}
+            emulated(**members, **self._block, **parts)
 
         return run
 
@@ -60,7 +62,7 @@ def runner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> A
     if wanted.shared is None:
         yield wanted
         return
-    library = _Library(wanted)
+    library = EmulatedLibrary(wanted)
     monkeypatch.setattr(native, "load", lambda: library)
     yield wanted
     assert library.calls, "nothing was emulated"

@@ -28,10 +28,12 @@ ROOMS: dict[str, set[str]] = {
     "functional": {"ops", "reference", "layouts"},
     "config": {"functional", "ops", "reference", "layouts"},
     "nn": {"functional", "ops", "reference", "layouts", "native"},
-    "data": {"functional", "ops", "reference", "layouts", "native"},
+    "pages": {"layouts"},
+    "data": {"functional", "ops", "reference", "layouts", "native", "pages"},
     "inference": {"nn", "data", "functional", "ops", "reference", "layouts", "native"},
     "evaluation": {
-        "inference", "nn", "data", "config", "functional", "ops", "reference", "layouts", "native",
+        "inference", "nn", "data", "pages", "config", "functional", "ops", "reference", "layouts",
+        "native",
     },
     "training": {
         "evaluation", "inference", "nn", "data", "config", "functional", "ops", "reference",

@@ -25,7 +25,16 @@ def main(error: BaseException):
 
 
 def test_our_exceptions_and_those_of_files_are_one_line(capsys):
-    for command in ("train", "tune", "evaluate", "prepare", "export"):
+    for command in (
+        "train",
+        "tune",
+        "evaluate",
+        "classify",
+        "report",
+        "search",
+        "prepare",
+        "export",
+    ):
         importlib.import_module(f"aimclr_fast.{command}")
     kinds = ours()
     assert {"StoreError", "ReadError", "ResultsError", "DivergedError", "ExportError"} <= {

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 import lzma
 import runpy
+import socket
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +96,37 @@ def test_examples_are_linked():
     for name in ("pretrain", "encode"):
         for page in ("README.md", "docs/methods.md" if name == "pretrain" else "docs/encoder.md"):
             assert f"examples/{name}.py" in (ROOT / page).read_text(encoding="utf-8"), page
+
+
+def test_live_answers_each_window_and_outlives_a_bad_line(monkeypatch, capsys):
+    poses = data.open_embedded("ui_prmd").as_tensor(0)[..., 0].permute(1, 2, 0).tolist()
+    frames = [json.dumps({"time": t / 10, "people": {"7": poses[t]}}) for t in range(50)]
+    frames[3:3] = ["{", '{"time": 0.3}', '{"time": 0.3, "people": {"7": [[1, 2, 3]]}}']
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(frames) + "\n"))
+    call("live_udp", monkeypatch, "ui_prmd", 10, 4, 1)
+    said = capsys.readouterr()
+    answers = [json.loads(line) for line in said.out.splitlines()]
+    assert [(a["person"], a["start"], a["end"]) for a in answers] == [
+        ("7", 0.0, 3.9),
+        ("7", 1.0, 4.9),
+    ]
+    assert all(0 < a["probability"] <= 1 and ", " in a["class"] for a in answers)
+    assert [line.split(":")[0] for line in said.err.splitlines()] == ["line 4", "line 5", "line 6"]
+    with pytest.raises(SystemExit, match=r"live_udp\.py: .* --udp PORT"):
+        call("live_udp", monkeypatch, "ui_prmd", 10, 4, 1, "--tcp", 9)
+
+
+def test_live_listens_to_udp(monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    received = example("live_udp")["lines"]("--udp", port)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+    ):
+        line = pool.submit(next, received)
+        while not line.done():
+            sender.sendto(b'{"time": 1, "people": {}}', ("127.0.0.1", port))
+            time.sleep(0.01)
+    assert json.loads(line.result()) == {"time": 1, "people": {}}

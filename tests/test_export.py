@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -19,8 +21,10 @@ from aimclr_fast import _files, load_encoder
 from aimclr_fast import export as module
 from aimclr_fast._checkpoint import CheckpointError
 from aimclr_fast.data import open_embedded
+from aimclr_fast.data.preprocessing import Preprocessing, turn_about_y
 from aimclr_fast.export import SUFFIXES, command_line
 from aimclr_fast.inference.encoder import EmbeddingModel
+from aimclr_fast.inference.from_recordings import FromRecordings
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,75 @@ def test_readouts_are_exported(folder, capsys, form, pool):
         assert_near(torch.as_tensor(found), encoder.model(x), gradient=True)
         assert found.shape == (batch, encoder.num_features)
     assert json.loads(described)["traits"]["pool"] == pool
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_a_graph_takes_recordings(folder, capsys, form):
+    """Centered, resampled and turned as the package does it, whatever the length."""
+    file = folder / f"recorded{SUFFIXES[form]}"
+    options = ["--head", str(folder / "head.pt"), "--recordings", "--out", str(file)]
+    command_line([str(folder / "joint.pt"), "--format", form, *options])
+    assert "checked: outputs within" in capsys.readouterr().out
+    encoder = load_encoder(folder / "joint.pt", head=folder / "head.pt")
+    for batch, frames in ((1, 2), (2, 50), (3, 33), (1, 140)):
+        x = torch.randn(batch, 3, frames, encoder.layout.num_joints, 1) + 3.0
+        found, _ = RUNS[form](file, x)
+        expected = encoder.classify(x.permute(0, 4, 2, 3, 1))
+        for f, w in zip(found, expected[:2], strict=True):
+            assert_near(torch.as_tensor(f), w, gradient=True)
+
+
+@pytest.mark.parametrize("rotate", ["exact", "published", "none"])
+@pytest.mark.parametrize("normalize", ["frame", "sequence"])
+@pytest.mark.parametrize("frames", [None, 20])
+def test_preprocessing_in_the_network_is_that_of_the_package(store, rotate, normalize, frames):
+    if (rotate, normalize) == ("published", "sequence"):
+        return  # there is no such preprocessing
+    steps = Preprocessing(frames, rotate, "fill", normalize)
+    model = load_encoder("ui_prmd", device="cpu").model
+    model.traits = dataclasses.replace(model.traits, preprocessing=steps, bodies=2)
+    network = FromRecordings(model)
+    network.model = torch.nn.Identity()
+    x = store.as_tensor([5, 900]) + torch.tensor([0.3, -0.2, 2.0])[:, None, None, None]
+    turned = torch.from_numpy(turn_about_y(x.numpy(), 0.8)).float()
+    x = torch.cat([turned, 0 * turned], 4)  # the second body is absent
+    found = network(x)
+    for own, one in zip(found, x, strict=True):
+        expected = steps(one.numpy(), store.layout)
+        np.testing.assert_allclose(own.numpy(), expected, atol=2e-6)
+
+
+def test_int8_is_smaller_and_says_what_it_changes(folder, tmp_path, capsys):
+    file = tmp_path / "x.onnx"
+    command_line(["ui_prmd", "--format", "onnx", "--int8", "--out", str(file)])
+    said = capsys.readouterr().out
+    assert file.stat().st_size < 0.4e6
+    found = re.search(
+        r"on 1,000 test samples of ui_prmd_unaligned, features have a cosine of ([\d.]+) with "
+        r"those in float32; ([\d.]+)% of the answers are the same, ([\d.]+)% are right and "
+        r"([\d.]+)% in",
+        said,
+    )
+    assert found, said
+    cosine, same, right, before = map(float, found.groups())
+    assert cosine > 0.99
+    assert same > 90
+    assert abs(right - before) < 3
+    encoder = load_encoder("ui_prmd", device="cpu")
+    x = torch.randn(4, 3, 50, 22, 1) * 0.3
+    (features, _), described = run_onnx(file, x)
+    assert json.loads(described)["traits"] == encoder.traits.to_dict()
+    expected = encoder.model(x)[0]
+    assert torch.nn.functional.cosine_similarity(torch.from_numpy(features), expected).min() > 0.95
+    assert "int8: only with --format onnx" in fails(capsys, "ui_prmd", "--int8")
+
+
+def test_recordings_need_a_graph_and_a_known_preprocessing(folder, capsys):
+    assert "the file holds weights" in fails(capsys, folder / "bone.pt", "--recordings")
+    model = load_encoder(folder / "bone.pt").model
+    model.traits = dataclasses.replace(model.traits, preprocessing=None)
+    with pytest.raises(ValueError, match="is not known"):
+        FromRecordings(model)
 
 
 def operations(file):
@@ -219,9 +292,9 @@ def test_a_file_that_computes_something_else_does_not_appear(folder, capsys, mon
 
     writer = module._WRITERS["safetensors"]
 
-    def write(model, file):
+    def write(model, file, recordings):
         monkeypatch.setattr(module, "load_encoder", spoilt)
-        return writer(model, file)
+        return writer(model, file, recordings)
 
     monkeypatch.setitem(module._WRITERS, "safetensors", write)
     file = folder / "spoilt.safetensors"
@@ -246,9 +319,6 @@ def test_what_cannot_be_exported(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     error = fails(capsys, ours, "--format", "onnx", "--out", folder / "y.onnx")
     assert "needs onnxruntime: pip install 'aimclr_fast[export]'" in error
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(CheckpointError, match=r"kept.safetensors: .*pip install"):
-        load_encoder(folder / "kept.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,18 @@ from aimclr_fast.ops.philox import philox4x32
 
 PACKAGE = "aimclr_fast"
 COMMANDS = {
-    f"{PACKAGE}.{name}" for name in ("cli", "train", "tune", "evaluate", "prepare", "export")
+    f"{PACKAGE}.{name}"
+    for name in (
+        "cli",
+        "train",
+        "tune",
+        "evaluate",
+        "classify",
+        "report",
+        "search",
+        "prepare",
+        "export",
+    )
 }
 MODULES = [PACKAGE, *(m.name for m in pkgutil.walk_packages(aimclr_fast.__path__, f"{PACKAGE}."))]
 Launch = Callable[[str, str], list[Tensor]]

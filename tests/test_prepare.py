@@ -166,6 +166,7 @@ def test_inspect(tmp_path, capsys):
         assert film.n_frames > 10
     with Image.open(tmp_path / "figures" / "x.png") as picture:
         assert picture.width > 500
+    assert (tmp_path / "figures" / "x.html").stat().st_size > 5_000
     assert "no sample" in fails(capsys, "inspect", tmp_path / "x", "--sample=zz")
 
 

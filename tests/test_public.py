@@ -15,7 +15,16 @@ import pytest
 
 import aimclr_fast
 
-NAMES = {"Encoder", "Error", "__version__", "data", "functional", "load_encoder", "nn"}
+NAMES = {
+    "AimCLREncoder",
+    "Encoder",
+    "Error",
+    "__version__",
+    "data",
+    "functional",
+    "load_encoder",
+    "nn",
+}
 # What users catch them as, besides Error.
 BASES = {
     "BackendError": RuntimeError,

@@ -14,9 +14,12 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 
 from aimclr_fast._console import plain_console
+from aimclr_fast.classify import command_line as classify
 from aimclr_fast.evaluate import command_line as evaluate
 from aimclr_fast.export import command_line as export
 from aimclr_fast.prepare import command_line as prepare
+from aimclr_fast.report import command_line as report
+from aimclr_fast.search import command_line as search
 from aimclr_fast.train import command_line as train
 
 PACKAGE = Path(__file__).resolve().parents[1] / "aimclr_fast"
@@ -96,13 +99,25 @@ def run_all(folder: Path, capsys, output: str) -> dict[str, str]:
          f"--csv={results}")  # fmt: skip
     call("table", evaluate, "table", results)
     call("export", export, checkpoint, "--out", run / "encoder.safetensors")
+    call("report", report, run, "--out", folder / "report.html")
+    call("search", search, store, source, "--encoder", checkpoint, "--out", folder / "near")
+    call("classify", classify, source, "--encoder", checkpoint, "--out", folder / "answers")
     return shown
 
 
 def test_every_command_in_a_folder_with_brackets(tmp_path, capsys):
     folder = tmp_path / NAME
     shown = run_all(folder, capsys, str(folder / "run"))
-    for name in ("prepare", "inspect", "train", "evaluate", "export"):
+    for name in (
+        "prepare",
+        "inspect",
+        "train",
+        "evaluate",
+        "report",
+        "search",
+        "classify",
+        "export",
+    ):
         assert str(folder) in shown[name], name
     again = next(line for line in shown["train"].splitlines() if "again" in line)
     assert f"--config '{folder}/run/config.yaml'" in again

@@ -23,12 +23,14 @@ class Given:
         value: what it was given.
         dataset: the format, as the user said.
         known: how the source is read, if it has been inspected.
+        fields: of all flags that were given.
     """
 
     field: str
     value: Any
     dataset: str
     known: Plan | None
+    fields: frozenset[str] = frozenset()
 
     @property
     def plan(self) -> Plan:
@@ -51,7 +53,12 @@ def _of_format(given: Given) -> str:
 
 
 def _of_timed(given: Given) -> str:
-    return "" if given.plan.timed else "the recordings do not say their frame rate (BVH files do)"
+    known = given.plan.timed or "rate" in given.fields
+    return "" if known else "the recordings do not say their frame rate: say it with --rate"
+
+
+def _of_untimed(given: Given) -> str:
+    return "" if given.plan.untimed else "the recordings say their frame rate"
 
 
 def _of_tables(given: Given) -> str:
@@ -84,7 +91,8 @@ def _of_scores(given: Given) -> str:
 
 
 def _of_images(given: Given) -> str:
-    may_be = not given.plan.rotate or given.plan.layout.name in LANDMARKS
+    plan = given.plan
+    may_be = not plan.rotate or (plan.layout.name in LANDMARKS and plan.reader != "mediapipe")
     return "" if may_be else "the source holds 3D poses"
 
 
@@ -108,6 +116,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("missing", _of_format),
     ("labels", _of_format),
     ("columns", _of_format),
+    ("markers", _of_format),
     ("csv_bodies", _of_format),
     ("csv_bodies", _of_tables),
     ("skip_columns", _of_format),
@@ -123,9 +132,18 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("pose", _as_found),
     ("layout", _same_layout),
     ("to", _of_recordings),
+    ("rate", _of_recordings),
+    ("rate", _of_untimed),
+    ("fps", _of_recordings),
     ("fps", _of_timed),
+    ("window", _of_recordings),
     ("window", _of_timed),
+    ("hop", _of_recordings),
     ("hop", _of_timed),
+    ("intervals", _of_recordings),
+    ("intervals", _of_timed),
+    ("tier", _of_recordings),
+    ("tier", _of_timed),
 )
 
 
@@ -140,7 +158,7 @@ def refusal(given: Mapping[str, Any], dataset: str, plan: Plan | None = None) ->
     for field, rule in RULES:
         if field in given and (plan is not None or rule is _of_format):
             value = given[field]
-            reason = rule(Given(field, value, dataset, plan))
+            reason = rule(Given(field, value, dataset, plan, frozenset(given)))
             if reason:
                 shown = "" if rule is _of_format or value is True else f" {value}"
                 return f"--{field.replace('_', '-')}{shown}: {reason}"

@@ -1,22 +1,26 @@
-"""Look at a store: a card in words, histograms, and one sequence in motion with its bones drawn.
+"""Look at a store: a card in words, histograms, and sequences in motion with their bones drawn.
 
 A wrong layout is seen at once: bones that cross the body, a left arm in the right one's color.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast._files import written_whole
 from aimclr_fast.data.splits import get_split_rule
 from aimclr_fast.data.store import Store, StoreError
 from aimclr_fast.layouts import Layout
+from aimclr_fast.pages import Clip, pack_clip, pack_skeleton, write_page
 
-_LEFT, _RIGHT, _MIDDLE = "tab:blue", "tab:red", "0.4"
+_COLORS = {"left": "tab:blue", "right": "tab:red", "middle": "0.4"}
+_BAR = "tab:blue"
+_CLIPS = 12  # sequences of a page that names none
 
 
 def card(store: Store) -> str:
@@ -51,41 +55,75 @@ def card(store: Store) -> str:
     return "\n".join(lines)
 
 
-def draw(store: Store, folder: Path, *, sample: str | None = None) -> list[Path]:
-    """Write ``NAME.png`` (histograms) and ``NAME.gif`` (one sequence) to ``folder``.
+def draw(store: Store, folder: Path, *, names: Sequence[str] = ()) -> Iterator[Path]:
+    """Write ``NAME.html`` (sequences side by side, to play and turn in a browser), ``NAME.png``
+    (histograms) and ``NAME.gif`` (the first sequence) to ``folder``.
 
     Args:
         store: an open store.
         folder: made if it is not there.
-        sample: name of the sequence to animate; the first one by default.
+        names: of the sequences; by default the first of each class, at most twelve.
 
-    Returns:
-        The files.
+    Yields:
+        Each file when it is written.
 
     Raises:
-        StoreError: there is no such sample, or matplotlib or Pillow is not installed.
+        StoreError: there is no such sample, or matplotlib or Pillow, which the pictures need, is
+            not installed.
     """
+    indices = _chosen(store, names)
+    stem = store.path.resolve().name
+    folder.mkdir(parents=True, exist_ok=True)
+    page, png, gif = (folder / f"{stem}{ending}" for ending in (".html", ".png", ".gif"))
+    motions = [_motion(store, index) for index in indices]
+    titles = [_title(store, index) for index in indices]
+    sides = bone_sides(store.layout)
+    clips = [pack_clip(Clip(*pair)) for pair in zip(titles, motions, strict=True)]
+    write_page(
+        page,
+        title=f"{stem}: {len(clips):,} of {len(store):,} sequences",
+        data={"skeleton": pack_skeleton(store.layout, sides), "clips": clips},
+        body='<div id="player"></div>',
+        scripts=["player"],
+    )
+    yield page
     try:
         import matplotlib
         import PIL  # noqa: F401  (matplotlib needs it to write a GIF)
     except ImportError as error:
         raise StoreError(
-            f"drawing needs matplotlib and Pillow: pip install matplotlib ({error})"
+            f"pictures need matplotlib and Pillow: pip install matplotlib ({error})"
         ) from error
     matplotlib.use("Agg")
-    names = store.samples["name"].tolist()
-    if sample is not None and sample not in names:
-        raise StoreError(f"{store.path}: has no sample {sample!r}; the first is {names[0]!r}")
-    index = 0 if sample is None else names.index(sample)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = store.path.resolve().name
-    png, gif = folder / f"{stem}.png", folder / f"{stem}.gif"
     _histograms(store, png)
+    yield png
+    _animate(motions[0], store.layout, titles[0], gif)
+    yield gif
+
+
+def _chosen(store: Store, names: Sequence[str]) -> list[int]:
+    """Indices of the named samples, or of some of all classes."""
+    every = store.samples["name"].tolist()
+    if names:
+        index = {name: at for at, name in enumerate(every)}
+        for name in names:
+            if name not in index:
+                raise StoreError(f"{store.path}: has no sample {name!r}; the first is {every[0]!r}")
+        return [index[name] for name in names]
+    firsts = (
+        range(len(store))
+        if store.labels is None
+        else sorted(np.unique(store.labels, return_index=True)[1].tolist())
+    )
+    apart = np.linspace(0, len(firsts) - 1, min(_CLIPS, len(firsts))).round().astype(int)
+    return [int(firsts[at]) for at in apart]
+
+
+def _motion(store: Store, index: int) -> npt.NDArray[Any]:
+    """A sequence [3, T, V, M] without the zeros that pad a recording's own length."""
     motion = store.as_tensor(index).numpy()
-    shown = np.flatnonzero(motion.any(axis=(0, 2, 3)))  # a recording's own length is padded with 0
-    motion = motion[:, : int(shown[-1]) + 1 if len(shown) else 1]
-    _animate(motion, store.layout, _title(store, index), gif)
-    return [png, gif]
+    shown = np.flatnonzero(motion.any(axis=(0, 2, 3)))
+    return motion[:, : int(shown[-1]) + 1 if len(shown) else 1]
 
 
 def _title(store: Store, index: int) -> str:
@@ -106,7 +144,7 @@ def _histograms(store: Store, file: Path) -> None:
     top = axes[0, 0]
     if store.labels is not None:
         classes, count = np.unique(store.labels, return_counts=True)
-        top.bar(classes, count, color=_LEFT)
+        top.bar(classes, count, color=_BAR)
         top.set_xlabel("class")
         if 0 < len(store.class_names) <= 30:
             top.set_xticks(
@@ -122,30 +160,38 @@ def _histograms(store: Store, file: Path) -> None:
     top.set_title(store.summary(), fontsize=9)
     for axis, (column, label) in zip(axes[1:, 0], columns, strict=True):
         axis.hist(
-            store.samples[column], bins=min(60, len(np.unique(store.samples[column]))), color=_LEFT
+            store.samples[column],
+            bins=min(60, len(np.unique(store.samples[column]))),
+            color=_BAR,
         )
         axis.set_xlabel(label)
         axis.set_ylabel("samples")
     figure.tight_layout()
-    _save(file, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    with written_whole(file) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
 
 
-def bone_colors(layout: Layout) -> list[str]:
-    """Color of each edge: left, right or middle, told from the left-right swap.
+def bone_sides(layout: Layout) -> list[str]:
+    """Side of each edge: left, right or middle, told from the left-right swap.
 
     Which side of a swapped pair is left is taken from the joints' names, if they say so.
     """
-    colors = []
+    sides = []
     for joint, _ in layout.edges:
         name, other = layout.joints[joint].lower(), layout.swap[joint]
         if other == joint:
-            colors.append(_MIDDLE)
+            sides.append("middle")
         elif "left" in name or ("right" not in name and joint < other):
-            colors.append(_LEFT)
+            sides.append("left")
         else:
-            colors.append(_RIGHT)
-    return colors
+            sides.append("right")
+    return sides
+
+
+def bone_colors(layout: Layout) -> list[str]:
+    """Color of each edge, by its side, for matplotlib."""
+    return [_COLORS[side] for side in bone_sides(layout)]
 
 
 def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -> None:
@@ -181,15 +227,6 @@ def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -
 
     step = max(1, motion.shape[1] // 100)
     film = FuncAnimation(figure, show, frames=range(0, motion.shape[1], step), blit=False)
-    _save(file, lambda temporary: film.save(temporary, writer=PillowWriter(fps=15), dpi=70))
+    with written_whole(file) as temporary:
+        film.save(temporary, writer=PillowWriter(fps=15), dpi=70)
     plt.close(figure)
-
-
-def _save(file: Path, write: Any) -> None:
-    """Write under a temporary name of the same ending, then rename."""
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
-    try:
-        write(temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -72,6 +72,8 @@ class Store:
             integer, strings otherwise (always for ``name``).
         meta: the content of meta.json, under today's keys.
         layout: the skeleton, with V joints.
+        parts: the stores that it joins (:mod:`aimclr_fast.data.joined`), which alone are folders;
+            empty for a store that is a folder itself.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class Store:
     samples: dict[str, npt.NDArray[Any]]
     meta: dict[str, Any]
     layout: Layout
+    parts: tuple[Store, ...] = ()
 
     def __len__(self) -> int:
         return int(self.positions.shape[0])
@@ -126,10 +129,15 @@ class Store:
         of a turned store cover its angles as well.
         """
         declared: dict[str, str] = self.meta["checksums"]
-        if POSITIONS_OF in self.meta:
+        if POSITIONS_OF in self.meta or self.parts:
             return dict(declared)
         files = [n for n in (POSITIONS, COMPRESSED, SAMPLES) if (self.path / n).is_file()]
         return {name: declared.get(name) or sha256(self.path / name) for name in files}
+
+    @property
+    def spec(self) -> str:
+        """What opens it again from anywhere: full paths, with commas between those it joins."""
+        return ",".join(str(store.path.resolve()) for store in self.parts or (self,))
 
     def traits(self) -> dict[str, Any]:
         """What an encoder must know of its data to be used on other sequences; for checkpoints."""

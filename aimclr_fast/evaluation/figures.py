@@ -91,6 +91,15 @@ def draw_confusion(predicted: Array, labels: Array, classes: Sequence[str], titl
     return figure
 
 
+def by_class(
+    predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], count: int
+) -> npt.NDArray[np.float64]:
+    """Accuracy of each class; NaN where it has no samples."""
+    total = np.bincount(labels, minlength=count)
+    right = np.bincount(labels[predicted == labels], minlength=count)
+    return np.where(total > 0, right / np.maximum(total, 1), np.nan)
+
+
 def draw_per_class(accuracies: Mapping[str, Array], classes: Sequence[str], title: str) -> Figure:
     """Accuracy of each class [C] with each kind of features, sorted by the first."""
     first = next(iter(accuracies.values()))
@@ -101,8 +110,13 @@ def draw_per_class(accuracies: Mapping[str, Array], classes: Sequence[str], titl
     height = 0.8 / len(accuracies)
     for i, (name, values) in enumerate(accuracies.items()):
         at = np.arange(len(order)) + 0.4 - (i + 0.5) * height
-        color = ("tab:blue", "0.7", "tab:orange")[i % 3]
-        axes.barh(at, 100 * values[order], height, color=color, label=name)
+        color, hatch = (("tab:blue", ""), ("0.7", "///"), ("tab:orange", "..."), ("0.9", "xxx"))[
+            i % 4
+        ]
+        axes.barh(
+            at, 100 * values[order], height, color=color, hatch=hatch, edgecolor="0.2",
+            linewidth=0.3, label=name,
+        )  # fmt: skip
     axes.set_yticks(range(len(order)), [classes[label] for label in order], fontsize=7)
     axes.set(xlabel="accuracy, %", xlim=(0, 100), title=title)
     axes.margins(y=0.01)
@@ -117,13 +131,13 @@ def draw_label_efficiency(
     """Accuracy over the number of labeled samples: mean and standard deviation of the draws."""
     figure = Figure(figsize=(5.5, 3.8), layout="constrained")
     axes = figure.subplots()
-    for name, points in curves.items():
+    for place, (name, points) in enumerate(curves.items()):
         counts = sorted(points)
         mean = np.array([100 * np.mean(points[count]) for count in counts])
         spread = np.array(
             [100 * np.std(points[c], ddof=1) if len(points[c]) > 1 else 0.0 for c in counts]
         )
-        (line,) = axes.plot(counts, mean, marker="o", label=name)
+        (line,) = axes.plot(counts, mean, marker="os^D"[place % 4], label=name)
         axes.fill_between(
             counts, mean - spread, mean + spread, color=line.get_color(), alpha=0.2, linewidth=0
         )

@@ -18,8 +18,11 @@ _OTHERWISE = "xsub"
 
 
 def _trained_on(file: EncoderFile, checksums: Mapping[str, str]) -> bool:
-    """Whether an encoder was trained on the store with these checksums."""
-    return all(file.data.get(name) == checksum for name, checksum in checksums.items())
+    """Whether an encoder was trained on the store with these checksums, perhaps among others that
+    were joined with it, whose names go before those of the files.
+    """
+    known = {value for value in file.data.values() if isinstance(value, str)}
+    return set(checksums.values()) <= known
 
 
 def own_store(files: Sequence[EncoderFile]) -> Store:

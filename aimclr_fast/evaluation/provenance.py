@@ -37,7 +37,9 @@ def config_checksum(run: Mapping[str, Any], name: str, scratch: FinetuneConfig) 
         own |= {"scratch": asdict(scratch)} if name == SUPERVISED else {}
     elif name not in (RAW, ALIGNED):
         own = what_is_learned(run)
-        own["data"] = {**own.get("data", {}), "store": PurePath(str(data.get("store", ""))).name}
+        stores = str(data.get("store", "")).split(",")
+        names = ",".join(PurePath(store).name for store in stores)
+        own["data"] = {**own.get("data", {}), "store": names}
         for field, group in (("seed", own), ("stream", own["data"])):
             group.pop(field, None)  # a column of its own
         if "split" in own["data"]:  # called so by 0.1.0, whose rows keep their checksums

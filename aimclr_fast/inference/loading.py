@@ -32,6 +32,7 @@ from aimclr_fast.nn.readouts import readout_width
 from .checkpoints import encoder_from
 from .encoder import EmbeddingModel, Encoder, Traits, with_classifier
 from .head_file import read_head
+from .pretrained import pretrained_file
 
 SAFETENSORS = ".safetensors"
 METADATA = "aimclr_fast"  # the key of our description in a safetensors file
@@ -57,13 +58,16 @@ def load_encoder(
 ) -> Encoder:
     """A frozen encoder, ready for recorded sequences.
 
-    The file is a checkpoint of training, what `python -m aimclr_fast.export --format safetensors`
-    made of one, or a checkpoint with the names that the authors of AimCLR gave (pretraining or
-    linear evaluation; also of several streams, under `DataParallel` or `torch.compile`, or within
-    another dict). It is read without running code from it.
+    The file is one that comes with the package (`"ui_prmd"`, see
+    `aimclr_fast.inference.pretrained.encoder_card`), a checkpoint of training, what
+    `python -m aimclr_fast.export --format safetensors` made of one, or a checkpoint with the names
+    that the authors of AimCLR gave (pretraining or linear evaluation; also of several streams,
+    under `DataParallel` or `torch.compile`, or within another dict). It is read without running
+    code from it.
 
     Args:
-        path: the file.
+        path: the file, or the name of an encoder that comes with the package; a name goes first:
+            `./ui_prmd` is a file that is called so.
         head: a linear classifier of this checkpoint's features, as `python -m aimclr_fast.evaluate
             linear` saves it (head-STREAM-HASH.pt); gives class probabilities.
         stream: which encoder of a checkpoint with several, or several of them with + between, such
@@ -97,7 +101,7 @@ def load_encoder(
         >>> features.shape
         torch.Size([2, 256])
     """
-    file = Path(path)
+    file = pretrained_file(path) or Path(path)
     if folded not in (None, *FOLDED):
         raise ValueError(f"folded must be one of {', '.join(FOLDED)}, or None, got {folded!r}")
     where = usable_device(device)
@@ -287,12 +291,8 @@ def write_safetensors(model: EmbeddingModel, file: Path) -> None:
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Traits, Layout]:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise CheckpointError(
-            "reading it needs safetensors: pip install 'aimclr_fast[export]'"
-        ) from error
+    from safetensors import SafetensorError, safe_open
+
     if not file.is_file():
         raise CheckpointError("no such file")
     try:

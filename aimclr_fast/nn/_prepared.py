@@ -1,7 +1,7 @@
 """What the blocks of an encoder compute with, laid out for all of them at once.
 
-By itself each block stacks its norms' parameters and has its weights laid out: a dozen launches of
-a GPU, some of which take longer than what they do.
+By itself each block stacks its norms' parameters, has its weights laid out and draws its dropout: a
+dozen launches of a GPU, some of which take longer than what they do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aimclr_fast.ops.stgcn_block import pack_weights
+from aimclr_fast.ops.stgcn_block import pack_weights, words_of
+
+ALIGNED = 16  # words: where the bits of a block start, for loads of whole cache lines
 
 
 class Prepared(NamedTuple):
@@ -23,18 +25,21 @@ class Prepared(NamedTuple):
         norms: [n, 2, C], as `functional.stgcn_block` has it.
         running: likewise; None in training.
         packed: its weights by `pack_weights`.
+        keep: bits of what its dropout keeps, as `functional.stgcn_block` has them; None where the
+            block drops nothing, or draws by itself.
     """
 
     adjacency: Tensor
     norms: Tensor
     running: Tensor | None
     packed: Tensor
+    keep: Tensor | None
 
 
 def prepare(
-    blocks: Sequence[Any], adjacency: Tensor, importance: Sequence[Tensor], dtype: torch.dtype
+    blocks: Sequence[Any], adjacency: Tensor, importance: Sequence[Tensor], x: Tensor
 ) -> list[Prepared]:
-    """For a pass of maps of this dtype through these blocks (`STGCNBlock`)."""
+    """For a pass of the map x through these blocks (`STGCNBlock`)."""
     norms = [block.norms() for block in blocks]
     counts = [len(of) for of in norms]
     affine = [p for of in norms for norm in of for p in (norm.weight, norm.bias)]
@@ -43,9 +48,32 @@ def prepare(
     if not blocks[0].training:
         found = [b for of in norms for norm in of for b in (norm.running_mean, norm.running_var)]
         running = [*_stacked(found, counts)]
-    packed = pack_weights([block.weights() for block in blocks], dtype)
-    rows = laid_out[: len(blocks)], laid_out[len(blocks) :], running, packed
+    packed = pack_weights([block.weights() for block in blocks], x.dtype)
+    keep = _drawn(blocks, x)
+    rows = laid_out[: len(blocks)], laid_out[len(blocks) :], running, packed, keep
     return [Prepared(*row) for row in zip(*rows, strict=True)]
+
+
+def draw_words(count: int, device: torch.device) -> Tensor:
+    """So many words of random bits, int64."""
+    return torch.empty(count, dtype=torch.int64, device=device).random_(-(2**63), None)
+
+
+def _drawn(blocks: Sequence[Any], x: Tensor) -> list[Tensor | None]:
+    """The bits of each block that takes bits, all of one draw."""
+    batch, _, frames, joints = x.shape
+    sizes, starts, end = [], [], 0
+    for block in blocks:
+        frames = -(-frames // block.stride)
+        elements = batch * frames * joints * block.temporal.out_channels
+        sizes.append(words_of(elements) if block.takes_bits else 0)
+        starts.append(end)
+        end += -(-sizes[-1] // ALIGNED) * ALIGNED
+    if end == 0:
+        return [None] * len(blocks)
+    words = draw_words(end, x.device)
+    each = zip(starts, sizes, strict=True)
+    return [words[start : start + size] if size else None for start, size in each]
 
 
 @torch.no_grad()

@@ -140,9 +140,9 @@ class ActCLR(MomentumContrast):
                 mixed_keys = unit(own[:, None] * keys + other[:, None] * keys[whole.partner])
         rows, transformed, mixed = encoder.embed_views(
             [
-                View("query", query, encoder.embed),
-                View("transformed", blended, encoder.embed),
-                View("mixed", whole.x, encoder.embed),
+                View("query", query, encoder.pool),
+                View("transformed", blended, encoder.pool),
+                View("mixed", whole.x, encoder.pool),
             ]
         )
         # In float32 whatever the encoders compute in.

@@ -160,21 +160,21 @@ class Contrast(MomentumContrast):
     def rows(self, views: Mapping[str, Tensor]) -> list[Tensor]:
         """Unit rows [N, D] of each set of `terms_of(parts)`."""
         parts, encoder = self.parts, self.query_encoder
-        each = [View("query", views["query"], encoder.embed)]
+        each = [View("query", views["query"], encoder.pool)]
         if parts.eadm:
             drop = functools.partial(
-                encoder.embed_with_drop, keep_prob=self.keep_prob, backend=self.backend
+                encoder.pool_with_drop, keep_prob=self.keep_prob, backend=self.backend
             )
             each.append(View("extreme", views["extreme"], drop))
         elif parts.extreme:
-            each.append(View("extreme", views["extreme"], encoder.embed))
+            each.append(View("extreme", views["extreme"], encoder.pool))
         if parts.masked:
             value = self.mask_value.to(views["strong"].dtype)
             masked = torch.where(views["hidden"], value, views["strong"])
-            each.append(View("masked", masked, encoder.embed))
+            each.append(View("masked", masked, encoder.pool))
         for mix in range(parts.mixes):
             mask = functools.partial(
-                encoder.embed_with_mask, mask=views["pasted"][mix], backend=self.backend
+                encoder.pool_with_mask, mask=views["pasted"][mix], backend=self.backend
             )
             each.append(View("mixed", views["mixed"][mix], mask))
         return units(encoder.embed_views(each))

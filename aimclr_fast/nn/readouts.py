@@ -8,7 +8,7 @@ published one. To add one, write its function here, decorated.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,12 +45,37 @@ def _readout(
     return register
 
 
+class _Mean(torch.autograd.Function):
+    """Mean over time and joints of a map that keeps its channels last in memory.
+
+    The gradient is one value a channel, expanded: whoever takes it lays it out.
+    """
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).mean((1, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.shape = inputs[0].shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        _, _, frames, joints = ctx.shape
+        each: Tensor = (grad / (frames * joints))[:, :, None, None]
+        return each.expand(-1, -1, frames, joints)
+
+
 @_readout("mean")
 def _mean(x: Tensor, layout: Layout) -> Tensor:
     """Over time and joints."""
-    if x.is_cuda and x.requires_grad:  # or the gradient would come channels first, and be copied
-        return x.permute(0, 2, 3, 1).mean((1, 2))
-    return x.mean((2, 3))
+    if not (x.is_cuda and x.requires_grad):
+        return x.mean((2, 3))
+    # Or the gradient would be written out, channels first, and be copied.
+    if torch.compiler.is_compiling():
+        return _Mean.forward(x)
+    mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
+    return mean
 
 
 @_readout("max")

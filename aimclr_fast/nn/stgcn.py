@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from aimclr_fast._sections import section
 from aimclr_fast.functional import eadm_pool, masked_pool
 from aimclr_fast.layouts import Layout, get_layout
-from aimclr_fast.ops.stgcn_block import packed_block
+from aimclr_fast.ops.stgcn_block import packed_block, words_of
 from aimclr_fast.reference import stgcn_block as block_reference
 from aimclr_fast.reference.stgcn_block import SumOverRanks
 
-from ._prepared import Prepared, prepare
+from ._prepared import Prepared, draw_words, prepare
 from .readouts import PUBLISHED, read_out
 
 STAGES = ((1, 4), (2, 3), (4, 2))  # (channel multiple, blocks); one block of `features` follows
@@ -32,7 +33,7 @@ def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> T
     size = math.prod(shape)
     whole = dropped < 1 and (dropped * 256).is_integer()
     bits = 1 if dropped == 0.5 else 8 if whole else 16
-    words = _draw_words(size * bits, device)
+    words = draw_words(words_of(size * bits), device)
     if bits == 1:
         keep = block_reference.unpacked(words, size)
     elif bits == 8:
@@ -41,12 +42,6 @@ def draw_keep(shape: tuple[int, ...], dropped: float, device: torch.device) -> T
         least = round(dropped * 2**16) - 2**15
         keep = words.view(torch.int16) >= min(least, 2**15 - 1)
     return keep[:size].view(shape)
-
-
-def _draw_words(bits: int, device: torch.device) -> Tensor:
-    """Random bits, as int64 words."""
-    words = torch.empty(-(-bits // 64), dtype=torch.int64, device=device)
-    return words.random_(-(2**63), None)
 
 
 class SpatialConv(nn.Module):
@@ -177,9 +172,9 @@ class STGCNBlock(nn.Module):
             residual = (self.residual[0].weight, self.residual[0].bias)
         elif self.residual is not None:
             residual = "identity"
-        running = packed = None
+        running = packed = keep = None
         if prepared is not None:
-            _, affine, running, packed = prepared
+            _, affine, running, packed, keep = prepared
         else:
             if not self.training:
                 means = torch.stack([norm.running_mean for norm in norms])
@@ -188,7 +183,8 @@ class STGCNBlock(nn.Module):
             affine = rows.unflatten(0, (-1, 2))
         spatial: Any = self.spatial.conv
         temporal: Any = self.temporal
-        keep, keep_prob = self._draw_keep(x), 1.0 - self.dropout.p if self.training else 1.0
+        keep = self._draw_keep(x) if keep is None else keep
+        keep_prob = 1.0 - self.dropout.p if self.training else 1.0
         over_ranks = self.over_ranks if self.training else None
         y, statistics = packed_block(
             x,
@@ -218,14 +214,20 @@ class STGCNBlock(nn.Module):
                 found.append(own)
         return y
 
+    @property
+    def takes_bits(self) -> bool:
+        """Whether what dropout keeps is drawn as bits for the backend to take as they are."""
+        drawn = self.training and self.dropout.p == 0.5
+        return drawn and self.backend == "triton" and self.over_ranks is None
+
     def _draw_keep(self, x: Tensor) -> Tensor | None:
-        """Which elements dropout keeps: the same draws whatever the backend."""
+        """Which elements dropout keeps: the same draws whatever the backend, for a block alone."""
         if not self.training or self.dropout.p == 0.0:
             return None
         batch, _, frames, joints = x.shape
         shape = (batch, -(-frames // self.stride), joints, self.temporal.out_channels)
-        if self.dropout.p == 0.5 and self.backend == "triton" and self.over_ranks is None:
-            return _draw_words(math.prod(shape), x.device)
+        if self.takes_bits:
+            return draw_words(words_of(math.prod(shape)), x.device)
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
 
 
@@ -363,7 +365,7 @@ class STGCN(nn.Module):
         found: list[Found] = []
         if self._to_prepare():
             importance = list(self.edge_importance)
-            prepared = prepare(list(self.blocks), self.adjacency, importance, x.dtype)
+            prepared = prepare(list(self.blocks), self.adjacency, importance, x)
             for block, own in zip(self.blocks, prepared, strict=True):
                 x = block(x, own.adjacency, groups, own, found)
         else:
@@ -386,13 +388,40 @@ class STGCN(nn.Module):
 
 
 class View(NamedTuple):
-    """A batch to encode: its name, sequences [N, C, T, V, M], and what makes embeddings of their
-    feature maps and them.
+    """A batch to encode: its name, sequences [N, C, T, V, M], and what makes vectors [N*M, W] for
+    the head of their feature maps.
     """
 
     name: str
     x: Tensor
-    embed: Callable[[Tensor, Tensor], list[Tensor]]
+    pool: Callable[[Tensor], list[Tensor]]
+
+
+class _Chunks(torch.autograd.Function):
+    """Equal parts of a batch of maps. Their gradients, dense or expanded, are written into one map:
+    `chunk` would lay out each of them before that.
+    """
+
+    @staticmethod
+    def forward(maps: Tensor, count: int) -> tuple[Tensor, ...]:
+        return maps.chunk(count)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        maps, _ = inputs
+        ctx.shape, ctx.like = maps.shape, {"dtype": maps.dtype, "device": maps.device}
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
+        joined = torch.empty(ctx.shape, **ctx.like, memory_format=torch.channels_last)
+        for part, grad in zip(joined.chunk(len(grads)), grads, strict=True):
+            if grad is None:
+                part.zero_()
+            else:
+                part.copy_(grad)
+        return joined, None
 
 
 class SkeletonEncoder(nn.Module):
@@ -465,64 +494,74 @@ class SkeletonEncoder(nn.Module):
         return self._over_bodies(read_out(self.backbone(x), pool, self.backbone.layout), x)
 
     def forward(self, x: Tensor) -> Tensor:
-        (out,) = self.embed(self.backbone(x), x)
-        return out
+        (pooled,) = self.pool(self.backbone(x))
+        return self._embed(pooled, x)
 
     def forward_with_drop(
         self, x: Tensor, keep_prob: float, e_lambda: float = 1e-4, backend: str = "auto"
     ) -> tuple[Tensor, Tensor]:
         """Embeddings of the feature map and of its dropped copy, each [N, embedding]."""
-        plain, dropped = self.embed_with_drop(
-            self.backbone(x), x, keep_prob=keep_prob, e_lambda=e_lambda, backend=backend
+        plain, dropped = self.pool_with_drop(
+            self.backbone(x), keep_prob=keep_prob, e_lambda=e_lambda, backend=backend
         )
-        return plain, dropped
+        return self._embed(plain, x), self._embed(dropped, x)
 
-    def embed(self, maps: Tensor, x: Tensor) -> list[Tensor]:
-        """Embeddings [N, embedding] of the feature maps of sequences x."""
-        pooled = read_out(maps, PUBLISHED, self.backbone.layout)
-        return [self.head(self._over_bodies(pooled, x))]
+    def pool(self, maps: Tensor) -> list[Tensor]:
+        """The published readout [N*M, W] of feature maps."""
+        return [read_out(maps, PUBLISHED, self.backbone.layout)]
 
-    def embed_with_drop(
+    def pool_with_drop(
         self,
         maps: Tensor,
-        x: Tensor,
         *,
         keep_prob: float,
         e_lambda: float = 1e-4,
         backend: str = "auto",
     ) -> list[Tensor]:
-        """Embeddings of feature maps and of their dropped copies, each [N, embedding]."""
+        """Means of feature maps and of their dropped copies, each [N*M, W]."""
         over_ranks = self.backbone.over_ranks if self.training else None
         if over_ranks is not None:  # the rescalings are those of all batches
             backend = "reference"
-        pooled = eadm_pool(maps, keep_prob, e_lambda, backend, over_ranks=over_ranks)
-        return [self.head(self._over_bodies(p, x)) for p in pooled]
+        return list(eadm_pool(maps, keep_prob, e_lambda, backend, over_ranks=over_ranks))
 
-    def embed_with_mask(
-        self, maps: Tensor, x: Tensor, *, mask: Tensor, backend: str = "auto"
-    ) -> list[Tensor]:
-        """Embeddings of what of feature maps lies inside a mask [ceil(T/4), V], and of the rest,
-        each [N, embedding]. Each goes through the head by itself, the inside first.
+    def pool_with_mask(self, maps: Tensor, *, mask: Tensor, backend: str = "auto") -> list[Tensor]:
+        """Means of what of feature maps lies inside a mask [ceil(T/4), V], and of the rest, each
+        [N*M, W].
         """
-        return [self.head(self._over_bodies(p, x)) for p in masked_pool(maps, mask, backend)]
+        return list(masked_pool(maps, mask, backend))
 
     def embed_views(self, views: Sequence[View]) -> list[Tensor]:
-        """What each view's `embed` makes of its feature maps, one after the other.
+        """Embeddings [N, embedding] of what each view's `pool` makes of its feature maps, one after
+        the other.
 
         Batch norm's running statistics see the views in this order, as in the authors' code. Blocks
-        on the Triton backend take all views in one pass: the same but for dropout's draws.
+        on the Triton backend take all views in one pass, and so does a head without a batch norm:
+        the same but for dropout's draws.
         """
-        found: list[Tensor] = []
         if self.backend == "triton" and self.training and len({v.x.shape for v in views}) == 1:
             with section("forward, views"):
                 maps = self.backbone(torch.cat([view.x for view in views]), len(views))
-                for view, own in zip(views, maps.chunk(len(views)), strict=True):
-                    found += view.embed(own, view.x)
-            return found
+                parts = _Chunks.apply(maps, len(views))  # type: ignore[no-untyped-call]
+                each = zip(views, parts, strict=True)
+                pooled = [rows for view, own in each for rows in view.pool(own)]
+                return self._embed_together(pooled, views[0].x)
+        found: list[Tensor] = []
         for view in views:
             with section(f"forward, {view.name} view"):
-                found += view.embed(self.backbone(view.x), view.x)
+                pooled = view.pool(self.backbone(view.x))
+                found += [self._embed(rows, view.x) for rows in pooled]
         return found
+
+    def _embed(self, pooled: Tensor, x: Tensor) -> Tensor:
+        embedding: Tensor = self.head(self._over_bodies(pooled, x))
+        return embedding
+
+    def _embed_together(self, pooled: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+        """Embeddings of several poolings of maps of as many sequences as x."""
+        if any(isinstance(module, RowNorm) for module in self.head.modules()):
+            return [self._embed(rows, x) for rows in pooled]
+        rows = torch.cat(list(pooled)).unflatten(0, (-1, x.shape[4])).mean(1)
+        return list(self.head(rows).chunk(len(pooled)))
 
     @staticmethod
     def _over_bodies(pooled: Tensor, x: Tensor) -> Tensor:

@@ -348,6 +348,7 @@ BACKENDS = [
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     call, out = Call(*inputs), Outputs(*output)
     ctx.mark_non_differentiable(out.neighbors, out.counts, out.gradients)
+    ctx.set_materialize_grads(False)  # zeros for all that has none are a launch each
     ctx.save_for_backward(out.gradients)
     ctx.dtypes = [row.dtype for row in call.rows]
     ctx.others = [None] * len(call.keys), [None] * len(call.queues)
@@ -360,19 +361,54 @@ def _scaled(ctx: Any, grad_losses: Tensor) -> Tensor:
     return scaled
 
 
-def _gradient(ctx: Any, grad_losses: Tensor, *_: Any) -> tuple[Any, ...]:
+def _gradient(ctx: Any, grad_losses: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    keys, queues = ctx.others
+    if grad_losses is None:
+        return gradients(Call, rows=[None] * len(ctx.dtypes), keys=keys, queues=queues)
     scaled = _scaled(ctx, grad_losses).flatten(0, 1).unbind()
     rows = [
         gradient.to(dtype) if needed else None
         for gradient, dtype, needed in zip(scaled, ctx.dtypes, ctx.needs_input_grad[0], strict=True)
     ]
-    keys, queues = ctx.others
     return gradients(Call, rows=rows, keys=keys, queues=queues)
 
 
 _OP = Op("queue_contrast", BACKENDS)
 _OP.define(Call, Outputs, _prepare, lambda call, out: _OP.forward(call, out))
 _OP.differentiate(_save, _gradient)
+
+
+# --- The queue -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def enqueue(
+    queue: Tensor,
+    pointer: Tensor,
+    keys: Tensor,
+    accept: Tensor | None = None,
+    backend: str = "auto",
+) -> None:
+    """Overwrite the oldest keys of a queue in place: see `reference.queue_contrast.enqueue`.
+
+    On a GPU it is two launches instead of nine, which take longer than what they do.
+
+    Args:
+        queue: [K, D].
+        pointer: [1] int64, where the oldest key is; moved on.
+        keys: [N, D], N at most K; converted to the queue's dtype.
+        accept: a boolean of one element; false leaves queue and pointer as they are.
+        backend: as `queue_losses` has it; all but triton leave this to PyTorch's operations.
+    """
+    by_triton = _OP.route(backend, queue).name == "triton" and _triton_why_not(queue) is None
+    if not (by_triton and queue.is_contiguous()):
+        reference.enqueue(queue, pointer, keys, accept)
+        return
+    from aimclr_fast.triton_kernels import queue_contrast as kernels
+
+    with torch.cuda.device_of(queue):
+        pointer.copy_(kernels.enqueue(queue, pointer, keys.contiguous(), accept))
+    torch.autograd.graph.increment_version(queue)
 
 
 # --- The functions -------------------------------------------------------------------------------

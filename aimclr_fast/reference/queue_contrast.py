@@ -54,6 +54,23 @@ def key_indices(terms: Sequence[Term], keys: int) -> list[int]:
     return [at if term.key is None else term.key for term, at in zip(terms, own, strict=True)]
 
 
+def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor, accept: Tensor | None = None) -> None:
+    """Overwrite rows of queue [K, D] with keys [N, D], N at most K, in place.
+
+    They go where `pointer`, an int64 [1], says and after it, from the end on to the start; it moves
+    on by N. Nothing changes where `accept`, a boolean of one element, is false.
+    """
+    size = len(queue)
+    places = (pointer + torch.arange(len(keys), device=keys.device)) % size
+    keys = keys.to(queue.dtype)
+    count: int | Tensor = len(keys)
+    if accept is not None:
+        keys = torch.where(accept, keys, queue[places])
+        count = count * accept
+    queue.index_copy_(0, places, keys)
+    pointer.add_(count).remainder_(size)
+
+
 def nearest_neighbors(rows: Tensor, queue: Tensor, topk: int) -> Tensor:
     """Indices [N, topk] of the keys most similar to each row; ties go to the lower index."""
     if topk == 0:

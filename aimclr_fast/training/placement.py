@@ -125,8 +125,8 @@ def _read(data: Tensor, index: Tensor, device: torch.device) -> Tensor:
 def _mapped(positions: npt.NDArray[np.generic]) -> Tensor:
     if not isinstance(positions, np.memmap):
         raise PlacementError(
-            "only a store's positions.npy can be mapped; the positions of this one are compressed "
-            "or turned, and so in memory"
+            "only a store's positions.npy can be mapped; the positions of this one are compressed, "
+            "turned or joined, and so in memory"
         )
     with warnings.catch_warnings():
         # torch has no read-only tensors. Nothing writes to this one, and a mapping that could be

@@ -307,7 +307,7 @@ def _about(folder: Path, store: Store, job: Job) -> dict[str, object]:
     return {
         "reproduce": _reproduce(folder, ranks),
         "processes": ranks.size,
-        "store": str(store.path.resolve()),
+        "store": store.spec,
         "package": aimclr_fast.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),

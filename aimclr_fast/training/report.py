@@ -49,7 +49,15 @@ def save_scores(folder: Path, rows: dict[str, Scores], **about: object) -> Path:
 
 
 def draw_curves(folder: Path, losses: Mapping[str, str]) -> Path:
-    """Draw loss and kNN accuracy over the epochs, from metrics.jsonl, to curves.png.
+    """Draw loss and kNN accuracy over the epochs, from metrics.jsonl, to curves.png."""
+    path = folder / "curves.png"
+    with written_whole(path) as temporary:
+        curves_of(folder, losses).savefig(temporary, dpi=130)
+    return path
+
+
+def curves_of(folder: Path, losses: Mapping[str, str]) -> Figure:
+    """Loss and kNN accuracy over the epochs, from metrics.jsonl.
 
     Args:
         folder: of the run.
@@ -59,20 +67,21 @@ def draw_curves(folder: Path, losses: Mapping[str, str]) -> Path:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     curves, accuracy = figure.subplots(1, 2)
     epochs = [line for line in lines if "loss" in line]
-    for name, label in {"loss": "total", **losses}.items():
-        if not any(line[name] for line in epochs):  # the method has no such part
+    for place, (name, label) in enumerate({"loss": "total", **losses}.items()):
+        if not any(line.get(name) for line in epochs):  # the method has no such part
             continue
         curves.plot(
             [line["epoch"] for line in epochs],
-            [line[name] for line in epochs],
+            [line.get(name) for line in epochs],
             label=label,
             linewidth=2 if name == "loss" else 1,
+            linestyle=("-", "--", "-.", ":")[place % 4],
         )
     curves.set(xlabel="epoch", ylabel="loss")
     curves.legend(frameon=False)
-    for name, label in _knn_curves(lines).items():
+    for place, (name, label) in enumerate(_knn_curves(lines).items()):
         points = [(line["epoch"], 100 * line[name]) for line in lines if name in line]
-        (curve,) = accuracy.plot(*zip(*points, strict=True), marker="o", label=label)
+        (curve,) = accuracy.plot(*zip(*points, strict=True), marker="os^D"[place % 4], label=label)
         accuracy.axhline(points[0][1], color=curve.get_color(), linestyle=":", linewidth=1)
     accuracy.set(xlabel="epoch", ylabel="test accuracy, %")
     if accuracy.lines:
@@ -80,10 +89,7 @@ def draw_curves(folder: Path, losses: Mapping[str, str]) -> Path:
     for axes in (curves, accuracy):
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    path = folder / "curves.png"
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    return path
+    return figure
 
 
 def _knn_curves(lines: list[dict[str, float]]) -> dict[str, str]:

@@ -1,10 +1,10 @@
 """Energy-based attention-guided drop and pooling in Triton: one read of the map, one write of dx.
 
-The forward pass takes three launches. `forward_kernel` reads the map once: each program holds some
-channels of one sample in registers for mean, variance and attention, and leaves one bit per
-element, and per joint the sums over time of the attention and of the kept values. The joint mask
-couples a sample's channels (`joint_kernel`) and the rescaling the whole batch (`drop_kernel`);
-both read those sums, never the map. `backward_kernel` reads the bits and writes dx.
+The forward pass takes two launches. `forward_kernel` reads the map once: each program goes through
+a part of a sample's channels, a block at a time, which it holds in registers for mean, variance and
+attention. It leaves one bit per element, and per joint the sums over time of the attention and of
+the kept values. The joint mask couples a sample's channels and the rescaling the whole batch:
+`drop_kernel` reads those sums, never the map. `backward_kernel` reads the bits and writes dx.
 
 Sums have a fixed order and counts are integers, so results do not vary from run to run.
 
@@ -114,11 +114,16 @@ def _squares(values, exists, mean):
 
 @triton.jit
 def _attend(values, exists, mean, slope, limit, bits, bits_valid):
-    """Writes the bits of a tile; returns sums over time: attention, kept values, their count."""
+    """Writes the bits of a tile; returns sums over time: attention, kept values, their count.
+
+    What is kept is 1 or 0 as a float: sums of products need fewer instructions than choices.
+    """
     deviation = values - mean[None, None]
     distance = deviation * deviation
-    kept = exists & (distance < limit[None, None])
-    octets = tl.sum(kept.to(tl.int32) << tl.arange(0, 8)[None, :, None], axis=1)
+    kept = tl.where(exists & (distance < limit[None, None]), 1.0, 0.0)
+    # A bit for each frame and, above these, how many are set: past 2^23, a float's last bits.
+    weights = (256 + (1 << tl.arange(0, 8))).to(tl.float32)[None, :, None]
+    octets = (tl.sum(kept * weights, axis=1) + 8388608.0).to(tl.int32, bitcast=True)
     tl.store(bits, octets.to(tl.uint8), mask=bits_valid)
     # sigmoid(slope * distance + 1/2) = 1 / (1 + 2^exponent); the square of the reciprocal root is
     # a single instruction and a product, the reciprocal four more.
@@ -126,39 +131,27 @@ def _attend(values, exists, mean, slope, limit, bits, bits_valid):
     exponent = distance * (slope * -log2_e)[None, None] - 0.5 * log2_e
     root = tl.rsqrt(1.0 + tl.exp2(exponent))
     attention = _over_time(tl.where(exists, root * root, 0.0))
-    kept_values = _over_time(tl.where(kept, values, 0.0))
-    # Bits set, by adding neighboring fields: less work than a sum over the tile.
-    count = octets - (octets >> 1 & 0x55)
-    count = (count & 0x33) + (count >> 2 & 0x33)
-    count = (count & 0x0F) + (count >> 4)
-    return attention, kept_values, tl.sum(count, axis=0)
+    kept_values = _over_time(kept * values)
+    return attention, kept_values, tl.sum(octets >> 8 & 0xF, axis=0)
 
 
 @triton.jit
-def forward_kernel(
-    x,
-    pooled,  # out [B, C]
-    bits,  # out uint8
-    joint_sums,  # out, a map of one row: sums over time of the kept values
-    attention_sums,  # out [B, blocks, V]: sums over time and the block's channels
-    kept_counts,  # out int32 [B, blocks]
-    e_lambda,
-    logit_limit,  # attention < keep_prob is slope * distance < logit_limit
-    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
-    LAST: tl.constexpr,  # channels-last format
-    ONE_TILE: tl.constexpr,  # all frames in one tile: the map is read once, else three times
+def _channels(
+    x, pooled, bits, joint_sums, index_c, index_v, e_lambda, logit_limit,
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr, ONE_TILE: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
+    """Some channels of a sample, which the pointers are at; arguments as of `forward_kernel`.
+
+    Returns sums over time of each item of the plane: the attention, and how many values are kept.
+    """
     OCTETS: tl.constexpr = (T + 7) // 8
     STRIDE: tl.constexpr = V * C if LAST else V  # from row to row
-    program = tl.program_id(0)
-    sample = (program // BLOCKS).to(tl.int64)
-    index_c, index_v = _indices(program % BLOCKS, BLOCK_C, BLOCK_V, LAST)
-    plane_valid = (index_c < C) & (index_v < V)
-    x += sample * (C * T * V) + _offsets(index_c, index_v, C, V, T, LAST, 2)
-    bits += sample * (C * OCTETS * V) + _offsets(index_c, index_v, C, V, OCTETS, LAST, 2)
     octet = tl.arange(0, BLOCK_O)[:, None]
+    plane_valid = (index_c < C) & (index_v < V)
+    x += _offsets(index_c, index_v, C, V, T, LAST, 2)
+    bits += _offsets(index_c, index_v, C, V, OCTETS, LAST, 2)
+    joint_sums += _offsets(index_c, index_v, C, V, 1, LAST, 2)
 
     if ONE_TILE:
         values, exists = _load(x, 0, plane_valid, STRIDE, T, BLOCK_O)
@@ -177,10 +170,11 @@ def forward_kernel(
     squares = tl.where(plane_valid, squares, 0.0)
     # A single position has no variance; dividing by one keeps its attention at sigmoid(1/2).
     FREEDOM: tl.constexpr = T * V - 1 if T * V > 1 else 1
-    tl.store(pooled + sample * C + index_c, mean, mask=plane_valid & (index_v == 0))
+    tl.store(pooled + index_c, mean, mask=plane_valid & (index_v == 0))
     variance = _over_joints(squares, BLOCK_C, BLOCK_V, LAST) / FREEDOM
     width = 4.0 * (variance + e_lambda)
-    slope = 1.0 / width
+    root = tl.rsqrt(width)
+    slope = root * root
     limit = logit_limit * width
 
     if ONE_TILE:
@@ -202,88 +196,123 @@ def forward_kernel(
             attention += tile_attention
             kept_values += tile_values
             kept += tile_kept
-    attention = tl.where(plane_valid, attention, 0.0)
-    kept = tl.where(plane_valid, kept, 0)
-
-    joint_sums += sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 2)
     tl.store(joint_sums, kept_values, mask=plane_valid)
+    return tl.where(plane_valid, attention, 0.0), tl.where(plane_valid, kept, 0)
+
+
+@triton.jit
+def forward_kernel(
+    x,
+    pooled,  # out [B, C]
+    bits,  # out uint8
+    joint_sums,  # out, a map of one row: sums over time of the kept values
+    attention_sums,  # out [PROGRAMS, B, V]: sums over time and the program's channels
+    kept_counts,  # out int32 [B, PROGRAMS]
+    e_lambda,
+    logit_limit,  # attention < keep_prob is slope * distance < logit_limit
+    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
+    LAST: tl.constexpr,  # channels-last format
+    ONE_TILE: tl.constexpr,  # all frames in one tile: the map is read once, else three times
+    PROGRAMS: tl.constexpr,  # of a sample
+    BLOCKS: tl.constexpr,  # of channels, of each program
+    BLOCK_C: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    OCTETS: tl.constexpr = (T + 7) // 8
+    program = tl.program_id(0)
+    sample, part = (program // PROGRAMS).to(tl.int64), program % PROGRAMS
+    x += sample * (C * T * V)
+    pooled += sample * C
+    bits += sample * (C * OCTETS * V)
+    joint_sums += sample * (C * V)
+    attention = tl.zeros([BLOCK_C * BLOCK_V], tl.float32)
+    kept = tl.zeros([BLOCK_C * BLOCK_V], tl.int32)
+    for block in range(BLOCKS):
+        index_c, index_v = _indices(part * BLOCKS + block, BLOCK_C, BLOCK_V, LAST)
+        block_attention, block_kept = _channels(
+            x, pooled, bits, joint_sums, index_c, index_v, e_lambda, logit_limit,
+            C, T, V, LAST, ONE_TILE, BLOCK_C, BLOCK_O, BLOCK_V,
+        )  # fmt: skip
+        attention += block_attention
+        kept += block_kept
     joint = tl.arange(0, BLOCK_V)
-    attention_sums += program.to(tl.int64) * V + joint
-    tl.store(attention_sums, _over_channels(attention, BLOCK_C, BLOCK_V, LAST), mask=joint < V)
+    samples = tl.num_programs(0) // PROGRAMS
+    attention_sums += (part * samples + sample) * V + joint
+    by_joint = _over_channels(attention, BLOCK_C, BLOCK_V, LAST)
+    tl.store(attention_sums, by_joint, mask=joint < V)
     tl.store(kept_counts + program, tl.sum(kept, axis=0))
 
 
-@triton.jit(do_not_specialize=["batch"])
-def joint_kernel(
-    attention_sums,  # [B, blocks, V]
-    kept_counts,  # [B, blocks]
-    kept_joints,  # out uint8 [B, V]
-    totals,  # out int64 [2, B]: kept joints, kept elements
-    batch,
-    keep_prob,
-    BLOCKS: tl.constexpr,
-    C: tl.constexpr, T: tl.constexpr, V: tl.constexpr,
-    BLOCK: tl.constexpr, BLOCK_V: tl.constexpr,
+@triton.jit
+def _is_kept(
+    attention_sums, at, valid, joints, keep_prob,
+    PROGRAMS: tl.constexpr, C: tl.constexpr, T: tl.constexpr,
 ):  # fmt: skip
-    """The joint mask of one sample."""
-    sample = tl.program_id(0).to(tl.int64)
-    index_v = tl.arange(0, BLOCK_V)
-    sums = tl.zeros([BLOCK_V], tl.float32)
-    count = tl.zeros([BLOCK], tl.int64)
-    for first in range(0, BLOCKS, BLOCK):
-        block = first + tl.arange(0, BLOCK)
-        row = sample * BLOCKS + block
-        valid = (block < BLOCKS)[:, None] & (index_v < V)[None, :]
-        part = tl.load(attention_sums + row[:, None] * V + index_v[None, :], mask=valid, other=0.0)
-        sums += tl.sum(part, axis=0)
-        count += tl.load(kept_counts + row, mask=block < BLOCKS, other=0)
-    kept = (sums / (C * T) < keep_prob) & (index_v < V)
-    tl.store(kept_joints + sample * V + index_v, kept.to(tl.uint8), mask=index_v < V)
-    tl.store(totals + sample, tl.sum(kept.to(tl.int64), axis=0))
-    tl.store(totals + batch + sample, tl.sum(count, axis=0))
+    """Whether joints of the batch, `joints` in all, are kept: the same for whoever asks."""
+    sums = tl.load(attention_sums + at, mask=valid, other=0.0)
+    for _ in tl.static_range(1, PROGRAMS):
+        attention_sums += joints
+        sums += tl.load(attention_sums + at, mask=valid, other=0.0)
+    return (sums / (C * T) < keep_prob) & valid
 
 
 @triton.jit(do_not_specialize=["batch"])
 def drop_kernel(
     joint_sums,
-    kept_joints,  # [B, V]
-    totals,  # [2, B]
+    attention_sums,  # [PROGRAMS, B, V]
+    kept_counts,  # [B, PROGRAMS]
     pooled,  # [B, C]
     pooled_drop,  # out [B, C]
+    kept_joints,  # out uint8 [B, V]
     scale,  # out [1]
     batch,
+    keep_prob,
     C: tl.constexpr, T: tl.constexpr, V: tl.constexpr, LAST: tl.constexpr,
-    BLOCK_B: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
+    PROGRAMS: tl.constexpr,  # of a sample in forward_kernel; at most V
+    BLOCK: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """Sums over the kept joints of one sample, times both rescalings of the batch."""
-    joint_count = tl.zeros([BLOCK_B], tl.int64)
-    element_count = tl.zeros([BLOCK_B], tl.int64)
-    for first in range(0, batch, BLOCK_B):
-        index_b = first + tl.arange(0, BLOCK_B)
-        joint_count += tl.load(totals + index_b, mask=index_b < batch, other=0)
-        element_count += tl.load(totals + batch + index_b, mask=index_b < batch, other=0)
+    """The joint mask of one sample and its sums over kept joints, times both rescalings.
+
+    These depend on the whole batch, which each program counts anew: less work than one more launch.
+    """
+    joints = batch * V
+    joint_count = tl.zeros([BLOCK], tl.int32)
+    element_count = tl.zeros([BLOCK], tl.int64)
+    for first in range(0, joints, BLOCK):
+        at = first + tl.arange(0, BLOCK)
+        kept = _is_kept(attention_sums, at, at < joints, joints, keep_prob, PROGRAMS, C, T)
+        joint_count += kept.to(tl.int32)
+        element_count += tl.load(kept_counts + at, mask=at < batch * PROGRAMS, other=0)
     # All over kept, each as counts per sample, so that no product exceeds what float32 holds well.
     samples = batch.to(tl.float32)
     kept_joint_count = tl.maximum(tl.sum(joint_count, axis=0), 1).to(tl.float32)
     kept_element_count = tl.maximum(tl.sum(element_count, axis=0), 1).to(tl.float32)
     factor = (samples * V / kept_joint_count) * (samples * (C * T * V) / kept_element_count)
-
-    BLOCKS: tl.constexpr = (C + BLOCK_C - 1) // BLOCK_C
-    program = tl.program_id(0)
-    sample = (program // BLOCKS).to(tl.int64)
-    if program == 0:
+    sample = tl.program_id(0).to(tl.int64)
+    if sample == 0:
         tl.store(scale, factor)
-    index_c, index_v = _indices(program % BLOCKS, BLOCK_C, BLOCK_V, LAST)
-    valid = (index_c < C) & (index_v < V)
-    offsets = sample * (C * V) + _offsets(index_c, index_v, C, V, 1, LAST, 4)
-    sums = tl.load(joint_sums + offsets, mask=valid, other=0.0)
-    kept = tl.load(kept_joints + sample * V + index_v, mask=valid, other=0)
-    kept_sums = _over_joints(tl.where(kept != 0, sums, 0.0), BLOCK_C, BLOCK_V, LAST)
-    at = sample * C + index_c
-    plain = tl.load(pooled + at, mask=valid, other=0.0)
-    # The difference is 0, or NaN where the map holds one: dropping must not hide it.
-    dropped = kept_sums / (T * V) * factor + (plain - plain)
-    tl.store(pooled_drop + at, dropped, mask=valid & (index_v == 0))
+
+    joint = tl.arange(0, BLOCK_V)
+    of_sample = sample * V + joint
+    kept = _is_kept(attention_sums, of_sample, joint < V, joints, keep_prob, PROGRAMS, C, T)
+    tl.store(kept_joints + of_sample, kept.to(tl.uint8), mask=joint < V)
+    joint_sums += sample * (C * V)
+    for block in range((C + BLOCK_C - 1) // BLOCK_C):
+        index_c, index_v = _indices(block, BLOCK_C, BLOCK_V, LAST)
+        valid = (index_c < C) & (index_v < V)
+        offsets = _offsets(index_c, index_v, C, V, 1, LAST, 1)
+        sums = tl.load(joint_sums + offsets, mask=valid, other=0.0)
+        if LAST:
+            sums = tl.reshape(sums, (BLOCK_V, BLOCK_C))
+            kept_sums = tl.sum(tl.where(kept[:, None], sums, 0.0), axis=0)
+        else:
+            sums = tl.reshape(sums, (BLOCK_C, BLOCK_V))
+            kept_sums = tl.sum(tl.where(kept[None, :], sums, 0.0), axis=1)
+        channel = block * BLOCK_C + tl.arange(0, BLOCK_C)
+        of_channel = sample * C + channel
+        plain = tl.load(pooled + of_channel, mask=channel < C, other=0.0)
+        # The difference is 0, or NaN where the map holds one: dropping must not hide it.
+        dropped = kept_sums / (T * V) * factor + (plain - plain)
+        tl.store(pooled_drop + of_channel, dropped, mask=channel < C)
 
 
 # --- Backward ------------------------------------------------------------------------------------
@@ -333,9 +362,11 @@ def backward_kernel(
 
 
 def check_size(x: Tensor) -> None:
-    """Offsets inside a sample are 32-bit."""
+    """Offsets inside a sample are 32-bit, and so are those of the joints of a batch."""
     if x[0].numel() >= 2**31:
         raise ValueError(f"x must have fewer than 2^31 values per sample, got {list(x.shape)}")
+    if x.shape[0] * x.shape[3] >= 2**30:
+        raise ValueError(f"x must have fewer than 2^30 joints in all, got {list(x.shape)}")
 
 
 def forward(
@@ -353,29 +384,28 @@ def forward(
     batch, channels, frames, joints = x.shape
     check_size(x)
     tile = tiles.forward_tile((channels, frames, joints), channels_last)
-    blocks = triton.cdiv(channels, tile.block_c)
+    most = tiles.programs_of(batch, joints)
+    blocks = triton.cdiv(triton.cdiv(channels, tile.block_c), most)
+    programs = triton.cdiv(channels, blocks * tile.block_c)
     # sigmoid(y) < keep_prob is y < logit; with keep_prob 1 the limit is infinite: all is kept.
     logit = math.log(keep_prob / (1.0 - keep_prob)) if keep_prob < 1.0 else math.inf
+    # The reciprocal root takes what is smaller for 0.
+    e_lambda = max(e_lambda, torch.finfo(torch.float32).tiny)
     joint_sums = pooled.new_empty(batch, channels, joints)
-    attention_sums = pooled.new_empty(batch, blocks, joints)
-    kept_counts = pooled.new_empty(batch, blocks, dtype=torch.int32)
-    totals = pooled.new_empty(2, batch, dtype=torch.int64)
-    forward_kernel[(batch * blocks,)](
+    attention_sums = pooled.new_empty(programs, batch, joints)
+    kept_counts = pooled.new_empty(batch, programs, dtype=torch.int32)
+    forward_kernel[(batch * programs,)](
         x, pooled, bits, joint_sums, attention_sums, kept_counts, e_lambda, logit - 0.5,
-        channels, frames, joints, channels_last, tile.one_tile,
+        channels, frames, joints, channels_last, tile.one_tile, programs, blocks,
         tile.block_c, tile.block_o, tile.block_v, num_warps=tile.warps,
         # With more than one tile the assembler would spill some to fit one more program.
         maxnreg=None if tile.one_tile else tiles.MAX_REGISTERS,
     )  # fmt: skip
-    joint_kernel[(batch,)](
-        attention_sums, kept_counts, kept_joints, totals, batch, keep_prob,
-        blocks, channels, frames, joints, BLOCK=32, BLOCK_V=tile.block_v,
-    )  # fmt: skip
-    block_c = min(32, triton.next_power_of_2(channels))
-    drop_kernel[(batch * triton.cdiv(channels, block_c),)](
-        joint_sums, kept_joints, totals, pooled, pooled_drop, scale, batch,
-        channels, frames, joints, channels_last,
-        BLOCK_B=256, BLOCK_C=block_c, BLOCK_V=tile.block_v,
+    drop_kernel[(batch,)](
+        joint_sums, attention_sums, kept_counts, pooled, pooled_drop, kept_joints, scale,
+        batch, keep_prob, channels, frames, joints, channels_last, programs,
+        tiles.COUNTED, tiles.drop_channels(channels, tile.block_v, channels_last), tile.block_v,
+        num_warps=tiles.DROP_WARPS,
     )  # fmt: skip
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from triton import next_power_of_2
+from triton import cdiv, next_power_of_2
 
 MAX_PER_THREAD = 32  # values of a tile: a third of the registers, so that none is spilled
 MAX_WARPS = 16
+PROGRAMS = 512  # of a forward pass that keep a GPU busy
+DROP_WARPS = 8
+COUNTED = 1024  # joints of the batch that drop_kernel counts at a time
 MAX_REGISTERS = 65536 // (32 * MAX_WARPS)  # of a thread, so that a program fits
 
 
@@ -61,6 +64,23 @@ def forward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:
         return tile
     # What is summed from tile to tile takes registers, too.
     return _part(whole, block_c, whole.block_o, warps, MAX_PER_THREAD // 2)
+
+
+def programs_of(batch: int, joints: int) -> int:
+    """How many programs share the channels of a sample in the forward pass, at most.
+
+    Each of drop_kernel's reads what all of them have summed, so no more than needed; powers of two,
+    so that other batches seldom are other kernels; and no more than joints, beside which it counts.
+    """
+    wanted: int = next_power_of_2(cdiv(PROGRAMS, batch))
+    return min(max(2, wanted), 16, joints)
+
+
+def drop_channels(channels: int, block_v: int, channels_last: bool) -> int:
+    """Channels that drop_kernel sums at a time; channels-last, a thread has all joints of one."""
+    fit = MAX_PER_THREAD * 32 * DROP_WARPS // block_v
+    wanted: int = min(256 if channels_last else 32, next_power_of_2(channels))
+    return max(1, min(wanted, fit))
 
 
 def backward_tile(sizes: tuple[int, int, int], channels_last: bool) -> Tile:

@@ -78,8 +78,13 @@ def _scan_kernel(
     D: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_ROWS: tl.constexpr, BLOCK_KEYS: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, MINE: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):  # fmt: skip
-    """One block of rows against one part of the queue, with an online softmax."""
+    """One block of rows against one part of the queue, with an online softmax.
+
+    With AHEAD a tile is loaded while the one before is multiplied. Triton does so itself, through
+    shared memory, but not where both products take the keys as they are loaded.
+    """
     split = tl.program_id(1)
     tiles = tl.cdiv(k, BLOCK_KEYS)
     first = tiles * split // tl.num_programs(1)
@@ -95,9 +100,17 @@ def _scan_kernel(
     maximum = tl.full((BLOCK_ROWS,), float("-inf"), tl.float32)
     normalizer = tl.zeros((BLOCK_ROWS,), tl.float32)
     sums = tl.zeros((BLOCK_ROWS, BLOCK_D), tl.float32)
+    offset = tl.arange(0, BLOCK_KEYS)
+    end = tl.minimum(last * BLOCK_KEYS, k)
+    if AHEAD:
+        ahead = _load_keys(queue, first * BLOCK_KEYS + offset, end, dim, D)
     for tile in range(first, last):
-        key = tile * BLOCK_KEYS + tl.arange(0, BLOCK_KEYS)
-        keys = _load_keys(queue, key, k, dim, D).to(OPERAND).to(DOT)
+        key = tile * BLOCK_KEYS + offset
+        if AHEAD:
+            keys = ahead.to(OPERAND).to(DOT)
+            ahead = _load_keys(queue, key + BLOCK_KEYS, end, dim, D)
+        else:
+            keys = _load_keys(queue, key, end, dim, D).to(OPERAND).to(DOT)
         scores = tl.dot(own, tl.trans(keys), input_precision=PRECISION)
         scores = tl.where((key < k)[None, :], scores, float("-inf"))
         largest = tl.max(scores, 1)
@@ -305,6 +318,28 @@ def _combine_kernel(
     tl.store(out, (lean - aim) * (inverse / n), mask=dim < D)
 
 
+@triton.jit(do_not_specialize=["n", "size"])
+def enqueue_kernel(
+    queue, keys,  # [size, D], [n, D]
+    pointer, accept,  # [1] int64, one boolean or None
+    advanced,  # out: [1] int64, where the next keys go
+    n, size, D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_ROWS: tl.constexpr,
+):  # fmt: skip
+    """Keys take the places from the pointer on, past the end those at the start."""
+    first = tl.load(pointer)
+    count = n
+    if accept is not None:
+        count = tl.where(tl.load(accept) != 0, n, 0)
+    row = tl.program_id(0) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
+    dim = tl.arange(0, BLOCK_D)[None, :]
+    inside = (row < count)[:, None] & (dim < D)
+    own = tl.load(keys + row.to(tl.int64)[:, None] * D + dim, mask=inside, other=0.0)
+    place = (first + row) % size
+    tl.store(queue + place[:, None] * D + dim, own.to(queue.dtype.element_ty), mask=inside)
+    # The pointer itself is still read by other programs.
+    tl.store(advanced, (first + count) % size, mask=tl.program_id(0) == 0)
+
+
 class Scan(NamedTuple):
     """How a program of the scan is shaped."""
 
@@ -312,20 +347,26 @@ class Scan(NamedTuple):
     block_keys: int
     num_warps: int
     num_stages: int
+    ahead: bool = False
 
 
 def scan_shape(d: int, precision: str, queue_bytes: int) -> Scan:
     """The scan's shape for rows of width d and a queue of `queue_bytes` a number.
 
-    As large as registers allow, and shared memory below 100 KiB for the smaller GPUs.
+    As large as registers allow, and shared memory below 100 KiB for the smaller GPUs. Of 64 rows
+    two groups of four warps would both do the whole first product on sm_90, of 128 half each.
     """
     if precision == "ieee":  # without tensor cores
         return Scan(64, 32, 8, 2) if d <= 128 else Scan(16, 32, 8, 2)
     if precision == "tf32":
-        return Scan(64, 32, 8, 2) if d <= 128 else Scan(32, 32, 4, 2)
+        if d <= 128:
+            return Scan(128, 64 if d <= 64 else 32, 8, 2, ahead=True)
+        return Scan(32, 32, 4, 2)
     if d <= 64 or (d <= 128 and queue_bytes == 2):
         return Scan(64, 64, 4, 3)
-    return Scan(64, 64 if queue_bytes == 2 or d <= 128 else 32, 8, 2)
+    if d <= 128:
+        return Scan(128, 32, 8, 2, ahead=True)
+    return Scan(64, 64 if queue_bytes == 2 else 32, 8, 2)
 
 
 def split_count(blocks: int, tiles: int, processors: int, limit: int = 64) -> int:
@@ -400,6 +441,7 @@ def _search(
         # Triton's interpreter would multiply bfloat16 numbers as integers.
         OPERAND=operand, DOT=tl.float32 if INTERPRETED else operand,
         PRECISION="ieee" if precision == "ieee" else "tf32", MINE=mines,
+        AHEAD=shape.ahead,
         num_warps=shape.num_warps, num_stages=shape.num_stages, maxnreg=ALL_REGISTERS,
     )  # fmt: skip
     if mines:
@@ -450,3 +492,19 @@ def queue_contrast(
             STREAMS=streams, VOTES=votes, MINERS=miners, TOPK=topk if miners else 0,
             BLOCK_MINED=mined, BLOCK_POSITIVES=min(mined, 16),
         )  # fmt: skip
+
+
+def enqueue(queue: Tensor, pointer: Tensor, keys: Tensor, accept: Tensor | None) -> Tensor:
+    """Write keys [N, D] into queue [K, D], both contiguous, from `pointer` (int64 [1]) on.
+
+    Returns where the pointer is to be next, [1].
+    """
+    n, d = keys.shape
+    advanced = torch.empty_like(pointer)
+    block_d = triton.next_power_of_2(d)
+    block_rows = max(1, 1024 // block_d)
+    enqueue_kernel[max(1, triton.cdiv(n, block_rows)),](
+        queue, keys, pointer, accept, advanced, n, queue.shape[0],
+        D=d, BLOCK_D=block_d, BLOCK_ROWS=block_rows,
+    )  # fmt: skip
+    return advanced

@@ -146,11 +146,31 @@ def _of_groups(statistics: Tensor, b: Block) -> Tensor:
     return statistics.view(b.groups, -1, 2, b.c_out)
 
 
-def _merge_statistics(counts: Tensor, partials: Tensor, statistics: Tensor) -> None:
-    """From partials [groups * parts, 2, C] into statistics [groups, 2, C]."""
-    groups, _, channels = statistics.shape
-    norm.merge_statistics_kernel[channels, groups](
-        counts, partials, statistics, len(partials) // groups,
+class Partials(NamedTuple):
+    """What each program that writes a map leaves of its statistics.
+
+    Attributes:
+        counts: rows of each, [groups * parts].
+        values: mean and squared deviations, [groups * parts, 2, C].
+    """
+
+    counts: Tensor
+    values: Tensor
+
+
+def _partials(out: Tensor, b: Block, programs: int) -> Partials:
+    """Empty ones of so many programs a group; none in evaluation."""
+    count = b.groups * programs if b.training else 0
+    return Partials(_floats(out, count), _floats(out, count, 2, b.c_out))
+
+
+def _merge_statistics(found: list[Partials], statistics: Tensor) -> None:
+    """Of one map or two into statistics [groups, maps, 2, C], in one launch."""
+    groups, maps, _, channels = statistics.shape
+    parts = [len(each.counts) // groups for each in found]
+    first, second = found[0], found[1] if maps > 1 else (None, None)
+    norm.merge_statistics_kernel[channels, groups, maps](
+        *first, *second, statistics, parts[0], parts[-1],
         C=channels, STEP=statistics.stride(0), BLOCK=MERGED,
     )  # fmt: skip
 
@@ -159,16 +179,15 @@ def _graph_convolution(call: Any, b: Block, out: Tensor, statistics: Tensor) -> 
     shape = shapes.spatial(b.joints, b.c_in, b.c_out, b.parts, b.precision)
     frames, columns = b.batch * b.frames, triton.cdiv(b.c_out, shape.block_n)
     programs = shapes.spatial_programs(frames, shape, columns, b.groups, b.processors)
-    counts = _floats(out, b.groups * programs if b.training else 0)
-    partials = _floats(out, b.groups * programs if b.training else 0, 2, b.c_out)
+    partials = _partials(out, b, programs)
     spatial.spatial_kernel[b.groups * programs, columns](
         call.x, call.adjacency, b.weights.spatial, call.spatial_bias,
-        out, counts, partials, frames, programs,
+        out, *partials, frames, programs,
         V=b.joints, C_IN=b.c_in, C_OUT=b.c_out, P=b.parts, STATISTICS=b.training,
         WARPS=shape.warps, **_spatial_shape(shape), **b.product(), num_warps=shape.warps,
     )  # fmt: skip
     if b.training:
-        _merge_statistics(counts, partials, statistics)
+        _merge_statistics([partials], statistics)
 
 
 def _spatial_shape(shape: shapes.Spatial) -> dict[str, Any]:
@@ -198,8 +217,7 @@ def _convolution(
     weight: Tensor,
     bias: Tensor,
     out: Tensor,
-    statistics: Tensor,
-) -> None:
+) -> Partials:
     """A convolution over time with weight [K, C_OUT, C_IN], after a norm or (None) of the input."""
     taps, _, c_in = weight.shape
     shape = shapes.temporal(c_in, b.c_out, taps, b.stride, b.precision)
@@ -208,10 +226,9 @@ def _convolution(
         source, before = _activated(b, source, before), None
     rows = b.batch * triton.cdiv(b.frames_out, shape.frames) * b.joints
     programs = triton.cdiv(rows, shape.block_m)
-    counts = _floats(out, b.groups * programs if b.training else 0)
-    partials = _floats(out, b.groups * programs if b.training else 0, 2, b.c_out)
+    partials = _partials(out, b, programs)
     temporal.convolution_kernel[b.groups * programs, triton.cdiv(b.c_out, shape.block_n)](
-        source, *(before or (None, None)), weight, bias, out, counts, partials,
+        source, *(before or (None, None)), weight, bias, out, *partials,
         b.batch, programs, before[0].stride(0) if before else 0, b.eps,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
         K=taps, STRIDE=b.stride, NORMALIZE=before is not None, STATISTICS=b.training,
@@ -219,11 +236,10 @@ def _convolution(
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_C=shape.block_c, TAPS=shape.taps,
         **b.product(), num_warps=shape.warps, num_stages=shape.stages,
     )  # fmt: skip
-    if b.training:
-        _merge_statistics(counts, partials, statistics)
+    return partials
 
 
-def _output(call: Any, b: Block, before: Tensor, beside: Tensor, out: Any) -> None:
+def _output(call: Any, b: Block, before: Tensor, beside: Tensor | None, out: Any) -> None:
     """The last pass, from what goes into the temporal norm and what is beside it."""
     rows = b.batch * b.frames_out * b.joints
     convolved = b.residual == norm.CONVOLUTION
@@ -249,15 +265,19 @@ def forward(call: Any, out: Any, precision: str) -> None:
     before_spatial = _scratch(out.spatial, call.x, b, b.frames)
     before_temporal = _scratch(out.temporal, call.x, b, b.frames_out)
 
-    _graph_convolution(call, b, before_spatial, statistics[:, 0])
-    beside, residual_weight = call.x, b.weights.residual
-    if residual_weight is not None:
+    _graph_convolution(call, b, before_spatial, statistics[:, :1])
+    partials = [
+        _convolution(
+            b, before_spatial, (statistics[:, 0], call.norms[0]),
+            b.weights.temporal, call.temporal_bias, before_temporal,
+        )
+    ]  # fmt: skip
+    beside = call.x if b.residual == norm.IDENTITY else None
+    if b.weights.residual is not None:
         beside, bias = _scratch(out.shortcut, call.x, b, b.frames_out), call.residual_bias
-        _convolution(b, call.x, None, residual_weight, bias, beside, statistics[:, 2])
-    _convolution(
-        b, before_spatial, (statistics[:, 0], call.norms[0]),
-        b.weights.temporal, call.temporal_bias, before_temporal, statistics[:, 1],
-    )  # fmt: skip
+        partials.append(_convolution(b, call.x, None, b.weights.residual, bias, beside))
+    if b.training:
+        _merge_statistics(partials, statistics[:, 1:])
     _output(call, b, before_temporal, beside, out)
 
 
@@ -364,18 +384,17 @@ def _convolution_weight(b: Block, source: Tensor, gradient: Tensor, taps: int, o
     convolution took.
     """
     _, c_in, _, _ = out.shape
-    rows = b.batch * b.frames_out * b.joints
-    shape = shapes.temporal_weight(
-        c_in, b.c_out, taps, rows, b.precision, max(1, b.processors // b.groups)
-    )  # fmt: skip
-    partials = _floats(gradient, b.groups * shape.splits, taps * c_in, b.c_out)
+    batch = b.groups * b.batch
+    rows = batch * b.frames_out * b.joints
+    shape = shapes.temporal_weight(c_in, b.c_out, taps, rows, b.precision, b.processors)
+    partials = _floats(gradient, shape.splits, taps * c_in, b.c_out)
     grid = (
         triton.cdiv(taps * c_in, shape.block_m),
         triton.cdiv(b.c_out, shape.block_n),
-        b.groups * shape.splits,
+        shape.splits,
     )
     temporal.convolution_weight_kernel[grid](
-        source, gradient, partials, b.batch, shape.splits,
+        source, gradient, partials, batch, shape.splits,
         T=b.frames, T_OUT=b.frames_out, V=b.joints, C_IN=c_in, C_OUT=b.c_out,
         K=taps, STRIDE=b.stride,
         BLOCK_M=shape.block_m, BLOCK_N=shape.block_n, BLOCK_R=shape.block_r,

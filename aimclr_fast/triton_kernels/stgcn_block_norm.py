@@ -28,19 +28,25 @@ def load_norm(statistics, affine, eps, channel, C: tl.constexpr):
     return mean, reciprocal, scale, shift
 
 
-@triton.jit(do_not_specialize=["parts"])
+@triton.jit(do_not_specialize=["parts", "parts_2"])
 def merge_statistics_kernel(
     counts,  # [groups * parts]
     partials,  # [groups * parts, 2, C]: mean, squared deviations
-    statistics,  # out [2, C] of each group, STEP apart
-    parts,
+    counts_2, partials_2,  # of a second map, or None
+    statistics,  # out [1 or 2, 2, C] of each group, STEP apart
+    parts, parts_2,
     C: tl.constexpr, STEP: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Mean and biased variance of one channel of one group, by Chan's rule for merging."""
-    channel, group = tl.program_id(0), tl.program_id(1)
+    """Mean and biased variance of one channel of one group of a map, by Chan's rule for merging."""
+    channel, group, index = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if counts_2 is not None:
+        second = index == 1
+        counts = tl.where(second, counts_2, counts)
+        partials = tl.where(second, partials_2, partials)
+        parts = tl.where(second, parts_2, parts)
     counts += group * parts
     partials += group * parts * (2 * C)
-    statistics += group * STEP
+    statistics += group * STEP + index * (2 * C)
     count = tl.zeros([BLOCK], tl.float32)
     mean = tl.zeros([BLOCK], tl.float32)
     squares = tl.zeros([BLOCK], tl.float32)

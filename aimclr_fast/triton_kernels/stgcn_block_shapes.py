@@ -201,8 +201,10 @@ def temporal(
     block_n = width(c_to, {"ieee": 32, "tf32": 64}.get(precision, 128))
     at_once = min(inner // block_c, int(next_power_of_2(taps)))
     if half and taps > 1 and not gradient and block_n <= 32 * stride:
-        # Few channels: rows of several frames. Of one frame, each element is normalized apart.
-        return Temporal(64, block_n, block_c, at_once, 128 // block_n, 4, 1)
+        # Few channels: rows of several frames. Of one frame, each element is normalized apart. Tall
+        # tiles read weights less often.
+        block_m, columns = (128, 64) if block_n <= 32 else (64, 128)
+        return Temporal(block_m, block_n, block_c, at_once, columns // block_n, 4, 1)
     block_m = 64 if exact or (gradient and block_n > 64 and not half) else 128
     few = not exact and block_n <= (64 if half and not gradient else 32)
     return Temporal(block_m, block_n, block_c, at_once, 1, 4 if few else 8, 3)
@@ -223,15 +225,17 @@ def temporal_weight(
 ) -> Weight:
     """The gradient of a convolution's weights, summed over `rows`."""
     exact, half = precision == "ieee", precision in HALVES
-    block_m = width(taps * c_in, 32 if exact else 128)
     block_n = width(c_out, 32 if exact else 256 if half else 128)
+    tall = half and block_n == 64 and taps > 1  # or the gradient would be read for too few taps
+    block_m = width(taps * c_in, 32 if exact else 256 if tall else 128)
     block_r = {"ieee": 16, "tf32": 32}.get(precision, 32 if block_n == 256 else 64)
     blocks = cdiv(taps * c_in, block_m) * cdiv(c_out, block_n)
     # No more programs than run at once, or the last of them would run alone. Each leaves a sum.
     programs = processors * (1 if half else PROGRAMS_PER_PROCESSOR)
     splits = max(1, min(programs // blocks, int(cdiv(rows, block_r))))
     warps = 8 if block_m * block_n > 64 * 128 else 4
-    return Weight(block_m, block_n, block_r, warps, splits, 4 if block_n == 256 else 3)
+    stages = 4 if block_n == 256 else 2 if tall else 3
+    return Weight(block_m, block_n, block_r, warps, splits, stages)
 
 
 def activation(channels: int) -> Activation:

@@ -32,6 +32,29 @@ def _positions(row, rows, FRAMES: tl.constexpr, V: tl.constexpr):
 
 
 @triton.jit
+def _phase_rows(
+    row, rows, phase, nearest,
+    T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr, C_OUT: tl.constexpr,
+    K: tl.constexpr, STRIDE: tl.constexpr,
+):  # fmt: skip
+    """Of rows whose frames leave the remainder `phase` by the stride: which there are, their place
+    in the input, and the last frame of the output that they meet with its offset.
+
+    `nearest` is the first tap that they meet.
+    """
+    sample, lattice, joint = _positions(row, rows, (T + STRIDE - 1) // STRIDE, V)
+    frame = lattice * STRIDE + phase
+    last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
+    if STRIDE == 1:  # T is T_OUT; fewer numbers to keep
+        to_row = row
+        offset = (row + K // 2 * V) * C_OUT
+    else:
+        to_row = (sample * T + frame) * V + joint
+        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
+    return (row < rows) & (frame < T), to_row, last_frame, offset
+
+
+@triton.jit
 def _inside(in_rows, channel, C: tl.constexpr, BLOCK: tl.constexpr):
     """Which of [rows, channels] there are: a condition per row, if blocks end where channels do."""
     valid = in_rows[:, None]
@@ -100,10 +123,11 @@ def _product(
 def _normalized(values, valid, norm):
     """Norm and ReLU of values [rows, channels]; NaN stays NaN.
 
-    Beyond the ends of time there are zeros, not normalized ones.
+    Beyond the ends of time there are zeros, not normalized ones. One multiply-add: what it rounds
+    is no more than what the values have been rounded.
     """
     mean, _, scale, shift = norm
-    values = (values.to(tl.float32) - mean[None, :]) * scale[None, :] + shift[None, :]
+    values = values.to(tl.float32) * scale[None, :] + (shift - mean * scale)[None, :]
     return tl.where(valid, tl.maximum(values, 0.0, propagate_nan=tl.PropagateNan.ALL), 0.0)
 
 
@@ -281,10 +305,10 @@ def _store_taps(
     of_weight, values, tap, to_channel, channel,
     C_TO: tl.constexpr, C_FROM: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Values [to_channel, (tap, channel)] of weight [K, C_TO, C_FROM]: what _load_weights reads."""
+    """Values [(tap, channel), to_channel] of weight [K, C_TO, C_FROM]: what _load_weights reads."""
     at = to_channel[:, None] * C_FROM + (channel + tap * (C_TO * C_FROM))[None, :]
     inside = (to_channel < C_TO)[:, None] & ((tap < K) & (channel < C_FROM))[None, :]
-    tl.store(of_weight + at, values, mask=inside)
+    tl.store(of_weight + at, tl.trans(values), mask=inside)
 
 
 @triton.jit
@@ -341,16 +365,9 @@ def convolution_gradient_kernel(
     nearest = (phase + K // 2) % STRIDE  # first tap that these frames meet
     rows = batch * (HALF * V)
     row = program * BLOCK_M + tl.arange(0, BLOCK_M)
-    sample, lattice, joint = _positions(row, rows, HALF, V)
-    frame_in = lattice * STRIDE + phase
-    in_rows = (row < rows) & (frame_in < T)
-    last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
-    if STRIDE == 1:  # T is T_OUT; fewer numbers to keep until the end
-        to_row = row
-        offset = (row + K // 2 * V) * C_OUT
-    else:
-        to_row = (sample * T + frame_in) * V + joint
-        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
+    in_rows, to_row, last_frame, offset = _phase_rows(
+        row, rows, phase, nearest, T, T_OUT, V, C_OUT, K, STRIDE
+    )
     column = tl.arange(0, TAPS * BLOCK_C)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
 
@@ -421,6 +438,9 @@ def convolution_backward_kernel(
     phase = tl.program_id(2)
     nearest = (phase + K // 2) % STRIDE  # first tap that these frames meet
     rows = batch * (HALF * V)
+    gradient += group * (batch * (T_OUT * V * C_OUT))
+    before += group * (batch * (T * V * C_IN))
+    out += group * (batch * (T * V * C_IN))
     first_tile, last_tile = _share(tl.cdiv(rows, BLOCK_M), program, programs)
     column = tl.arange(0, TAPS * BLOCK_C)
     channel, ahead = column % BLOCK_C, column // BLOCK_C
@@ -429,7 +449,7 @@ def convolution_backward_kernel(
 
     of_taps, weights = (), ()
     for gather in tl.static_range(GATHERS):
-        of_taps += (tl.zeros([BLOCK_N, TAPS * BLOCK_C], tl.float32),)  # type: ignore[assignment]
+        of_taps += (tl.zeros([TAPS * BLOCK_C, BLOCK_N], tl.float32),)  # type: ignore[assignment]
         tap = nearest + (gather * TAPS + ahead) * STRIDE
         more = _load_weights(weight, tap, to_channel, channel, C_IN, C_OUT, K, 2)
         weights += (more,)  # type: ignore[assignment]
@@ -437,13 +457,10 @@ def convolution_backward_kernel(
     weighted = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for tile in range(first_tile, last_tile):
         row = tile * BLOCK_M + tl.arange(0, BLOCK_M)
-        sample, lattice, joint = _positions(row, rows, HALF, V)
-        sample += group * batch
-        frame_in = lattice * STRIDE + phase
-        in_rows = (row < rows) & (frame_in < T)
-        last_frame = lattice + (phase + K // 2 - nearest) // STRIDE
-        offset = ((sample * T_OUT + last_frame) * V + joint) * C_OUT
-        at = ((sample * T + frame_in) * V + joint)[:, None] * C_IN + to_channel[None, :]
+        in_rows, to_row, last_frame, offset = _phase_rows(
+            row, rows, phase, nearest, T, T_OUT, V, C_OUT, K, STRIDE
+        )
+        at = to_row[:, None] * C_IN + to_channel[None, :]
         valid = _inside(in_rows, to_channel, C_IN, BLOCK_N)
         values = tl.load(before + at, mask=valid, other=0.0)
         active = _normalized(values, valid, norm)
@@ -457,17 +474,22 @@ def convolution_backward_kernel(
                 gradient, in_rows, offset, last_frame, back, inside, channel, T_OUT, V, C_OUT
             )
             acc = _product(acc, gradients, weights[gather], OPERAND, DOT, PRECISION)
-            gradients = tl.trans(gradients)
-            of_tap = _product(of_taps[gather], turned, gradients, OPERAND, DOT, PRECISION)
+            # Taps as rows: enough of them for the products of a whole warpgroup.
+            of_tap = _product(of_taps[gather], tl.trans(gradients), turned, OPERAND, DOT, PRECISION)
             sums += (of_tap,)  # type: ignore[assignment]
         of_taps = sums
         rounded = tl.where(active > 0.0, acc, 0.0).to(out.dtype.element_ty)
         tl.store(out + at, rounded, mask=valid)
         plain += rounded.to(tl.float32)
-        weighted += rounded.to(tl.float32) * (values.to(tl.float32) - norm[0][None, :])
+        weighted += rounded.to(tl.float32) * values.to(tl.float32)
 
     part = (group * tl.num_programs(2) + phase) * programs + program
-    _store_sums(partials + part * (2 * C_IN), plain, weighted, norm[1], to_channel, C_IN)
+    # The norm is read again, not to be kept in registers until here.
+    norm = load_norm(statistics + group * norm_step, affine, eps, to_channel, C_IN)
+    _store_sums(
+        partials + part * (2 * C_IN), plain, weighted - plain * norm[0][None, :], norm[1],
+        to_channel, C_IN,
+    )  # fmt: skip
     of_weight += tl.program_id(0).to(tl.int64) * (K * C_IN * C_OUT)
     for gather in tl.static_range(GATHERS):
         tap = nearest + (gather * TAPS + ahead) * STRIDE
@@ -484,21 +506,18 @@ def _store_items(partials, acc, item, first, items, C: tl.constexpr, BLOCK: tl.c
 
 @triton.jit(do_not_specialize=["batch", "splits"])
 def convolution_weight_kernel(
-    source,  # [groups, B, T, V, C_IN]: what the convolution took
-    gradient,  # [groups, B, T_OUT, V, C_OUT]
-    partials,  # out [groups, splits, K, C_IN, C_OUT]
+    source,  # [B, T, V, C_IN]: what the convolution took
+    gradient,  # [B, T_OUT, V, C_OUT]
+    partials,  # out [splits, K, C_IN, C_OUT]
     batch, splits,
     T: tl.constexpr, T_OUT: tl.constexpr, V: tl.constexpr,
     C_IN: tl.constexpr, C_OUT: tl.constexpr, K: tl.constexpr, STRIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_R: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of the weights from one part of the rows."""
-    group, split = tl.program_id(2) // splits, tl.program_id(2) % splits
-    source += group * (batch * (T * V * C_IN))
-    gradient += group * (batch * (T_OUT * V * C_OUT))
+    """Gradient of the weights from one part of the rows, of all groups alike."""
     rows = batch * (T_OUT * V)
-    first, last = _share(tl.cdiv(rows, BLOCK_R), split, splits)
+    first, last = _share(tl.cdiv(rows, BLOCK_R), tl.program_id(2), splits)
     item = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     to_channel = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
 

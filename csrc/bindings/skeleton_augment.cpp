@@ -10,7 +10,9 @@ AIMCLR_BINDINGS(skeleton_augment, module) {
     define_call<&cpu::skeleton_augment>(module, "skeleton_augment_cpu", "threads");
     define_call<&cpu::skeleton_augment_draws>(module, "skeleton_augment_draws_cpu");
     define_call<&cpu::skeleton_augment_emulated>(module, "skeleton_augment_emulated", "shared",
-                                                 "threads");
+                                                 "threads", "parts");
+    define_call<&cpu::skeleton_augment_parts>(module, "skeleton_augment_parts_emulated", "samples",
+                                              "room");
 #ifdef AIMCLR_WITH_CUDA
     define_call<&cuda::skeleton_augment>(module, "skeleton_augment_cuda", "data_on_host",
                                          "workspace", "workspace_bytes", "cuda_stream");

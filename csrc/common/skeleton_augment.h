@@ -160,6 +160,10 @@ AIMCLR_HD int masked_axis(const Words4* blocks, const Settings& settings) {
     return gate(mask.v[0], settings.axis_mask_prob) ? static_cast<int>(bounded(mask.v[1], 3)) : -1;
 }
 
+AIMCLR_HD bool has_temporal_flip(const Words4* blocks, const Settings& settings) {
+    return gate(blocks[9].v[0], settings.temporal_flip_prob);
+}
+
 AIMCLR_HD float blur_sigma(const Words4* blocks, const Settings& settings) {
     const Words4& blur = blocks[7];
     // A product of two floats is exact in double, so it does not matter whether it is fused.
@@ -229,7 +233,7 @@ AIMCLR_HD Params<float> params_from(const Words4* blocks, View view, int padding
     params.noise_std = has_noise(blocks, settings) ? settings.noise_std : 0.0f;
     params.blur_sigma = blur_sigma(blocks, settings);
     params.axis_mask = masked_axis(blocks, settings);
-    params.temporal_flip = gate(blocks[9].v[0], settings.temporal_flip_prob);
+    params.temporal_flip = has_temporal_flip(blocks, settings);
     return params;
 }
 

@@ -6,6 +6,10 @@
 // The block keeps two buffers of a whole sequence. `raw` holds the sequence as stored, converted to
 // the computing type; `work` what needs more than one step: noise, blur. They lie in shared memory,
 // or, where a sequence does not fit, in a workspace in global memory that stays in the cache.
+//
+// Several blocks can share a sequence. Each writes some points of a plane, and fills of `work` the
+// frames that they are made from. What an element becomes does not depend on who computes it:
+// random numbers are counted by elements, and the blur adds in the order of its taps.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +30,7 @@ struct Block {
     Real* work;
     Real* weights;
     int threads;
+    int part = 0;  // of those that share the sequence
 
     // Where a buffer holds an element.
     AIMCLR_HD static int slot(int element) {
@@ -34,6 +39,38 @@ struct Block {
     // Elements that a buffer needs for a sequence.
     AIMCLR_HD static std::int64_t buffer_size(std::int64_t elements) {
         return kSpread ? elements + elements / 32 + 1 : elements;
+    }
+
+    // --- The block's part ---------------------------------------------------------------------
+
+    // The points that the block writes.
+    AIMCLR_HD int first_point() const {
+        return part * launch.part_points;
+    }
+    AIMCLR_HD int end_point() const {
+        const int end = first_point() + launch.part_points, plane = launch.chain.shape.plane();
+        return end < plane ? end : plane;
+    }
+
+    AIMCLR_HD Frames all_frames() const {
+        return {0, launch.chain.shape.frames};
+    }
+
+    // The frames that these points are made from, before the time flip: their own and, for motion,
+    // the next one.
+    AIMCLR_HD Frames frames_written(bool reversed) const {
+        const int frames = launch.chain.shape.frames;
+        const int first = launch.row_divider.quotient(first_point());
+        const int after = launch.row_divider.quotient(end_point() - 1) + 2;
+        const int end = after < frames ? after : frames;
+        return reversed ? Frames{frames - end, frames - first} : Frames{first, end};
+    }
+
+    // With the frames that the blur reads for them.
+    AIMCLR_HD Frames frames_blurred(Frames written) const {
+        const int frames = launch.chain.shape.frames, radius = launch.chain.blur_taps / 2;
+        const int first = written.first - radius, end = written.end + radius;
+        return {first > 0 ? first : 0, end < frames ? end : frames};
     }
 
     // --- Reading a sequence -----------------------------------------------------------------
@@ -101,19 +138,24 @@ struct Block {
         }
     }
 
-    // Fills `work` with the noise of each element but those along the masked axis.
-    AIMCLR_HD void draw_noise(Source source, View view, Real std, int axis_mask, int thread) const {
-        const int elements = launch.chain.shape.elements(), plane = launch.chain.shape.plane();
-        for (int element = 4 * thread; element < elements; element += 4 * threads) {
-            if (axis_mask >= 0 && element >= axis_mask * plane &&
-                element + 3 < (axis_mask + 1) * plane) {
+    // Fills `work` with the noise of each element of the frames but those along the masked axis.
+    AIMCLR_HD void draw_noise(Source source, View view, Real std, int axis_mask, Frames frames,
+                              int thread) const {
+        const int row = launch.chain.shape.row(), points = (frames.end - frames.first) * row;
+        // A draw is of four elements; those at both ends of an axis may reach beyond it.
+        const int packs = (points + 6) / 4;
+        for (int item = thread; item < 3 * packs; item += threads) {
+            const int axis = item < packs ? 0 : (item < 2 * packs ? 1 : 2);
+            const int first = axis * launch.chain.shape.plane() + frames.first * row;
+            const int element = (first & ~3) + 4 * (item - axis * packs);
+            if (axis == axis_mask || element >= first + points) {
                 continue;
             }
             const Floats4 draws =
                 normal(draw(source, view, Draw::kNoise, static_cast<std::uint32_t>(element) / 4));
             AIMCLR_UNROLL
             for (int i = 0; i < 4; ++i) {
-                if (element + i < elements) {
+                if (element + i >= first && element + i < first + points) {
                     work[slot(element + i)] = draws.v[i] * std;
                 }
             }
@@ -144,12 +186,13 @@ struct Block {
                (plan.spatial_flip ? launch.chain.joints.swap[at] : at);
     }
 
-    // Adds the cropped, sheared, flipped and rotated sequence to the noise: `drawn` in `work`, or
-    // given in `noise`, or none.
+    // Adds some frames of the cropped, sheared, flipped and rotated sequence to the noise: `drawn`
+    // in `work`, or given in `noise`, or none.
     template <typename T>
-    AIMCLR_HD void transform(const Plan<Real>& plan, bool drawn, const T* noise, int thread) const {
+    AIMCLR_HD void transform(const Plan<Real>& plan, bool drawn, const T* noise, Frames frames,
+                             int thread) const {
         const int plane = launch.chain.shape.plane(), row = launch.chain.shape.row();
-        for (int point = thread; point < plane; point += threads) {
+        for (int point = frames.first * row + thread; point < frames.end * row; point += threads) {
             const int frame = launch.row_divider.quotient(point);
             const Vector3<Real> x =
                 multiply(plan.matrix, read(raw, source_point(plan, frame, point - frame * row)));
@@ -170,20 +213,21 @@ struct Block {
         }
     }
 
-    // Blurs `work` over time into `raw`. kTaps 0 leaves the number of taps to run time.
+    // Blurs `work` over time into some frames of `raw`. kTaps 0 leaves the number of taps to run
+    // time.
     template <int kTaps>
-    AIMCLR_HD void blur_with(int axis_mask, int thread) const {
+    AIMCLR_HD void blur_with(int axis_mask, Frames written, int thread) const {
         constexpr int kFrames = 5;  // per thread, which share most of what they read
         const int taps = kTaps > 0 ? kTaps : launch.chain.blur_taps, radius = taps / 2;
         const int frames = launch.chain.shape.frames, row = launch.chain.shape.row();
-        const int chunks = (frames + kFrames - 1) / kFrames;
+        const int chunks = (written.end - written.first + kFrames - 1) / kFrames;
         for (int item = thread; item < 3 * chunks * row; item += threads) {
             const int stripe = launch.row_divider.quotient(item), at = item - stripe * row;
             const int axis = stripe < chunks ? 0 : (stripe < 2 * chunks ? 1 : 2);
             if (axis == axis_mask) {
                 continue;
             }
-            const int first = (stripe - axis * chunks) * kFrames;
+            const int first = written.first + (stripe - axis * chunks) * kFrames;
             const int column = axis * launch.chain.shape.plane() + at;
             Real sum[kFrames] = {};
             if (kTaps > 0) {
@@ -215,28 +259,30 @@ struct Block {
             }
             AIMCLR_UNROLL
             for (int j = 0; j < kFrames; ++j) {
-                if (first + j < frames) {
+                if (first + j < written.end) {
                     raw[slot(column + (first + j) * row)] = sum[j];
                 }
             }
         }
     }
 
-    AIMCLR_HD void blur(int axis_mask, int thread) const {
+    AIMCLR_HD void blur(int axis_mask, Frames written, int thread) const {
         if (launch.chain.blur_taps == 15) {
-            blur_with<15>(axis_mask, thread);
+            blur_with<15>(axis_mask, written, thread);
         } else {
-            blur_with<0>(axis_mask, thread);
+            blur_with<0>(axis_mask, written, thread);
         }
     }
 
     // --- Writing a view ---------------------------------------------------------------------
 
-    // Writes out[3, frames, row] in packs: value(frame, at) gives the three coordinates of a point.
+    // Writes the block's points of out[3, frames, row] in packs: value(frame, at) gives the three
+    // coordinates of a point.
     template <typename Out, typename Value>
     AIMCLR_HD void write(Out* out, int thread, const Value& value) const {
         const int plane = launch.chain.shape.plane(), row = launch.chain.shape.row();
-        for (int point = 4 * thread; point < plane; point += 4 * threads) {
+        const int end = end_point();
+        for (int point = first_point() + 4 * thread; point < end; point += 4 * threads) {
             int frame = launch.row_divider.quotient(point), at = point - frame * row;
             Pack<Out> pack[3];
             AIMCLR_UNROLL

@@ -1,6 +1,7 @@
 // What the blocks of an augmentation kernel share: sizes, plans of the views, units of memory.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "common/macros.h"
@@ -57,17 +58,45 @@ struct Vector3 {
     Real v[3];
 };
 
+// Some frames of a sequence, from `first` to before `end`.
+struct Frames {
+    int first, end;
+};
+
+// Points of a plane that each of so many blocks writes, in whole packs.
+inline std::int64_t points_of_part(const Shape& shape, std::int64_t parts) {
+    const std::int64_t packs = (std::int64_t{shape.plane()} + 3) / 4;
+    return 4 * ((packs + parts - 1) / parts);
+}
+
+// How many blocks share a sample, where a device runs `room` blocks at a time: as many as there is
+// room for. Each makes some frames of all views, and reads the whole sequence, from which the crop
+// takes them. Of the steps before the blur it repeats what its frames are blurred from, so it has
+// at least as many frames as that.
+inline std::int64_t parts_of(const Chain& chain, std::int64_t samples, std::int64_t room) {
+    const std::int64_t most = chain.shape.frames / (chain.blur_taps + 1);
+    const std::int64_t parts = std::min(room / std::max<std::int64_t>(samples, 1), most);
+    if (parts < 2 || chain.shape.plane() == 0) {
+        return 1;
+    }
+    // Packs that do not divide evenly may leave nothing for the last ones.
+    const std::int64_t points = points_of_part(chain.shape, parts);
+    return (chain.shape.plane() + points - 1) / points;
+}
+
 // What all blocks of a launch share.
 struct Launch {
     Chain chain;
     Divider row_divider;
     // Whether all planes are aligned for packs.
     bool packed;
+    // Points of a plane that a block writes; see points_of_part.
+    int part_points;
 
-    static Launch of(const Chain& chain) {
+    static Launch of(const Chain& chain, std::int64_t parts = 1) {
         const Shape shape = chain.shape;
-        return {chain, Divider::of(static_cast<std::uint32_t>(shape.row())),
-                shape.plane() % 4 == 0};
+        return {chain, Divider::of(static_cast<std::uint32_t>(shape.row())), shape.plane() % 4 == 0,
+                static_cast<int>(points_of_part(shape, parts))};
     }
 
     // To be called for each tensor that packs are read from or written to.

@@ -9,8 +9,9 @@
 
 namespace aimclr::augment {
 
-inline Launch launch_of(const DrawnCall& call) {
-    Launch launch = Launch::of(call.chain);
+// With so many blocks a sample.
+inline Launch launch_of(const DrawnCall& call, std::int64_t parts) {
+    Launch launch = Launch::of(call.chain, parts);
     launch.align(call.data);
     for (int stream = 0; stream < call.outputs.streams; ++stream) {
         for (const void* const view : call.outputs.view[stream]) {
@@ -126,12 +127,21 @@ struct DrawnViews {
             // A view that is not wanted takes no steps.
             state.plan[thread] = Plan<float>::of(is_wanted(thread) ? params : Params<float>{});
         }
-        block.weigh(blur_sigma(state.words, call.settings), thread);
+        const float sigma = blur_sigma(state.words, call.settings);
+        block.weigh(sigma, thread);
         if (is_wanted(0) && has_noise(state.words, call.settings)) {
             block.draw_noise(call.source_of(sample), view_of(0), call.settings.noise_std,
-                             masked_axis(state.words, call.settings), thread);
+                             masked_axis(state.words, call.settings),
+                             worked(has_temporal_flip(state.words, call.settings), sigma > 0),
+                             thread);
         }
         with_sequence([&](const auto* from) { block.stage(from, call.scale, thread, prefetched); });
+    }
+
+    // The frames of the first view that are computed in `work`.
+    AIMCLR_HD Frames worked(bool reversed, bool blurred) const {
+        const Frames written = block.frames_written(reversed);
+        return blurred ? block.frames_blurred(written) : written;
     }
 
     AIMCLR_HD bool blurs() const {
@@ -152,13 +162,15 @@ struct DrawnViews {
         }
         if (has_steps()) {
             const Plan<float>& plan = state.plan[0];
-            block.transform(plan, plan.noise_std > 0, static_cast<const float*>(nullptr), thread);
+            block.transform(plan, plan.noise_std > 0, static_cast<const float*>(nullptr),
+                            worked(plan.temporal_flip, blurs()), thread);
         }
     }
 
     // 4. Only if blurs().
     AIMCLR_HD void blur(int thread) const {
-        block.blur(state.plan[0].axis_mask, thread);
+        const Plan<float>& plan = state.plan[0];
+        block.blur(plan.axis_mask, block.frames_written(plan.temporal_flip), thread);
     }
 
     // 5. Only if has_steps().
@@ -241,7 +253,7 @@ struct GivenView {
     AIMCLR_HD void write_plain(int thread) const {
         const Plan<Real>& plan = state.plan[0];
         if (has_steps()) {
-            block.transform(plan, false, part(call.noise), thread);
+            block.transform(plan, false, part(call.noise), block.all_frames(), thread);
         } else {
             block.write_direct(part(call.output), call.stream, plan, thread);
         }
@@ -249,7 +261,7 @@ struct GivenView {
 
     // 4. Only if blurs().
     AIMCLR_HD void blur(int thread) const {
-        block.blur(state.plan[0].axis_mask, thread);
+        block.blur(state.plan[0].axis_mask, block.all_frames(), thread);
     }
 
     // 5. Only if has_steps().
@@ -299,7 +311,7 @@ struct GivenView {
     // 4. Only if blurs(): the weights are symmetric, so the blur is its own transpose. It passes
     // over the masked axis, too, which holds zeros.
     AIMCLR_HD void blur_gradient(int thread) const {
-        block.blur(-1, thread);
+        block.blur(-1, block.all_frames(), thread);
     }
 
     // 5. Writes the gradients wanted.

@@ -39,6 +39,7 @@ struct Grid {
     std::int64_t blocks;
     int threads;
     std::size_t shared_bytes = 0;
+    std::int64_t rows = 1;  // of so many blocks; at most 65,535
 };
 
 // Lets `kernel` have that much dynamic shared memory on the current device. The limit is only
@@ -69,9 +70,9 @@ Status launch(void (*kernel)(Parameters...), Grid grid, void* stream,
         AIMCLR_RETURN_IF_ERROR(allow_shared_memory(function, grid.shared_bytes));
     }
     void* addresses[] = {const_cast<void*>(static_cast<const void*>(&arguments))...};
-    return from_cuda(cudaLaunchKernel(function, dim3(static_cast<unsigned>(grid.blocks)),
-                                      dim3(static_cast<unsigned>(grid.threads)), addresses,
-                                      grid.shared_bytes, as_stream(stream)));
+    const dim3 blocks(static_cast<unsigned>(grid.blocks), static_cast<unsigned>(grid.rows));
+    return from_cuda(cudaLaunchKernel(function, blocks, dim3(static_cast<unsigned>(grid.threads)),
+                                      addresses, grid.shared_bytes, as_stream(stream)));
 }
 
 }  // namespace aimclr::cuda

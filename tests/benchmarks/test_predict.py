@@ -12,8 +12,11 @@ import pytest
 import torch
 import triton_kernels
 from gpus import GPUS, PROCESSORS
+from missing import require
 from predict import Cache, Shape, Work, predicted, total, wave_factor
 from pretend_gpu import Launch, Operand
+
+from aimclr_fast import native
 
 H100 = GPUS["h100"]
 #: Multiprocessors that wait for the fullest; a kernel that no longer has them leaves the list.
@@ -251,6 +254,12 @@ def test_a_launch_that_the_gpu_cannot_hold_is_refused():
     launch = aten("relu", [MAP], [MAP])
     with pytest.raises(ValueError, match="H100 SXM cannot hold one block"):
         predicted("h100", "default", launch, "", Shape((8,), 512, 255), Work(1, 1))
+
+
+def test_samples_that_leave_processors_idle_are_shared_by_blocks():
+    require(native.cuda_compiled(), "the library was built without CUDA kernels")
+    grids = {n: predict.augment_shape(H100, (n, 3, 50, 25, 2)).grid for n in (128, 64, 16)}
+    assert grids == {128: (128,), 64: (64, 2), 16: (16, 3)}
 
 
 def test_every_row_follows_from_its_numbers(committed):

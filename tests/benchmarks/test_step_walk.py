@@ -124,6 +124,35 @@ def test_small_launches_of_the_triton_blocks_are_few(steps):
     assert launches["aten.stack"] == launches["aten.mul"] == 0
     backward = {row[2] for row in steps["triton"][0] if row[1] == "backward"}
     assert "aten.clone" not in backward  # of the gradient of the last map
+    assert "aten.zeros" not in backward  # as gradients of what has none
+
+
+@pytest.mark.parametrize("encoder", step_walk.ENCODERS)
+def test_launches_of_the_queue_are_few(steps, encoder):
+    rows = [Row(*each) for each in steps[encoder][0]]
+    optimizer = {row.operation: row.launches for row in rows if row.phase == "optimizer"}
+    assert optimizer["triton.enqueue_kernel"] == 1
+    assert not {"aten.arange", "aten.index", "aten.index_copy_"} & optimizer.keys()
+    backward = {row.operation: row.launches for row in rows if row.phase == "backward"}
+    assert "aten.neg" not in backward  # of F.normalize
+
+
+def test_a_kernel_that_overwrites_rows_moves_these_alone():
+    found = walked("""
+import torch
+from aimclr_fast.ops.queue_contrast import enqueue
+from pretend_gpu import CUDA, Walk, pretend_gpu
+walk = Walk()
+walk.phase = "call"
+with pretend_gpu(walk):
+    queue, pointer = torch.ones(4096, 128, device=CUDA), torch.zeros(1, device=CUDA).long()
+    keys, accept = torch.ones(64, 128, device=CUDA), torch.ones((), device=CUDA).bool()
+    walk.launches.clear()
+    enqueue(queue, pointer, keys, accept)
+print(json.dumps([[l.name, l.bytes_read, l.bytes_written] for l in walk.launches]))
+""")
+    keys = 64 * 128 * 4
+    assert found == [["triton.enqueue_kernel", keys + 8 + 1, keys + 8], ["aten.copy_", 8, 8]]
 
 
 WAITS = {

@@ -6,7 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
-from data.readers import test_openpose
+from data.readers import marker_files, test_mediapipe, test_openpose, test_trc
 from data.readers.bvh_files import bvh_text
 from data.readers.recordings import NTU_RAW, motion, table
 
@@ -20,6 +20,8 @@ VALUES = {
     "csv_bodies": 2, "skip_columns": 1, "rotate": "exact", "drop_spurious": True,
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
     "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
+    "intervals": "x", "tier": "x",
+    "markers": "x.yaml", "rate": 30,
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -60,6 +62,20 @@ def motion_capture(folder):
     (folder / "a.bvh").write_text(bvh_text())
 
 
+def markers(folder):
+    test_trc.save(folder / "a.trc", marker_files.walk())
+
+
+def landmarks(folder):
+    test_mediapipe.save(folder / "a.json", test_mediapipe.POSES)
+
+
+def image_landmarks(folder):
+    points = test_mediapipe.in_image(test_mediapipe.WORLD) * [1920, 1080, 1920]
+    frames = [{"pose_landmarks": test_mediapipe.landmarks(one)} for one in points]
+    test_mediapipe.save(folder / "a.json", frames)
+
+
 def annotations(*, pixels=False, score=False):
     def write(folder):
         x = motion(0, frames=20)[None]
@@ -78,11 +94,11 @@ def processed(folder):
 
 
 #: Recordings of these kinds do not say their frame rate.
-TIMED = {"fps", "window", "hop"}
-OWN = {"bodies", "missing", *TIMED}
-ONE_BODY = {"bodies", "max_bodies", "missing"}
+TIMED = {"fps", "window", "hop", "intervals", "tier"}
+OWN = {"bodies", "missing", "markers", *TIMED}
+ONE_BODY = {"bodies", "max_bodies", "missing", "rate"}
 ONLY_TABLES = {"csv_bodies", "skip_columns"}
-ONLY_FOLDER = {"columns", *ONLY_TABLES}
+ONLY_FOLDER = {"columns", "markers", *ONLY_TABLES}
 ONLY_3D = {"rotate", "unit", "up"}
 SCORES = {"min_confidence"}
 ONLY_2D = {"aspect", *SCORES}
@@ -95,6 +111,15 @@ KINDS = {
     "tables and arrays": ("folder", both, JOINTS, OWN | ONLY_2D),
     "OpenPose by folder": ("folder", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
     "OpenPose": ("openpose", frames, None, OWN | ONLY_FOLDER | ONLY_3D),
+    "TRC": (
+        "trc",
+        markers,
+        None,
+        ONLY_FOLDER - {"markers"} | {"rate"} | ONLY_2D | {"bodies", "missing"},
+    ),
+    "MediaPipe": ("mediapipe", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
+    "MediaPipe by folder": ("folder", landmarks, None, OWN | ONLY_FOLDER | ONLY_2D),
+    "MediaPipe in 2D": ("mediapipe", image_landmarks, None, OWN | ONLY_FOLDER | ONLY_3D),
     "annotations": ("pyskl", annotations(), JOINTS, OWN | ONLY_FOLDER | {"labels"} | ONLY_2D),
     "2D annotations": (
         "pyskl",
@@ -115,7 +140,7 @@ KINDS = {
         OWN
         | ONLY_FOLDER
         | ONLY_2D
-        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to"},
+        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to", "rate"},
     ),
     "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | TIMED | {"labels"}),
     "BVH": ("bvh", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
@@ -148,7 +173,7 @@ def test_each_flag_is_refused_where_it_changes_nothing(kind, tmp_path, capsys):
     assert refusal({"pose": other}, dataset, plan).startswith(f"--pose {other}: {dataset} holds")
     assert "is recorded in" in refusal({"layout": "kinect-v1"}, dataset, plan)
     assert not refusal({"pose": "3d" if plan.rotate else "2d"}, dataset, plan)
-    assert not refusal({"layout": plan.layout.name}, dataset, plan)
+    assert plan.derived or not refusal({"layout": plan.layout.name}, dataset, plan)
     for field in sorted(refused):
         value = VALUES[field]
         flag = f"--{field.replace('_', '-')}"

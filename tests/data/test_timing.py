@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from data.readers import test_openpose
 from data.readers.bvh_files import bvh_text
+from data.readers.recordings import NTU_RAW, motion
+from data.readers.test_ntu import read_all
 
 from aimclr_fast.data import open_store, split
 from aimclr_fast.data.readers import Problem, ReadError, Recording
-from aimclr_fast.data.timing import resampled, windows
+from aimclr_fast.data.readers._counting import rate_of
+from aimclr_fast.data.timing import Timing, resampled, timed, windows
+from aimclr_fast.layouts import get_layout
 from aimclr_fast.prepare import command_line
 
 
@@ -76,10 +81,6 @@ def test_what_cannot_be_cut_is_said():
     for cut in (lambda r: resampled(r, 30), lambda r: list(windows(r, 1, 1))):
         with pytest.raises(ReadError, match="does not say its frame rate"):
             cut(recording(90, None))
-    taken = recording(90, 30.0)
-    taken.columns["recording"] = "b"
-    with pytest.raises(ReadError, match="a column recording, which --window adds"):
-        list(windows(taken, 1, 1))
 
 
 def test_prepare_cuts_windows_that_remember_their_recording(tmp_path, capsys):
@@ -125,3 +126,78 @@ def test_wrong_times_are_refused(flags, message, tmp_path, capsys):
         command_line(["bvh", str(tmp_path / "a.bvh"), str(tmp_path / "out"), *flags])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def table_with_times(file, rate: float, scale: float, frames: int = 61, heading="time") -> None:
+    """Of a person, its times rounded to milliseconds, with every 20th frame dropped."""
+    x = motion(0, frames=50)[np.arange(frames) % 50].reshape(frames, -1)
+    names = ",".join(f"{joint}_{axis}" for joint in get_layout("ui-prmd").joints for axis in "xyz")
+    rows = [f"{heading},{names}"]
+    for t in range(frames):
+        if t % 20 != 19:
+            time = round(t / rate, 3) * scale
+            rows.append(",".join(map(repr, [time, *x[t].tolist()])))
+    file.write_text("\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(("scale", "heading"), [(1, "time"), (1e3, "timestamp_ms"), (1e6, "time")])
+@pytest.mark.parametrize("rate", [15, 30, 60, 150])
+def test_tables_with_times_know_their_rate(scale, heading, rate, tmp_path):
+    table_with_times(tmp_path / "a.csv", rate, scale, heading=heading)
+    plan, (found,) = read_all("folder", tmp_path, layout="ui-prmd")
+    assert plan.timed
+    assert found.rate == pytest.approx(rate, rel=0.02)
+
+
+def test_times_that_tell_no_rate():
+    assert rate_of(np.array([3.0])) is None
+    assert rate_of(np.array([0.0, 0.0, 0.0, 1.0])) is None
+    assert rate_of(np.array([0.0, np.nan, 0.04, 0.08])) == pytest.approx(25)
+    assert rate_of(np.arange(9) * 33_366_700.0) == pytest.approx(29.97, rel=1e-4)
+    assert rate_of(np.arange(9) * 20.0, 1.0) is None
+
+
+def test_the_rate_of_files_that_do_not_say_it(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", motion(0, frames=50))
+    arguments = ["folder", str(tmp_path / "in"), str(tmp_path / "out"), "--jobs=1"]
+    arguments += ["--layout=ui-prmd", "--frames=original"]
+    for flag in ("--fps=15", "--window=1s"):
+        with pytest.raises(SystemExit) as caught:
+            command_line([*arguments, flag])
+        assert caught.value.code == 2
+        assert "do not say their frame rate: say it with --rate" in capsys.readouterr().err
+    command_line([*arguments, "--rate=30", "--fps=15", "--window=1s"])
+    assert "recordings have 30 frames per second, as --rate says" in capsys.readouterr().out
+    assert open_store(tmp_path / "out").samples["name"].tolist() == ["a@0s"]
+    assert open_store(tmp_path / "out").positions.shape[2] == 15
+    for flags, said in (
+        (["--rate=30"], "--rate: only with --fps or --window"),
+        (["--rate=0", "--fps=3"], "--rate 0: must be from 0.1 to 1000"),
+    ):
+        with pytest.raises(SystemExit):
+            command_line([*arguments, "--overwrite", *flags])
+        assert said in capsys.readouterr().err
+
+
+def test_the_rate_holds_for_those_that_do_not_say_theirs(tmp_path):
+    table_with_times(tmp_path / "a.csv", 60, 1)
+    np.save(tmp_path / "b.npy", motion(0, frames=50))
+    plan = read_all("folder", tmp_path, layout="ui-prmd")[0]
+    read = timed(plan, Timing(fps=10, rate=20)).read
+    assert [next(iter(read(unit))).positions.shape[1] for unit in plan.units] == [10, 25]
+    with pytest.raises(ReadError, match=r"b\.npy: does not say its frame rate: --rate does"):
+        list(timed(plan, Timing(fps=10)).read(plan.units[1]))
+
+
+@pytest.mark.parametrize("form", ["ntu120", "openpose"])
+def test_other_formats_take_a_rate(form, tmp_path, capsys):
+    source = NTU_RAW
+    if form == "openpose":
+        source = tmp_path / "in"
+        test_openpose.write(source)
+    flags = ["--jobs=1", "--rate=30", "--fps=10", "--frames=original"]
+    command_line([form, str(source), str(tmp_path / "out"), *flags])
+    _, found = read_all(form, source)
+    length = open_store(tmp_path / "out").positions.shape[2]
+    assert length <= 1 + max(one.positions.shape[1] for one in found) // 3

@@ -107,6 +107,8 @@ def sound() -> dict[str, Members]:
     for name, call in (("skeleton_augment", drawn), ("apply_augment", given)):
         calls[f"{name}_cpu"] = {**call, "threads": 1}
         calls[f"{name}_emulated"] = {**call, "shared": False, "threads": 32}
+    calls["skeleton_augment_emulated"]["parts"] = 2
+    calls["skeleton_augment_parts_emulated"] = {**CHAIN, "samples": 2, "room": 132}
     return calls
 
 

@@ -86,16 +86,17 @@ def test_wrong_shape_names_layout_and_shape():
         STGCN(temporal_kernel=4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_rows_made_unit_together_are_those_made_alone(dtype):
     torch.manual_seed(0)
     sets = [torch.randn(5, 8).to(dtype).requires_grad_() for _ in range(3)]
     with torch.no_grad():
         sets[1][2] = 0  # has no direction
+        sets[2][1] *= 1e-14  # is too short
     weights = torch.randn(3, 5, 8)
     found = []
     for rows in (momentum.units(sets), momentum.units_together(sets)):
-        assert all(of.dtype == torch.float32 for of in rows)
+        assert all(of.dtype == torch.promote_types(dtype, torch.float32) for of in rows)
         loss = (torch.stack(rows) * weights).sum()
         found.append([*rows, *torch.autograd.grad(loss, sets)])
     for alone, together in zip(*found, strict=True):

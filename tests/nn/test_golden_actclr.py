@@ -19,6 +19,7 @@ from aimclr_fast.nn import STGCN, SkeletonEncoder, actclr
 from aimclr_fast.nn.actclr import ActCLR, ActOutput
 from aimclr_fast.nn.actclr_views import ActDraws
 from aimclr_fast.nn.official import build_encoder, encoder_from_official, from_official
+from aimclr_fast.nn.stgcn import View
 from aimclr_fast.reference.actclr import ActMix
 
 NTU = get_layout("ntu-rgb+d")
@@ -75,8 +76,10 @@ class Seen:
         monkeypatch.setattr(actclr, "actionlet", lambda *a, **b: self._actionlet(own(*a, **b)))
         for name in ("swap_bones", "blend", "mix", "shares", "neighbor_similarities"):
             self._record(monkeypatch, name)
-        embed = model.query_encoder.embed
-        monkeypatch.setattr(model.query_encoder, "embed", lambda *a: self._pass(embed(*a), *a))
+        embed = model.query_encoder.embed_views
+        monkeypatch.setattr(
+            model.query_encoder, "embed_views", lambda views: self._pass(embed(views), views)
+        )
         model.key_encoder.head.register_forward_hook(self._head)
 
     def _record(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -94,11 +97,11 @@ class Seen:
             return own
         return self.recorded[len(self.actionlets) - 1].to(own.dtype)
 
-    def _pass(self, found: list[Tensor], maps: Tensor, x: Tensor) -> list[Tensor]:
-        (rows,) = found
-        rows.retain_grad()
-        self.inputs.append(x)
-        self.rows.append(rows)
+    def _pass(self, found: list[Tensor], views: list[View]) -> list[Tensor]:
+        for rows in found:
+            rows.retain_grad()
+        self.inputs += [view.x for view in views]
+        self.rows += found
         return found
 
     def _head(self, module, arguments, rows: Tensor) -> None:

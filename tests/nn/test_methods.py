@@ -156,3 +156,19 @@ def test_views_in_one_pass_are_the_same_step(parts, monkeypatch):
         apart.query_encoder.named_buffers(), together.query_encoder.buffers(), strict=True
     ):
         assert_near(other, one, what=name)
+
+
+@pytest.mark.parametrize("norm_head", [False, True])
+def test_heads_together_are_heads_one_after_the_other(norm_head):
+    """With a batch norm, each batch keeps statistics of its own."""
+    torch.manual_seed(0)
+    backbone = STGCN("coco", channels=2, features=5)
+    apart = SkeletonEncoder(backbone, 4, norm_head=norm_head)
+    together = copy.deepcopy(apart)
+    x = torch.zeros(3, 3, 4, 17, 2)
+    pooled = [torch.randn(6, 5) for _ in range(3)]
+    got = together._embed_together(pooled, x)
+    wanted = [apart._embed(rows, x) for rows in pooled]
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(together.state_dict(), apart.state_dict())

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aimclr_fast.nn import STGCN
+from aimclr_fast.nn import STGCN, stgcn
 from aimclr_fast.nn import _prepared as module
 from aimclr_fast.nn.stgcn import Found, track
+from aimclr_fast.ops.stgcn_block import words_of
 
 pytestmark = pytest.mark.skipif(
     torch.cuda.is_available(), reason="Triton's interpreter is for machines without a GPU"
@@ -77,6 +78,28 @@ def test_one_view_without_a_gradient(training, monkeypatch):
     assert torch.equal(got, other(x))
     for (name, buffer), wanted in zip(model.named_buffers(), other.buffers(), strict=True):
         assert torch.equal(buffer, wanted), name
+
+
+def test_all_blocks_draw_their_dropout_at_once(monkeypatch):
+    """Each gets bits of its own, as many as it has elements, and computes with these."""
+    model, views = encoder(), torch.randn(2, 3, 4, 17, 1)
+    for block in model.blocks[1:]:
+        block.dropout.p = 0.5
+    drawn, plain, given, taken = [], module.draw_words, [], stgcn.packed_block
+    monkeypatch.setattr(module, "draw_words", lambda *a: drawn.append(plain(*a)) or drawn[-1])
+    monkeypatch.setattr(stgcn, "packed_block", lambda *a, **k: given.append(k) or taken(*a, **k))
+    with torch.no_grad():
+        model(views, 2)
+    keep = [each["keep"] for each in given]
+    assert len(drawn) == 1
+    assert keep[0] is None
+    # 2 views of 4 frames of 17 joints, of 3 channels; half as many frames of 6.
+    sizes = [words_of(2 * 4 * 17 * 3), words_of(2 * 2 * 17 * 6)]
+    assert [len(words) for words in keep[1:]] == sizes
+    first, second = ((each.data_ptr() - drawn[0].data_ptr()) // 8 for each in keep[1:])
+    assert first == 0
+    assert second >= sizes[0]
+    assert second % 16 == 0
 
 
 def test_a_step_between_passes_is_seen():

@@ -8,7 +8,7 @@ from tolerances import assert_near
 from torch.nn.functional import adaptive_avg_pool1d
 
 from aimclr_fast.layouts import Layout, get_layout
-from aimclr_fast.nn import STGCN, SkeletonEncoder
+from aimclr_fast.nn import STGCN, SkeletonEncoder, readouts, stgcn
 from aimclr_fast.nn.readouts import (
     READOUTS,
     SEGMENTS,
@@ -53,6 +53,23 @@ def test_as_loops_compute_them(name, frames):
     strided = x.permute(0, 3, 2, 1).contiguous().permute(0, 3, 2, 1)
     assert_near(read_out(strided, name, LAYOUT), by_loops(name, x))
     assert read_out(x[:0], name, LAYOUT).shape == (0, readout_width(name, 5, LAYOUT))
+
+
+def test_the_mean_on_a_gpu_has_the_same_gradient():
+    """By itself, and of one of several parts of a batch; what no part needs is zero."""
+    x = feature_map(4).repeat(2, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+    torch.autograd.gradcheck(readouts._Mean.apply, x)
+    means = lambda part: part.mean((2, 3))  # noqa: E731
+    for first in (means, readouts._Mean.apply):
+        a, b = stgcn._Chunks.apply(x, 2)
+        wanted_a, wanted_b = x.chunk(2)
+        got = torch.autograd.grad(first(a).sin().sum() + b.square().sum(), x)
+        wanted = torch.autograd.grad(means(wanted_a).sin().sum() + wanted_b.square().sum(), x)
+        assert_near(got[0], wanted[0])
+        assert got[0].is_contiguous(memory_format=torch.channels_last)
+    (got,) = torch.autograd.grad(stgcn._Chunks.apply(x, 2)[1].sum(), x)
+    assert torch.equal(got, torch.autograd.grad(x.chunk(2)[1].sum(), x)[0])
 
 
 def test_several_are_side_by_side():

@@ -106,7 +106,7 @@ def test_compiled_ahead_of_time_nothing_spills(shape, dtype, last):
     module, code, _ = published.eadm_pool(shape, dtype, last)
     launches = compile_launches(module, code)
     names = {launch.kernel for launch in launches}
-    assert names == {"forward_kernel", "joint_kernel", "drop_kernel", "backward_kernel"}
+    assert names == {"forward_kernel", "drop_kernel", "backward_kernel"}
     assert len(launches) == len(ARCHS) * len(names)
     assert_no_spills(launches)
     if shape != NTU:
@@ -135,6 +135,8 @@ def test_tiles_stay_in_registers(frames, joints, last):
         assert chosen.per_thread() <= tiles.MAX_PER_THREAD
         assert chosen.block_v >= joints
         assert not chosen.one_tile or chosen.block_o * 8 >= frames
+        dropped = tiles.drop_channels(256, chosen.block_v, last) * chosen.block_v
+        assert dropped <= 32 * tiles.DROP_WARPS * tiles.MAX_PER_THREAD
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="runs in Triton's interpreter")
@@ -153,10 +155,44 @@ def test_maps_too_long_for_one_tile(memory_format, monkeypatch):
     assert_near(got, wanted, gradient=True)
 
 
-def test_a_sample_beyond_32_bit_offsets_is_refused():
-    x = torch.empty(1, 1 << 16, 1 << 10, 32, device="meta")
-    with pytest.raises(ValueError, match=r"fewer than 2\^31 values per sample"):
-        kernels.check_size(x)
+@pytest.mark.parametrize(
+    ("batch", "joints", "programs"),
+    [(256, 25, 2), (4096, 25, 2), (255, 25, 4), (64, 25, 8), (1, 25, 16), (64, 7, 7), (256, 1, 1)],
+)
+def test_few_samples_have_more_programs(batch, joints, programs):
+    assert tiles.programs_of(batch, joints) == programs
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="runs in Triton's interpreter")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("joints", [7, 2])
+def test_programs_share_the_channels_of_a_sample(joints, memory_format, monkeypatch):
+    """The last one has a block without channels; all count the joints of the batch in turns."""
+    monkeypatch.setattr(tiles, "COUNTED", 8)
+    monkeypatch.setattr(tiles, "PROGRAMS", 24)  # four of a sample, or as many as it has joints
+    torch.manual_seed(0)
+    x = torch.randn(6, 70, 3, joints).contiguous(memory_format=memory_format)
+    # Joints that move far get much attention: some are dropped, and some are kept.
+    x[:, :, :, ::2] *= 1 + torch.arange(6)[:, None, None, None]
+    got = forward(x, 0.67, 1e-4, "triton")
+    wanted = forward(x, 0.67, 1e-4, "cpp")
+    assert 0 < got[3].sum() < got[3].numel()
+    assert torch.equal(got[2], wanted[2])
+    assert torch.equal(got[3], wanted[3])
+    for mine, other in zip((*got[:2], got[4]), (*wanted[:2], wanted[4]), strict=True):
+        assert_near(mine, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 1 << 16, 1 << 10, 32), r"fewer than 2\^31 values per sample"),
+        ((1 << 27, 1, 1, 8), r"fewer than 2\^30 joints in all"),
+    ],
+)
+def test_maps_beyond_32_bit_offsets_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.check_size(torch.empty(shape, device="meta"))
 
 
 # --- On a GPU ------------------------------------------------------------------------------------

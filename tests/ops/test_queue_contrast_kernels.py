@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 import pytest
@@ -210,6 +211,18 @@ def test_extra_memory_on_a_gpu():
     assert rows[0].grad is not None
 
 
+def loads_ahead(ptx: str) -> bool:
+    """Whether the loop's products wait for no load of the same turn: it copies asynchronously, or
+    stores in shared memory only what it loaded before.
+    """
+    loops = re.findall(r"^(\$L\w+):(.*?)bra\s+\1;", ptx, re.M | re.S)
+    loop = max((code for _, code in loops), key=len)
+    loads = re.findall(r"ld\.global\S*([^;]*)\[", loop)
+    stores = re.findall(r"st\.shared\S*[^;]*?\]([^;]*)", loop)
+    loaded, stored = (set(re.findall(r"%\w+", " ".join(each))) for each in (loads, stores))
+    return "cp.async" in loop or bool(loaded and not loaded & stored)
+
+
 @pytest.mark.parametrize("queue", published.QUEUES, ids=str)
 def test_compiles_for_gpus_without_spills(queue):
     precision, d, topk, *_ = queue
@@ -224,6 +237,7 @@ def test_compiles_for_gpus_without_spills(queue):
     for arch, ptx in scans.items():
         on_tensor_cores = "mma.sync" in ptx or "wgmma" in ptx
         assert on_tensor_cores == (precision != "ieee"), f"sm_{arch}"
+        assert loads_ahead(ptx) == ((precision, d) != ("tf32", 256)), f"sm_{arch}"
     # A block of 64 rows is what Hopper's own matrix instruction takes.
     assert ("wgmma" in scans[90]) == (precision != "ieee" and (precision, d) != ("tf32", 256))
 

@@ -135,3 +135,24 @@ for setting in ("tf32", "ieee"):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["tf32", "ieee"]
+
+
+class NoGradient(torch.autograd.Function):
+    """Lets values through, and no gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return None
+
+
+def test_losses_without_a_gradient_give_none():
+    inputs = inputs_on("cpu")
+    rows = [row.detach().requires_grad_() for row in inputs[:3]]
+    call = (rows, *arguments(inputs)[1:], 0.07, 0, 0, "cpp", None)
+    losses = torch.ops.aimclr_fast.queue_contrast(*call)[0]
+    NoGradient.apply(losses).sum().backward()
+    assert all(row.grad is None for row in rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulation import CPP, CUDA, RUNNERS, Runner, runner  # noqa: F401
+from emulation import CPP, CUDA, RUNNERS, EmulatedLibrary, Runner, runner  # noqa: F401
 from tolerances import assert_near
 from torch.utils._pytree import tree_map
 
@@ -22,6 +22,7 @@ from aimclr_fast.functional import (
 )
 from aimclr_fast.layouts import get_layout, layout_from_dict
 from aimclr_fast.ops import skeleton_augment as op
+from aimclr_fast.ops._augment import native_chain
 from aimclr_fast.ops._dispatch import BackendError
 from aimclr_fast.reference import philox as reference_philox
 from aimclr_fast.reference import skeleton_augment as reference
@@ -236,6 +237,57 @@ def test_every_combination_of_views(runner, config):  # noqa: F811
         ):
             assert len(found) == len(views)
             assert all(torch.equal(found[i], getattr(want, name)) for i, name in enumerate(views))
+
+
+# --- Blocks that share a sample ------------------------------------------------------------------
+
+
+def emulate(data: torch.Tensor, parts: int, config: AugmentConfig, **block: Any) -> Any:
+    """All streams and views as blocks write them, so many of them for each sample."""
+    with pytest.MonkeyPatch.context() as patch:
+        library = EmulatedLibrary(Runner("cpp", parts=parts, **block))
+        patch.setattr(native, "load", lambda: library)
+        return augment(CPP, data, make_index(5), config=config, views=VIEWS)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 9])
+@pytest.mark.parametrize("shape", [(50, 25, 2), (33, 17, 1), (3, 17, 2), (1, 20, 1)], ids=str)
+@pytest.mark.parametrize("shared", [True, False])
+def test_blocks_that_share_a_sample_write_the_same_bits(shape, parts, shared):
+    """Planes of whole packs and others; parts as long as the blur reaches, shorter and empty."""
+    block = {"shared": shared, "threads": 96}
+    for config in (ON, MIXED, replace(ON, blur_taps=9), replace(ON, temporal_flip_prob=0.0)):
+        data = make_data(*shape)
+        whole = emulate(data, 1, config, **block)
+        for found, wanted in zip(emulate(data, parts, config, **block), whole, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def parts_of(samples: int, room: int, shape: tuple[int, ...] = (50, 25, 2), taps: int = 15) -> int:
+    layout = get_layout(LAYOUT_OF[shape[1]])
+    chain = native_chain(
+        shape, tuple(layout.swap), tuple(layout.parents), 6, taps, False, torch.device("cpu")
+    )
+    library = native.load()
+    return library.skeleton_augment_parts_emulated(**chain.members, samples=samples, room=room)
+
+
+@pytest.mark.parametrize(
+    ("samples", "room", "parts"),
+    [(128, 132, 1), (67, 132, 1), (66, 132, 2), (64, 132, 2), (45, 132, 2), (44, 132, 3),
+     (1, 132, 3), (0, 132, 3), (54, 108, 2), (55, 108, 1), (4096, 132, 1), (1, 1, 1)],
+)  # fmt: skip
+def test_samples_are_shared_while_processors_would_be_idle(samples, room, parts):
+    assert parts_of(samples, room) == parts
+
+
+def test_a_part_has_more_frames_than_the_blur_reads_beside_it():
+    for frames, taps in itertools.product((1, 15, 16, 31, 32, 50, 300), (1, 9, 15, 127)):
+        parts = parts_of(1, 132, (frames, 25, 2), taps)
+        assert 1 <= parts <= max(1, frames // (taps + 1))
+        # At most one point in four thousand more than an even part: packs are whole.
+        assert parts == max(1, min(132, frames // (taps + 1))) or frames * 50 // 4 < 132 * parts
+    assert parts_of(1, 132, (50, 25, 0)) == 1  # nobody is there
 
 
 @on_runners

@@ -102,7 +102,7 @@ def test_what_cannot_be(store):
 def test_the_positions_of_a_turned_store_lie_in_memory():
     turned = open_embedded("ui_prmd_unaligned").positions
     assert torch.equal(place_sequences(turned, CPU, "auto").data, torch.from_numpy(turned.copy()))
-    with pytest.raises(PlacementError, match="compressed or turned, and so in memory"):
+    with pytest.raises(PlacementError, match="compressed, turned or joined, and"):
         place_sequences(turned, CPU, "mmap")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from aimclr_fast.data.joined import join_stores
 from aimclr_fast.data.store import Store, StoreError, open_store
 
 #: Names of the embedded data sets.
@@ -35,11 +36,17 @@ def resolve_store(spec: str | os.PathLike[str]) -> Store:
 
     Args:
         spec: the name of an embedded data set, or the path of a store. A name goes first; write
-            ``./ui_prmd`` for a folder that is called so.
+            ``./ui_prmd`` for a folder that is called so. Several, with commas between them, are
+            joined (:func:`aimclr_fast.data.joined.join_stores`).
 
     Raises:
-        StoreError: neither, or the folder is not a good store.
+        StoreError: neither, the folder is not a good store, or stores do not go together.
     """
+    if "," in (several := str(spec)) and not Path(spec).exists():
+        each = several.split(",")
+        if len(set(each)) < len(each):
+            raise StoreError(f"{several}: a store is named twice")
+        return join_stores([resolve_store(name) for name in each])
     if spec in EMBEDDED:
         return open_embedded(str(spec))
     if not Path(spec).exists():

@@ -24,6 +24,8 @@ from aimclr_fast.data.readers._base import (
     in_meters,
     meters,
 )
+from aimclr_fast.data.readers._intervals import Interval, Intervals, read_intervals
+from aimclr_fast.data.readers._labels import Labels, labels_of
 from aimclr_fast.data.readers._names import NTU, PKU
 from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
 
@@ -33,6 +35,9 @@ __all__ = [
     "NTU",
     "PKU",
     "UNITS",
+    "Interval",
+    "Intervals",
+    "Labels",
     "Options",
     "Plan",
     "Problem",
@@ -42,7 +47,9 @@ __all__ = [
     "Recording",
     "get_reader",
     "in_meters",
+    "labels_of",
     "meters",
+    "read_intervals",
     "reader_names",
 ]
 

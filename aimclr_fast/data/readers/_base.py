@@ -110,6 +110,8 @@ class Options:
             :mod:`aimclr_fast.data.readers._columns`.
         csv_bodies: most bodies side by side in a table; None is one, or those its heading names.
         skip_columns: columns at the beginning of a table to skip.
+        markers: a YAML file of the markers of each joint; see
+            :mod:`aimclr_fast.data.readers._marker_sets`.
     """
 
     bodies: str = "order"
@@ -127,6 +129,7 @@ class Options:
     columns: str | None = None
     csv_bodies: int | None = None
     skip_columns: int = 0
+    markers: Path | None = None
 
 
 @dataclass
@@ -156,7 +159,8 @@ class Plan:
         scores: whether 2D poses come with a score for each joint.
         one_process: units must be read one after the other (one long file).
         derived: the layout was made from the source and is none that the user named.
-        timed: recordings know their frame rate.
+        timed: recordings know their frame rate, all or some of them.
+        untimed: some may not.
     """
 
     layout: Layout
@@ -181,6 +185,7 @@ class Plan:
     one_process: bool = False
     derived: bool = False
     timed: bool = False
+    untimed: bool = True
 
 
 def composed(text: str) -> str:

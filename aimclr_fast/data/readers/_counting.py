@@ -82,6 +82,24 @@ def with_dropped_frames(
     return table, lines
 
 
+def rate_of(times: npt.NDArray[np.float64], unit: float | None = None) -> float | None:
+    """Frames per second by the times ``[n]`` of frames; None if they do not tell.
+
+    Args:
+        times: rising, perhaps rounded, perhaps with dropped frames.
+        unit: seconds of their unit; None tells it from the steps, since a frame lasts a millisecond
+            to a second.
+    """
+    steps = np.diff(times[np.isfinite(times)])
+    middle = float(np.median(steps)) if len(steps) else 0.0
+    if middle <= 0:
+        return None
+    if unit is None:
+        unit = 1.0 if middle < 1 else 1e-3 if middle < 1e3 else 1e-6 if middle < 1e6 else 1e-9
+    rate = 1 / (float(steps[steps < 1.5 * middle].mean()) * unit)
+    return rate if 0.1 <= rate <= 1000 else None
+
+
 def frame_places(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The frame of each rising number ``[n]``, from 0; their greatest common step is one frame.
 

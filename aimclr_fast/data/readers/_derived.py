@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from aimclr_fast._files import printable
 from aimclr_fast.layouts import PARTS, Layout
 
@@ -33,6 +36,8 @@ _LIMBS = {
     "toes": ("toes", "toe", "toebase", "toe0", "ball"),
 }
 _HIPS = ("hips", "pelvis", "hip")
+#: Within 60 degrees of an axis.
+_ALONG = 0.5
 _SHOWN = 12  # pairs and names that a note lists
 
 
@@ -67,6 +72,20 @@ def is_hips(name: str) -> bool:
     """Whether a joint is called hips or pelvis, without a side."""
     own = _side(_words(name))
     return not own.side and any("".join(own.rest[k:]) in _HIPS for k in range(len(own.rest)))
+
+
+def upward(along: npt.NDArray[np.float64]) -> tuple[str, float]:
+    """The axis of most vectors from feet to head ``[n, 3]``, such as "-z", and the share of them
+    that are within 60 degrees of it; 0 for none.
+    """
+    along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
+    share = {
+        f"{sign}{axis}": float((factor * along[:, place] > _ALONG).sum()) / max(len(along), 1)
+        for place, axis in enumerate("xyz")
+        for sign, factor in (("", 1), ("-", -1))
+    }
+    axis = max(share, key=lambda one: share[one])
+    return axis, share[axis]
 
 
 def derive_layout(name: str, joints: Sequence[Joint]) -> tuple[Layout, list[str]]:

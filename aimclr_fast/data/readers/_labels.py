@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aimclr_fast._files import printable
@@ -20,7 +20,7 @@ from aimclr_fast.data.readers._splits import column_rule
 #: Names of the file of labels, where none is given.
 LABEL_FILES = ("labels.csv", "samples.csv")
 #: Endings that a name may have in the file of labels.
-ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh")
+ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh", ".json", ".c3d", ".trc")
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18})(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,2}))?")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")
@@ -61,7 +61,8 @@ class Labels:
 def sequence_name(path: str) -> str:
     """What a sequence is called: its path without the endings of files that hold one."""
     path = without_gz(path)
-    return composed(printable(path[:-4] if path.lower().endswith(ENDINGS) else path))
+    ending = next((one for one in ENDINGS if path.lower().endswith(one)), "")
+    return composed(printable(path[: len(path) - len(ending)]))
 
 
 def find_labels(listing: Listing, options: Options) -> Entry | None:
@@ -105,7 +106,7 @@ def read_labels(entry: Entry) -> Labels:
         ReadError: not a csv, its header lacks ``name``, repeats a column or calls the labels
             otherwise, or a label is not what the others are.
     """
-    delimiter, lines = _cells(entry)
+    delimiter, lines = cells_of(entry)
     header = [cell.strip().casefold() for cell in lines[0][1]] if lines else []
     # A delimiter at the end of each line makes an empty column.
     while (
@@ -141,7 +142,7 @@ def read_labels(entry: Entry) -> Labels:
     return labels
 
 
-def _cells(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
+def cells_of(entry: Entry) -> tuple[str, list[tuple[int, list[str]]]]:
     """The delimiter, and the cells of each line that has any, with the line they begin in."""
     text = composed(read_text(entry))
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -281,6 +282,20 @@ def name_sequences(listing: Listing) -> list[Named]:
         also = (whole, short) if count[whole] == 1 else ()
         found.append(Named(name, also, entry.shown))
     return found
+
+
+def labels_of(file: Path, names: Sequence[str]) -> tuple[Labels, list[int]]:
+    """What a csv says of named sequences, and the indices of those that have a row.
+
+    Raises:
+        ReadError: as :func:`read_labels`, or the file has no column ``label``.
+    """
+    labels = read_labels(Entry(file, file.name))
+    if "label" not in labels.columns:
+        raise ReadError(str(file), "has no column label")
+    kept, problems = match_labels(labels, [Named(name, shown=name) for name in names])
+    labels.problems = problems
+    return labels, kept
 
 
 def match_labels(labels: Labels, sequences: Sequence[Named]) -> tuple[list[int], list[Problem]]:

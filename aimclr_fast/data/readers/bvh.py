@@ -31,18 +31,11 @@ from aimclr_fast.data.readers._base import (
     in_meters,
 )
 from aimclr_fast.data.readers._bvh import Motion, Tree
-from aimclr_fast.data.readers._derived import Joint, derive_layout, is_hips, listed
-from aimclr_fast.data.readers._files import Entry, list_entries, without_gz
-from aimclr_fast.data.readers._labels import (
-    LABEL_FILES,
-    Labels,
-    find_labels,
-    match_labels,
-    name_sequences,
-    read_labels,
-    split_of,
-)
+from aimclr_fast.data.readers._derived import Joint, derive_layout, is_hips, listed, upward
+from aimclr_fast.data.readers._files import Entry, without_gz
+from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
+from aimclr_fast.data.readers._sequences import Unit, columns_of, find_sequences
 from aimclr_fast.layouts import Layout
 
 SUMMARY = "BVH: motion capture of any skeleton, a file, a folder or zips of .bvh files"
@@ -55,19 +48,9 @@ _FILES, _FRAMES = 16, 16
 #: Lengths of a person in meters, from head to feet along the bones. Narrow, so that inches are not
 #: taken for centimeters.
 _PERSON = (1.0, 2.5)
-#: Within 60 degrees of an axis.
-_ALONG = 0.5
 #: Parts of the skeleton's size: joints so near are in one place; a distance that changes by more is
 #: no bone.
 _SAME, _NO_BONE = 1e-6, 0.01
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A file and what its sequence is called."""
-
-    entry: Entry
-    name: str
 
 
 @dataclass(frozen=True)
@@ -103,39 +86,27 @@ def is_motion(path: str) -> bool:
     return without_gz(path.lower()).endswith(".bvh")
 
 
+def claims(entry: Entry) -> bool:
+    """Whether ``folder`` leaves a file to this reader."""
+    return is_motion(entry.path)
+
+
 def plan(source: Path, options: Options) -> Plan:
     """One sample per file."""
-    listing = list_entries(source, lambda p: is_motion(p) or without_gz(p).endswith(LABEL_FILES))
-    given = find_labels(listing, options)
-    if not listing.entries:
-        passed = "".join(f"; {note}" for note in listing.notes)
-        raise ReadError(str(source), f"holds no .bvh files{passed}")
-    named = name_sequences(listing)
-    units = [Unit(entry, one.name) for entry, one in zip(listing.entries, named, strict=True)]
-    labels = read_labels(given) if given else None
-    if labels:
-        kept, problems = match_labels(labels, named)
-        units = [units[index] for index in kept]
-        listing.left_out += problems
-    skeleton, notes = _skeleton([unit.entry for unit in units], options, str(source))
-    notes += listing.notes
-    notes += labels.notes if labels else ["no labels.csv: the store is for pretraining"]
-    splits, split_notes = split_of(labels)
-    return Plan(
-        layout=skeleton.layout,
+    found = find_sequences(source, options, is_motion, ".bvh files")
+    skeleton, notes = _skeleton([unit.entry for unit in found.units], options, str(source))
+    return found.plan(
+        skeleton.layout,
+        functools.partial(read, skeleton=skeleton),
+        notes,
         bodies=1,
-        units=units,
-        read=functools.partial(read, skeleton=skeleton, labels=labels),
-        classes=labels.classes if labels else None,
-        splits=splits,
         source="motion capture (BVH)",
-        left_out=listing.left_out,
-        notes=notes + split_notes,
         exact=True,
         in_meters=True,
         reader="bvh",
         derived=options.layout is None,
         timed=True,
+        untimed=False,
     )
 
 
@@ -147,7 +118,7 @@ def read(unit: Unit, *, skeleton: Skeleton, labels: Labels | None) -> Readings:
         raise ReadError(where, "has other joints than the other files")
     places = motion.positions()[:, list(skeleton.nodes)]  # [T, V, 3]
     x = in_meters(places.transpose(2, 0, 1)[..., None], skeleton.unit, skeleton.up)
-    columns = dict(labels.rows[unit.name]) if labels else {}
+    columns = columns_of(unit.name, labels)
     rate = 1 / motion.frame_time
     yield Recording(unit.name, check_positions(x, where), columns, where, rate)
 
@@ -193,7 +164,7 @@ def _first_frames(entries: Sequence[Entry], where: str) -> list[_Look]:
         except ReadError as error:  # reading says it again
             unread = unread or error
     if not looks:
-        raise unread or ReadError(where, "no file is left; labels.csv must name files, not windows")
+        raise unread or ReadError(where, "no file is left")
     trees = Counter(look.motion.tree for look in looks)
     usual = trees.most_common(1)[0][0]
     if len(trees) > 1:
@@ -374,15 +345,9 @@ def _up(layout: Layout, nodes: Sequence[int], some: Sequence[_Look], where: str)
     along = np.concatenate(
         [look.places[:, top].mean(axis=1) - look.places[:, bottom].mean(axis=1) for look in some]
     )
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
-    share = {
-        f"{sign}{axis}": float((factor * along[:, place] > _ALONG).mean())
-        for place, axis in enumerate("xyz")
-        for sign, factor in (("", 1), ("-", -1))
-    }
-    axis = max(share, key=lambda one: share[one])
-    seen = f"from feet to head it is {axis} in {share[axis]:.0%} of {len(along):,} frames"
-    if share[axis] < 0.5 or axis not in ("y", "-y", "z"):
+    axis, share = upward(along)
+    seen = f"from feet to head it is {axis} in {share:.0%} of {len(along):,} frames"
+    if share < 0.5 or axis not in ("y", "-y", "z"):
         mend = "say which axis points up with --up: y, -y or z"
         raise ReadError(where, f"{seen}: {mend}")
     return axis, f"up: {axis}; {seen} {otherwise}"

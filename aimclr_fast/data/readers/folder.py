@@ -5,8 +5,8 @@ An array is ``[T, V, C]`` or ``[M, T, V, C]``, C being x y z, or x y, or x y con
 names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.readers._columns`).
 ``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
 with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
-labels the store can be used for pretraining. A folder of BVH files is left to :mod:`.bvh`, one of
-OpenPose's JSON files to :mod:`.openpose`.
+labels the store can be used for pretraining. A source without such files is left to the reader
+that knows its files: BVH, C3D, TRC, OpenPose's or MediaPipe's JSON.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
-from aimclr_fast.data.readers import _tables, bvh, openpose
+from aimclr_fast.data.readers import _tables, bvh, c3d, mediapipe, openpose, trc
 from aimclr_fast.data.readers._arrays import (
     check_order,
-    parse_npy,
-    parse_npz,
     read_header,
 )
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
+    Problem,
     ReadError,
     Readings,
     Recording,
@@ -42,11 +42,9 @@ from aimclr_fast.data.readers._base import (
 from aimclr_fast.data.readers._columns import (
     UNKNOWN,
     Table,
-    axes_of,
     check_spec,
     understand,
 )
-from aimclr_fast.data.readers._counting import check_index, check_last, with_dropped_frames
 from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
 from aimclr_fast.data.readers._labels import (
     Labels,
@@ -58,19 +56,27 @@ from aimclr_fast.data.readers._labels import (
 )
 from aimclr_fast.data.readers._layouts import named_layout
 from aimclr_fast.data.readers._pose2d import NOTE, in_one_unit, lift, third_is_score
+from aimclr_fast.data.readers._poses import (
+    SUFFIXES,
+    TABLES,
+    Poses,
+    array_axes,
+    load_poses,
+    read_head,
+)
 from aimclr_fast.layouts import Layout
 
 SUMMARY = "your own: a folder of .npy, .npz, .csv or .txt sequences, and labels (needs --layout)"
 OPTIONS = ("max_bodies", "labels", "columns", "csv_bodies", "skip_columns")
 NO_LABELS = "no labels.csv: the store is for pretraining, and has no label column"
-_TABLES = (".csv", ".tsv", ".txt")
 #: Fewer columns of numbers than two joints have are no sequence, but a list.
 _LEAST_COLUMNS = 6
-_SUFFIXES = (".npy", ".npz", *_TABLES)
 #: The beginning of a .npy file that holds any header NumPy reads.
 _NPY_HEAD = 1 << 14
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
+#: Readers of formats that are found by their files.
+_OTHERS = (bvh, c3d, trc, openpose, mediapipe)
 
 
 @dataclass(frozen=True)
@@ -91,39 +97,20 @@ class Peek:
     table: Table | None = None
 
 
-@dataclass
-class Poses:
-    """The numbers of a file.
-
-    Attributes:
-        array: ``[M, T, V, C]``, NaN where a joint is missing.
-        axes: what C is: "xyz", "xy", "xyc", "xyzc", or "xy?" where the third is not known.
-        unit: of lengths, where the file says so.
-        lines: of each frame in a table with empty cells.
-    """
-
-    array: npt.NDArray[np.float64]
-    axes: str
-    unit: str | None = None
-    lines: npt.NDArray[np.int64] | None = None
-
-
 def plan(source: Path, options: Options) -> Plan:
     """One sample per file."""
     check_spec(options.columns)
     listing = list_entries(source, _wanted)
     given = find_labels(listing, options)
-    others = [
-        (bvh.plan, bvh.FILES, [e for e in listing.entries if bvh.is_motion(e.path)]),
-        (openpose.plan, openpose.FILES, [e for e in listing.entries if openpose.is_frame(e.path)]),
-    ]
-    elsewhere = {entry for _, _, entries in others for entry in entries}
-    listing.entries = [e for e in listing.entries if e not in elsewhere]
+    others = _take_others(listing)
     _ignore_texts(listing)
     if not listing.entries:
-        for plan_other, _, entries in others:
-            if entries:
-                return plan_other(source, options)
+        if len(others) > 1:
+            kinds = " and ".join(f"{len(of):,} {one.FILES}" for one, of in others.items())
+            raise ReadError(str(source), f"holds {kinds}: name one of these formats")
+        if others:
+            handed_over: Plan = next(iter(others)).plan(source, options)
+            return handed_over
         passed = "".join(f"; {note}" for note in listing.notes)
         raise ReadError(str(source), f"holds no .npy, .npz, .csv or .txt sequences{passed}")
     if options.layout is None:
@@ -136,15 +123,34 @@ def plan(source: Path, options: Options) -> Plan:
         kept, problems = match_labels(labels, named)
         units = [units[index] for index in kept]
         listing.left_out += problems
-    for _, files, entries in others:
-        if entries:
-            listing.notes.append(f"ignored: {len(entries):,} {files}")
+    listing.notes += [f"ignored: {len(found):,} {one.FILES}" for one, found in others.items()]
     return _plan(layout, units, labels, listing, options)
 
 
 def _wanted(path: str) -> bool:
-    other = bvh.is_motion(path) or openpose.is_frame(path)
-    return other or without_gz(path).endswith(_SUFFIXES)
+    return without_gz(path).endswith((*SUFFIXES, ".bvh", ".c3d", ".json", ".trc"))
+
+
+def _take_others(listing: Listing) -> dict[ModuleType, list[Entry]]:
+    """Take out the files of other formats, and return them by their readers."""
+    found: dict[ModuleType, list[Entry]] = {}
+    own, unknown = [], 0
+    for entry in listing.entries:
+        try:
+            reader = next((one for one in _OTHERS if one.claims(entry)), None)
+        except ReadError as error:
+            listing.left_out.append(Problem.of(error))
+            continue
+        if reader is not None:
+            found.setdefault(reader, []).append(entry)
+        elif entry.suffix == ".json":
+            unknown += 1
+        else:
+            own.append(entry)
+    listing.entries = own
+    if unknown:
+        listing.notes.append(f"ignored: {unknown:,} .json files that hold no known poses")
+    return found
 
 
 def _ignore_texts(listing: Listing) -> None:
@@ -157,19 +163,12 @@ def _ignore_texts(listing: Listing) -> None:
 
 def _is_table(entry: Entry) -> bool:
     try:
-        head, part = _head(entry)
+        head, part = read_head(entry)
         return _tables.outline(head, entry.shown, part=part).columns >= _LEAST_COLUMNS
     except _tables.NoTableError:
         return False
     except ReadError:  # reading says what is wrong with it
         return True
-
-
-def _head(entry: Entry) -> tuple[bytes, bool]:
-    """The decoded beginning of a table, and whether there is more."""
-    head = entry.read_head(_tables.HEAD)
-    part = len(head) == _tables.HEAD
-    return _tables.decode(head, entry.shown, part=part), part
 
 
 def _plan(
@@ -210,8 +209,9 @@ def _plan(
         exact=True,
         rotate=not flat,
         in_meters=True,
-        tables=any(unit.entry.suffix in _TABLES for unit in units),
+        tables=any(unit.entry.suffix in TABLES for unit in units),
         scores=flat and any(peek.axes != "xy" for peek in peeked),
+        timed=any(peek.table and peek.table.columns.times for peek in peeked),
     )
 
 
@@ -230,7 +230,7 @@ def _is_flat(
     poses = []
     for unit in units[:: max(1, len(units) // _LOOKED_AT)]:
         with contextlib.suppress(ReadError):  # said when it is read
-            loaded = _load(unit, layout, options)
+            loaded = load_poses(unit.entry, layout, options, unit.table)
             if loaded.axes == UNKNOWN:
                 poses.append(loaded.array.reshape(-1, 3))
     points = np.concatenate(poses) if poses else np.empty((0, 3))
@@ -250,26 +250,19 @@ def _peek(
     """
     try:
         if entry.suffix == ".npz":
-            poses = _load(Unit(entry, ""), layout, options)
+            poses = load_poses(entry, layout, options)
             return Peek(len(poses.array), poses.axes)
-        if entry.suffix in _TABLES:
-            head, part = _head(entry)
+        if entry.suffix in TABLES:
+            head, part = read_head(entry)
             table = understand(head, layout, options, entry.shown, known, part=part)
             return Peek(table.columns.bodies, table.columns.axes, table)
         shape = read_header(io.BytesIO(entry.read_head(_NPY_HEAD)), entry.shown)[0]
         check_order(shape, options, entry.shown)
     except ReadError:
         return None
-    if len(shape) not in (3, 4) or not (axes := _array_axes(shape[-1], options)):
+    if len(shape) not in (3, 4) or not (axes := array_axes(shape[-1], options)):
         return None
     return Peek(shape[0] if len(shape) == 4 else 1, axes)
-
-
-def _array_axes(coordinates: int, options: Options) -> str | None:
-    """What the last axis of an array is, or None."""
-    if options.columns is not None:
-        return axes_of(options.columns) if len(options.columns) == coordinates else None
-    return {2: "xy", 3: UNKNOWN}.get(coordinates)
 
 
 def read(
@@ -283,7 +276,7 @@ def read(
 ) -> Readings:
     """Read one sequence."""
     where = unit.entry.shown
-    poses = _load(unit, layout, options)
+    poses = load_poses(unit.entry, layout, options, unit.table)
     array = poses.array
     scored = poses.axes in ("xyc", "xyzc", UNKNOWN)
     if poses.lines is not None:
@@ -300,7 +293,7 @@ def read(
         xyz = in_one_unit(xyz, layout, options, where)
         positions = in_meters(xyz, _unit(poses, options, where), options.up)
     columns = dict(labels.rows[unit.name]) if labels else {}
-    yield Recording(unit.name, check_positions(positions, where), columns, where)
+    yield Recording(unit.name, check_positions(positions, where), columns, where, poses.rate)
 
 
 def _unit(poses: Poses, options: Options, where: str) -> str:
@@ -311,54 +304,6 @@ def _unit(poses: Poses, options: Options, where: str) -> str:
             "correct the headings",
         )
     return poses.unit or options.unit or "m"
-
-
-def _load(unit: Unit, layout: Layout, options: Options) -> Poses:
-    """The numbers of a file."""
-    entry, where = unit.entry, unit.entry.shown
-    data = entry.read()
-    if entry.suffix in _TABLES:
-        data = _tables.decode(data, where)
-        table = unit.table or understand(data, layout, options, where, {})
-        return _load_table(data, table, layout, where)
-    array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
-    shape = array.shape
-    if array.ndim == 3:
-        array = array[None]
-    axes = _array_axes(array.shape[-1], options) if array.ndim == 4 else None
-    if axes is None or array.shape[2] != layout.num_joints:
-        raise ReadError(where, _wrong_shape(shape, layout, options.columns))
-    if not array.size:
-        raise ReadError(where, f"is empty, shape {list(shape)}")
-    check_order(array.shape, options, where)
-    if options.columns is not None:
-        array = array[..., [options.columns.index(axis) for axis in axes]]
-    return Poses(array.astype(np.float64), axes)
-
-
-def _wrong_shape(shape: tuple[int, ...], layout: Layout, columns: str | None) -> str:
-    joints, ask = layout.num_joints, ""
-    wanted = f"C = {len(columns)}, --columns {columns}" if columns else "C = 2 or 3"
-    if columns is None and shape[-2:-1] == (joints,) and 3 < shape[-1] < 14:
-        ask = "; --columns says what C is, such as xyz" + "_" * (shape[-1] - 3)
-        ask += " or, with a confidence, xyzc" if shape[-1] == 4 else " (_ is ignored)"
-    return (
-        f"expected [T, {joints}, C] or [M, T, {joints}, C] (layout {layout.name}, {wanted}), "
-        f"got shape {list(shape)}{ask}"
-    )
-
-
-def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
-    columns = found.columns
-    table, lines = _tables.read_numbers(data, found.outline, where)
-    if not len(table):
-        raise ReadError(where, "has no frames")
-    check_index(table, columns, where)
-    check_last(table, columns, where)
-    table, lines = with_dropped_frames(table, lines, columns, where)
-    shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
-    array = table[:, columns.take].reshape(shape)
-    return Poses(array.transpose(1, 0, 2, 3), columns.axes, columns.unit, lines)
 
 
 def _check_whole(

@@ -1,15 +1,16 @@
-"""OpenPose's JSON files, one a frame, of one person: ``clip_000000000000_keypoints.json``.
+"""OpenPose's JSON: one file a frame (``clip_000000000000_keypoints.json``), or one a video.
 
 Files of one folder and one name before the number are a sequence; numbers that are skipped are
-frames without a body, unless all go in steps. ``labels.csv`` is as for ``folder``.
+frames without a body, unless all go in steps. A file with another name holds all frames of a video,
+in the forms of :mod:`aimclr_fast.data.readers._clips`. ``labels.csv`` is as for ``folder``.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,137 +18,105 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from aimclr_fast._files import printable
 from aimclr_fast.data.readers._base import (
     PARTIAL,
     Options,
     Plan,
-    Problem,
     ReadError,
     Readings,
     Recording,
     check_positions,
-    composed,
 )
-from aimclr_fast.data.readers._counting import check_places, frame_places
-from aimclr_fast.data.readers._files import Entry, Listing, list_entries, without_gz
-from aimclr_fast.data.readers._labels import (
-    LABEL_FILES,
-    Labels,
-    Named,
-    find_labels,
-    match_labels,
-    read_labels,
-    split_of,
-)
+from aimclr_fast.data.readers._clips import Clip, FormError, frames_of, group_clips
+from aimclr_fast.data.readers._files import Entry
+from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
 from aimclr_fast.data.readers._pose2d import NOTE, lift
+from aimclr_fast.data.readers._sequences import columns_of, find_sequences
+from aimclr_fast.data.readers._tracks import ASK_PEOPLE, Seen, most_at_once, place_people
 from aimclr_fast.layouts import LAYOUTS, Layout
 
-SUMMARY = "OpenPose: folders or zips of its JSON files, one a frame, 2D, one person"
+SUMMARY = "OpenPose: folders or zips of its JSON files, one a frame or a video, 2D"
 OPTIONS = ("max_bodies", "labels")
 #: What ``folder`` says of such files among others.
-FILES = "OpenPose frames (prepare openpose reads them)"
+FILES = "OpenPose files (prepare openpose reads them)"
 _NAME = re.compile(r"(?P<clip>.*?)[_-]?(?P<frame>\d+)_keypoints\.json", re.IGNORECASE | re.DOTALL)
 _POINTS = "pose_keypoints_2d"
-_LIMIT = 1 << 20
+_OLD_POINTS = "pose_keypoints"  # before version 1.2
 
 
-@dataclass(frozen=True)
-class Clip:
-    """The files of a sequence, and the frame each one is."""
+@dataclass
+class Person:
+    """A person in a frame: ``[V, 3]`` x, y, confidence; the id, if there is one; what else."""
 
-    name: str
-    entries: tuple[Entry, ...]
-    frames: tuple[int, ...]
+    points: npt.NDArray[np.float64] | None
+    ident: int | None
+    others: tuple[str, ...]
 
 
-def is_frame(path: str) -> bool:
-    """Whether a path is named as OpenPose names its frames."""
-    return _NAME.fullmatch(path.rpartition("/")[2]) is not None
+def claims(entry: Entry) -> bool:
+    """Whether ``folder`` leaves a file to this reader: by its name, or JSON that begins so."""
+    if _NAME.fullmatch(entry.path.rpartition("/")[2]) is not None:
+        return True
+    return entry.suffix == ".json" and b'"pose_keypoints' in entry.read_head()
 
 
 def plan(source: Path, options: Options) -> Plan:
     """One sample per clip."""
     if options.pose == "3d":
         raise ReadError(str(source), "--pose 3d, but OpenPose's JSON is read in 2D")
-    if options.max_bodies not in (None, 1):
-        raise ReadError(str(source), f"--max-bodies {options.max_bodies}: one person is read")
-    listing = list_entries(source, lambda p: is_frame(p) or without_gz(p).endswith(LABEL_FILES))
-    given = find_labels(listing, options)
-    clips = _clips(listing, source)
-    if not clips:
-        raise ReadError(str(source), "holds no files named like clip_000000000000_keypoints.json")
-    labels = read_labels(given) if given else None
-    if labels:
-        named = [Named(clip.name, shown=clip.entries[0].shown) for clip in clips]
-        kept, problems = match_labels(labels, named)
-        clips = [clips[index] for index in kept]
-        listing.left_out += problems
-    layout = _layout(clips, options, str(source))
-    notes = [f"OpenPose: {len(clips):,} clips, layout {layout.name}", *listing.notes]
-    notes.append(NOTE.format(confidence=options.min_confidence))
-    notes += labels.notes if labels else ["no labels.csv: the store is for pretraining"]
-    splits, split_notes = split_of(labels)
-    notes += split_notes
-    return Plan(
-        layout=layout,
-        bodies=1,
-        units=clips,
-        read=functools.partial(read, layout=layout, labels=labels, options=options),
-        classes=labels.classes if labels else None,
-        splits=splits,
+    found = find_sequences(
+        source,
+        options,
+        lambda path: path.endswith(".json"),
+        "files named like clip_000000000000_keypoints.json, and no other .json",
+        lambda listing: group_clips(listing, _NAME, lambda entry, files: True),
+    )
+    layout, notes, rate = _look(found.units, options, str(source))
+    return found.plan(
+        layout,
+        functools.partial(read, layout=layout, options=options),
+        [
+            f"OpenPose: {len(found.units):,} clips, layout {layout.name}",
+            *notes,
+            NOTE.format(confidence=options.min_confidence),
+        ],
+        bodies=options.max_bodies or 1,
         source="OpenPose key points",
-        left_out=listing.left_out,
-        notes=notes,
         rotate=False,
         reader="openpose",
         scores=True,
+        timed=rate is not None,
     )
 
 
-def _clips(listing: Listing, source: Path) -> list[Clip]:
-    """Sequences by folder and name; a folder's own name where it holds one only."""
-    groups: dict[tuple[str, str], dict[int, Entry]] = {}
-    for entry in listing.entries:
-        match = _NAME.fullmatch(entry.path.rpartition("/")[2])
-        if match is None:
-            continue
-        place = ("/".join(entry.folders), match["clip"])
-        frame = int(match["frame"][-18:])
-        other = groups.setdefault(place, {}).setdefault(frame, entry)
-        if other is not entry:
-            reason = f"is frame {frame} again, as {other.shown}"
-            listing.left_out.append(Problem(entry.shown, reason))
-    clips_in = Counter(folder for folder, _ in groups)
-    clips = []
-    for (folder, clip), files in groups.items():
-        below = folder.removeprefix(listing.base).strip("/") or folder.rpartition("/")[2]
-        parts = (below,) if below and clips_in[folder] == 1 else (below, clip)
-        frames = sorted(files)
-        places = frame_places(np.array(frames, dtype=np.int64))
-        clips.append(
-            Clip(
-                composed(printable("/".join(filter(None, parts)) or source.stem)),
-                tuple(files[n] for n in frames),
-                tuple(places.tolist()),
-            )
-        )
-    return clips
-
-
-def _layout(clips: list[Clip], options: Options, where: str) -> Layout:
-    """The layout that was named, or OpenPose's own with so many joints."""
+def _look(
+    clips: Sequence[Clip], options: Options, where: str
+) -> tuple[Layout, list[str], float | None]:
+    """The layout, what is not read, and the frame rate, by the first clip with somebody in it."""
     unread = None
     for clip in clips:
-        for entry in clip.entries:
+        others: Counter[str] = Counter()
+        first: tuple[int, str] | None = None
+        try:
+            frames = frames_of(clip, _is_frame)
+        except ReadError as error:  # reading says what is wrong
+            unread = unread or error
+            continue
+        for shown, load in zip(frames.wheres, frames.load, strict=True):
             try:
-                people = _people(entry)
-            except ReadError as error:  # reading says what is wrong
-                unread = unread or error
+                people = _people(load())
+            except (ReadError, FormError) as error:  # reading says it again
+                known = error if isinstance(error, ReadError) else ReadError(shown, str(error))
+                unread = unread or known
                 continue
-            if people:
-                return _layout_for(len(people[0]), options, entry.shown)
+            others.update({kind for one in people for kind in one.others})
+            sizes = [len(one.points) for one in people if one.points is not None]
+            first = first or ((sizes[0], shown) if sizes else None)
+        if first is not None:
+            layout = _layout_for(first[0], options, first[1])
+            notes = [f"not read: {kind} ({n:,} frames)" for kind, n in sorted(others.items())]
+            return layout, notes, frames.rate
     raise unread or ReadError(where, "no body is in any frame")
 
 
@@ -163,58 +132,71 @@ def _layout_for(joints: int, options: Options, where: str) -> Layout:
     raise ReadError(where, f"{joints} joints: name their layout with --layout")
 
 
-def _people(entry: Entry) -> list[npt.NDArray[np.float64]]:
-    """``[V, 3]`` (x, y, confidence) of each person in a frame whose body was seen."""
-    where = entry.shown
-    try:
-        data = json.loads(entry.read(_LIMIT))
-    except (ValueError, RecursionError) as error:
-        raise ReadError(where, f"not JSON: {error}") from error
+def _is_frame(data: Any) -> bool:
+    return isinstance(data, dict) and "people" in data
+
+
+def _people(data: Any) -> list[Person]:
+    """The people in a frame."""
     people = data.get("people") if isinstance(data, dict) else None
     if not isinstance(people, list):
-        raise ReadError(where, "expected an object with people, a list")
-    found = []
-    for person in people:
-        points: Any = person.get(_POINTS) if isinstance(person, dict) else None
-        if points is None and isinstance(person, dict):
-            points = person.get("pose_keypoints")  # before version 1.2
-        if points == []:
-            continue  # hands or a face alone
-        try:
-            array = np.array(points, dtype=np.float64)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise ReadError(where, f"{_POINTS}: not a list of numbers") from error
-        if array.ndim != 1 or not array.size or array.size % 3 or np.isinf(array).any():
-            raise ReadError(where, f"{_POINTS}: expected x, y and confidence of each joint")
-        array = array.reshape(-1, 3)
-        array[np.isnan(array[:, :2]).all(axis=1)] = 0.0  # null or NaN: not seen
-        if np.isnan(array).any():
-            raise ReadError(where, f"{_POINTS}: {PARTIAL}")
-        found.append(array)
-    return found
+        raise FormError("expected an object with people, a list")
+    return [_person(person if isinstance(person, dict) else {}) for person in people]
+
+
+def _person(person: dict[str, Any]) -> Person:
+    others = tuple(
+        key.partition("_keypoints")[0]
+        for key, value in person.items()
+        if "_keypoints" in key and key not in (_POINTS, _OLD_POINTS) and value
+    )
+    points = person.get(_POINTS, person.get(_OLD_POINTS))
+    if points == []:
+        return Person(None, None, others)  # hands or a face alone
+    try:
+        array = np.array(points, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FormError(f"{_POINTS}: not a list of numbers") from error
+    if array.ndim != 1 or not array.size or array.size % 3 or np.isinf(array).any():
+        raise FormError(f"{_POINTS}: expected x, y and confidence of each joint")
+    array = array.reshape(-1, 3)
+    array[np.isnan(array[:, :2]).all(axis=1)] = 0.0  # null or NaN: not seen
+    if np.isnan(array).any():
+        raise FormError(f"{_POINTS}: {PARTIAL}")
+    return Person(array, _ident(person.get("person_id")), others)
+
+
+def _ident(given: Any) -> int | None:
+    """The id of a person; None for the -1 that stands for none."""
+    if isinstance(given, list):
+        given = given[0] if len(given) == 1 else None
+    return given if type(given) is int and 0 <= given < 10**9 else None
 
 
 def read(clip: Clip, *, layout: Layout, labels: Labels | None, options: Options) -> Readings:
     """Read one clip."""
-    where = clip.entries[0].shown
-    check_places(np.array(clip.frames), where, "files: renumber them")
-    array = np.zeros((1, clip.frames[-1] + 1, layout.num_joints, 3))
-    for frame, entry in zip(clip.frames, clip.entries, strict=True):
-        people = _people(entry)
-        if len(people) > 1 and options.max_bodies is None:
-            raise ReadError(
-                entry.shown,
-                f"{len(people)} people; one is read: --max-bodies 1 takes the most certain in each "
-                "frame",
-            )
-        if people:
-            best = max(people, key=lambda points: points[:, 2].sum())
-            if len(best) != layout.num_joints:
-                raise ReadError(
-                    entry.shown, f"{len(best)} joints, and layout {layout.name} has "
-                    f"{layout.num_joints}",
-                )  # fmt: skip
-            array[0, frame] = best
-    positions = lift(array[..., :2], array[..., 2], 1, options, where)
-    columns = dict(labels.rows[clip.name]) if labels else {}
-    yield Recording(clip.name, check_positions(positions, where), columns, where)
+    where = clip.shown
+    frames = frames_of(clip, _is_frame)
+    people = []
+    each = zip(frames.places, frames.wheres, frames.parsed(_people), strict=True)
+    for place, shown, persons in each:
+        for one in persons:
+            if one.points is None:
+                continue
+            if len(one.points) != layout.num_joints:
+                reason = f"{len(one.points)} joints, and layout {layout.name} has"
+                raise ReadError(shown, f"{reason} {layout.num_joints}")
+            score = one.points[:, 2]
+            seen = np.where(score[:, None] > options.min_confidence, one.points[:, :2], np.nan)
+            people.append(Seen(place, one.points[:, :2], score, one.ident, shown, seen))
+    several = most_at_once(people)
+    if several is not None and options.max_bodies is None:
+        count = sum(one.frame == several.frame for one in people)
+        raise ReadError(several.where, ASK_PEOPLE.format(count=count))
+    if not people:
+        raise ReadError(where, "no body is in any frame")
+    bodies = options.max_bodies or 1
+    points, score = place_people(people, frames.places[-1] + 1, bodies)
+    positions = lift(points, score, bodies, options, where, frames.aspect)
+    columns = columns_of(clip.name, labels)
+    yield Recording(clip.name, check_positions(positions, where), columns, where, frames.rate)

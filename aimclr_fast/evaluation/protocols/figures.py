@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aimclr_fast.evaluation.baselines import untrained
 from aimclr_fast.evaluation.figures import (
+    by_class,
     draw_confusion,
     draw_label_efficiency,
     draw_neighbors,
@@ -115,7 +116,7 @@ def _figures_of(request: Request[Config], encoder: Pretrained) -> Outcomes:
     what = f"{title}: linear evaluation, last epoch"
     save("confusion", draw_confusion(predicted[options.name], labels, data.classes, what))
     per_class = {
-        name: _by_class(found, labels, len(data.classes)) for name, found in predicted.items()
+        name: by_class(found, labels, len(data.classes)) for name, found in predicted.items()
     }
     save("per_class", draw_per_class(per_class, data.classes, what))
     curves: dict[str, dict[int, list[float]]] = {}
@@ -138,15 +139,6 @@ def _predicted(outcome: Outcome) -> npt.NDArray[np.int64]:
     assert outcome.logits is not None
     found: npt.NDArray[np.int64] = outcome.logits.argmax(1).cpu().numpy()
     return found
-
-
-def _by_class(
-    predicted: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], count: int
-) -> npt.NDArray[np.float64]:
-    """Accuracy of each class; NaN where it has no samples."""
-    total = np.bincount(labels, minlength=count)
-    right = np.bincount(labels[predicted == labels], minlength=count)
-    return np.where(total > 0, right / np.maximum(total, 1), np.nan)
 
 
 def _neighbors(data: LabeledData, features: Features, config: Config, *, seed: int) -> Figure:

@@ -36,22 +36,25 @@ struct Buffers {
     std::vector<Real> memory;
     augment::Block<Real, kShared> block;
 
-    Buffers(const Launch& launch, int threads) {
+    Buffers(const Launch& launch, int threads, int part = 0) {
         using Block = augment::Block<Real, kShared>;
         const std::int64_t size = Block::buffer_size(launch.chain.shape.elements());
         // What no thread has written shows in the result.
         memory.assign(static_cast<std::size_t>(2 * size), std::numeric_limits<Real>::quiet_NaN());
-        block = {launch, memory.data(), memory.data() + size, state.weights, threads};
+        block = {launch, memory.data(), memory.data() + size, state.weights, threads, part};
     }
 };
 
 template <typename Out, bool kShared>
-void run_drawn(const DrawnCall& call, int threads) {
-    const Launch launch = augment::launch_of(call);
+void run_drawn(const DrawnCall& call, int threads, int parts) {
+    const Launch launch = augment::launch_of(call, parts);
     for (std::int64_t sample = 0; sample < call.samples; ++sample) {
-        Buffers<float, kShared> buffers(launch, threads);
-        augment::run(augment::DrawnViews<Out, kShared>{call, buffers.state, buffers.block, sample},
-                     Phases(threads));
+        for (int part = 0; part < parts; ++part) {
+            Buffers<float, kShared> buffers(launch, threads, part);
+            augment::run(
+                augment::DrawnViews<Out, kShared>{call, buffers.state, buffers.block, sample},
+                Phases(threads));
+        }
     }
 }
 
@@ -68,13 +71,23 @@ void run_given(const GivenCall& call, int threads) {
 
 }  // namespace
 
-Status skeleton_augment_emulated(const DrawnCall& call, bool shared, int threads) {
+Status skeleton_augment_parts(const augment::Chain& chain, std::int64_t n, std::int64_t room,
+                              std::int64_t& parts) {
+    AIMCLR_RETURN_IF_ERROR(augment::check_samples(n, chain));
+    parts = augment::parts_of(chain, n, room);
+    return {};
+}
+
+Status skeleton_augment_emulated(const DrawnCall& call, bool shared, int threads, int parts) {
     AIMCLR_RETURN_IF_ERROR(augment::check(call));
+    if (parts < 1 || parts > 65535) {
+        return invalid_argument("skeleton_augment: a grid has 1 to 65,535 rows of blocks");
+    }
     return for_type<float, Half, BFloat16>(call.out_type, [&](auto tag) {
         using Out = typename decltype(tag)::Type;
         return augment::for_launches(call, [&](const DrawnCall& launched) {
-            shared ? run_drawn<Out, true>(launched, threads)
-                   : run_drawn<Out, false>(launched, threads);
+            shared ? run_drawn<Out, true>(launched, threads, parts)
+                   : run_drawn<Out, false>(launched, threads, parts);
             return Status{};
         });
     });

@@ -37,8 +37,8 @@ Status apply_augment_workspace(const augment::Chain& chain, std::int64_t n, int 
                                std::int64_t& bytes) {
     Placement placement{};
     AIMCLR_RETURN_IF_ERROR(static_cast<DataType>(type) == DataType::kFloat64
-                               ? place_buffers<double>(chain, n, placement)
-                               : place_buffers<float>(chain, n, placement));
+                               ? place_buffers<double>(chain, n, false, placement)
+                               : place_buffers<float>(chain, n, false, placement));
     bytes = placement.workspace_bytes();
     return {};
 }
@@ -53,9 +53,10 @@ Status apply_augment(const GivenCall& call, void* workspace, std::int64_t worksp
     return for_type<float, double, Half, BFloat16>(call.type, [&](auto tag) {
         using T = typename decltype(tag)::Type;
         Placement placement{};
-        AIMCLR_RETURN_IF_ERROR(place_buffers<RealOf<T>>(call.chain, call.samples, placement));
+        AIMCLR_RETURN_IF_ERROR(
+            place_buffers<RealOf<T>>(call.chain, call.samples, false, placement));
         auto* const kernel = kernel_for<T>(placement.in_shared(), call.backward);
-        return launch_blocks(kernel, placement, call, memory, stream);
+        return launch_blocks(kernel, placement, augment::launch_of(call), call, memory, stream);
     });
 }
 

@@ -21,7 +21,8 @@ constexpr int kSharedBound = 1024;
 template <bool kShared>
 constexpr int kBound = kShared ? kSharedBound : kMaxThreads<float, false>;
 
-// One block per sample; with buffers in the workspace, each block goes from sample to sample.
+// One block per sample, or a row of blocks for each part of the samples; with buffers in the
+// workspace, each block goes from sample to sample.
 template <typename Out, bool kShared>
 __global__ void __launch_bounds__(kBound<kShared>, 1)
     skeleton_augment_kernel(const DrawnCall call, const Launch launch, const Buffers buffers) {
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(kBound<kShared>, 1)
 Status skeleton_augment_workspace(const augment::Chain& chain, std::int64_t n,
                                   std::int64_t& bytes) {
     Placement placement{};
-    AIMCLR_RETURN_IF_ERROR(place_buffers<float>(chain, n, placement));
+    AIMCLR_RETURN_IF_ERROR(place_buffers<float>(chain, n, true, placement));
     bytes = placement.workspace_bytes();
     return {};
 }
@@ -59,14 +60,15 @@ Status skeleton_augment(const DrawnCall& asked, bool data_on_host, void* workspa
         AIMCLR_RETURN_IF_ERROR(to_device_pointer(call.data));
     }
     Placement placement{};
-    AIMCLR_RETURN_IF_ERROR(place_buffers<float>(call.chain, call.samples, placement));
+    AIMCLR_RETURN_IF_ERROR(place_buffers<float>(call.chain, call.samples, true, placement));
     const Workspace memory{workspace, workspace_bytes};
     return for_type<float, Half, BFloat16>(call.out_type, [&](auto tag) {
         using Out = typename decltype(tag)::Type;
         auto* const kernel = placement.in_shared() ? skeleton_augment_kernel<Out, true>
                                                    : skeleton_augment_kernel<Out, false>;
         return augment::for_launches(call, [&](const DrawnCall& launched) {
-            return launch_blocks(kernel, placement, launched, memory, stream);
+            const Launch launch = augment::launch_of(launched, placement.parts);
+            return launch_blocks(kernel, placement, launch, launched, memory, stream);
         });
     });
 }

@@ -110,5 +110,5 @@ def test_a_store_of_ids_is_as_quick_as_any(tmp_path):
     assert store.samples["label"].tolist() == ids
     assert "3 classes" in store.summary()
     assert "samples per class: min 4, median 5, max 5; 3 classes have samples" in card(store)
-    png, _ = draw(store, tmp_path)
+    _, png, _ = draw(store, tmp_path)
     assert png.stat().st_size < 200_000

@@ -1,4 +1,4 @@
-"""OpenPose's JSON, one file a frame."""
+"""OpenPose's JSON, one file a frame or a video."""
 
 from __future__ import annotations
 
@@ -50,6 +50,17 @@ def test_clips_by_folder_and_by_name(tmp_path):
         np.testing.assert_allclose(steps, wanted * scale, atol=1e-9)
 
 
+def test_numbers_alone_are_named_after_what_is_around_them(tmp_path):
+    (tmp_path / "wave").mkdir()
+    with zipfile.ZipFile(tmp_path / "jump.zip", "w") as archive:
+        for t, points in enumerate(PIXELS):
+            text = json.dumps({"people": [person(points)]})
+            (tmp_path / "wave" / f"{t:012}_keypoints.json").write_text(text)
+            archive.writestr(f"{t:012}_keypoints.json", text)
+    for source, name in (("wave", "wave"), ("jump.zip", "jump")):
+        assert [r.name for r in read_all("openpose", tmp_path / source)[1]] == [name]
+
+
 def test_labels_and_splits(tmp_path):
     write(tmp_path / "a", "a")
     write(tmp_path / "b", "b")
@@ -70,7 +81,7 @@ def test_folder_hands_over(tmp_path, capsys):
     np.save(tmp_path / "in" / "own.npy", motion(0, 18, 5))
     plan, found = read_all("folder", tmp_path / "in", layout="openpose", pose="3d")
     assert [r.name for r in found] == ["own"]
-    assert "ignored: 9 OpenPose frames" in " ".join(plan.notes)
+    assert "ignored: 9 OpenPose files" in " ".join(plan.notes)
 
 
 def test_archives_and_noise(tmp_path):
@@ -120,14 +131,93 @@ def test_several_people_are_refused_unless_one_is_asked_for(tmp_path):
     people[2] = [person(PIXELS[0] + 900, 0.2), person(PIXELS[2])]
     write(tmp_path / "two", people=people)
     _, found = read_all("openpose", tmp_path / "two")
-    assert "2 people; one is read: --max-bodies 1" in found[0].reason
+    assert "2 people in a frame: say how many to keep with --max-bodies" in found[0].reason
     assert found[0].where.endswith("000002_keypoints.json")
     recording = read_all("openpose", tmp_path / "two", max_bodies=1)[1][0]
     write(tmp_path / "one")
     alone = read_all("openpose", tmp_path / "one")[1][0]
     np.testing.assert_array_equal(recording.positions, alone.positions)
-    with pytest.raises(ReadError, match="--max-bodies 2"):
-        read_all("openpose", tmp_path / "two", max_bodies=2)
+    both = read_all("openpose", tmp_path / "two", max_bodies=2)[1][0]
+    assert both.positions.shape[3] == 2
+    assert np.flatnonzero(both.positions[..., 1].any(axis=(0, 2))).tolist() == [2]
+
+
+def crossing(ids: bool, frames: int = 24):
+    """Two people who pass each other, in changing order; of each, the joints in pixels."""
+    rng = np.random.default_rng(0)
+    tracks = []
+    for index, way in ((5, 1), (700, -1)):
+        x = motion(index, 18, frames)[..., :2] * [200, -200] + 500
+        x[..., 0] += way * (600 - 50 * np.arange(frames))[:, None]
+        tracks.append(x)
+    people = []
+    for t in range(frames):
+        own = [person(tracks[n][t], 0.9 - 0.1 * n) for n in (0, 1)]
+        for n, one in enumerate(own):
+            one["person_id"] = [7 + n] if ids else [-1]
+        people.append([own[n] for n in rng.permutation(2)])
+    return tracks, people
+
+
+@pytest.mark.parametrize("ids", [False, True])
+def test_people_are_followed(ids, tmp_path):
+    tracks, people = crossing(ids)
+    write(tmp_path, numbers=range(24), people=people)
+    recording = read_all("openpose", tmp_path, max_bodies=2)[1][0]
+    got = np.diff(recording.positions[:2], axis=1)
+    wanted = np.stack([np.diff(x * [1, -1], axis=0).transpose(2, 0, 1) for x in tracks], axis=-1)
+    np.testing.assert_allclose(got, wanted * np.abs(got).sum() / np.abs(wanted).sum(), atol=1e-9)
+
+
+def test_ids_that_cannot_be(tmp_path):
+    _, people = crossing(True)
+    people[3][0]["person_id"] = people[3][1]["person_id"]
+    write(tmp_path / "twice", numbers=range(24), people=people)
+    found = read_all("openpose", tmp_path / "twice", max_bodies=2)[1][0]
+    assert "is in one frame twice" in found.reason
+    assert "000003_keypoints.json" in found.where
+    people[3][0]["person_id"] = [-1]
+    write(tmp_path / "some", numbers=range(24), people=people)
+    found = read_all("openpose", tmp_path / "some", max_bodies=2)[1][0]
+    assert "a person without an id, while others have one" in found.reason
+
+
+def frame(t: int, **more) -> dict:
+    return {"people": [person(PIXELS[t])], **more}
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        [frame(t) for t in range(FRAMES)],
+        {"version": 1.3, "frames": [frame(t, frame=3 + 2 * t) for t in range(FRAMES)], "fps": 25},
+        {f"{t}.jpg": frame(t) for t in reversed(range(FRAMES))},
+    ],
+    ids=["list", "frames", "by image"],
+)
+def test_one_file_a_video(video, tmp_path):
+    write(tmp_path / "in" / "b", "b")
+    (tmp_path / "in" / "a.json").write_text(json.dumps(video))
+    plan, (one, other) = read_all("folder", tmp_path / "in")
+    assert plan.reader == "openpose"
+    assert (one.name, other.name) == ("a", "b")
+    np.testing.assert_array_equal(one.positions, other.positions)
+    assert one.rate == (25 if "fps" in video else None)
+
+
+def test_an_image_size_settles_shares(tmp_path):
+    shares = [{"people": [person(points / [1920, 1080])]} for points in PIXELS]
+    (tmp_path / "a.json").write_text(json.dumps(shares))
+    assert "--aspect" in read_all("openpose", tmp_path)[1][0].reason
+    sized = {"frames": shares, "width": 1920, "height": 1080}
+    (tmp_path / "a.json").write_text(json.dumps(sized))
+    assert isinstance(read_all("openpose", tmp_path)[1][0], Recording)
+
+
+def test_hands_and_faces_are_counted(tmp_path):
+    people = [[{**person(points), "hand_left_keypoints_2d": [1, 2, 0.5]}] for points in PIXELS]
+    write(tmp_path, people=people)
+    assert "not read: hand_left (9 frames)" in read_all("openpose", tmp_path)[0].notes
 
 
 def test_the_older_name_of_the_key_points(tmp_path):

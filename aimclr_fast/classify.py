@@ -1,0 +1,279 @@
+"""``python -m aimclr_fast.classify RECORDING...``: what people do in recordings, and when."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._files import check_folder, written_whole
+from .cli import Parser, UserError, run
+from .prepare import add_source_flags, source_options, source_timing
+
+if TYPE_CHECKING:
+    from .inference.encoder import Encoder
+    from .inference.importance import Importance
+    from .inference.nearest import Known
+    from .inference.recordings import Parts
+
+PROGRAM = "python -m aimclr_fast.classify"
+_CLIPS = 60  # of a page
+_SHOWN = 20  # rows that are printed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found of a part of a recording; the columns of answers.csv.
+
+    Attributes:
+        recording: its name.
+        person: from 1, where there are several; else 0.
+        start, end: seconds, or empty where the recording was taken whole.
+        label: the likeliest class; of the nearest training sequence where there is no classifier.
+        probability: of the class, or None without a classifier.
+        nearest: the training sequence whose features are nearest.
+        distance: to it, 1 - cosine.
+        unknown: whether it is further than new sequences like those of training are; None if that
+            was not asked.
+        because: the body part and time that mattered most for the label, if that was asked.
+    """
+
+    recording: str
+    person: int
+    start: float | None
+    end: float | None
+    label: str
+    probability: float | None
+    nearest: str
+    distance: float | None
+    unknown: bool | None
+    because: str = ""
+
+
+def parser() -> Parser:
+    command = Parser(
+        prog=PROGRAM,
+        usage="%(prog)s RECORDING... --encoder ENCODER [options]",
+        description="Say what people do in recordings of any format that prepare reads. Writes "
+        "answers.csv, answers.json and timeline.html.",
+    )
+    add = command.add_argument
+    add("recordings", type=str, nargs="+", help="files, folders or zip files")
+    add(
+        "--encoder",
+        type=str,
+        required=True,
+        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
+    )
+    add("--head", type=str, default=None, help="its classifier, of `evaluate linear`")
+    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add("--out", type=str, default="answers", help="folder to write to")
+    add("--format", type=str, default="folder", help="a DATASET of prepare; folder finds it")
+    add(
+        "--known",
+        type=str,
+        default="auto",
+        help="store of the training sequences, for the nearest one and --unknown; auto: the one "
+        "that the encoder was trained on, where it is; none",
+    )
+    add("--split", type=str, default=None, help="which of its samples trained; default: as it was")
+    add(
+        "--unknown",
+        type=float,
+        default=None,
+        help="mark what is unlike all that was learned: the share of new sequences of the learned "
+        "kind that may be marked, such as 0.05",
+    )
+    add(
+        "--why",
+        action="store_true",
+        help="find the body part and time that mattered most for each answer, by holding each part "
+        "still for a while; the page draws it",
+    )
+    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
+    add_source_flags(command)
+    return command
+
+
+def main(arguments: list[str]) -> None:
+    given = parser().parse_args(arguments)
+    options, timing = source_options(given), source_timing(given)
+    out = Path(given.out)
+    check_folder(out)
+    from .inference.loading import load_encoder
+
+    try:
+        encoder = load_encoder(
+            given.encoder, head=given.head, stream=given.stream, device=given.device
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    known = _known(given, encoder)
+    threshold = None
+    if given.unknown is not None:
+        if known is None:
+            raise UserError(
+                "--unknown: needs the training sequences: name their store with --known"
+            )
+        try:
+            threshold = known.threshold(given.unknown)
+        except ValueError as error:
+            raise UserError(f"--unknown {given.unknown:g}: {error}") from error
+        print(
+            f"unknown: a cosine distance of more than {threshold:.3g} to every training sequence, "
+            f"which {given.unknown:.3g} of new ones like them exceed"
+        )
+    from .inference.importance import explain
+    from .inference.recordings import read_parts
+
+    answers: list[Answer] = []
+    shown: list[Any] = []  # the motion of the first answers
+    for recording in given.recordings:
+        with tempfile.TemporaryDirectory() as scratch:
+            parts = read_parts(
+                Path(recording),
+                encoder,
+                Path(scratch) / "work",
+                reader=given.format,
+                options=options,
+                timing=timing,
+            )
+            for note in parts.notes:
+                print(note)
+            for problem in parts.left_out:
+                print(f"left out: {problem.where}: {problem.reason}")
+            sequences = parts.sequences(encoder)
+            found = _answers(parts, sequences, encoder, known, threshold)
+            weights: list[Any] = [None] * len(found)
+            if given.why:
+                reasons = [explain(encoder, one) for one in sequences]
+                found = [
+                    replace(a, because=_because(a, r)) for a, r in zip(found, reasons, strict=True)
+                ]
+                weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
+            answers += found
+            shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
+    _write(out, answers, shown, encoder)
+    for answer in answers[:_SHOWN]:
+        print(_line(answer))
+    if len(answers) > _SHOWN:
+        print(f"... and {len(answers) - _SHOWN:,} more")
+    print(f"saved: {out / 'answers.csv'}, answers.json and timeline.html")
+
+
+def _known(given: Any, encoder: Encoder) -> Known | None:
+    """The training sequences, where they are to be had."""
+    from .data import StoreError, resolve_store
+    from .inference.nearest import learn
+    from .inference.pretrained import trained_on
+
+    if given.known == "none":
+        return None
+    name, split = (given.known, None) if given.known != "auto" else trained_on(given.encoder)
+    if name is None:
+        print("the encoder does not say what it was trained on: no nearest sequences (--known)")
+        return None
+    try:
+        store = resolve_store(name)
+    except (StoreError, ValueError) as error:
+        if given.known != "auto":
+            raise
+        print(f"what the encoder was trained on cannot be opened: no nearest sequences ({error})")
+        return None
+    try:
+        return learn(encoder, store, given.split or split or "xsub")
+    except ValueError as error:
+        raise UserError(f"--known {name}: {error}") from error
+
+
+def _answers(
+    parts: Parts, x: Any, encoder: Encoder, known: Known | None, threshold: float | None
+) -> list[Answer]:
+    if encoder.class_names:
+        found = encoder.classify(x, preprocessed=True)
+        features, likely = found.features, found.probabilities.max(1).values.tolist()
+        labels = found.names
+    else:
+        features, likely, labels = encoder(x, preprocessed=True), [None] * len(x), [""] * len(x)
+    answers = [
+        Answer(
+            part.recording, part.person, part.start, part.end, label, probability, "", None, None
+        )
+        for part, label, probability in zip(parts.each, labels, likely, strict=True)
+    ]
+    if known is None:
+        return answers
+    rows, distances = known.nearest(features)
+    return [
+        replace(
+            answer,
+            label=answer.label or (known.classes[row] if known.classes else ""),
+            nearest=known.names[row],
+            distance=distance,
+            unknown=None if threshold is None else distance > threshold,
+        )
+        for answer, row, distance in zip(answers, rows.tolist(), distances.tolist(), strict=True)
+    ]
+
+
+def _line(answer: Answer) -> str:
+    who = f" person {answer.person}" if answer.person else ""
+    when = "" if answer.start is None else f" {answer.start:g}-{answer.end:g} s"
+    sure = "" if answer.probability is None else f" {answer.probability:.0%}"
+    odd = " (unknown)" if answer.unknown else ""
+    near = f", nearest {answer.nearest} ({answer.distance:.3f})" if answer.nearest else ""
+    why = f", because of {answer.because}" if answer.because else ""
+    return f"{answer.recording}{who}{when}: {answer.label or '?'}{sure}{odd}{near}{why}"
+
+
+def _because(answer: Answer, found: Importance) -> str:
+    """The part and time that mattered most, in seconds or, of a whole recording, in percent."""
+    part, window = found.most
+    first, last = (found.ends[window + i] / found.ends[-1] for i in (0, 1))
+    if answer.start is None or answer.end is None:
+        return f"{part}, {first:.0%} to {last:.0%}"
+    seconds = answer.end - answer.start
+    return f"{part}, {answer.start + first * seconds:g}-{answer.start + last * seconds:g} s"
+
+
+def _write(out: Path, answers: Sequence[Answer], shown: Sequence[Any], encoder: Encoder) -> None:
+    from .data.inspection import bone_sides
+    from .pages import Clip, pack_clip, pack_skeleton, write_page
+
+    rows = [vars(answer) for answer in answers]
+    with (
+        written_whole(out / "answers.csv") as file,
+        file.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.DictWriter(stream, list(Answer.__dataclass_fields__), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(
+            {name: "" if value is None else value for name, value in row.items()} for row in rows
+        )
+    with written_whole(out / "answers.json") as file:
+        file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    clips = [
+        pack_clip(Clip(_line(answer), sequence.transpose(3, 1, 2, 0), weights))
+        for answer, (sequence, weights) in zip(answers, shown, strict=False)
+    ]
+    skeleton = pack_skeleton(encoder.layout, bone_sides(encoder.layout))
+    write_page(
+        out / "timeline.html",
+        title=f"{len(answers):,} answers of {len({row['recording'] for row in rows}):,} recordings",
+        data={"answers": rows, "clips": clips, "skeleton": skeleton},
+        body='<div id="timeline"></div>\n<div id="player"></div>',
+        scripts=["timeline", "player"],
+    )
+
+
+def command_line(arguments: list[str]) -> None:
+    run(PROGRAM, main, arguments)
+
+
+if __name__ == "__main__":
+    command_line(sys.argv[1:])

@@ -1,0 +1,165 @@
+"""A classifier from a handful of labels: how good it is, and how sure it may be."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from .labeled_data import training_folds
+from .scaling import fit_scaling
+
+#: Strengths of regularization that are tried; scikit-learn's C.
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
+BINS = 10
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A linear classifier of frozen features.
+
+    Attributes:
+        weight: [K, F], for features as the encoder gives them.
+        bias: [K].
+        strength: of regularization, the best of `STRENGTHS` by cross-validation.
+        accuracy: by cross-validation; None without folds.
+        error: expected calibration error of the probabilities by cross-validation, with the
+            temperature that `weight` and `bias` were divided by; None without folds.
+        error_before: likewise, without it.
+        temperature: 1 where there were no folds.
+        folds: how many.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    strength: float
+    accuracy: float | None
+    error: float | None
+    error_before: float | None
+    temperature: float
+    folds: int
+
+
+def learn_classifier(
+    features: Tensor, labels: npt.NDArray[np.int64], groups: npt.NDArray[np.str_] | None
+) -> Learned:
+    """A logistic regression on standardized features.
+
+    The strength of regularization is chosen, accuracy and calibration are measured, and the
+    temperature (Guo et al., 2017) is fitted on samples that were held out, in folds that part the
+    groups where there are some.
+
+    Args:
+        features: [S, F].
+        labels: classes 0 to K - 1, each of which has a sample, [S].
+        groups: [S], such as subjects; None for none.
+
+    Raises:
+        ValueError: there is one class only.
+    """
+    count = int(labels.max()) + 1
+    if count < 2:
+        raise ValueError("a classifier needs samples of two classes or more")
+    x = features.double().cpu().numpy()
+    folds = [
+        (fit.numpy(), held.numpy())
+        for fit, held in training_folds(labels, groups)
+        if len(np.unique(labels[fit.numpy()])) > 1
+    ]
+    logits = {strength: _held_out(x, labels, folds, strength, count) for strength in STRENGTHS}
+    rows = np.concatenate([held for _, held in folds]) if folds else np.empty(0, np.int64)
+    truth = labels[rows]
+    right = {
+        strength: float((found.argmax(1) == truth).mean()) if len(rows) else 0.0
+        for strength, found in logits.items()
+    }
+    # Of equally good ones the one that is regularized most.
+    strength = max(STRENGTHS, key=lambda one: (right[one], -one)) if folds else 0.1
+    temperature = fit_temperature(logits[strength], truth) if folds else 1.0
+    weight, bias = _fit(x, labels, strength, count)
+    return Learned(
+        torch.from_numpy(weight / temperature).float(),
+        torch.from_numpy(bias / temperature).float(),
+        strength,
+        right[strength] if folds else None,
+        calibration_error(softmax(logits[strength] / temperature), truth) if folds else None,
+        calibration_error(softmax(logits[strength]), truth) if folds else None,
+        temperature,
+        len(folds),
+    )
+
+
+def _held_out(
+    x: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    folds: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+    strength: float,
+    count: int,
+) -> npt.NDArray[np.float64]:
+    """Logits of the held-out samples of all folds, one after the other."""
+    found = [np.empty((0, count))]
+    for fit, held in folds:
+        weight, bias = _fit(x[fit], labels[fit], strength, count)
+        found.append(x[held] @ weight.T + bias)
+    return np.concatenate(found)
+
+
+def _fit(
+    x: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], strength: float, count: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Weight [K, F] and bias [K] for features as they are; a class without samples is never
+    likely.
+    """
+    scaling = fit_scaling(torch.from_numpy(x))
+    model = LogisticRegression(C=strength, max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy converges earlier
+        model.fit(scaling(torch.from_numpy(x)).numpy(), labels)
+    own, offset = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # one logit, of the second class
+        own, offset = np.concatenate([0 * own, own]), np.concatenate([0 * offset, offset])
+    mean, deviation = (part.numpy() for part in scaling)
+    weight, bias = np.zeros((count, x.shape[1])), np.full(count, -1e4)
+    weight[model.classes_] = own / deviation
+    bias[model.classes_] = offset - (own / deviation) @ mean
+    return weight, bias
+
+
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Probabilities [S, K] of logits."""
+    found: npt.NDArray[np.float64] = torch.from_numpy(logits).softmax(1).numpy()
+    return found
+
+
+def fit_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
+    """What logits [S, K] are to be divided by, so that the labels are as likely as can be."""
+
+    def loss(log_temperature: float) -> float:
+        scaled = torch.from_numpy(logits / np.exp(log_temperature))
+        return float(torch.nn.functional.cross_entropy(scaled, torch.from_numpy(labels)))
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
+
+
+def calibration_error(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], bins: int = BINS
+) -> float:
+    """Expected calibration error (Naeini et al., 2015): by how much the probability of the
+    likeliest class differs from how often it is right, over bins of equal width.
+    """
+    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.minimum((sure * bins).astype(int), bins - 1)
+    total = 0.0
+    for one in range(bins):
+        inside = place == one
+        if inside.any():
+            total += inside.sum() * abs(sure[inside].mean() - right[inside].mean())
+    return float(total / len(labels))

@@ -1,0 +1,189 @@
+"""``python -m aimclr_fast.search STORE RECORDING``: the sequences that are most like it."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._console import plain_console
+from ._files import check_folder, written_whole
+from .cli import Parser, UserError, run
+from .prepare import add_source_flags, source_options, source_timing
+
+if TYPE_CHECKING:
+    from .data import Store
+    from .inference.encoder import Encoder
+    from .inference.index import FeatureIndex
+
+PROGRAM = "python -m aimclr_fast.search"
+COLUMNS = ("query", "rank", "name", "label", "distance")
+_QUERIES = 12  # that a page shows
+
+
+def parser() -> Parser:
+    command = Parser(
+        prog=PROGRAM,
+        usage="%(prog)s STORE RECORDING --encoder ENCODER [options]",
+        description="Find the sequences of a store that are most like a recording, by the cosine "
+        "of their features. Writes neighbors.csv and neighbors.html.",
+    )
+    add = command.add_argument
+    add("store", type=str, help="folder of a store, or an embedded data set")
+    add("recording", type=str, help="a file, folder or zip file of any format that prepare reads")
+    add(
+        "--encoder",
+        type=str,
+        required=True,
+        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
+    )
+    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
+    add("--k", type=int, default=5, help="neighbors of each query")
+    add("--out", type=str, default="neighbors", help="folder to write to")
+    add(
+        "--index",
+        type=str,
+        default=None,
+        help=".npy file of the store's features: used if it is there, else made; default: in --out",
+    )
+    add("--format", type=str, default="folder", help="a DATASET of prepare; folder finds it")
+    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
+    add_source_flags(command)
+    return command
+
+
+def main(arguments: list[str]) -> None:
+    given = parser().parse_args(arguments)
+    options, timing = source_options(given), source_timing(given)
+    out = Path(given.out)
+    index_file = Path(given.index) if given.index else out / "index.npy"
+    if index_file.suffix != ".npy":
+        raise UserError(f"--index {index_file}: must end in .npy")
+    check_folder(out)
+    from .data import resolve_store
+    from .inference.loading import load_encoder
+    from .inference.recordings import read_parts
+
+    store = resolve_store(given.store)
+    if not 1 <= given.k <= len(store):
+        raise UserError(f"--k {given.k}: must be from 1 to {len(store)}, the store's sequences")
+    try:
+        encoder = load_encoder(
+            given.encoder, stream=given.stream, pool=given.pool, device=given.device
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = read_parts(
+            Path(given.recording),
+            encoder,
+            Path(scratch) / "work",
+            reader=given.format,
+            options=options,
+            timing=timing,
+        )
+        for note in parts.notes:
+            print(note)
+        for problem in parts.left_out:
+            print(f"left out: {problem.where}: {problem.reason}")
+        sequences = parts.sequences(encoder)
+        names = [str(name) for name in parts.store.samples["name"]]
+    if store.preprocessing != encoder.traits.preprocessing:
+        print(
+            f"note: {store.path} was prepared otherwise than the encoder's training data "
+            f"({store.preprocessing}, {encoder.traits.preprocessing}): distances suffer"
+        )
+    index = _index(index_file, store, encoder, given.encoder)
+    distances, rows = index.nearest(encoder(sequences, preprocessed=True), given.k)
+    found = [
+        (query, rank, row, distance)
+        for query in range(len(names))
+        for rank, (row, distance) in enumerate(
+            zip(rows[query].tolist(), distances[query].tolist(), strict=True), start=1
+        )
+    ]
+    _write(out, store, encoder, names, sequences, found)
+    for query, rank, row, distance in found[: 4 * given.k]:
+        print(f"{names[query]} {rank}: {_title(store, row)} ({distance:.3f})")
+    if len(found) > 4 * given.k:
+        print(f"... and {len(names) - 4:,} more queries")
+    print(f"saved: {out / 'neighbors.csv'} and neighbors.html")
+
+
+def _index(file: Path, store: Store, encoder: Encoder, name: str) -> FeatureIndex:
+    from .data.store import sha256
+    from .inference.index import make_index, open_index
+    from .inference.pretrained import pretrained_file
+
+    checksum = sha256(pretrained_file(name) or Path(name))
+    if file.exists():
+        return open_index(file, store, encoder, encoder_sha256=checksum)
+    console = plain_console()
+    console.print(f"encoding {len(store):,} sequences into {file} ...", soft_wrap=True)
+    try:
+        return make_index(store, encoder, file, encoder_sha256=checksum)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _label(store: Store, row: int) -> str:
+    if store.labels is None:
+        return ""
+    label = int(store.labels[row])
+    return store.class_names[label] if store.class_names else str(label)
+
+
+def _title(store: Store, row: int) -> str:
+    name, label = str(store.samples["name"][row]), _label(store, row)
+    return f"{name}: {label}" if label else name
+
+
+def _write(
+    out: Path,
+    store: Store,
+    encoder: Encoder,
+    names: list[str],
+    sequences: Any,
+    found: list[tuple[int, int, int, float]],
+) -> None:
+    from .data.inspection import bone_sides
+    from .pages import Clip, pack_clip, pack_skeleton, write_page
+
+    with (
+        written_whole(out / "neighbors.csv") as file,
+        file.open("w", encoding="utf-8", newline="") as stream,
+    ):
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for query, rank, row, distance in found:
+            name = str(store.samples["name"][row])
+            writer.writerow((names[query], rank, name, _label(store, row), f"{distance:.6g}"))
+    clips = []
+    for query, rank, row, distance in found:
+        if query >= _QUERIES:
+            break
+        if rank == 1:
+            clips.append(pack_clip(Clip(names[query], sequences[query].transpose(3, 1, 2, 0))))
+        title = f"neighbor {rank} ({distance:.3f}), {_title(store, row)}"
+        clips.append(pack_clip(Clip(title, store.as_tensor(row).numpy())))
+    write_page(
+        out / "neighbors.html",
+        title=f"Neighbors in {store.path.name}",
+        data={
+            "clips": clips,
+            "skeleton": pack_skeleton(encoder.layout, bone_sides(encoder.layout)),
+        },
+        body='<div id="player"></div>',
+        scripts=["player"],
+    )
+
+
+def command_line(arguments: list[str]) -> None:
+    run(PROGRAM, main, arguments)
+
+
+if __name__ == "__main__":
+    command_line(sys.argv[1:])
