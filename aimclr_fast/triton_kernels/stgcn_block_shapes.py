@@ -118,7 +118,23 @@ def joints(count: int) -> int:
 
 
 def spatial(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Spatial:
-    """The graph convolution of `count` joints.
+    """The graph convolution of `count` joints. Its programs keep the edges of block_p parts."""
+    block_v = joints(count)
+    if precision not in HALVES or parts > PARTS_AT_ONCE:
+        most = 16 if precision == "ieee" else 32
+        warps, each = (4, 2) if block_v <= 32 else (8, 1)
+        return Spatial(0, block_v, 1, width(c_in, most), width(c_out, most), False, warps, 1, each)
+    block_f = max(1, 64 // block_v)
+    if c_in > 32 or c_out > 64:
+        # sm_80 would keep weights in registers, and has none for wider products either.
+        return Spatial(parts, block_v, block_f, 16, width(c_out, 64), False, 4, 2, 2)
+    block_c, block_n = width(c_in, 32), width(c_out, 32)
+    each = 4 if max(block_c, block_n) <= 16 else 2
+    return Spatial(parts, block_v, block_f, block_c, block_n, True, 4, 3, each)
+
+
+def _gradients(count: int, c_in: int, c_out: int, parts: int, precision: str) -> Spatial:
+    """What the shapes of its gradients' programs begin with.
 
     Wider tiles would need fewer programs beside each other, but sm_80 keeps weights in registers.
     """
@@ -143,7 +159,7 @@ def spatial_gradients(
     count: int, c_in: int, c_out: int, parts: int, precision: str
 ) -> list[SpatialGradients]:
     """Its gradients: all in one launch where their sums fit in registers."""
-    shape = spatial(count, c_in, c_out, parts, precision)
+    shape = _gradients(count, c_in, c_out, parts, precision)
     if shape.block_p < parts or precision not in HALVES:
         return [
             SpatialGradients(True, False, False, shape),
@@ -162,7 +178,10 @@ def spatial_gradients(
     if max(c_in, c_out) <= 16:
         shape = shape._replace(warps=4, stages=2, each=2)
     else:
-        shape = shape._replace(warps=8, stages=2 if c_out <= 32 else 1, each=1)
+        # With two stages registers would not do on sm_80.
+        shape = shape._replace(warps=8, stages=1, each=1)
+        if c_out <= 32 and shape.block_v <= 32:
+            shape = shape._replace(block_f=128 // shape.block_v)
     return [SpatialGradients(True, True, True, shape)]
 
 

@@ -1,11 +1,14 @@
-"""The graph convolution of stgcn_block: neighbors first, then one product over parts and channels.
+"""The graph convolution of stgcn_block: neighbors first, then one product over channels.
 
-A tile is whole frames, [joints, (frame, channel)], joints padded to a power of two. One product
-with the adjacency of all parts [(part, joint), joint] mixes neighbors; its result, read as rows
-(joint, frame) of (part, channel), is the operand of the product with all weights: memory of a tile
-only, and nothing the size of parts x channels is ever written. The bias is one per joint then. The
-gradients go the same way back: the output's gradient times the weights, read as [(part, joint),
-(frame, channel)], gives with the adjacency the input's gradient and with the input the edges'.
+Forward, a tile is rows (frame, joint) of channels, joints padded to a power of two. For each part
+of the graph a product with the adjacency, [(frame, joint), (frame, joint)] and 0 from frame to
+frame, mixes neighbors. It multiplies zeros as well, but its sums lie in registers as the product
+with the part's weights takes them: nothing passes through shared memory. The bias is one per joint.
+
+Backward, a tile is [joints, (frame, channel)]. The output's gradient times the weights, read as
+[(part, joint), (frame, channel)], gives with the adjacency the input's gradient and with the input
+the edges'; the input's neighbors, mixed by one product with the adjacency of all parts [(part,
+joint), joint] and read as rows (joint, frame) of (part, channel), give the weights' gradient.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
@@ -18,40 +21,69 @@ from .stgcn_block_norm import load_norm
 
 
 @triton.jit
-def _edges(adjacency, first_part, V: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr,
-           BLOCK_V: tl.constexpr):  # fmt: skip
-    """Adjacency [(part, to joint), from joint] of parts, zero beyond the last."""
-    row = tl.arange(0, BLOCK_P * BLOCK_V)[:, None]
-    part, to_joint = first_part + row // BLOCK_V, row % BLOCK_V
-    from_joint = tl.arange(0, BLOCK_V)[None, :]
-    valid = (part < P) & (to_joint < V) & (from_joint < V)
-    at = part * (V * V) + from_joint * V + to_joint
+def _rows(first, frames, V: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr):
+    """Rows (frame, joint) of a tile: which of a map they are, and whether there is such a row."""
+    row = tl.arange(0, BLOCK_F * BLOCK_V)
+    frame, joint = first + row // BLOCK_V, row % BLOCK_V
+    return frame * V + joint, (joint < V) & (frame < frames)
+
+
+@triton.jit
+def _load_rows(x, rows, first_channel, C: tl.constexpr, BLOCK_C: tl.constexpr):
+    """Rows of x [., C] by channels, zero beyond its ends."""
+    row, in_rows = rows
+    channel = first_channel + tl.arange(0, BLOCK_C)
+    valid = in_rows[:, None] & (channel < C)[None, :]
+    return tl.load(x + row[:, None] * C + channel[None, :], mask=valid, other=0.0)
+
+
+@triton.jit
+def _row_edges(adjacency, part, V: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr):
+    """Adjacency of a part between rows (frame, joint) of a tile, [to, from]: frames do not meet."""
+    row = tl.arange(0, BLOCK_F * BLOCK_V)
+    frame, joint = row // BLOCK_V, row % BLOCK_V
+    valid = (frame[:, None] == frame[None, :]) & (joint < V)[:, None] & (joint < V)[None, :]
+    at = part * (V * V) + joint[:, None] + joint[None, :] * V
     return tl.load(adjacency + at, mask=valid, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def _load_weights(
-    weight, first_part, to_channel, first_channel, C_TO: tl.constexpr, C_FROM: tl.constexpr,
-    P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+def _edges_of_parts(
+    adjacency, P: tl.constexpr, V: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """[(part, channel), to_channel] of weight [P, C_TO, C_FROM]."""
-    column = tl.arange(0, BLOCK_P * BLOCK_C)
-    part, channel = first_part + column // BLOCK_C, first_channel + column % BLOCK_C
-    at = to_channel[:, None] * C_FROM + (part * (C_TO * C_FROM) + channel)[None, :]
-    valid = (to_channel < C_TO)[:, None] & ((part < P) & (channel < C_FROM))[None, :]
+    """The adjacency of each part between rows."""
+    found = ()
+    for part in tl.static_range(P):
+        edges = _row_edges(adjacency, part, V, BLOCK_V, BLOCK_F)
+        found = found + (edges.to(OPERAND).to(DOT),)  # type: ignore[assignment]  # noqa: RUF005
+    return found
+
+
+@triton.jit
+def _load_weights(
+    weight, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr,
+):  # fmt: skip
+    """[column, row] of weight [ROWS, COLUMNS]."""
+    valid = (row < ROWS)[:, None] & (column < COLUMNS)[None, :]
+    at = row[:, None] * COLUMNS + column[None, :]
     return tl.trans(tl.load(weight + at, mask=valid, other=0.0).to(OPERAND).to(DOT))
 
 
 @triton.jit
-def _mix(
-    edges, tile, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
-    BLOCK_C: tl.constexpr, OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+def _weights_of_parts(
+    weight, row, column, ROWS: tl.constexpr, COLUMNS: tl.constexpr, P: tl.constexpr,
+    OPERAND: tl.constexpr, DOT: tl.constexpr,
 ):  # fmt: skip
-    """Sums over neighbors of a tile, as rows (joint, frame) of columns (part, channel)."""
-    mixed = tl.dot(edges, tile, input_precision=PRECISION).to(OPERAND).to(DOT)
-    mixed = tl.reshape(mixed, (BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C))
-    return tl.reshape(tl.permute(mixed, (1, 2, 0, 3)), (BLOCK_V * BLOCK_F, BLOCK_P * BLOCK_C))
+    """The weights [column, row] of each part, of weight [P, ROWS, COLUMNS]."""
+    found = ()
+    for part in tl.static_range(P):
+        weights = _load_weights(
+            weight + part * (ROWS * COLUMNS), row, column, ROWS, COLUMNS, OPERAND, DOT
+        )
+        found = found + (weights,)  # type: ignore[assignment]  # noqa: RUF005
+    return found
 
 
 @triton.jit
@@ -62,49 +94,39 @@ def _tiles(frames, program, programs, BLOCK_F: tl.constexpr):
     return first.to(tl.int32), last.to(tl.int32)
 
 
-@triton.jit
-def _load_tile(
-    x, first, first_channel, frames, V: tl.constexpr, C: tl.constexpr,
-    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
-):  # fmt: skip
-    """Frames of x as [joint, (frame, channel)], zero beyond its ends."""
-    column = tl.arange(0, BLOCK_F * BLOCK_C)
-    joint = tl.arange(0, BLOCK_V)[:, None]
-    frame, channel = first + column // BLOCK_C, first_channel + column % BLOCK_C
-    valid = (joint < V) & ((frame < frames) & (channel < C))[None, :]
-    at = joint * C + (frame * (V * C) + channel)[None, :]
-    return tl.load(x + at, mask=valid, other=0.0)
-
-
 # --- Forward -------------------------------------------------------------------------------------
 
 
 @triton.jit
 def _convolve(
-    x, first, frames, adjacency, weight, to_channel, edges, weights, acc,
+    x, rows, adjacency, weight, to_channel, edges, weights, acc,
     V: tl.constexpr, C_IN: tl.constexpr, C_OUT: tl.constexpr, P: tl.constexpr,
-    HOISTED: tl.constexpr, BLOCK_P: tl.constexpr,
+    KEPT: tl.constexpr, HOISTED: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Adds the convolution of a tile, [(joint, frame), to_channel]."""
-    for first_channel in tl.range(0, C_IN, BLOCK_C, num_stages=STAGES):
-        tile = _load_tile(
-            x, first, first_channel, frames, V, C_IN, BLOCK_V, BLOCK_F, BLOCK_C
-        ).to(OPERAND).to(DOT)  # fmt: skip
-        for part in tl.range(0, P, BLOCK_P, num_stages=STAGES):
-            part_edges, part_weights = edges, weights
-            if BLOCK_P < P:
-                part_edges = _edges(adjacency, part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
-            if not HOISTED:
-                part_weights = _load_weights(
-                    weight, part, to_channel, first_channel, C_OUT, C_IN, P, BLOCK_P, BLOCK_C,
-                    OPERAND, DOT,
-                )  # fmt: skip
-            rows = _mix(
-                part_edges, tile, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT, PRECISION
-            )
-            acc = tl.dot(rows, part_weights, acc, input_precision=PRECISION)
+    """Adds the convolution of a tile, [(frame, joint), to_channel]."""
+    UNROLLED: tl.constexpr = C_IN if KEPT else BLOCK_C
+    for start in tl.range(0, C_IN, UNROLLED, num_stages=STAGES):
+        for further in tl.static_range(0, UNROLLED, BLOCK_C):
+            channel = start + further + tl.arange(0, BLOCK_C)
+            tile = _load_rows(x, rows, start + further, C_IN, BLOCK_C).to(OPERAND).to(DOT)
+            for part in tl.static_range(P):
+                if KEPT:
+                    part_edges = edges[part]
+                else:
+                    part_edges = _row_edges(adjacency, part, V, BLOCK_V, BLOCK_F)
+                    part_edges = part_edges.to(OPERAND).to(DOT)
+                if HOISTED:
+                    part_weights = weights[part]
+                else:
+                    part_weights = _load_weights(
+                        weight + part * (C_OUT * C_IN), to_channel, channel, C_OUT, C_IN,
+                        OPERAND, DOT,
+                    )  # fmt: skip
+                mixed = tl.dot(part_edges, tile, input_precision=PRECISION)
+                mixed = mixed.to(OPERAND).to(DOT)
+                acc = tl.dot(mixed, part_weights, acc, input_precision=PRECISION)
     return acc
 
 
@@ -134,11 +156,14 @@ def spatial_kernel(
     OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     WARPS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """A program takes several tiles, of one group. HOISTED: it keeps the weights.
+    """A program takes several tiles, of one group.
+
+    It keeps the edges if BLOCK_P has all parts, and the weights if HOISTED.
 
     Sums of deviations are taken from the mean of its first tile: squares of values would cancel
     where the mean is large. With n tiles, (mean - shift)^2 is at most n times the variance.
     """
+    KEPT: tl.constexpr = BLOCK_P >= P
     ROWS: tl.constexpr = BLOCK_V * BLOCK_F
     group, program = tl.program_id(0) // programs, tl.program_id(0) % programs
     x += group * (frames * (V * C_IN))
@@ -148,44 +173,41 @@ def spatial_kernel(
     in_channels = to_channel < C_OUT
 
     # How often each part's bias comes to a joint.
-    per_joint = tl.zeros([BLOCK_V, BLOCK_N], tl.float32)
+    spread = tl.zeros([ROWS, BLOCK_N], tl.float32)
     for part in tl.static_range(P):
         biases = tl.load(bias + part * C_OUT + to_channel, mask=in_channels, other=0.0)
-        shares = tl.sum(_edges(adjacency, part, V, P, 1, BLOCK_V), axis=1)
-        per_joint += shares[:, None] * biases.to(tl.float32)[None, :]
-    edges = _edges(adjacency, 0, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
-    weights = edges
+        shares = tl.sum(_row_edges(adjacency, part, V, BLOCK_V, BLOCK_F), axis=1)
+        spread += shares[:, None] * biases.to(tl.float32)[None, :]
+    edges, weights = (), ()
+    if KEPT:
+        edges = _edges_of_parts(adjacency, P, V, BLOCK_V, BLOCK_F, OPERAND, DOT)
     if HOISTED:
-        weights = _load_weights(
-            weight, 0, to_channel, 0, C_OUT, C_IN, P, BLOCK_P, BLOCK_C, OPERAND, DOT
+        weights = _weights_of_parts(
+            weight, to_channel, tl.arange(0, BLOCK_C), C_OUT, C_IN, P, OPERAND, DOT
         )
-    spread = tl.broadcast_to(per_joint[:, None, :], (BLOCK_V, BLOCK_F, BLOCK_N))
-    spread = tl.reshape(spread, (ROWS, BLOCK_N))
 
-    row = tl.arange(0, ROWS)
-    joint, row_frame = row // BLOCK_F, row % BLOCK_F
     if STATISTICS:
         first = first_tile * BLOCK_F
+        rows = _rows(first, frames, V, BLOCK_V, BLOCK_F)
         acc = _convolve(
-            x, first, frames, adjacency, weight, to_channel, edges, weights, spread,
-            V, C_IN, C_OUT, P, HOISTED, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
+            x, rows, adjacency, weight, to_channel, edges, weights, spread,
+            V, C_IN, C_OUT, P, KEPT, HOISTED, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
             PRECISION, STAGES,
         )  # fmt: skip
-        in_rows = (joint < V) & (first + row_frame < frames)
-        rows = tl.minimum(frames - first, BLOCK_F) * V
-        shift = tl.sum(tl.where(in_rows[:, None], acc, 0.0), axis=0) / rows.to(tl.float32)
-        KEPT: tl.constexpr = 8 * (WARPS if ROWS >= 16 * WARPS else ROWS // 16)
-        plain = tl.zeros([KEPT, BLOCK_N], tl.float32)
-        squared = tl.zeros([KEPT, BLOCK_N], tl.float32)
+        count = tl.minimum(frames - first, BLOCK_F) * V
+        shift = tl.sum(tl.where(rows[1][:, None], acc, 0.0), axis=0) / count.to(tl.float32)
+        FOLDED: tl.constexpr = 8 * (WARPS if ROWS >= 16 * WARPS else ROWS // 16)
+        plain = tl.zeros([FOLDED, BLOCK_N], tl.float32)
+        squared = tl.zeros([FOLDED, BLOCK_N], tl.float32)
     for tile in tl.range(first_tile, last_tile, num_stages=STAGES):
-        first = tile * BLOCK_F
+        rows = _rows(tile * BLOCK_F, frames, V, BLOCK_V, BLOCK_F)
         acc = _convolve(
-            x, first, frames, adjacency, weight, to_channel, edges, weights, spread,
-            V, C_IN, C_OUT, P, HOISTED, BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
+            x, rows, adjacency, weight, to_channel, edges, weights, spread,
+            V, C_IN, C_OUT, P, KEPT, HOISTED, BLOCK_V, BLOCK_F, BLOCK_C, OPERAND, DOT,
             PRECISION, STAGES,
         )  # fmt: skip
-        in_rows = (joint < V) & (first + row_frame < frames)
-        at = ((first + row_frame) * V + joint)[:, None] * C_OUT + to_channel[None, :]
+        row, in_rows = rows
+        at = row[:, None] * C_OUT + to_channel[None, :]
         rounded = acc.to(out.dtype.element_ty)
         tl.store(out + at, rounded, mask=in_rows[:, None] & in_channels[None, :])
         if STATISTICS:
@@ -193,10 +215,10 @@ def spatial_kernel(
             plain += _fold(deviation, ROWS, BLOCK_N, WARPS)
             squared += _fold(deviation * deviation, ROWS, BLOCK_N, WARPS)
     if STATISTICS:
-        rows = (tl.minimum(last_tile * BLOCK_F, frames) - first_tile * BLOCK_F) * V
+        count = (tl.minimum(last_tile * BLOCK_F, frames) - first_tile * BLOCK_F) * V
         total = tl.sum(plain, axis=0)
-        mean = total / rows.to(tl.float32)
-        tl.store(counts + tl.program_id(0), rows.to(tl.float32))
+        mean = total / count.to(tl.float32)
+        tl.store(counts + tl.program_id(0), count.to(tl.float32))
         partials += tl.program_id(0) * (2 * C_OUT) + to_channel
         tl.store(partials, shift + mean, mask=in_channels)
         squares = tl.maximum(tl.sum(squared, axis=0) - total * mean, 0.0)
@@ -207,17 +229,51 @@ def spatial_kernel(
 
 
 @triton.jit
-def _load_back_weights(
-    weight, first_part, channel, to_channel, C_IN: tl.constexpr, C_OUT: tl.constexpr,
-    P: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
-    OPERAND: tl.constexpr, DOT: tl.constexpr,
+def _edges(adjacency, first_part, V: tl.constexpr, P: tl.constexpr, BLOCK_P: tl.constexpr,
+           BLOCK_V: tl.constexpr):  # fmt: skip
+    """Adjacency [(part, to joint), from joint] of parts, zero beyond the last."""
+    row = tl.arange(0, BLOCK_P * BLOCK_V)[:, None]
+    part, to_joint = first_part + row // BLOCK_V, row % BLOCK_V
+    from_joint = tl.arange(0, BLOCK_V)[None, :]
+    valid = (part < P) & (to_joint < V) & (from_joint < V)
+    at = part * (V * V) + from_joint * V + to_joint
+    return tl.load(adjacency + at, mask=valid, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _mix(
+    edges, tile, BLOCK_P: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr,
+    BLOCK_C: tl.constexpr, OPERAND: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """[to_channel, (part, channel)] of weight [P, C_IN, C_OUT]."""
+    """Sums over neighbors of a tile, as rows (joint, frame) of columns (part, channel)."""
+    mixed = tl.dot(edges, tile, input_precision=PRECISION).to(OPERAND).to(DOT)
+    mixed = tl.reshape(mixed, (BLOCK_P, BLOCK_V, BLOCK_F, BLOCK_C))
+    return tl.reshape(tl.permute(mixed, (1, 2, 0, 3)), (BLOCK_V * BLOCK_F, BLOCK_P * BLOCK_C))
+
+
+@triton.jit
+def _load_tile(
+    x, first, first_channel, frames, V: tl.constexpr, C: tl.constexpr,
+    BLOCK_V: tl.constexpr, BLOCK_F: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Frames of x as [joint, (frame, channel)], zero beyond its ends."""
+    column = tl.arange(0, BLOCK_F * BLOCK_C)
+    joint = tl.arange(0, BLOCK_V)[:, None]
+    frame, channel = first + column // BLOCK_C, first_channel + column % BLOCK_C
+    valid = (joint < V) & ((frame < frames) & (channel < C))[None, :]
+    at = joint * C + (frame * (V * C) + channel)[None, :]
+    return tl.load(x + at, mask=valid, other=0.0)
+
+
+@triton.jit
+def _weight_rows(
+    first_part, first_channel, C: tl.constexpr, P: tl.constexpr,
+    BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Rows (part, channel) of weights [P * C, .]; where there is none, that after the last."""
     row = tl.arange(0, BLOCK_P * BLOCK_C)
-    part, of_row = first_part + row // BLOCK_C, channel + row % BLOCK_C
-    at = ((part * C_IN + of_row) * C_OUT)[:, None] + to_channel[None, :]
-    valid = ((part < P) & (of_row < C_IN))[:, None] & (to_channel < C_OUT)[None, :]
-    return tl.trans(tl.load(weight + at, mask=valid, other=0.0).to(OPERAND).to(DOT))
+    part, channel = first_part + row // BLOCK_C, first_channel + row % BLOCK_C
+    return tl.where(channel < C, part * C + channel, P * C)
 
 
 @triton.jit
@@ -275,9 +331,7 @@ def _residual_gradient(
             mask=in_rows[:, None] & (channel < C_OUT)[None, :],
             other=0.0,
         )
-        weights = _load_weights(
-            residual_weight, 0, to_channel, first_out, C_IN, C_OUT, 1, 1, BLOCK_N, OPERAND, DOT
-        )
+        weights = _load_weights(residual_weight, to_channel, channel, C_IN, C_OUT, OPERAND, DOT)
         acc = tl.dot(values.to(OPERAND).to(DOT), weights, acc, input_precision=PRECISION)
     return acc
 
@@ -427,9 +481,9 @@ def spatial_gradients_kernel(  # noqa: C901, PLR0912, PLR0915  # one read of the
     edges = _edges(adjacency, first_part, V, P, BLOCK_P, BLOCK_V).to(OPERAND).to(DOT)
     weights = edges
     if HOISTED:
-        weights = _load_back_weights(
-            weight, first_part, block_in * BLOCK_C, tl.arange(0, BLOCK_N), C_IN, C_OUT, P,
-            BLOCK_P, BLOCK_C, OPERAND, DOT,
+        weights = _load_weights(
+            weight, _weight_rows(first_part, block_in * BLOCK_C, C_IN, P, BLOCK_P, BLOCK_C),
+            tl.arange(0, BLOCK_N), P * C_IN, C_OUT, OPERAND, DOT,
         )  # fmt: skip
     grad_edges = tl.zeros([BLOCK_P * BLOCK_V, BLOCK_V], tl.float32)
     grad_weights = tl.zeros([BLOCK_P * BLOCK_C, BLOCK_N], tl.float32)
@@ -460,10 +514,12 @@ def spatial_gradients_kernel(  # noqa: C901, PLR0912, PLR0915  # one read of the
                 if TO_INPUT:
                     part_weights = weights
                     if not HOISTED:
-                        part_weights = _load_back_weights(
-                            weight, first_part + part, block_in * BLOCK_C, to_channel,
-                            C_IN, C_OUT, P, BLOCK_P, BLOCK_C, OPERAND, DOT,
-                        )  # fmt: skip
+                        row = _weight_rows(
+                            first_part + part, block_in * BLOCK_C, C_IN, P, BLOCK_P, BLOCK_C
+                        )
+                        part_weights = _load_weights(
+                            weight, row, to_channel, P * C_IN, C_OUT, OPERAND, DOT
+                        )
                     back = tl.dot(operand, part_weights, back, input_precision=PRECISION)
                 if weight_partials is not None:
                     joint_sums += _in_frames(grad, first, frames, BLOCK_F)
@@ -519,7 +575,7 @@ def edge_gradient_kernel(
     """
     part = tl.program_id(0)
     to_joint = tl.arange(0, BLOCK_V)
-    weights = tl.sum(_edges(adjacency, part, V, part + 1, 1, BLOCK_V), axis=1)
+    weights = tl.sum(_row_edges(adjacency, part, V, BLOCK_V, 1), axis=1)
     by_bias = tl.zeros([BLOCK_V], tl.float32)
     for first in range(0, C_OUT, BLOCK_C):
         channel = first + tl.arange(0, BLOCK_C)
