@@ -22,7 +22,9 @@ import torch
 from aimclr_fast.triton_kernels.stgcn_block_norm import merge_statistics_kernel
 
 counts, partials, out = torch.ones(5), torch.ones(5, 2, 3), torch.empty(2, 3)
-merge_statistics_kernel[3, 1](counts, partials, out, 5, C=3, STEP=6, BLOCK=2)
+merge_statistics_kernel[3, 1, 1](
+    counts, partials, None, None, out, 5, 5, C=3, STEP=6, BLOCK=2
+)
 print(out.tolist())
 """
 
