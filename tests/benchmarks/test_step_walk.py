@@ -67,8 +67,8 @@ def test_launches_and_bytes_stay_within_the_budget(steps, encoder):
 #: Kernels, gigabytes, GFLOP of an H100's step, milliseconds without and with reuse, rounded up: to
 #: be lowered with each change that gains, and raised only for a reason.
 BUDGET = {
-    "default": predict.Total(2206, 28.19, 1072.2, 12.29, 9.13),
-    "triton": predict.Total(378, 9.48, 1086.5, 4.30, 3.93),
+    "default": predict.Total(2206, 28.19, 1072.2, 12.30, 9.14),
+    "triton": predict.Total(378, 9.48, 1086.5, 4.31, 3.94),
 }
 
 

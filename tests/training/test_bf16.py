@@ -144,11 +144,12 @@ def test_heads_and_pooled_rows_are_float32(bf16_cpu, monkeypatch):
         maps.double().mean((2, 3)).float(), *eadm_pool(maps, 0.7), *masked_pool(maps, mask)
     )]  # fmt: skip
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = [
-            *encoder.embed(maps, x),
-            *encoder.embed_with_drop(maps, x, keep_prob=0.7),
-            *encoder.embed_with_mask(maps, x, mask=mask),
+        pooled = [
+            *encoder.pool(maps),
+            *encoder.pool_with_drop(maps, keep_prob=0.7),
+            *encoder.pool_with_mask(maps, mask=mask),
         ]
+        got = [encoder.project(encoder._over_bodies(rows, x)) for rows in pooled]
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == torch.float32
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
