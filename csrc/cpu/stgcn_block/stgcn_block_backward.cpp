@@ -12,6 +12,7 @@ template <typename T>
 Index backward_bytes(const Plan& plan, int threads) {
     Arena arena(nullptr);
     Backward<T>(plan, nullptr, {}, {}, {}, arena);
+    BackwardPlanes<T>(plan, threads, arena);
     for (int i = 0; i < threads; ++i) {
         BackwardScratch<T>(plan, arena);
     }
@@ -53,6 +54,7 @@ Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const S
     const Plan plan(block.shape, block.residual_weight != nullptr);
     Arena arena(block.workspace);
     Backward<T> call(plan, grad_y, block, saved, to, arena);
+    const BackwardPlanes<T> planes(plan, threads, arena);
     std::vector<BackwardScratch<T>> scratch;
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, arena);
@@ -61,7 +63,7 @@ Status stgcn_block_backward(const T* grad_y, const StgcnBlock<T>& block, const S
     advise_huge_pages(to.d_x, plan.batch * plan.frames * plan.joints * plan.in);
     call.kernels = choose_kernels<T>(plan.out);
     call.prepare(threads);
-    call.run(scratch.data(), threads);
+    call.run(planes, scratch.data(), threads);
     call.write_weights(threads);
     call.write_edges();
     call.write_bias(1, to.d_temporal_bias);

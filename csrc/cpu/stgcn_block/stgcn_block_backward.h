@@ -26,7 +26,7 @@ struct Backward {
     T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
     double* norm_sums;                // [batch][norms][2][out]
     T* inner;                         // [batch][T][V][out]: gradient of the spatial norm's output
-    T* shares;                        // [shares][offsets.total]
+    T* shares;                        // [offsets.all]: [shares][offsets.total] and what follows
     double* edge_shares;              // [shares][edges]
 
     Backward(const Plan& plan_, const T* grad_y_, const StgcnBlock<T>& block_,
@@ -48,7 +48,7 @@ struct Backward {
         }
         norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * out);
         inner = arena.take<T>(plan.batch * plan.map());
-        shares = arena.take<T>(plan.shares * offsets.total);
+        shares = arena.take<T>(offsets.all);
         edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
     }
 
@@ -60,22 +60,27 @@ struct Backward {
         const Index out = plan.out, in = plan.in, taps = plan.taps;
         graph.fill(plan, block.adjacency);
         const auto weights = spatial_weights(plan, block.spatial_weight);
-        pack(out, plan.inputs, kernels.lanes, packed_spatial,
-             [&](Index row, Index c) { return weights(c, row); });
+        pack_panels(
+            out, plan.inputs, kernels.lanes, packed_spatial,
+            [&](Index row, Index c) { return weights(c, row); }, threads);
         std::vector<Index> order;
         for (Index remainder = 0; remainder < plan.stride; ++remainder) {
             for (Index i = 0; i < plan.class_taps(remainder); ++i) {
                 order.push_back(plan.class_tap(remainder, i));
             }
         }
-        pack(taps * out, out, kernels.lanes, packed_temporal, [&](Index row, Index c) {
-            return block.temporal_weight[(row % out * out + c) * taps +
-                                         order[static_cast<std::size_t>(row / out)]];
-        });
+        pack_panels(
+            taps * out, out, kernels.lanes, packed_temporal,
+            [&](Index row, Index c) {
+                return block.temporal_weight[(row % out * out + c) * taps +
+                                             order[static_cast<std::size_t>(row / out)]];
+            },
+            threads);
         spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
-            pack(out, in, kernels.lanes, packed_residual,
-                 [=](Index row, Index c) { return block.residual_weight[row * in + c]; });
+            pack_panels(
+                out, in, kernels.lanes, packed_residual,
+                [=](Index row, Index c) { return block.residual_weight[row * in + c]; }, threads);
         }
         for (Index norm = 0; norm < plan.norms; ++norm) {
             norm_coefficients(block.norms + norm * 2 * out, saved.statistics + norm * 2 * out, out,
@@ -200,41 +205,83 @@ struct Backward {
         }
     }
 
-    // The same for samples [first, last), a few at a time, over frequencies.
-    void spectral_backward(Index first, Index last, T* sums,
-                           const BackwardScratch<T>& scratch) const {
+    // The same for all samples over frequencies. Threads share the samples, then the planes, whose
+    // products are of all samples, then the samples again.
+    void spectral_backward(const BackwardPlanes<T>& planes, const BackwardScratch<T>* scratch,
+                           int threads) const {
+        const Spectral<T> spectral = plan.spectral<T>();
+        const Index pass = plan.pass_samples(threads), out = plan.out;
+        for_each(spectral.planes(), threads, [&](Index plane, Index) {
+            std::fill_n(planes.taps + plane * out * out, out * out, T{0});
+        });
+        for (Index first = 0; first < plan.batch; first += pass) {
+            const Index samples = std::min(pass, plan.batch - first);
+            for_each(samples, threads, [&](Index sample, Index worker) {
+                load_planes(first + sample, sample, samples, planes, scratch[worker]);
+            });
+            multiply_planes(samples, planes, threads);
+            for_each(samples, threads, [&](Index sample, Index) {
+                spectral.restore(kernels, spectral_weights.table,
+                                 planes.products + sample / kSpectralSamples * planes.product_size,
+                                 sample % kSpectralSamples, nullptr,
+                                 inner + (first + sample) * plan.map());
+                spatial_relu_backward(first + sample);
+            });
+        }
+        constexpr Index kRows = 16;
+        for_each((out + kRows - 1) / kRows, threads, [&](Index slice, Index) {
+            const Index row = slice * kRows;
+            kernels.spectral_output({spectral.tap_waves(spectral_weights.table),
+                                     planes.taps + row * out, out * out, nullptr,
+                                     std::min(kRows, out - row), out,
+                                     shares + offsets.temporal + row * out, out * out});
+        });
+    }
+
+    // Planes of a sample, number `index` of the `samples` of a pass.
+    void load_planes(Index sample, Index index, Index samples, const BackwardPlanes<T>& planes,
+                     const BackwardScratch<T>& scratch) const {
+        const Spectral<T> spectral = plan.spectral<T>();
+        const Index group = index / kSpectralSamples, at = index % kSpectralSamples;
+        const Index count = plan.group_size(samples, group);
+        const Index frame = plan.joints * plan.rows_pitch;
+        const T* const table = spectral_weights.table;
+        const auto to_planes = [&](const T* rows, T* to, bool conjugate) {
+            kernels.spectral_input({spectral.frame_waves(table), rows, frame,
+                                    to + group * planes.row_size + at * frame, count * frame, frame,
+                                    conjugate});
+        };
+        load_time(sample, scratch);
+        spectral.transform(kernels, table, scratch.columns, at, count,
+                           planes.inputs + group * planes.input_size);
+        to_planes(scratch.rows, planes.grads, true);
+        to_planes(scratch.activated, planes.activations, false);
+    }
+
+    // Products of the planes of a pass. Sums over samples are in the order of the groups.
+    void multiply_planes(Index samples, const BackwardPlanes<T>& planes, int threads) const {
         const Spectral<T> spectral = plan.spectral<T>();
         const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
-        const T* const table = spectral_weights.table;
-        const auto to_planes = [&](const T* rows, Index at, Index count, T* planes,
-                                   bool conjugate) {
-            kernels.spectral_input({spectral.frame_waves(table), rows, frame, planes + at * frame,
-                                    count * frame, frame, conjugate});
-        };
-        std::fill_n(scratch.taps, spectral.packed_size(), T{0});
-        for (; first < last; first += kSpectralSamples) {
-            const Index count = std::min(kSpectralSamples, last - first);
-            for (Index i = 0; i < count; ++i) {
-                load_time(first + i, scratch);
-                spectral.transform(kernels, table, scratch.columns, i, count, scratch.inputs);
-                to_planes(scratch.rows, i, count, scratch.grads, true);
-                to_planes(scratch.activated, i, count, scratch.activations, false);
+        const Index groups = (samples + kSpectralSamples - 1) / kSpectralSamples;
+        const Index width = std::min(out, 4 * kernels.lanes), slabs = (out + width - 1) / width;
+        const Index outer = spectral.planes() * slabs;
+        for_each(outer + spectral.planes() * groups, threads, [&](Index item, Index) {
+            if (item >= outer) {
+                const Index plane = (item - outer) / groups, group = (item - outer) % groups;
+                spectral.multiply_plane(kernels, plane, planes.inputs + group * planes.input_size,
+                                        plan.group_size(samples, group), spectral_weights.packed,
+                                        planes.products + group * planes.product_size);
+                return;
             }
-            spectral.multiply(kernels, scratch.inputs, count, spectral_weights.packed,
-                              scratch.products);
-            for (Index i = 0; i < count; ++i) {
-                spectral.restore(kernels, table, scratch.products, i, nullptr,
-                                 inner + (first + i) * plan.map());
-                spatial_relu_backward(first + i);
+            const Index plane = item / slabs, c = item % slabs * width;
+            for (Index group = 0; group < groups; ++group) {
+                const Index count = plan.group_size(samples, group);
+                const Index at = group * planes.row_size + plane * count * frame;
+                kernels.outer({planes.activations + at, plan.rows_pitch, out, planes.grads + at + c,
+                               plan.rows_pitch, std::min(width, out - c), count * plan.joints,
+                               planes.taps + plane * out * out + c, out});
             }
-            for (Index plane = 0; plane < spectral.planes(); ++plane) {
-                kernels.outer({scratch.activations + plane * count * frame, plan.rows_pitch, out,
-                               scratch.grads + plane * count * frame, plan.rows_pitch, out,
-                               count * plan.joints, scratch.taps + plane * out * out, out});
-            }
-        }
-        kernels.spectral_output({spectral.tap_waves(table), scratch.taps, out * out, nullptr, out,
-                                 out, sums + offsets.temporal, out * out});
+        });
     }
 
     // The gradient of a frame of x that does not pass through the spatial convolution.
@@ -301,7 +348,8 @@ struct Backward {
         }
     }
 
-    void run(const BackwardScratch<T>* scratch, int threads) const {
+    void run(const BackwardPlanes<T>& planes, const BackwardScratch<T>* scratch,
+             int threads) const {
         for_each(plan.batch, threads, [&](Index b, Index) { sum_last_norms(b); });
         for (Index norm = 1; norm < plan.norms; ++norm) {
             reduce(norm);
@@ -309,15 +357,14 @@ struct Backward {
         for_each(plan.shares, threads, [&](Index share, Index worker) {
             T* const sums = shares + share * offsets.total;
             std::fill_n(sums, offsets.total, T{0});
-            const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
-            if (plan.use_spectral()) {
-                spectral_backward(first, last, sums, scratch[worker]);
-                return;
-            }
-            for (Index b = first; b < last; ++b) {
+            const Index last = plan.first_sample(share + 1);
+            for (Index b = plan.first_sample(share); !plan.by_planes && b < last; ++b) {
                 time_backward(b, sums, scratch[worker]);
             }
         });
+        if (plan.by_planes) {
+            spectral_backward(planes, scratch, threads);
+        }
         reduce(0);
         for_each(plan.shares, threads, [&](Index share, Index worker) {
             double* const edges = edge_shares + share * graph.count;

@@ -21,9 +21,6 @@ struct BackwardScratch {
     T *product, *residual;  // gradients of a frame's inputs, of the spatial and residual product
     T *residual_rows, *residual_columns;
     T* edge_sums;
-    // Of some samples' spectral convolution: planes of the upstream gradient by columns and by
-    // rows, of the activated map by rows, products, and planes of the taps' gradient.
-    T *inputs, *grads, *activations, *products, *taps;
 
     BackwardScratch(const Plan& plan, Arena& arena) {
         const Index frames = std::max(plan.shorter, chunk_frames(plan));
@@ -36,27 +33,44 @@ struct BackwardScratch {
         residual_rows = arena.take<T>(plan.residual ? plan.joints * plan.out : 0);
         residual_columns = arena.take<T>(plan.residual ? plan.out * plan.pitch : 0);
         edge_sums = arena.take<T>(plan.parts * plan.joints * plan.joints * kMaxLanes);
-        const Spectral<T> spectral = plan.spectral<T>();
-        const Index samples = plan.use_spectral() ? kSpectralSamples : 0;
-        const Index by_rows = samples * spectral.planes() * plan.joints * plan.rows_pitch;
-        inputs = arena.take<T>(spectral.inputs_size(samples));
-        grads = arena.take<T>(by_rows);
-        activations = arena.take<T>(by_rows);
-        products = arena.take<T>(spectral.products_size(samples));
-        taps = arena.take<T>(plan.use_spectral() ? spectral.packed_size() : 0);
     }
 };
 
-// Offsets of the weight gradients among one share's sums.
+// What all threads share where the temporal convolution's gradients are spectral: of each group of
+// samples planes of the upstream gradient by columns and by rows, of the activated map by rows, and
+// products; then planes of the taps' gradient.
+template <typename T>
+struct BackwardPlanes {
+    Index input_size, row_size, product_size;  // of a group
+    T *inputs, *grads, *activations, *products, *taps;
+
+    BackwardPlanes(const Plan& plan, int threads, Arena& arena) {
+        const Spectral<T> spectral = plan.spectral<T>();
+        const Index groups = plan.by_planes ? plan.pass_samples(threads) / kSpectralSamples : 0;
+        input_size = spectral.inputs_size(kSpectralSamples);
+        row_size = kSpectralSamples * spectral.planes() * plan.joints * plan.rows_pitch;
+        product_size = spectral.products_size(kSpectralSamples);
+        inputs = arena.take<T>(groups * input_size);
+        grads = arena.take<T>(groups * row_size);
+        activations = arena.take<T>(groups * row_size);
+        products = arena.take<T>(groups * product_size);
+        taps = arena.take<T>(plan.by_planes ? spectral.packed_size() : 0);
+    }
+};
+
+// Offsets of the weight gradients among one share's sums; those of the temporal convolution follow
+// the last share where the batch has only one sum of them.
 struct SumOffsets {
-    Index temporal, spatial, residual, joints, total;
+    Index temporal, spatial, residual, joints, total, all;
 
     explicit SumOffsets(const Plan& plan) {
-        temporal = 0;                                                  // [taps][out][out]
-        spatial = temporal + plan.taps * plan.out * plan.out;          // [parts * in][out]
+        const Index taps = plan.taps * plan.out * plan.out;            // [taps][out][out]
+        spatial = plan.by_planes ? 0 : taps;                           // [parts * in][out]
         residual = spatial + plan.inputs * plan.out;                   // [in][out]
         joints = residual + (plan.residual ? plan.in * plan.out : 0);  // [V][out]
         total = round_up(joints + plan.joints * plan.out, kMaxLanes);
+        temporal = plan.by_planes ? plan.shares * total : 0;
+        all = plan.shares * total + (plan.by_planes ? taps : 0);
     }
 };
 
