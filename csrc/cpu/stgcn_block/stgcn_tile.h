@@ -24,9 +24,14 @@ struct Tile {
     using Vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(T))]] = T;
     static constexpr Index kLanes = kBytes / sizeof(T);
     // Sums kept in registers: joints of a product, or input channels of an outer product, times one
-    // or two vectors of output channels. AVX-512 has 32 registers, the others 16.
+    // or two vectors of output channels. AVX-512 has 32 registers, and so has 64-bit ARM, which
+    // keeps what it broadcasts in some of them; the others have 16.
     static constexpr Index kOne = kBytes == 64 ? 26 : 12;
+#ifdef __aarch64__
+    static constexpr Index kTwo = 10;
+#else
     static constexpr Index kTwo = kBytes == 64 ? 13 : 6;
+#endif
 };
 
 // out[joint][c] = start[joint][c] + sum over i < length of columns[i][joint] * packed(i, c)
