@@ -141,10 +141,10 @@ struct Backward {
     }
 
     void norm_backward(Index norm, const Incoming<T>& incoming, const T* map, T* rows,
-                       Index rows_pitch, T* columns) const {
+                       Index rows_pitch) const {
         const Index at = norm * plan.out;
         kernels.norm_backward({incoming, map, mean(norm), k0 + at, k1 + at, k2 + at, plan.joints,
-                               plan.out, rows, rows_pitch, columns, plan.pitch});
+                               plan.out, rows, rows_pitch});
     }
 
     // Frames that one tap reaches lie in a row: the even ones, then the odd ones.
@@ -159,7 +159,7 @@ struct Backward {
         for (Index t = 0; t < plan.shorter; ++t) {
             const Index at = sample * plan.short_map() + t * row;
             norm_backward(1, upstream(at, true), saved.temporal + at, scratch.rows + t * frame,
-                          plan.rows_pitch, scratch.columns + t * out * plan.pitch);
+                          plan.rows_pitch);
         }
         for (Index t = 0; t < plan.frames; ++t) {
             kernels.activation({saved.spatial + sample * plan.map() + t * row, scale, shift, joints,
@@ -190,9 +190,10 @@ struct Backward {
         }
         for (Index t = 0; t < plan.frames; ++t) {
             const Plan::Reach reach = plan.reach_back(t);
-            kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch, joints,
-                             reach.taps * out, packed_temporal, plan.taps * out, reach.tap * out,
-                             out, nullptr, 0, inner + sample * plan.map() + t * joints * out, out});
+            kernels.product({scratch.rows + reach.frame * frame, 1, joints, out, packed_temporal,
+                             plan.taps * out, reach.tap * out, out, nullptr, 0,
+                             inner + sample * plan.map() + t * joints * out, out, plan.rows_pitch,
+                             reach.taps, frame});
         }
         spatial_relu_backward(sample);
     }
@@ -252,10 +253,28 @@ struct Backward {
                                     conjugate});
         };
         load_time(sample, scratch);
-        spectral.transform(kernels, table, scratch.columns, at, count,
-                           planes.inputs + group * planes.input_size);
+        to_planes(scratch.rows, planes.inputs, false);
         to_planes(scratch.rows, planes.grads, true);
         to_planes(scratch.activated, planes.activations, false);
+    }
+
+    // Products of a group's planes of one frequency with the taps'.
+    void multiply_plane(Index plane, Index group, Index samples,
+                        const BackwardPlanes<T>& planes) const {
+        const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
+        const Index count = plan.group_size(samples, group), width = 2 * kernels.lanes;
+        const T* const from = planes.inputs + group * planes.row_size + plane * count * frame;
+        T* const to = planes.products + group * planes.product_size + plane * plan.joints * out;
+        const Index step = plan.spectral<T>().planes() * plan.joints * out;
+        // A panel of weights stays in the cache while all samples use it.
+        for (Index c = 0; c < out; c += width) {
+            for (Index i = 0; i < count; ++i) {
+                kernels.product({from + i * frame, 1, plan.joints, out,
+                                 spectral_weights.packed + (plane * out + c) * out, out, 0,
+                                 std::min(width, out - c), nullptr, 0, to + i * step + c, out,
+                                 plan.rows_pitch});
+            }
+        }
     }
 
     // Products of the planes of a pass. Sums over samples are in the order of the groups.
@@ -267,10 +286,7 @@ struct Backward {
         const Index outer = spectral.planes() * slabs;
         for_each(outer + spectral.planes() * groups, threads, [&](Index item, Index) {
             if (item >= outer) {
-                const Index plane = (item - outer) / groups, group = (item - outer) % groups;
-                spectral.multiply_plane(kernels, plane, planes.inputs + group * planes.input_size,
-                                        plan.group_size(samples, group), spectral_weights.packed,
-                                        planes.products + group * planes.product_size);
+                multiply_plane((item - outer) / groups, (item - outer) % groups, samples, planes);
                 return;
             }
             const Index plane = item / slabs, c = item % slabs * width;
@@ -297,11 +313,10 @@ struct Backward {
             return;
         }
         const Index at = sample * plan.short_map() + t / plan.stride * joints * out;
-        norm_backward(2, upstream(at, false), saved.shortcut + at, scratch.residual_rows, out,
-                      scratch.residual_columns);
+        norm_backward(2, upstream(at, false), saved.shortcut + at, scratch.residual_rows, out);
         const Index width = round_up(plan.in, kernels.lanes);
-        kernels.product({scratch.residual_columns, plan.pitch, joints, out, packed_residual, out, 0,
-                         width, nullptr, 0, scratch.residual, width});
+        kernels.product({scratch.residual_rows, 1, joints, out, packed_residual, out, 0, width,
+                         nullptr, 0, scratch.residual, width, out});
         for (Index joint = 0; joint < joints; ++joint) {
             std::copy_n(scratch.residual + joint * width, plan.in, dx + joint * plan.in);
         }
@@ -321,7 +336,7 @@ struct Backward {
                 const T* const input = block.x + at * plan.in;
                 T* const rows = scratch.rows + (t - first) * joints * plan.rows_pitch;
                 norm_backward(0, {inner + at * out, nullptr, nullptr, T{1}},
-                              saved.spatial + at * out, rows, plan.rows_pitch, scratch.columns);
+                              saved.spatial + at * out, rows, plan.rows_pitch);
                 for (Index joint = 0; joint < joints; ++joint) {
                     kernels.add(
                         {rows + joint * plan.rows_pitch, sums + offsets.joints + joint * out, out});
@@ -330,8 +345,8 @@ struct Backward {
                     graph.edges(plan),
                     {input, plan.in, nullptr, 0,
                      scratch.gathered + (t - first) * joints * plan.inputs, plan.inputs});
-                kernels.product({scratch.columns, plan.pitch, joints, out, packed_spatial, out, 0,
-                                 width, nullptr, 0, scratch.product, width});
+                kernels.product({rows, 1, joints, out, packed_spatial, out, 0, width, nullptr, 0,
+                                 scratch.product, width, plan.rows_pitch});
                 T* const dx = to.d_x + at * plan.in;
                 residual_backward(sample, t, dx, sums, scratch);
                 kernels.scatter(graph.edges(plan),

@@ -215,20 +215,16 @@ struct Spectral {
     // products [sample][plane][joints][channels]
     void multiply(const Kernels<T>& kernels, const T* inputs, Index samples, const T* packed,
                   T* products) const {
-        for (Index plane = 0; plane < planes(); ++plane) {
-            multiply_plane(kernels, plane, inputs, samples, packed, products);
-        }
-    }
-    void multiply_plane(const Kernels<T>& kernels, Index plane, const T* inputs, Index samples,
-                        const T* packed, T* products) const {
         const Index size = channels * pitch, frame = joints * channels;
         // A panel of weights stays in the cache while all samples use it.
-        for (Index c = 0; c < channels; c += 2 * kernels.lanes) {
-            for (Index sample = 0; sample < samples; ++sample) {
-                kernels.product({inputs + (plane * samples + sample) * size, pitch, joints,
-                                 channels, packed + (plane * channels + c) * channels, channels, 0,
-                                 std::min(2 * kernels.lanes, channels - c), nullptr, 0,
-                                 products + (sample * planes() + plane) * frame + c, channels});
+        for (Index plane = 0; plane < planes(); ++plane) {
+            for (Index c = 0; c < channels; c += 2 * kernels.lanes) {
+                for (Index sample = 0; sample < samples; ++sample) {
+                    kernels.product({inputs + (plane * samples + sample) * size, pitch, joints,
+                                     channels, packed + (plane * channels + c) * channels, channels,
+                                     0, std::min(2 * kernels.lanes, channels - c), nullptr, 0,
+                                     products + (sample * planes() + plane) * frame + c, channels});
+                }
             }
         }
     }

@@ -35,6 +35,9 @@ struct Tile {
 };
 
 // out[joint][c] = start[joint][c] + sum over i < length of columns[i][joint] * packed(i, c)
+//
+// Rows are columns with a pitch of 1, joint_step apart. Segments of `length` follow each other in
+// the packed weights.
 template <typename T>
 struct Product {
     const T* columns;  // [length][pitch]
@@ -47,6 +50,8 @@ struct Product {
     Index start_pitch;  // 0 if all joints start alike
     T* out;
     Index out_pitch;
+    Index joint_step = 1;
+    Index segments = 1, segment_step = 0;
 };
 
 // sum[i][c] += sum over rows of a[row][i] * b[row][c]
@@ -113,7 +118,7 @@ struct NormSums {
     double* sums;
 };
 
-// Gradient of the norm's input, k0 * incoming - k1 - k2 * (map - mean), as rows and as columns.
+// Gradient of the norm's input, k0 * incoming - k1 - k2 * (map - mean).
 template <typename T>
 struct NormBackward {
     Incoming<T> incoming;
@@ -121,8 +126,6 @@ struct NormBackward {
     Index joints, channels;
     T* rows;
     Index rows_pitch;
-    T* columns;
-    Index pitch;
 };
 
 // grad = 0 where map * scale + shift <= 0, and the sums that NormSums makes.
