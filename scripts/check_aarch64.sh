@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the CPU kernels for 64-bit ARM, warnings being errors, and tests stgcn_block there in QEMU.
+# Compiles the CPU kernels for 64-bit ARM, warnings being errors, and tests stgcn_block in QEMU.
 # Needs (Debian): apt-get install g++-aarch64-linux-gnu qemu-user-static
 #
 #   scripts/check_aarch64.sh [FOLDER]      FOLDER of the build, by default build/aarch64
