@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before torch is imported
+    from ._openmp import wait_briefly
+
+    wait_briefly()
+
 import sys
 from dataclasses import fields
 from pathlib import Path

@@ -77,6 +77,7 @@ struct Bf16BackwardScratch {
 
 struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     using Scratch = Bf16BackwardScratch;
+    static constexpr bool kByPlanes = false;
 
     const Padding padding;
     Bf16Kernels kernels{};
@@ -91,7 +92,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     Bf16Backward(const Bf16Plan& plan_, const BFloat16* grad_y_,
                  const StgcnBlock<float, BFloat16>& block_,
                  const StgcnMaps<float, BFloat16>& saved_,
-                 const StgcnGradients<float, BFloat16>& to_, Arena& arena)
+                 const StgcnGradients<float, BFloat16>& to_, int /*threads*/, Arena& arena)
         : BackwardSums(plan_, grad_y_, block_, saved_, to_, arena),
           padding(plan_),
           spectral_weights(plan_, arena) {
@@ -229,6 +230,18 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         for (Index t = 0; t < plan.frames; ++t) {
             kernels.relu_backward(
                 relu(sample, inner_frame(sample, t), sample * plan.map() + t * joints * out));
+        }
+    }
+
+    // Of samples [first, last), which are a share's.
+    void share_backward(Index first, Index last, float* sums,
+                        const Bf16BackwardScratch& scratch) const {
+        if (plan.use_spectral()) {
+            spectral_backward(first, last, sums, scratch);
+            return;
+        }
+        for (Index sample = first; sample < last; ++sample) {
+            time_backward(sample, sums, scratch);
         }
     }
 

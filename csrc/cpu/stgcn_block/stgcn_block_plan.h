@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "cpu/parallel.h"
@@ -25,12 +24,16 @@ struct Plan : StgcnShape {
     Index wide_in;      // in, in whole vectors
     Index rows_pitch;   // of scratch rows of `out` channels: no multiple of a page's lines
     Index norms;
+    // Of the temporal convolution's gradients: whether threads share a pass over some samples,
+    // each at other frequencies, so that the batch has one sum of its weights' gradients.
+    bool by_planes;
     // Parts of the batch with weight gradients of their own, added up in order: many for many
     // threads, few where weights are large.
     Index shares;
     Index share_samples;  // in each but the last; 0 if they are just as even as can be
 
-    Plan(const StgcnShape& shape, bool residual_, Index least_ = kSpectralChannels)
+    Plan(const StgcnShape& shape, bool residual_, bool by_planes_ = true,
+         Index least_ = kSpectralChannels)
         : StgcnShape(shape),
           residual(residual_),
           least(least_),
@@ -40,13 +43,15 @@ struct Plan : StgcnShape {
           wide_inputs(round_up(inputs, kMaxLanes)),
           wide_in(round_up(in, kMaxLanes)),
           rows_pitch(out + (out % 64 == 0 ? kMaxLanes : 0)),
-          norms(residual_ ? 3 : 2) {
-        const Index weights = out * (taps * out + inputs + (residual ? in : 0) + joints);
-        shares = std::min(batch, std::clamp<Index>((Index{4} << 20) / weights, 4, 32));
+          norms(residual_ ? 3 : 2),
+          by_planes(by_planes_ && use_spectral()) {
+        const Index temporal = by_planes ? 0 : taps * out;
+        const Index weights = out * (temporal + inputs + (residual ? in : 0) + joints);
+        shares = std::min(batch, std::clamp<Index>((Index{8} << 20) / weights, 4, 128));
         share_samples = 0;
         // A group of a spectral convolution costs a pass over the weights: no share has half of
         // one.
-        if (use_spectral() && batch >= 4 * kSpectralSamples) {
+        if (use_spectral() && !by_planes && batch >= 4 * kSpectralSamples) {
             const Index groups = (batch + kSpectralSamples - 1) / kSpectralSamples;
             const Index each = (groups + std::min(shares, groups) - 1) / std::min(shares, groups);
             shares = (groups + each - 1) / each;
@@ -111,6 +116,15 @@ struct Plan : StgcnShape {
         return use_spectral() ? std::clamp<Index>(batch / (2 * threads), 1, kSpectralSamples) : 1;
     }
 
+    // Of `samples` samples in groups, those of one.
+    static Index group_size(Index samples, Index group) {
+        return std::min(kSpectralSamples, samples - group * kSpectralSamples);
+    }
+    // Samples whose gradients are in one pass over the frequencies: some for each thread.
+    Index pass_samples(int threads) const {
+        return round_up(std::min(std::max<Index>(2 * threads, 8), batch), kSpectralSamples);
+    }
+
     // The same for its gradient at input frame `t`. A frame's taps are every stride-th one, the
     // last first, as their output frames ascend; those of one remainder are packed side by side.
     Index class_taps(Index remainder) const {
@@ -158,17 +172,16 @@ class Arena {
     Index bytes_ = 0;
 };
 
-// Calls body(item, worker) for each item, on the next free worker; a worker has its own scratch.
-template <typename Body>
-void for_each(Index items, int threads, const Body& body) {
-    std::atomic<Index> next{0};
-    const Index workers = std::min<Index>(std::max(threads, 1), items);
-    parallel_for(workers, threads, 1, [&](Index begin, Index end) {
-        for (Index worker = begin; worker < end; ++worker) {
-            for (Index item = next++; item < items; item = next++) {
-                body(item, worker);
-            }
-        }
+// Packs weights(row, channel) for products, a panel of channels at a time.
+template <typename T, typename Weights>
+void pack_panels(Index rows, Index channels, Index lanes, T* packed, const Weights& weights,
+                 int threads) {
+    constexpr Index kWorthThreads = 1 << 14;
+    const Index panel = 2 * lanes, panels = (channels + panel - 1) / panel;
+    for_each(panels, rows * channels < kWorthThreads ? 1 : threads, [&](Index at, Index) {
+        const Index first = at * panel;
+        pack(rows, std::min(panel, channels - first), lanes, packed + first * rows,
+             [&](Index row, Index c) { return weights(row, first + c); });
     });
 }
 
