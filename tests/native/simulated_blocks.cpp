@@ -39,7 +39,7 @@ double edges_of(const Edges<float>& edges) {
 const Kernels<float> kCounting = {
     16,
     [](const Product<float>& call) {
-        count(static_cast<double>(call.joints * call.length * call.width));
+        count(static_cast<double>(call.joints * call.segments * call.length * call.width));
     },
     [](const Outer<float>& call) {
         count(static_cast<double>(call.rows * call.a_width * call.b_width));
