@@ -151,8 +151,8 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
                  0,
                  false});
         }
-        if (plan.use_spectral()) {
-            spectral_weights.multiply(plan, kernels, scratch.planes, count * rows,
+        for (Index plane = 0; plan.use_spectral() && plane < spectral.planes(); ++plane) {
+            spectral_weights.multiply(plan, kernels, plane, scratch.planes, count * rows,
                                       scratch.products);
         }
         for (Index i = 0; i < count; ++i) {

@@ -24,8 +24,7 @@ struct Bf16Plan : Plan {
     Index slots;       // for frames with one remainder of the stride, see slot()
 
     Bf16Plan(const StgcnShape& shape, bool residual_, Level level_ = cpu::level())
-        : Plan(shape, residual_, false,
-               level_ == Level::amx ? kAmxSpectralChannels : kSpectralChannels),
+        : Plan(shape, residual_, level_ == Level::amx ? kAmxSpectralChannels : kSpectralChannels),
           level(level_),
           even_inputs(round_up(inputs, 2)),
           even_in(round_up(in, 2)),
@@ -102,17 +101,15 @@ struct Bf16Spectral {
         });
     }
 
-    // products [plane][row][out] of rows [plane][row][out_pitch]
-    void multiply(const Bf16Plan& plan, const Bf16Kernels& kernels, const BFloat16* rows,
-                  Index count, float* products) const {
+    // products [plane][row][out] of rows [plane][row][out_pitch], of one plane
+    void multiply(const Bf16Plan& plan, const Bf16Kernels& kernels, Index plane,
+                  const BFloat16* rows, Index count, float* products) const {
         constexpr Index kNoShift = 0;
         const Index words = plan.even_out / 2;
-        for (Index plane = 0; plane < plan.spectral<float>().planes(); ++plane) {
-            kernels.product_to_float({rows + plane * count * plan.out_pitch, plan.out_pitch, count,
-                                      &kNoShift, 1, words, packed + plane * words * plan.out, words,
-                                      0, plan.out, nullptr, 0, 1,
-                                      products + plane * plan.products_step(count), plan.out});
-        }
+        kernels.product_to_float({rows + plane * count * plan.out_pitch, plan.out_pitch, count,
+                                  &kNoShift, 1, words, packed + plane * words * plan.out, words, 0,
+                                  plan.out, nullptr, 0, 1,
+                                  products + plane * plan.products_step(count), plan.out});
     }
 };
 

@@ -15,8 +15,6 @@ template <typename T>
 struct Backward : BackwardSums<T> {
     using Sums = BackwardSums<T>;
     using Scratch = BackwardScratch<T>;
-    static constexpr bool kByPlanes = true;
-
     using Sums::block, Sums::edge_shares, Sums::graph, Sums::grad_y, Sums::offsets, Sums::plan;
     using Sums::k0, Sums::k1, Sums::k2, Sums::saved, Sums::scale, Sums::shares, Sums::shift;
     using Sums::mean, Sums::sums_of, Sums::to, Sums::training, Sums::upstream;
@@ -120,13 +118,6 @@ struct Backward : BackwardSums<T> {
         spatial_relu_backward(sample);
     }
 
-    // Of samples [first, last), which are a share's.
-    void share_backward(Index first, Index last, T* sums, const Scratch& scratch) const {
-        for (Index sample = first; sample < last; ++sample) {
-            time_backward(sample, sums, scratch);
-        }
-    }
-
     void spatial_relu_backward(Index sample) const {
         for (Index t = 0; t < plan.frames; ++t) {
             const Index at = sample * plan.map() + t * plan.joints * plan.out;
@@ -137,7 +128,7 @@ struct Backward : BackwardSums<T> {
 
     // The same for all samples over frequencies. Threads share the samples, then the planes, whose
     // products are of all samples, then the samples again.
-    void planes_backward(const Scratch* scratch, int threads) const {
+    void spectral_backward(const Scratch* scratch, int threads) const {
         const Spectral<T> spectral = plan.template spectral<T>();
         const Index pass = plan.pass_samples(threads), out = plan.out;
         for_each(spectral.planes(), threads, [&](Index plane, Index) {

@@ -46,8 +46,9 @@ struct BackwardPlanes {
     BackwardPlanes(const Plan& plan, int threads, Arena& arena) {
         const Spectral<T> spectral = plan.spectral<T>();
         const Index groups = plan.by_planes ? plan.pass_samples(threads) / kSpectralSamples : 0;
-        row_size = kSpectralSamples * spectral.planes() * plan.joints * plan.rows_pitch;
-        product_size = spectral.products_size(kSpectralSamples);
+        const Index samples = plan.by_planes ? kSpectralSamples : 0;
+        row_size = samples * spectral.planes() * plan.joints * plan.rows_pitch;
+        product_size = spectral.products_size(samples);
         inputs = arena.take<T>(groups * row_size);
         grads = arena.take<T>(groups * row_size);
         activations = arena.take<T>(groups * row_size);

@@ -30,10 +30,8 @@ struct Plan : StgcnShape {
     // Parts of the batch with weight gradients of their own, added up in order: many for many
     // threads, few where weights are large.
     Index shares;
-    Index share_samples;  // in each but the last; 0 if they are just as even as can be
 
-    Plan(const StgcnShape& shape, bool residual_, bool by_planes_ = true,
-         Index least_ = kSpectralChannels)
+    Plan(const StgcnShape& shape, bool residual_, Index least_ = kSpectralChannels)
         : StgcnShape(shape),
           residual(residual_),
           least(least_),
@@ -44,19 +42,10 @@ struct Plan : StgcnShape {
           wide_in(round_up(in, kMaxLanes)),
           rows_pitch(out + (out % 64 == 0 ? kMaxLanes : 0)),
           norms(residual_ ? 3 : 2),
-          by_planes(by_planes_ && use_spectral()) {
+          by_planes(use_spectral()) {
         const Index temporal = by_planes ? 0 : taps * out;
         const Index weights = out * (temporal + inputs + (residual ? in : 0) + joints);
         shares = std::min(batch, std::clamp<Index>((Index{8} << 20) / weights, 4, 128));
-        share_samples = 0;
-        // A group of a spectral convolution costs a pass over the weights: no share has half of
-        // one.
-        if (use_spectral() && !by_planes && batch >= 4 * kSpectralSamples) {
-            const Index groups = (batch + kSpectralSamples - 1) / kSpectralSamples;
-            const Index each = (groups + std::min(shares, groups) - 1) / std::min(shares, groups);
-            shares = (groups + each - 1) / each;
-            share_samples = each * kSpectralSamples;
-        }
     }
 
     Index map() const {
@@ -67,7 +56,7 @@ struct Plan : StgcnShape {
     }
 
     Index first_sample(Index share) const {
-        return share_samples ? std::min(batch, share * share_samples) : batch * share / shares;
+        return batch * share / shares;
     }
 
     // Taps that reach frame `t` of the temporal convolution's output, and the first one's frame.

@@ -201,8 +201,7 @@ struct BackwardSums {
     }
 };
 
-// Runs a pass (a BackwardSums with the convolutions) over all samples. Where threads share a pass
-// over the temporal convolution's frequencies (`by_planes`), no share has gradients of its taps.
+// Runs a pass (a BackwardSums with the convolutions) over all samples.
 template <typename Pass>
 void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
     using T = std::remove_pointer_t<decltype(pass.shares)>;
@@ -215,15 +214,13 @@ void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int t
     for_each(plan.shares, threads, [&](Index share, Index worker) {
         T* const sums = pass.shares + share * pass.offsets.total;
         std::fill_n(sums, pass.offsets.total, T{0});
-        if (!plan.by_planes) {
-            pass.share_backward(plan.first_sample(share), plan.first_sample(share + 1), sums,
-                                scratch[worker]);
+        const Index last = plan.first_sample(share + 1);
+        for (Index b = plan.first_sample(share); !plan.by_planes && b < last; ++b) {
+            pass.time_backward(b, sums, scratch[worker]);
         }
     });
-    if constexpr (Pass::kByPlanes) {
-        if (plan.by_planes) {
-            pass.planes_backward(scratch, threads);
-        }
+    if (plan.by_planes) {
+        pass.spectral_backward(scratch, threads);
     }
     pass.reduce(0);
     for_each(plan.shares, threads, [&](Index share, Index worker) {
