@@ -252,41 +252,8 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         }
     }
 
-    // The same for all samples over frequencies, as Backward's.
-    void spectral_backward(const Scratch* /*scratch*/, int threads) const {
-        const Spectral<float> spectral = plan.spectral<float>();
-        const Waves<float> waves = spectral.frame_waves(spectral_weights.table);
-        const Index pass = plan.pass_samples(threads), out = plan.out, joints = plan.joints;
-        for_each(spectral.planes(), threads, [&](Index plane, Index) {
-            std::fill_n(planes.taps + plane * out * out, out * out, 0.0f);
-        });
-        for (Index first = 0; first < plan.batch; first += pass) {
-            const Index samples = std::min(pass, plan.batch - first);
-            for_each(samples, threads,
-                     [&](Index sample, Index) { load_planes(first + sample, sample, samples); });
-            multiply_planes(samples, threads);
-            for_each(samples, threads, [&](Index index, Index) {
-                const Index sample = first + index, group = index / kSpectralSamples;
-                kernels.restore({waves,
-                                 planes.products + group * planes.product_size +
-                                     index % kSpectralSamples * joints * out,
-                                 plan.products_step(plan.group_size(samples, group) * joints),
-                                 joints, out, nullptr, inner_frame(sample, 0), sums_of(sample, 0),
-                                 nullptr, relu(sample, nullptr, sample * plan.map())});
-            });
-        }
-        constexpr Index kRows = 16;
-        for_each((out + kRows - 1) / kRows, threads, [&](Index slice, Index) {
-            const Index row = slice * kRows;
-            kernels.spectral_output({spectral.tap_waves(spectral_weights.table),
-                                     planes.taps + row * out, out * out, nullptr,
-                                     std::min(kRows, out - row), out,
-                                     shares + offsets.temporal + row * out, out * out});
-        });
-    }
-
     // Planes of a sample, number `index` of the `samples` of a pass.
-    void load_planes(Index sample, Index index, Index samples) const {
+    void load_planes(Index sample, Index index, Index samples, const Bf16BackwardScratch&) const {
         const Waves<float> waves = plan.spectral<float>().frame_waves(spectral_weights.table);
         const Index group = index / kSpectralSamples, i = index % kSpectralSamples;
         const Index count = plan.group_size(samples, group), at = sample * plan.map();
@@ -314,31 +281,29 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
                                    false});
     }
 
-    // Products of the planes of a pass. Sums over samples are in the order of the groups.
-    void multiply_planes(Index samples, int threads) const {
-        const Index out = plan.out, count = plan.spectral<float>().planes();
-        const Index groups = (samples + kSpectralSamples - 1) / kSpectralSamples;
-        const Index width = std::min(out, 4 * kernels.lanes), slabs = (out + width - 1) / width;
-        const Index outer = count * slabs;
-        for_each(outer + count * groups, threads, [&](Index item, Index) {
-            if (item >= outer) {
-                const Index plane = (item - outer) / groups, group = (item - outer) % groups;
-                spectral_weights.multiply(plan, kernels, plane,
-                                          planes.grads + group * planes.rows_size,
-                                          plan.group_size(samples, group) * plan.joints,
-                                          planes.products + group * planes.product_size);
-                return;
-            }
-            const Index plane = item / slabs, c = item % slabs * width;
-            for (Index group = 0; group < groups; ++group) {
-                const Index length = plan.group_size(samples, group) * plan.pair_rows;
-                const Index at = group * planes.pairs_size + plane * length * plan.pair_pitch;
-                kernels.outer({planes.activations + at, plan.pair_pitch, out,
-                               planes.grad_pairs + at + c, plan.pair_pitch,
-                               std::min(width, out - c), length,
-                               planes.taps + plane * out * out + c, out});
-            }
-        });
+    // Products of a group's planes of one frequency with the taps'.
+    void multiply_plane(Index plane, Index group, Index samples) const {
+        spectral_weights.multiply(plan, kernels, plane, planes.grads + group * planes.rows_size,
+                                  plan.group_size(samples, group) * plan.joints,
+                                  planes.products + group * planes.product_size);
+    }
+
+    // What a group adds to channels [c, c + width) of the taps' gradient of one frequency.
+    void add_taps(Index plane, Index group, Index samples, Index c, Index width) const {
+        const Index out = plan.out, length = plan.group_size(samples, group) * plan.pair_rows;
+        const Index at = group * planes.pairs_size + plane * length * plan.pair_pitch;
+        kernels.outer({planes.activations + at, plan.pair_pitch, out, planes.grad_pairs + at + c,
+                       plan.pair_pitch, width, length, planes.taps + plane * out * out + c, out});
+    }
+
+    void restore_planes(Index sample, Index index, Index samples) const {
+        const Index group = index / kSpectralSamples, joints = plan.joints;
+        const float* const products = planes.products + group * planes.product_size +
+                                      index % kSpectralSamples * joints * plan.out;
+        kernels.restore({plan.spectral<float>().frame_waves(spectral_weights.table), products,
+                         plan.products_step(plan.group_size(samples, group) * joints), joints,
+                         plan.out, nullptr, inner_frame(sample, 0), sums_of(sample, 0), nullptr,
+                         relu(sample, nullptr, sample * plan.map())});
     }
 
     // Frame t's gradient of x through the residual convolution, and its operands as the `index`th

@@ -126,38 +126,6 @@ struct Backward : BackwardSums<T> {
         }
     }
 
-    // The same for all samples over frequencies. Threads share the samples, then the planes, whose
-    // products are of all samples, then the samples again.
-    void spectral_backward(const Scratch* scratch, int threads) const {
-        const Spectral<T> spectral = plan.template spectral<T>();
-        const Index pass = plan.pass_samples(threads), out = plan.out;
-        for_each(spectral.planes(), threads, [&](Index plane, Index) {
-            std::fill_n(planes.taps + plane * out * out, out * out, T{0});
-        });
-        for (Index first = 0; first < plan.batch; first += pass) {
-            const Index samples = std::min(pass, plan.batch - first);
-            for_each(samples, threads, [&](Index sample, Index worker) {
-                load_planes(first + sample, sample, samples, scratch[worker]);
-            });
-            multiply_planes(samples, threads);
-            for_each(samples, threads, [&](Index sample, Index) {
-                spectral.restore(kernels, spectral_weights.table,
-                                 planes.products + sample / kSpectralSamples * planes.product_size,
-                                 sample % kSpectralSamples, nullptr,
-                                 inner + (first + sample) * plan.map());
-                spatial_relu_backward(first + sample);
-            });
-        }
-        constexpr Index kRows = 16;
-        for_each((out + kRows - 1) / kRows, threads, [&](Index slice, Index) {
-            const Index row = slice * kRows;
-            kernels.spectral_output({spectral.tap_waves(spectral_weights.table),
-                                     planes.taps + row * out, out * out, nullptr,
-                                     std::min(kRows, out - row), out,
-                                     shares + offsets.temporal + row * out, out * out});
-        });
-    }
-
     // Planes of a sample, number `index` of the `samples` of a pass.
     void load_planes(Index sample, Index index, Index samples, const Scratch& scratch) const {
         const Spectral<T> spectral = plan.template spectral<T>();
@@ -194,27 +162,20 @@ struct Backward : BackwardSums<T> {
         }
     }
 
-    // Products of the planes of a pass. Sums over samples are in the order of the groups.
-    void multiply_planes(Index samples, int threads) const {
-        const Spectral<T> spectral = plan.template spectral<T>();
-        const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
-        const Index groups = (samples + kSpectralSamples - 1) / kSpectralSamples;
-        const Index width = std::min(out, 4 * kernels.lanes), slabs = (out + width - 1) / width;
-        const Index outer = spectral.planes() * slabs;
-        for_each(outer + spectral.planes() * groups, threads, [&](Index item, Index) {
-            if (item >= outer) {
-                multiply_plane((item - outer) / groups, (item - outer) % groups, samples);
-                return;
-            }
-            const Index plane = item / slabs, c = item % slabs * width;
-            for (Index group = 0; group < groups; ++group) {
-                const Index count = plan.group_size(samples, group);
-                const Index at = group * planes.row_size + plane * count * frame;
-                kernels.outer({planes.activations + at, plan.rows_pitch, out, planes.grads + at + c,
-                               plan.rows_pitch, std::min(width, out - c), count * plan.joints,
-                               planes.taps + plane * out * out + c, out});
-            }
-        });
+    // What a group adds to channels [c, c + width) of the taps' gradient of one frequency.
+    void add_taps(Index plane, Index group, Index samples, Index c, Index width) const {
+        const Index out = plan.out, rows = plan.group_size(samples, group) * plan.joints;
+        const Index at = group * planes.row_size + plane * rows * plan.rows_pitch;
+        kernels.outer({planes.activations + at, plan.rows_pitch, out, planes.grads + at + c,
+                       plan.rows_pitch, width, rows, planes.taps + plane * out * out + c, out});
+    }
+
+    void restore_planes(Index sample, Index index, Index) const {
+        plan.template spectral<T>().restore(
+            kernels, spectral_weights.table,
+            planes.products + index / kSpectralSamples * planes.product_size,
+            index % kSpectralSamples, nullptr, inner + sample * plan.map());
+        spatial_relu_backward(sample);
     }
 
     // The gradient of a frame of x that does not pass through the spatial convolution.

@@ -201,6 +201,56 @@ struct BackwardSums {
     }
 };
 
+// Products of the planes of a pass's samples. Sums over samples are in the order of the groups.
+template <typename Pass>
+void multiply_planes(const Pass& pass, Index samples, int threads) {
+    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    const Index planes = pass.plan.template spectral<T>().planes(), out = pass.plan.out;
+    const Index groups = (samples + kSpectralSamples - 1) / kSpectralSamples;
+    const Index width = std::min(out, 4 * pass.kernels.lanes), slabs = (out + width - 1) / width;
+    const Index outer = planes * slabs;
+    for_each(outer + planes * groups, threads, [&](Index item, Index) {
+        if (item >= outer) {
+            pass.multiply_plane((item - outer) / groups, (item - outer) % groups, samples);
+            return;
+        }
+        const Index plane = item / slabs, c = item % slabs * width;
+        for (Index group = 0; group < groups; ++group) {
+            pass.add_taps(plane, group, samples, c, std::min(width, out - c));
+        }
+    });
+}
+
+// The temporal convolution's gradients over frequencies. Threads share the samples of a pass, then
+// the planes, whose products are of all samples, then the samples again.
+template <typename Pass>
+void spectral_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
+    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    const auto& plan = pass.plan;
+    const Spectral<T> spectral = plan.template spectral<T>();
+    const Index most = plan.pass_samples(threads), out = plan.out;
+    T* const taps = pass.planes.taps;
+    for_each(spectral.planes(), threads,
+             [&](Index plane, Index) { std::fill_n(taps + plane * out * out, out * out, T{0}); });
+    for (Index first = 0; first < plan.batch; first += most) {
+        const Index samples = std::min(most, plan.batch - first);
+        for_each(samples, threads, [&](Index index, Index worker) {
+            pass.load_planes(first + index, index, samples, scratch[worker]);
+        });
+        multiply_planes(pass, samples, threads);
+        for_each(samples, threads,
+                 [&](Index index, Index) { pass.restore_planes(first + index, index, samples); });
+    }
+    constexpr Index kRows = 16;
+    for_each((out + kRows - 1) / kRows, threads, [&](Index slice, Index) {
+        const Index row = slice * kRows;
+        pass.kernels.spectral_output({spectral.tap_waves(pass.spectral_weights.table),
+                                      taps + row * out, out * out, nullptr,
+                                      std::min(kRows, out - row), out,
+                                      pass.shares + pass.offsets.temporal + row * out, out * out});
+    });
+}
+
 // Runs a pass (a BackwardSums with the convolutions) over all samples.
 template <typename Pass>
 void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
@@ -220,7 +270,7 @@ void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int t
         }
     });
     if (plan.by_planes) {
-        pass.spectral_backward(scratch, threads);
+        spectral_backward(pass, scratch, threads);
     }
     pass.reduce(0);
     for_each(plan.shares, threads, [&](Index share, Index worker) {
