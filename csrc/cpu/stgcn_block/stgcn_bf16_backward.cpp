@@ -133,8 +133,9 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         prepare_norms();
         prepare_edges();
         const auto spatial = spatial_weights(plan, block.spatial_weight);
-        bf16_pack(1, out, plan.inputs, lanes, packed_spatial,
-                  [&](Index, Index row, Index c) { return spatial(c, row); });
+        bf16_pack_panels(
+            1, out, plan.inputs, lanes, packed_spatial,
+            [&](Index, Index row, Index c) { return spatial(c, row); }, threads);
         std::vector<Index> order;
         for (Index remainder = 0; remainder < plan.stride; ++remainder) {
             for (Index i = 0; i < plan.class_taps(remainder); ++i) {
@@ -148,7 +149,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         if (plan.use_spectral()) {
             spectral_weights.prepare(plan, kernels, temporal, threads);
         } else {
-            bf16_pack(taps, out, out, lanes, packed_temporal, temporal);
+            bf16_pack_panels(taps, out, out, lanes, packed_temporal, temporal, threads);
         }
         for (Index t = 0; t < plan.stride; ++t) {
             const Index first = (t + taps / 2) / plan.stride;
@@ -159,9 +160,10 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
             }
         }
         if (plan.residual) {
-            bf16_pack(1, out, in, lanes, packed_residual, [&](Index, Index row, Index c) {
-                return block.residual_weight[row * in + c];
-            });
+            bf16_pack_panels(
+                1, out, in, lanes, packed_residual,
+                [&](Index, Index row, Index c) { return block.residual_weight[row * in + c]; },
+                threads);
         }
     }
 

@@ -56,6 +56,18 @@ struct Bf16Plan : Plan {
     }
 };
 
+// Packs weights(segment, row, channel) for products.
+template <typename Weights>
+void bf16_pack_panels(Index segments, Index rows, Index channels, Index lanes, Word* packed,
+                      const Weights& weights, int threads) {
+    const Index words = segments * ((rows + 1) / 2);
+    each_panel(segments * rows, channels, lanes, threads, [&](Index first, Index count) {
+        bf16_pack(
+            segments, rows, count, lanes, packed + first * words,
+            [&](Index segment, Index row, Index c) { return weights(segment, row, first + c); });
+    });
+}
+
 // A panel of packed weights as tap_planes reads it, in float, and the planes of all of them.
 struct Bf16Spectral {
     float *table, *taps;

@@ -161,15 +161,22 @@ class Arena {
     Index bytes_ = 0;
 };
 
-// Packs weights(row, channel) for products, a panel of channels at a time.
+// Calls body(first, count) for each panel of channels of packed weights, of which there are `rows`
+// for a channel; in threads where that is worth it.
+template <typename Body>
+void each_panel(Index rows, Index channels, Index lanes, int threads, const Body& body) {
+    constexpr Index kWorthThreads = 1 << 14;
+    const Index panel = 2 * lanes, panels = (channels + panel - 1) / panel;
+    for_each(panels, rows * channels < kWorthThreads ? 1 : threads,
+             [&](Index at, Index) { body(at * panel, std::min(panel, channels - at * panel)); });
+}
+
+// Packs weights(row, channel) for products.
 template <typename T, typename Weights>
 void pack_panels(Index rows, Index channels, Index lanes, T* packed, const Weights& weights,
                  int threads) {
-    constexpr Index kWorthThreads = 1 << 14;
-    const Index panel = 2 * lanes, panels = (channels + panel - 1) / panel;
-    for_each(panels, rows * channels < kWorthThreads ? 1 : threads, [&](Index at, Index) {
-        const Index first = at * panel;
-        pack(rows, std::min(panel, channels - first), lanes, packed + first * rows,
+    each_panel(rows, channels, lanes, threads, [&](Index first, Index count) {
+        pack(rows, count, lanes, packed + first * rows,
              [&](Index row, Index c) { return weights(row, first + c); });
     });
 }
