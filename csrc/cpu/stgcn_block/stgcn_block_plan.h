@@ -24,8 +24,8 @@ struct Plan : StgcnShape {
     Index wide_in;      // in, in whole vectors
     Index rows_pitch;   // of scratch rows of `out` channels: no multiple of a page's lines
     Index norms;
-    // Of the temporal convolution's gradients: whether threads share a pass over some samples,
-    // each at other frequencies, so that the batch has one sum of its weights' gradients.
+    // Whether the temporal convolution's gradients are spectral. Threads then share a pass over
+    // some samples, each at other frequencies, and the batch has one sum of its weights' gradients.
     bool by_planes;
     // Parts of the batch with weight gradients of their own, added up in order: many for many
     // threads, few where weights are large.
