@@ -80,4 +80,18 @@ void parallel_for(std::int64_t n, int threads, std::int64_t grain, const Body& b
     run_on_threads(static_cast<int>(parts), work);
 }
 
+// Calls body(item, worker) for each item, on the next free worker; a worker has its own scratch.
+template <typename Body>
+void for_each(std::int64_t items, int threads, const Body& body) {
+    std::atomic<std::int64_t> next{0};
+    const std::int64_t workers = std::min<std::int64_t>(std::max(threads, 1), items);
+    parallel_for(workers, threads, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t worker = begin; worker < end; ++worker) {
+            for (std::int64_t item = next++; item < items; item = next++) {
+                body(item, worker);
+            }
+        }
+    });
+}
+
 }  // namespace aimclr::cpu

@@ -28,12 +28,7 @@ struct Bf16BackwardScratch {
     BFloat16* beside;  // gradients of a frame's shortcut,
     Word *beside_pairs, *input_pairs;  // a chunk's, and its inputs
     float* edge_sums;
-    // Of some samples' spectral convolution: planes of the upstream gradient by rows and by pairs,
-    // of the activated map by pairs, products, and planes of the taps' gradient.
-    BFloat16* grads;
-    Word *grad_pairs, *activations;
-    float *products, *taps;
-    Index product_size, rows_size, grads_size;
+    Index product_size, rows_size;
 
     Bf16BackwardScratch(const Bf16Plan& plan, Arena& arena) {
         const Index joints = plan.joints, pairs_size = plan.pair_rows * plan.pair_pitch;
@@ -52,15 +47,6 @@ struct Bf16BackwardScratch {
         beside_pairs = arena.take<Word>(beside_too ? chunk * pairs_size : 0);
         input_pairs = arena.take<Word>(beside_too ? chunk * plan.pair_rows * plan.in : 0);
         edge_sums = arena.take<float>(plan.parts * joints * joints * kMaxLanes);
-        const Index samples = spectral ? kSpectralSamples * plan.spectral<float>().planes() : 0;
-        grads_size = samples * joints * plan.out_pitch;
-        grads = arena.take<BFloat16>(grads_size);
-        grad_pairs = arena.take<Word>(samples * pairs_size);
-        activations = arena.take<Word>(samples * pairs_size);
-        products = arena.take<float>(spectral ? plan.spectral<float>().planes() *
-                                                    plan.products_step(kSpectralSamples * joints)
-                                              : 0);
-        taps = arena.take<float>(spectral ? plan.spectral<float>().packed_size() : 0);
     }
 
     // What no frame is written to: padding in time, and the last of an odd number of channels.
@@ -69,8 +55,39 @@ struct Bf16BackwardScratch {
         std::fill_n(product, product_size, 0.0f);
         std::fill_n(rows, rows_size, BFloat16{});
         if (plan.out != plan.even_out) {
-            std::fill_n(grads, grads_size, BFloat16{});
             std::fill_n(beside, plan.residual ? plan.joints * plan.out_pitch : 0, BFloat16{});
+        }
+    }
+};
+
+// As BackwardPlanes: of each group of samples planes of the upstream gradient by rows and by pairs,
+// of the activated map by pairs, and products; then planes of the taps' gradient.
+struct Bf16BackwardPlanes {
+    Index groups, rows_size, pairs_size, product_size;  // sizes of a group
+    BFloat16* grads;
+    Word *grad_pairs, *activations;
+    float *products, *taps;
+
+    Bf16BackwardPlanes(const Bf16Plan& plan, int threads, Arena& arena) {
+        const Spectral<float> spectral = plan.spectral<float>();
+        const Index samples = plan.by_planes ? kSpectralSamples * spectral.planes() : 0;
+        groups = plan.by_planes ? plan.pass_samples(threads) / kSpectralSamples : 0;
+        rows_size = samples * plan.joints * plan.out_pitch;
+        pairs_size = samples * plan.pair_rows * plan.pair_pitch;
+        product_size = plan.by_planes
+                           ? spectral.planes() * plan.products_step(kSpectralSamples * plan.joints)
+                           : 0;
+        grads = arena.take<BFloat16>(groups * rows_size);
+        grad_pairs = arena.take<Word>(groups * pairs_size);
+        activations = arena.take<Word>(groups * pairs_size);
+        products = arena.take<float>(groups * product_size);
+        taps = arena.take<float>(plan.by_planes ? spectral.packed_size() : 0);
+    }
+
+    // The last of an odd number of channels.
+    void clear(const Bf16Plan& plan) const {
+        if (plan.out != plan.even_out) {
+            std::fill_n(grads, groups * rows_size, BFloat16{});
         }
     }
 };
@@ -82,6 +99,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     Bf16Kernels kernels{};
     Word *packed_spatial, *packed_temporal, *packed_residual;
     Bf16Spectral spectral_weights;
+    Bf16BackwardPlanes planes;
     Index* shifts;    // [stride][taps]: of the rows that the first frame of a class reads
     BFloat16* inner;  // gradient of the spatial norm's output, [batch][T][V][out]
     Bf16Edges edges{};
@@ -91,10 +109,11 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     Bf16Backward(const Bf16Plan& plan_, const BFloat16* grad_y_,
                  const StgcnBlock<float, BFloat16>& block_,
                  const StgcnMaps<float, BFloat16>& saved_,
-                 const StgcnGradients<float, BFloat16>& to_, Arena& arena)
+                 const StgcnGradients<float, BFloat16>& to_, int threads, Arena& arena)
         : BackwardSums(plan_, grad_y_, block_, saved_, to_, arena),
           padding(plan_),
-          spectral_weights(plan_, arena) {
+          spectral_weights(plan_, arena),
+          planes(plan_, threads, arena) {
         const Index words = plan.even_out / 2, most = plan.parts * plan.joints * plan.joints;
         packed_spatial = arena.take<Word>(words * plan.wide_inputs);
         packed_temporal = arena.take<Word>(plan.use_spectral() ? 0 : plan.taps * words * plan.out);
@@ -110,11 +129,13 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
     void prepare(int threads) {
         kernels = choose_bf16_kernels(plan.level, plan.out);
         const Index out = plan.out, in = plan.in, taps = plan.taps, lanes = kernels.lanes;
+        planes.clear(plan);
         prepare_norms();
         prepare_edges();
         const auto spatial = spatial_weights(plan, block.spatial_weight);
-        bf16_pack(1, out, plan.inputs, lanes, packed_spatial,
-                  [&](Index, Index row, Index c) { return spatial(c, row); });
+        bf16_pack_panels(
+            1, out, plan.inputs, lanes, packed_spatial,
+            [&](Index, Index row, Index c) { return spatial(c, row); }, threads);
         std::vector<Index> order;
         for (Index remainder = 0; remainder < plan.stride; ++remainder) {
             for (Index i = 0; i < plan.class_taps(remainder); ++i) {
@@ -128,7 +149,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         if (plan.use_spectral()) {
             spectral_weights.prepare(plan, kernels, temporal, threads);
         } else {
-            bf16_pack(taps, out, out, lanes, packed_temporal, temporal);
+            bf16_pack_panels(taps, out, out, lanes, packed_temporal, temporal, threads);
         }
         for (Index t = 0; t < plan.stride; ++t) {
             const Index first = (t + taps / 2) / plan.stride;
@@ -139,9 +160,10 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
             }
         }
         if (plan.residual) {
-            bf16_pack(1, out, in, lanes, packed_residual, [&](Index, Index row, Index c) {
-                return block.residual_weight[row * in + c];
-            });
+            bf16_pack_panels(
+                1, out, in, lanes, packed_residual,
+                [&](Index, Index row, Index c) { return block.residual_weight[row * in + c]; },
+                threads);
         }
     }
 
@@ -232,57 +254,58 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
         }
     }
 
-    // The same for samples [first, last), a few at a time, over frequencies.
-    void spectral_backward(Index first, Index last, float* sums,
-                           const Bf16BackwardScratch& scratch) const {
-        const Spectral<float> spectral = plan.spectral<float>();
-        const Waves<float> waves = spectral.frame_waves(spectral_weights.table);
-        const Index out = plan.out, joints = plan.joints, row = joints * out;
-        const Index rows = joints * plan.out_pitch, pairs = plan.pair_rows * plan.pair_pitch;
-        std::fill_n(scratch.taps, spectral.packed_size(), 0.0f);
-        for (; first < last; first += kSpectralSamples) {
-            const Index count = std::min(kSpectralSamples, last - first);
-            for (Index i = 0; i < count; ++i) {
-                const Index at = (first + i) * plan.map();
-                kernels.gradient_planes(
-                    norm_backward(1, upstream(at, true), saved.temporal + at, {}),
-                    {waves,
-                     joints,
-                     out,
-                     row,
-                     {scratch.grads + i * rows, plan.out_pitch, scratch.grad_pairs + i * pairs,
-                      plan.pair_pitch},
-                     count * rows,
-                     count * pairs,
-                     true});
-                kernels.activation_planes(
-                    activation(at, {}),
-                    {waves,
-                     joints,
-                     out,
-                     row,
-                     {nullptr, 0, scratch.activations + i * pairs, plan.pair_pitch},
-                     0,
-                     count * pairs,
-                     false});
-            }
-            spectral_weights.multiply(plan, kernels, scratch.grads, count * joints,
-                                      scratch.products);
-            for (Index i = 0; i < count; ++i) {
-                const Index sample = first + i;
-                kernels.restore({waves, scratch.products + i * row,
-                                 plan.products_step(count * joints), joints, out, nullptr,
-                                 inner_frame(sample, 0), sums_of(sample, 0), nullptr,
-                                 relu(sample, nullptr, sample * plan.map())});
-            }
-            for (Index plane = 0; plane < spectral.planes(); ++plane) {
-                kernels.outer({scratch.activations + plane * count * pairs, plan.pair_pitch, out,
-                               scratch.grad_pairs + plane * count * pairs, plan.pair_pitch, out,
-                               count * plan.pair_rows, scratch.taps + plane * out * out, out});
-            }
-        }
-        kernels.spectral_output({spectral.tap_waves(spectral_weights.table), scratch.taps,
-                                 out * out, nullptr, out, out, sums + offsets.temporal, out * out});
+    // Planes of a sample, number `index` of the `samples` of a pass.
+    void load_planes(Index sample, Index index, Index samples, const Bf16BackwardScratch&) const {
+        const Waves<float> waves = plan.spectral<float>().frame_waves(spectral_weights.table);
+        const Index group = index / kSpectralSamples, i = index % kSpectralSamples;
+        const Index count = plan.group_size(samples, group), at = sample * plan.map();
+        const Index row = plan.joints * plan.out, rows = plan.joints * plan.out_pitch;
+        const Index pairs = plan.pair_rows * plan.pair_pitch;
+        const Index first_pair = group * planes.pairs_size + i * pairs;
+        kernels.gradient_planes(norm_backward(1, upstream(at, true), saved.temporal + at, {}),
+                                {waves,
+                                 plan.joints,
+                                 plan.out,
+                                 row,
+                                 {planes.grads + group * planes.rows_size + i * rows,
+                                  plan.out_pitch, planes.grad_pairs + first_pair, plan.pair_pitch},
+                                 count * rows,
+                                 count * pairs,
+                                 true});
+        kernels.activation_planes(activation(at, {}),
+                                  {waves,
+                                   plan.joints,
+                                   plan.out,
+                                   row,
+                                   {nullptr, 0, planes.activations + first_pair, plan.pair_pitch},
+                                   0,
+                                   count * pairs,
+                                   false});
+    }
+
+    // Products of a group's planes of one frequency with the taps'.
+    void multiply_plane(Index plane, Index group, Index samples) const {
+        spectral_weights.multiply(plan, kernels, plane, planes.grads + group * planes.rows_size,
+                                  plan.group_size(samples, group) * plan.joints,
+                                  planes.products + group * planes.product_size);
+    }
+
+    // What a group adds to channels [c, c + width) of the taps' gradient of one frequency.
+    void add_taps(Index plane, Index group, Index samples, Index c, Index width) const {
+        const Index out = plan.out, length = plan.group_size(samples, group) * plan.pair_rows;
+        const Index at = group * planes.pairs_size + plane * length * plan.pair_pitch;
+        kernels.outer({planes.activations + at, plan.pair_pitch, out, planes.grad_pairs + at + c,
+                       plan.pair_pitch, width, length, planes.taps + plane * out * out + c, out});
+    }
+
+    void restore_planes(Index sample, Index index, Index samples) const {
+        const Index group = index / kSpectralSamples, joints = plan.joints;
+        const float* const products = planes.products + group * planes.product_size +
+                                      index % kSpectralSamples * joints * plan.out;
+        kernels.restore({plan.spectral<float>().frame_waves(spectral_weights.table), products,
+                         plan.products_step(plan.group_size(samples, group) * joints), joints,
+                         plan.out, nullptr, inner_frame(sample, 0), sums_of(sample, 0), nullptr,
+                         relu(sample, nullptr, sample * plan.map())});
     }
 
     // Frame t's gradient of x through the residual convolution, and its operands as the `index`th

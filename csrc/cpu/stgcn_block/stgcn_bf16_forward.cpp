@@ -74,23 +74,25 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
         const Index out = plan.out, in = plan.in, lanes = kernels.lanes;
         prepare_graph();
         const auto spatial = spatial_weights(plan, block.spatial_weight);
-        bf16_pack(1, plan.inputs, out, lanes, packed_spatial,
-                  [&](Index, Index row, Index c) { return spatial(row, c); });
+        bf16_pack_panels(
+            1, plan.inputs, out, lanes, packed_spatial,
+            [&](Index, Index row, Index c) { return spatial(row, c); }, threads);
         const auto temporal = [this, out](Index tap, Index row, Index c) {
             return block.temporal_weight[(c * out + row) * plan.taps + tap];
         };
         if (plan.use_spectral()) {
             spectral_weights.prepare(plan, kernels, temporal, threads);
         } else {
-            bf16_pack(plan.taps, out, out, lanes, packed_temporal, temporal);
+            bf16_pack_panels(plan.taps, out, out, lanes, packed_temporal, temporal, threads);
         }
         for (Index tap = 0; tap < plan.taps; ++tap) {
             shifts[tap] = plan.slot(tap) * plan.joints * plan.out_pitch;
         }
         if (plan.residual) {
-            bf16_pack(1, in, out, lanes, packed_residual, [&](Index, Index row, Index c) {
-                return block.residual_weight[c * in + row];
-            });
+            bf16_pack_panels(
+                1, in, out, lanes, packed_residual,
+                [&](Index, Index row, Index c) { return block.residual_weight[c * in + row]; },
+                threads);
         }
     }
 
@@ -151,8 +153,8 @@ struct Bf16Forward : ForwardNorms<float, BFloat16, Bf16Plan> {
                  0,
                  false});
         }
-        if (plan.use_spectral()) {
-            spectral_weights.multiply(plan, kernels, scratch.planes, count * rows,
+        for (Index plane = 0; plan.use_spectral() && plane < spectral.planes(); ++plane) {
+            spectral_weights.multiply(plan, kernels, plane, scratch.planes, count * rows,
                                       scratch.products);
         }
         for (Index i = 0; i < count; ++i) {

@@ -56,6 +56,18 @@ struct Bf16Plan : Plan {
     }
 };
 
+// Packs weights(segment, row, channel) for products.
+template <typename Weights>
+void bf16_pack_panels(Index segments, Index rows, Index channels, Index lanes, Word* packed,
+                      const Weights& weights, int threads) {
+    const Index words = segments * ((rows + 1) / 2);
+    each_panel(segments * rows, channels, lanes, threads, [&](Index first, Index count) {
+        bf16_pack(
+            segments, rows, count, lanes, packed + first * words,
+            [&](Index segment, Index row, Index c) { return weights(segment, row, first + c); });
+    });
+}
+
 // A panel of packed weights as tap_planes reads it, in float, and the planes of all of them.
 struct Bf16Spectral {
     float *table, *taps;
@@ -101,17 +113,15 @@ struct Bf16Spectral {
         });
     }
 
-    // products [plane][row][out] of rows [plane][row][out_pitch]
-    void multiply(const Bf16Plan& plan, const Bf16Kernels& kernels, const BFloat16* rows,
-                  Index count, float* products) const {
+    // products [plane][row][out] of rows [plane][row][out_pitch], of one plane
+    void multiply(const Bf16Plan& plan, const Bf16Kernels& kernels, Index plane,
+                  const BFloat16* rows, Index count, float* products) const {
         constexpr Index kNoShift = 0;
         const Index words = plan.even_out / 2;
-        for (Index plane = 0; plane < plan.spectral<float>().planes(); ++plane) {
-            kernels.product_to_float({rows + plane * count * plan.out_pitch, plan.out_pitch, count,
-                                      &kNoShift, 1, words, packed + plane * words * plan.out, words,
-                                      0, plan.out, nullptr, 0, 1,
-                                      products + plane * plan.products_step(count), plan.out});
-        }
+        kernels.product_to_float({rows + plane * count * plan.out_pitch, plan.out_pitch, count,
+                                  &kNoShift, 1, words, packed + plane * words * plan.out, words, 0,
+                                  plan.out, nullptr, 0, 1,
+                                  products + plane * plan.products_step(count), plan.out});
     }
 };
 

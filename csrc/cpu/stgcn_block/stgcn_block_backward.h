@@ -22,11 +22,14 @@ struct Backward : BackwardSums<T> {
     Kernels<T> kernels{};
     T *packed_spatial, *packed_temporal, *packed_residual;
     SpectralWeights<T> spectral_weights;
+    BackwardPlanes<T> planes;
     T* inner;  // [batch][T][V][out]: gradient of the spatial norm's output
 
     Backward(const Plan& plan_, const T* grad_y_, const StgcnBlock<T>& block_,
-             const StgcnMaps<T>& saved_, const StgcnGradients<T>& to_, Arena& arena)
-        : Sums(plan_, grad_y_, block_, saved_, to_, arena), spectral_weights(plan_, arena) {
+             const StgcnMaps<T>& saved_, const StgcnGradients<T>& to_, int threads, Arena& arena)
+        : Sums(plan_, grad_y_, block_, saved_, to_, arena),
+          spectral_weights(plan_, arena),
+          planes(plan_, threads, arena) {
         const Index out = plan.out;
         packed_spatial = arena.take<T>(out * plan.wide_inputs);
         packed_temporal = arena.take<T>(plan.taps * out * out);
@@ -38,31 +41,36 @@ struct Backward : BackwardSums<T> {
         kernels = choose_kernels<T>(plan.out);
         const Index out = plan.out, in = plan.in, taps = plan.taps;
         const auto weights = spatial_weights(plan, block.spatial_weight);
-        pack(out, plan.inputs, kernels.lanes, packed_spatial,
-             [&](Index row, Index c) { return weights(c, row); });
+        pack_panels(
+            out, plan.inputs, kernels.lanes, packed_spatial,
+            [&](Index row, Index c) { return weights(c, row); }, threads);
         std::vector<Index> order;
         for (Index remainder = 0; remainder < plan.stride; ++remainder) {
             for (Index i = 0; i < plan.class_taps(remainder); ++i) {
                 order.push_back(plan.class_tap(remainder, i));
             }
         }
-        pack(taps * out, out, kernels.lanes, packed_temporal, [&](Index row, Index c) {
-            return block.temporal_weight[(row % out * out + c) * taps +
-                                         order[static_cast<std::size_t>(row / out)]];
-        });
+        pack_panels(
+            taps * out, out, kernels.lanes, packed_temporal,
+            [&](Index row, Index c) {
+                return block.temporal_weight[(row % out * out + c) * taps +
+                                             order[static_cast<std::size_t>(row / out)]];
+            },
+            threads);
         spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
-            pack(out, in, kernels.lanes, packed_residual,
-                 [=](Index row, Index c) { return block.residual_weight[row * in + c]; });
+            pack_panels(
+                out, in, kernels.lanes, packed_residual,
+                [=](Index row, Index c) { return block.residual_weight[row * in + c]; }, threads);
         }
         this->prepare_norms();
     }
 
     void norm_backward(Index norm, const Incoming<T>& incoming, const T* map, T* rows,
-                       Index rows_pitch, T* columns) const {
+                       Index rows_pitch) const {
         const Index at = norm * plan.out;
         kernels.norm_backward({incoming, map, mean(norm), k0 + at, k1 + at, k2 + at, plan.joints,
-                               plan.out, rows, rows_pitch, columns, plan.pitch});
+                               plan.out, rows, rows_pitch});
     }
 
     // Frames that one tap reaches lie in a row: the even ones, then the odd ones.
@@ -71,13 +79,13 @@ struct Backward : BackwardSums<T> {
     }
 
     // A sample's upstream gradient at the temporal convolution, and the convolution's input.
-    void load_time(Index sample, const BackwardScratch<T>& scratch) const {
+    void load_time(Index sample, const Scratch& scratch) const {
         const Index out = plan.out, joints = plan.joints, row = joints * out;
         const Index frame = joints * plan.rows_pitch;
         for (Index t = 0; t < plan.shorter; ++t) {
             const Index at = sample * plan.short_map() + t * row;
             norm_backward(1, upstream(at, true), saved.temporal + at, scratch.rows + t * frame,
-                          plan.rows_pitch, scratch.columns + t * out * plan.pitch);
+                          plan.rows_pitch);
         }
         for (Index t = 0; t < plan.frames; ++t) {
             kernels.activation({saved.spatial + sample * plan.map() + t * row, scale, shift, joints,
@@ -86,7 +94,7 @@ struct Backward : BackwardSums<T> {
         }
     }
 
-    void time_backward(Index sample, T* sums, const BackwardScratch<T>& scratch) const {
+    void time_backward(Index sample, T* sums, const Scratch& scratch) const {
         const Index out = plan.out, joints = plan.joints;
         const Index frame = joints * plan.rows_pitch;
         load_time(sample, scratch);
@@ -102,9 +110,10 @@ struct Backward : BackwardSums<T> {
         }
         for (Index t = 0; t < plan.frames; ++t) {
             const Plan::Reach reach = plan.reach_back(t);
-            kernels.product({scratch.columns + reach.frame * out * plan.pitch, plan.pitch, joints,
-                             reach.taps * out, packed_temporal, plan.taps * out, reach.tap * out,
-                             out, nullptr, 0, inner + sample * plan.map() + t * joints * out, out});
+            kernels.product({scratch.rows + reach.frame * frame, 1, joints, out, packed_temporal,
+                             plan.taps * out, reach.tap * out, out, nullptr, 0,
+                             inner + sample * plan.map() + t * joints * out, out, plan.rows_pitch,
+                             reach.taps, frame});
         }
         spatial_relu_backward(sample);
     }
@@ -117,46 +126,60 @@ struct Backward : BackwardSums<T> {
         }
     }
 
-    // The same for samples [first, last), a few at a time, over frequencies.
-    void spectral_backward(Index first, Index last, T* sums,
-                           const BackwardScratch<T>& scratch) const {
+    // Planes of a sample, number `index` of the `samples` of a pass.
+    void load_planes(Index sample, Index index, Index samples, const Scratch& scratch) const {
         const Spectral<T> spectral = plan.template spectral<T>();
-        const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
+        const Index group = index / kSpectralSamples, at = index % kSpectralSamples;
+        const Index count = plan.group_size(samples, group);
+        const Index frame = plan.joints * plan.rows_pitch;
         const T* const table = spectral_weights.table;
-        const auto to_planes = [&](const T* rows, Index at, Index count, T* planes,
-                                   bool conjugate) {
-            kernels.spectral_input({spectral.frame_waves(table), rows, frame, planes + at * frame,
-                                    count * frame, frame, conjugate});
+        const auto to_planes = [&](const T* rows, T* to, bool conjugate) {
+            kernels.spectral_input({spectral.frame_waves(table), rows, frame,
+                                    to + group * planes.row_size + at * frame, count * frame, frame,
+                                    conjugate});
         };
-        std::fill_n(scratch.taps, spectral.packed_size(), T{0});
-        for (; first < last; first += kSpectralSamples) {
-            const Index count = std::min(kSpectralSamples, last - first);
+        load_time(sample, scratch);
+        to_planes(scratch.rows, planes.inputs, false);
+        to_planes(scratch.rows, planes.grads, true);
+        to_planes(scratch.activated, planes.activations, false);
+    }
+
+    // Products of a group's planes of one frequency with the taps'.
+    void multiply_plane(Index plane, Index group, Index samples) const {
+        const Index out = plan.out, frame = plan.joints * plan.rows_pitch;
+        const Index count = plan.group_size(samples, group), width = 2 * kernels.lanes;
+        const T* const from = planes.inputs + group * planes.row_size + plane * count * frame;
+        T* const to = planes.products + group * planes.product_size + plane * plan.joints * out;
+        const Index step = plan.template spectral<T>().planes() * plan.joints * out;
+        // A panel of weights stays in the cache while all samples use it.
+        for (Index c = 0; c < out; c += width) {
             for (Index i = 0; i < count; ++i) {
-                load_time(first + i, scratch);
-                spectral.transform(kernels, table, scratch.columns, i, count, scratch.inputs);
-                to_planes(scratch.rows, i, count, scratch.grads, true);
-                to_planes(scratch.activated, i, count, scratch.activations, false);
-            }
-            spectral.multiply(kernels, scratch.inputs, count, spectral_weights.packed,
-                              scratch.products);
-            for (Index i = 0; i < count; ++i) {
-                spectral.restore(kernels, table, scratch.products, i, nullptr,
-                                 inner + (first + i) * plan.map());
-                spatial_relu_backward(first + i);
-            }
-            for (Index plane = 0; plane < spectral.planes(); ++plane) {
-                kernels.outer({scratch.activations + plane * count * frame, plan.rows_pitch, out,
-                               scratch.grads + plane * count * frame, plan.rows_pitch, out,
-                               count * plan.joints, scratch.taps + plane * out * out, out});
+                kernels.product({from + i * frame, 1, plan.joints, out,
+                                 spectral_weights.packed + (plane * out + c) * out, out, 0,
+                                 std::min(width, out - c), nullptr, 0, to + i * step + c, out,
+                                 plan.rows_pitch});
             }
         }
-        kernels.spectral_output({spectral.tap_waves(table), scratch.taps, out * out, nullptr, out,
-                                 out, sums + offsets.temporal, out * out});
+    }
+
+    // What a group adds to channels [c, c + width) of the taps' gradient of one frequency.
+    void add_taps(Index plane, Index group, Index samples, Index c, Index width) const {
+        const Index out = plan.out, rows = plan.group_size(samples, group) * plan.joints;
+        const Index at = group * planes.row_size + plane * rows * plan.rows_pitch;
+        kernels.outer({planes.activations + at, plan.rows_pitch, out, planes.grads + at + c,
+                       plan.rows_pitch, width, rows, planes.taps + plane * out * out + c, out});
+    }
+
+    void restore_planes(Index sample, Index index, Index) const {
+        plan.template spectral<T>().restore(
+            kernels, spectral_weights.table,
+            planes.products + index / kSpectralSamples * planes.product_size,
+            index % kSpectralSamples, nullptr, inner + sample * plan.map());
+        spatial_relu_backward(sample);
     }
 
     // The gradient of a frame of x that does not pass through the spatial convolution.
-    void residual_backward(Index sample, Index t, T* dx, T* sums,
-                           const BackwardScratch<T>& scratch) const {
+    void residual_backward(Index sample, Index t, T* dx, T* sums, const Scratch& scratch) const {
         const Index out = plan.out, joints = plan.joints, size = joints * plan.in;
         if (block.identity) {
             kernels.mask({upstream(sample * plan.map() + t * joints * out, false), size, dx});
@@ -167,11 +190,10 @@ struct Backward : BackwardSums<T> {
             return;
         }
         const Index at = sample * plan.short_map() + t / plan.stride * joints * out;
-        norm_backward(2, upstream(at, false), saved.shortcut + at, scratch.residual_rows, out,
-                      scratch.residual_columns);
+        norm_backward(2, upstream(at, false), saved.shortcut + at, scratch.residual_rows, out);
         const Index width = round_up(plan.in, kernels.lanes);
-        kernels.product({scratch.residual_columns, plan.pitch, joints, out, packed_residual, out, 0,
-                         width, nullptr, 0, scratch.residual, width});
+        kernels.product({scratch.residual_rows, 1, joints, out, packed_residual, out, 0, width,
+                         nullptr, 0, scratch.residual, width, out});
         for (Index joint = 0; joint < joints; ++joint) {
             std::copy_n(scratch.residual + joint * width, plan.in, dx + joint * plan.in);
         }
@@ -179,8 +201,7 @@ struct Backward : BackwardSums<T> {
                        scratch.residual_rows, out, out, joints, sums + offsets.residual, out});
     }
 
-    void joints_backward(Index sample, T* sums, double* edges,
-                         const BackwardScratch<T>& scratch) const {
+    void joints_backward(Index sample, T* sums, double* edges, const Scratch& scratch) const {
         const Index out = plan.out, joints = plan.joints, chunk = chunk_frames(plan);
         const Index width = round_up(plan.inputs, kernels.lanes);
         std::fill_n(scratch.edge_sums, graph.count * kernels.lanes, T{0});
@@ -191,7 +212,7 @@ struct Backward : BackwardSums<T> {
                 const T* const input = block.x + at * plan.in;
                 T* const rows = scratch.rows + (t - first) * joints * plan.rows_pitch;
                 norm_backward(0, {inner + at * out, nullptr, nullptr, T{1}},
-                              saved.spatial + at * out, rows, plan.rows_pitch, scratch.columns);
+                              saved.spatial + at * out, rows, plan.rows_pitch);
                 for (Index joint = 0; joint < joints; ++joint) {
                     kernels.add(
                         {rows + joint * plan.rows_pitch, sums + offsets.joints + joint * out, out});
@@ -200,8 +221,8 @@ struct Backward : BackwardSums<T> {
                     graph.edges(plan),
                     {input, plan.in, nullptr, 0,
                      scratch.gathered + (t - first) * joints * plan.inputs, plan.inputs});
-                kernels.product({scratch.columns, plan.pitch, joints, out, packed_spatial, out, 0,
-                                 width, nullptr, 0, scratch.product, width});
+                kernels.product({rows, 1, joints, out, packed_spatial, out, 0, width, nullptr, 0,
+                                 scratch.product, width, plan.rows_pitch});
                 T* const dx = to.d_x + at * plan.in;
                 residual_backward(sample, t, dx, sums, scratch);
                 kernels.scatter(graph.edges(plan),

@@ -15,37 +15,46 @@ inline Index chunk_frames(const Plan& plan) {
 
 template <typename T>
 struct BackwardScratch {
-    T *rows, *columns;      // gradients of a sample's temporal map, or of a chunk's spatial map
+    T* rows;                // gradients of a sample's temporal map, or of a chunk's spatial map
     T* activated;           // a sample after the spatial norm, by rows
     T* gathered;            // a chunk's inputs of the spatial product
     T *product, *residual;  // gradients of a frame's inputs, of the spatial and residual product
-    T *residual_rows, *residual_columns;
+    T* residual_rows;
     T* edge_sums;
-    // Of some samples' spectral convolution: planes of the upstream gradient by columns and by
-    // rows, of the activated map by rows, products, and planes of the taps' gradient.
-    T *inputs, *grads, *activations, *products, *taps;
 
     BackwardScratch(const Plan& plan, Arena& arena) {
         const Index frames = std::max(plan.shorter, chunk_frames(plan));
         rows = arena.take<T>(frames * plan.joints * plan.rows_pitch);
-        columns = arena.take<T>(frames * plan.out * plan.pitch);
         activated = arena.take<T>((plan.frames + plan.stride) * plan.joints * plan.rows_pitch);
         gathered = arena.take<T>(chunk_frames(plan) * plan.joints * plan.inputs);
         product = arena.take<T>(plan.joints * plan.wide_inputs);
         residual = arena.take<T>(plan.residual ? plan.joints * plan.wide_in : 0);
         residual_rows = arena.take<T>(plan.residual ? plan.joints * plan.out : 0);
-        residual_columns = arena.take<T>(plan.residual ? plan.out * plan.pitch : 0);
         edge_sums = arena.take<T>(plan.parts * plan.joints * plan.joints * kMaxLanes);
-        const Spectral<T> spectral = plan.spectral<T>();
-        const Index samples = plan.use_spectral() ? kSpectralSamples : 0;
-        const Index by_rows = samples * spectral.planes() * plan.joints * plan.rows_pitch;
-        inputs = arena.take<T>(spectral.inputs_size(samples));
-        grads = arena.take<T>(by_rows);
-        activations = arena.take<T>(by_rows);
-        products = arena.take<T>(spectral.products_size(samples));
-        taps = arena.take<T>(plan.use_spectral() ? spectral.packed_size() : 0);
     }
     void clear(const Plan&) const {}
+};
+
+// What all threads share where the temporal convolution's gradients are spectral: of each group of
+// samples planes of the upstream gradient, conjugate ones for the gradients of taps, planes of the
+// activated map, and products; then planes of the taps' gradient.
+template <typename T>
+struct BackwardPlanes {
+    Index row_size, product_size;  // of a group
+    T *inputs, *grads, *activations, *products, *taps;
+
+    BackwardPlanes(const Plan& plan, int threads, Arena& arena) {
+        const Spectral<T> spectral = plan.spectral<T>();
+        const Index groups = plan.by_planes ? plan.pass_samples(threads) / kSpectralSamples : 0;
+        const Index samples = plan.by_planes ? kSpectralSamples : 0;
+        row_size = samples * spectral.planes() * plan.joints * plan.rows_pitch;
+        product_size = spectral.products_size(samples);
+        inputs = arena.take<T>(groups * row_size);
+        grads = arena.take<T>(groups * row_size);
+        activations = arena.take<T>(groups * row_size);
+        products = arena.take<T>(groups * product_size);
+        taps = arena.take<T>(plan.by_planes ? spectral.packed_size() : 0);
+    }
 };
 
 }  // namespace aimclr::cpu::stgcn

@@ -52,15 +52,19 @@ struct Forward : ForwardNorms<T> {
         kernels = choose_kernels<T>(plan.out);
         const Index out = plan.out, taps = plan.taps, in = plan.in;
         this->prepare_graph();
-        pack(plan.inputs, out, kernels.lanes, packed_spatial,
-             spatial_weights(plan, block.spatial_weight));
-        pack(taps * out, out, kernels.lanes, packed_temporal, [=](Index row, Index c) {
-            return block.temporal_weight[(c * out + row % out) * taps + row / out];
-        });
+        pack_panels(plan.inputs, out, kernels.lanes, packed_spatial,
+                    spatial_weights(plan, block.spatial_weight), threads);
+        pack_panels(
+            taps * out, out, kernels.lanes, packed_temporal,
+            [=](Index row, Index c) {
+                return block.temporal_weight[(c * out + row % out) * taps + row / out];
+            },
+            threads);
         spectral_weights.prepare(plan, kernels, packed_temporal, threads);
         if (plan.residual) {
-            pack(in, out, kernels.lanes, packed_residual,
-                 [=](Index row, Index c) { return block.residual_weight[c * in + row]; });
+            pack_panels(
+                in, out, kernels.lanes, packed_residual,
+                [=](Index row, Index c) { return block.residual_weight[c * in + row]; }, threads);
         }
     }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 #include "cpu/parallel.h"
@@ -25,10 +24,12 @@ struct Plan : StgcnShape {
     Index wide_in;      // in, in whole vectors
     Index rows_pitch;   // of scratch rows of `out` channels: no multiple of a page's lines
     Index norms;
+    // Whether the temporal convolution's gradients are spectral. Threads then share a pass over
+    // some samples, each at other frequencies, and the batch has one sum of its weights' gradients.
+    bool by_planes;
     // Parts of the batch with weight gradients of their own, added up in order: many for many
     // threads, few where weights are large.
     Index shares;
-    Index share_samples;  // in each but the last; 0 if they are just as even as can be
 
     Plan(const StgcnShape& shape, bool residual_, Index least_ = kSpectralChannels)
         : StgcnShape(shape),
@@ -40,18 +41,11 @@ struct Plan : StgcnShape {
           wide_inputs(round_up(inputs, kMaxLanes)),
           wide_in(round_up(in, kMaxLanes)),
           rows_pitch(out + (out % 64 == 0 ? kMaxLanes : 0)),
-          norms(residual_ ? 3 : 2) {
-        const Index weights = out * (taps * out + inputs + (residual ? in : 0) + joints);
-        shares = std::min(batch, std::clamp<Index>((Index{4} << 20) / weights, 4, 32));
-        share_samples = 0;
-        // A group of a spectral convolution costs a pass over the weights: no share has half of
-        // one.
-        if (use_spectral() && batch >= 4 * kSpectralSamples) {
-            const Index groups = (batch + kSpectralSamples - 1) / kSpectralSamples;
-            const Index each = (groups + std::min(shares, groups) - 1) / std::min(shares, groups);
-            shares = (groups + each - 1) / each;
-            share_samples = each * kSpectralSamples;
-        }
+          norms(residual_ ? 3 : 2),
+          by_planes(use_spectral()) {
+        const Index temporal = by_planes ? 0 : taps * out;
+        const Index weights = out * (temporal + inputs + (residual ? in : 0) + joints);
+        shares = std::min(batch, std::clamp<Index>((Index{8} << 20) / weights, 4, 128));
     }
 
     Index map() const {
@@ -62,7 +56,7 @@ struct Plan : StgcnShape {
     }
 
     Index first_sample(Index share) const {
-        return share_samples ? std::min(batch, share * share_samples) : batch * share / shares;
+        return batch * share / shares;
     }
 
     // Taps that reach frame `t` of the temporal convolution's output, and the first one's frame.
@@ -109,6 +103,15 @@ struct Plan : StgcnShape {
     // Samples that a worker takes at a time.
     Index group(int threads) const {
         return use_spectral() ? std::clamp<Index>(batch / (2 * threads), 1, kSpectralSamples) : 1;
+    }
+
+    // Of `samples` samples in groups, those of one.
+    static Index group_size(Index samples, Index group) {
+        return std::min(kSpectralSamples, samples - group * kSpectralSamples);
+    }
+    // Samples whose gradients are in one pass over the frequencies: some for each thread.
+    Index pass_samples(int threads) const {
+        return round_up(std::min(std::max<Index>(2 * threads, 8), batch), kSpectralSamples);
     }
 
     // The same for its gradient at input frame `t`. A frame's taps are every stride-th one, the
@@ -158,17 +161,23 @@ class Arena {
     Index bytes_ = 0;
 };
 
-// Calls body(item, worker) for each item, on the next free worker; a worker has its own scratch.
+// Calls body(first, count) for each panel of channels of packed weights, of which there are `rows`
+// for a channel; in threads where that is worth it.
 template <typename Body>
-void for_each(Index items, int threads, const Body& body) {
-    std::atomic<Index> next{0};
-    const Index workers = std::min<Index>(std::max(threads, 1), items);
-    parallel_for(workers, threads, 1, [&](Index begin, Index end) {
-        for (Index worker = begin; worker < end; ++worker) {
-            for (Index item = next++; item < items; item = next++) {
-                body(item, worker);
-            }
-        }
+void each_panel(Index rows, Index channels, Index lanes, int threads, const Body& body) {
+    constexpr Index kWorthThreads = 1 << 14;
+    const Index panel = 2 * lanes, panels = (channels + panel - 1) / panel;
+    for_each(panels, rows * channels < kWorthThreads ? 1 : threads,
+             [&](Index at, Index) { body(at * panel, std::min(panel, channels - at * panel)); });
+}
+
+// Packs weights(row, channel) for products.
+template <typename T, typename Weights>
+void pack_panels(Index rows, Index channels, Index lanes, T* packed, const Weights& weights,
+                 int threads) {
+    each_panel(rows, channels, lanes, threads, [&](Index first, Index count) {
+        pack(rows, count, lanes, packed + first * rows,
+             [&](Index row, Index c) { return weights(row, first + c); });
     });
 }
 

@@ -13,16 +13,19 @@
 
 namespace aimclr::cpu::stgcn {
 
-// Offsets of the weight gradients among one share's sums.
+// Offsets of the weight gradients among one share's sums; those of the temporal convolution follow
+// the last share where the batch has only one sum of them.
 struct SumOffsets {
-    Index temporal, spatial, residual, joints, total;
+    Index temporal, spatial, residual, joints, total, all;
 
     explicit SumOffsets(const Plan& plan) {
-        temporal = 0;                                                  // [taps][out][out]
-        spatial = temporal + plan.taps * plan.out * plan.out;          // [parts * in][out]
+        const Index taps = plan.taps * plan.out * plan.out;            // [taps][out][out]
+        spatial = plan.by_planes ? 0 : taps;                           // [parts * in][out]
         residual = spatial + plan.inputs * plan.out;                   // [in][out]
         joints = residual + (plan.residual ? plan.in * plan.out : 0);  // [V][out]
         total = round_up(joints + plan.joints * plan.out, kMaxLanes);
+        temporal = plan.by_planes ? plan.shares * total : 0;
+        all = plan.shares * total + (plan.by_planes ? taps : 0);
     }
 };
 
@@ -40,7 +43,7 @@ struct BackwardSums {
     Graph<T> graph;
     T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
     double* norm_sums;                // [batch][norms][2][out]
-    T* shares;                        // [shares][offsets.total]
+    T* shares;                        // [offsets.all]: [shares][offsets.total] and what follows
     double* edge_shares;              // [shares][edges]
 
     BackwardSums(const P& plan_, const M* grad_y_, const StgcnBlock<T, M>& block_,
@@ -56,7 +59,7 @@ struct BackwardSums {
             *of = arena.take<T>(plan.norms * plan.out);
         }
         norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * plan.out);
-        shares = arena.take<T>(plan.shares * offsets.total);
+        shares = arena.take<T>(offsets.all);
         edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
     }
 
@@ -198,6 +201,56 @@ struct BackwardSums {
     }
 };
 
+// Products of the planes of a pass's samples. Sums over samples are in the order of the groups.
+template <typename Pass>
+void multiply_planes(const Pass& pass, Index samples, int threads) {
+    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    const Index planes = pass.plan.template spectral<T>().planes(), out = pass.plan.out;
+    const Index groups = (samples + kSpectralSamples - 1) / kSpectralSamples;
+    const Index width = std::min(out, 4 * pass.kernels.lanes), slabs = (out + width - 1) / width;
+    const Index outer = planes * slabs;
+    for_each(outer + planes * groups, threads, [&](Index item, Index) {
+        if (item >= outer) {
+            pass.multiply_plane((item - outer) / groups, (item - outer) % groups, samples);
+            return;
+        }
+        const Index plane = item / slabs, c = item % slabs * width;
+        for (Index group = 0; group < groups; ++group) {
+            pass.add_taps(plane, group, samples, c, std::min(width, out - c));
+        }
+    });
+}
+
+// The temporal convolution's gradients over frequencies. Threads share the samples of a pass, then
+// the planes, whose products are of all samples, then the samples again.
+template <typename Pass>
+void spectral_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
+    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    const auto& plan = pass.plan;
+    const Spectral<T> spectral = plan.template spectral<T>();
+    const Index most = plan.pass_samples(threads), out = plan.out;
+    T* const taps = pass.planes.taps;
+    for_each(spectral.planes(), threads,
+             [&](Index plane, Index) { std::fill_n(taps + plane * out * out, out * out, T{0}); });
+    for (Index first = 0; first < plan.batch; first += most) {
+        const Index samples = std::min(most, plan.batch - first);
+        for_each(samples, threads, [&](Index index, Index worker) {
+            pass.load_planes(first + index, index, samples, scratch[worker]);
+        });
+        multiply_planes(pass, samples, threads);
+        for_each(samples, threads,
+                 [&](Index index, Index) { pass.restore_planes(first + index, index, samples); });
+    }
+    constexpr Index kRows = 16;
+    for_each((out + kRows - 1) / kRows, threads, [&](Index slice, Index) {
+        const Index row = slice * kRows;
+        pass.kernels.spectral_output({spectral.tap_waves(pass.spectral_weights.table),
+                                      taps + row * out, out * out, nullptr,
+                                      std::min(kRows, out - row), out,
+                                      pass.shares + pass.offsets.temporal + row * out, out * out});
+    });
+}
+
 // Runs a pass (a BackwardSums with the convolutions) over all samples.
 template <typename Pass>
 void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
@@ -211,15 +264,14 @@ void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int t
     for_each(plan.shares, threads, [&](Index share, Index worker) {
         T* const sums = pass.shares + share * pass.offsets.total;
         std::fill_n(sums, pass.offsets.total, T{0});
-        const Index first = plan.first_sample(share), last = plan.first_sample(share + 1);
-        if (plan.use_spectral()) {
-            pass.spectral_backward(first, last, sums, scratch[worker]);
-            return;
-        }
-        for (Index b = first; b < last; ++b) {
+        const Index last = plan.first_sample(share + 1);
+        for (Index b = plan.first_sample(share); !plan.by_planes && b < last; ++b) {
             pass.time_backward(b, sums, scratch[worker]);
         }
     });
+    if (plan.by_planes) {
+        spectral_backward(pass, scratch, threads);
+    }
     pass.reduce(0);
     for_each(plan.shares, threads, [&](Index share, Index worker) {
         double* const edges = pass.edge_shares + share * pass.graph.count;
@@ -235,7 +287,7 @@ void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int t
 template <typename Pass>
 Index backward_pass_bytes(const typename Pass::PlanOf& plan, int threads) {
     Arena arena(nullptr);
-    Pass(plan, nullptr, {}, {}, {}, arena);
+    Pass(plan, nullptr, {}, {}, {}, threads, arena);
     for (int i = 0; i < threads; ++i) {
         typename Pass::Scratch(plan, arena);
     }
@@ -271,7 +323,7 @@ Status backward_pass(const M* grad_y, const StgcnBlock<T, M>& block, const Stgcn
     }
     const typename Pass::PlanOf plan(block.shape, block.residual_weight != nullptr);
     Arena arena(block.workspace);
-    Pass pass(plan, grad_y, block, saved, to, arena);
+    Pass pass(plan, grad_y, block, saved, to, threads, arena);
     std::vector<typename Pass::Scratch> scratch;
     for (int i = 0; i < threads; ++i) {
         scratch.emplace_back(plan, arena);

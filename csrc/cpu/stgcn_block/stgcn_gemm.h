@@ -23,14 +23,16 @@ AIMCLR_INLINE void product_tile(const Product<T>& call, Index joint, Index chann
             }
         }
     }
-    const T* column = call.columns + joint;
     const Vec* weight = reinterpret_cast<const Vec*>(weights);
-    for (Index i = 0; i < call.length; ++i, column += call.pitch, weight += kVecs) {
+    for (Index segment = 0; segment < call.segments; ++segment) {
+        const T* column = call.columns + segment * call.segment_step + joint * call.joint_step;
+        for (Index i = 0; i < call.length; ++i, column += call.pitch, weight += kVecs) {
 #pragma GCC unroll 32
-        for (int j = 0; j < kJoints; ++j) {
+            for (int j = 0; j < kJoints; ++j) {
 #pragma GCC unroll 2
-            for (int v = 0; v < kVecs; ++v) {
-                sums[j][v] += column[j] * weight[v];
+                for (int v = 0; v < kVecs; ++v) {
+                    sums[j][v] += column[j * call.joint_step] * weight[v];
+                }
             }
         }
     }

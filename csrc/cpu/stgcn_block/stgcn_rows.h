@@ -197,15 +197,15 @@ void norm_sums(const NormSums<T, M>& call) {
 template <typename Tl, typename T>
 void norm_backward(const NormBackward<T>& call) {
     using Vec = typename Tl::Vec;
-    const auto value = [&](Index joint, Index c) {
-        const Index at = joint * call.channels + c;
-        const Vec centered = load<Tl>(call.map + at) - load<Tl>(call.mean + c);
-        const Vec grad = load<Tl>(call.k0 + c) * load_incoming<Tl>(call.incoming, at) -
-                         load<Tl>(call.k1 + c) - load<Tl>(call.k2 + c) * centered;
-        store<Tl>(call.rows + joint * call.rows_pitch + c, grad);
-        return grad;
-    };
-    to_columns<Tl>(call.joints, call.channels, call.columns, call.pitch, value);
+    for (Index joint = 0; joint < call.joints; ++joint) {
+        for (Index c = 0; c < call.channels; c += Tl::kLanes) {
+            const Index at = joint * call.channels + c;
+            const Vec centered = load<Tl>(call.map + at) - load<Tl>(call.mean + c);
+            store<Tl>(call.rows + joint * call.rows_pitch + c,
+                      load<Tl>(call.k0 + c) * load_incoming<Tl>(call.incoming, at) -
+                          load<Tl>(call.k1 + c) - load<Tl>(call.k2 + c) * centered);
+        }
+    }
 }
 
 template <typename Tl, typename T, typename M>

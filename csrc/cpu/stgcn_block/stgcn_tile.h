@@ -29,12 +29,20 @@ struct Tile {
     using Vec [[gnu::vector_size(kBytes), gnu::may_alias, gnu::aligned(alignof(T))]] = T;
     static constexpr Index kLanes = kBytes / sizeof(T);
     // Sums kept in registers: joints of a product, or input channels of an outer product, times one
-    // or two vectors of output channels. AVX-512 has 32 registers, the others 16.
+    // or two vectors of output channels. AVX-512 has 32 registers, and so has 64-bit ARM, which
+    // keeps what it broadcasts in some of them; the others have 16.
     static constexpr Index kOne = kBytes == 64 ? 26 : 12;
+#ifdef __aarch64__
+    static constexpr Index kTwo = 10;
+#else
     static constexpr Index kTwo = kBytes == 64 ? 13 : 6;
+#endif
 };
 
 // out[joint][c] = start[joint][c] + sum over i < length of columns[i][joint] * packed(i, c)
+//
+// Rows are columns with a pitch of 1, joint_step apart. Segments of `length` follow each other in
+// the packed weights.
 template <typename T>
 struct Product {
     const T* columns;  // [length][pitch]
@@ -47,6 +55,8 @@ struct Product {
     Index start_pitch;  // 0 if all joints start alike
     T* out;
     Index out_pitch;
+    Index joint_step = 1;
+    Index segments = 1, segment_step = 0;
 };
 
 // sum[i][c] += sum over rows of a[row][i] * b[row][c]
@@ -114,7 +124,7 @@ struct NormSums {
     double* sums;
 };
 
-// Gradient of the norm's input, k0 * incoming - k1 - k2 * (map - mean), as rows and as columns.
+// Gradient of the norm's input, k0 * incoming - k1 - k2 * (map - mean).
 template <typename T>
 struct NormBackward {
     Incoming<T> incoming;
@@ -122,8 +132,6 @@ struct NormBackward {
     Index joints, channels;
     T* rows;
     Index rows_pitch;
-    T* columns;
-    Index pitch;
 };
 
 // grad = 0 where map * scale + shift <= 0, and the sums that NormSums makes.
