@@ -71,6 +71,18 @@ def _spatial(v: Values) -> list[Loop]:
     return [_most(v["frames"], v["BLOCK_F"], v["programs"])]
 
 
+def _spatial_forward(v: Values) -> list[Loop]:
+    """Edges that are not kept in registers are found again for each block of channels."""
+    kept = v["BLOCK_P"] >= v["P"]
+    return [*_spatial(v), *([] if kept else [Loop(ceil(v["C_IN"] / v["BLOCK_C"]))])]
+
+
+def _merged(v: Values) -> list[Loop]:
+    """Of the map with most partial results."""
+    parts = max(v["parts"], v["parts_2"] if v["counts_2"] is not None else 0)
+    return [Loop(ceil(parts / v["BLOCK"]), known=False)]
+
+
 def _rows(v: Values) -> list[Loop]:
     """Tiles of rows of one program."""
     return [_most(v["rows"], v["BLOCK_R"], v["programs"])]
@@ -197,7 +209,7 @@ class Kernel(NamedTuple):
 
 KERNELS = {
     # stgcn_block
-    "spatial_kernel": Kernel(_spatial, _columns("x"), _spatial_products),
+    "spatial_kernel": Kernel(_spatial_forward, _columns("x"), _spatial_products),
     "spatial_gradients_kernel": Kernel(
         _spatial_gradients, _spatial_reads, _spatial_gradients_products
     ),
@@ -215,7 +227,7 @@ KERNELS = {
     "convolution_weight_kernel": Kernel(
         _convolution_weight, _convolution_weight_reads, _weights_over_time
     ),
-    "merge_statistics_kernel": Kernel(lambda v: _parts(v, "parts", "BLOCK")),
+    "merge_statistics_kernel": Kernel(_merged),
     "merge_gradient_kernel": Kernel(lambda v: _parts(v, "parts", "BLOCK")),
     "sum_kernel": Kernel(_sum),
     # The bits of a byte are of rows far from each other.

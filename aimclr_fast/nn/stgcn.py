@@ -566,7 +566,8 @@ class SkeletonEncoder(nn.Module):
 
     def _embed_together(self, pooled: Sequence[Tensor], x: Tensor) -> list[Tensor]:
         """Embeddings of several poolings of maps of as many sequences as x."""
-        if any(isinstance(module, RowNorm) for module in self.head.modules()):
+        norms = (RowNorm, nn.modules.batchnorm._BatchNorm)  # which couple the rows of a view
+        if any(isinstance(module, norms) for module in self.head.modules()):
             return [self._embed(rows, x) for rows in pooled]
         rows = torch.cat(list(pooled)).unflatten(0, (-1, x.shape[4])).mean(1)
         return list(self.project(rows).chunk(len(pooled)))

@@ -399,7 +399,19 @@ def enqueue(
         keys: [N, D], N at most K; converted to the queue's dtype.
         accept: a boolean of one element; false leaves queue and pointer as they are.
         backend: as `queue_losses` has it; all but triton leave this to PyTorch's operations.
+
+    Raises:
+        ValueError: keys and queue are not matrices of one width, there are more keys than the queue
+            holds, or `pointer` is not one int64.
     """
+    if queue.dim() != 2 or keys.dim() != 2 or keys.shape[1] != queue.shape[1]:
+        raise ValueError(
+            f"keys {list(keys.shape)} do not fit the queue {list(queue.shape)}: [N, D] and [K, D]"
+        )
+    if len(keys) > len(queue):
+        raise ValueError(f"{len(keys)} keys, but the queue holds {len(queue)}")
+    if pointer.dtype != torch.int64 or pointer.numel() != 1:
+        raise ValueError(f"pointer must be one int64, got {pointer.dtype} {list(pointer.shape)}")
     by_triton = _OP.route(backend, queue).name == "triton" and _triton_why_not(queue) is None
     if not (by_triton and queue.is_contiguous()):
         reference.enqueue(queue, pointer, keys, accept)

@@ -89,3 +89,22 @@ def test_compiles_for_gpus_without_spills(dtype, accept):
     )
     assert {launch.kernel for launch in launches} == {"enqueue_kernel"}
     assert_no_spills(launches)
+
+
+@pytest.mark.parametrize("backend", ["reference", "triton"])
+@pytest.mark.parametrize(
+    ("keys", "pointer", "message"),
+    [
+        (torch.ones(5, 32), torch.tensor([0]), r"keys \[5, 32\] do not fit the queue \[5, 16\]"),
+        (torch.ones(4, 8), torch.tensor([0]), "do not fit the queue"),
+        (torch.ones(16), torch.tensor([0]), "do not fit the queue"),
+        (torch.ones(6, 16), torch.tensor([0]), "6 keys, but the queue holds 5"),
+        (torch.ones(2, 16), torch.tensor([0], dtype=torch.int32), "pointer must be one int64"),
+        (torch.ones(2, 16), torch.tensor([0, 1]), "pointer must be one int64"),
+    ],
+)
+def test_keys_that_do_not_fit_change_nothing(backend, keys, pointer, message):
+    whole = torch.zeros(20, 16)
+    with pytest.raises(ValueError, match=message):
+        enqueue(whole[:5], pointer, keys, backend=backend)
+    assert not whole.any()

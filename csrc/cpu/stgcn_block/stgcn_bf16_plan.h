@@ -24,7 +24,10 @@ struct Bf16Plan : Plan {
     Index slots;       // for frames with one remainder of the stride, see slot()
 
     Bf16Plan(const StgcnShape& shape, bool residual_, Level level_ = cpu::level())
-        : Plan(shape, residual_, level_ == Level::amx ? kAmxSpectralChannels : kSpectralChannels),
+        // Channels that fill no tile are multiplied by another level's kernels.
+        : Plan(shape, residual_,
+               level_ == Level::amx && shape.out % 16 == 0 ? kAmxSpectralChannels
+                                                           : kSpectralChannels),
           level(level_),
           even_inputs(round_up(inputs, 2)),
           even_in(round_up(in, 2)),
