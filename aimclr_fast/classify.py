@@ -154,6 +154,12 @@ def main(arguments: list[str]) -> None:
                 print(f"left out: {problem.where}: {problem.reason}")
             sequences = parts.sequences(encoder)
             found = _answers(parts, sequences, encoder, known, threshold)
+            if {one.recording for one in found} & {one.recording for one in answers}:
+                place = Path(recording)  # files of one name in several folders
+                found = [
+                    replace(one, recording=str(place if place.is_file() else place / one.recording))
+                    for one in found
+                ]
             weights: list[Any] = [None] * len(found)
             if given.why:
                 reasons = [explain(encoder, one) for one in sequences]
@@ -191,7 +197,8 @@ def _known(given: Any, encoder: Encoder) -> Known | None:
         print(f"what the encoder was trained on cannot be opened: no nearest sequences ({error})")
         return None
     try:
-        return learn(encoder, store, given.split or split or "xsub")
+        # Of a store that the user names, every sample is known.
+        return learn(encoder, store, given.split or split or "all")
     except ValueError as error:
         raise UserError(f"--known {name}: {error}") from error
 

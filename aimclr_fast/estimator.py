@@ -87,6 +87,7 @@ class AimCLREncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
         from ._console import plain_console
         from .data import write_store
         from .data.preprocessing import Preprocessing
+        from .inference.encoder import check_size
         from .inference.loading import load_encoder, write_safetensors
         from .layouts import get_layout
         from .train import configured
@@ -95,6 +96,7 @@ class AimCLREncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
         layout = get_layout(self.layout)
         steps = Preprocessing(self.frames, self.rotate, normalize=self.normalize)
         recordings = _recordings(X, layout.num_joints)
+        check_size([one.transpose(3, 1, 2, 0) for one in recordings[:8]], layout)
         bodies = max(len(one) for one in recordings)
         sequences = np.zeros(
             (len(recordings), 3, self.frames, layout.num_joints, bodies), np.float32

@@ -297,7 +297,8 @@ def parser() -> Parser:
     add(
         "--int8",
         action="store_true",
-        help="onnx: weights as 8-bit integers, a third of the size; prints what that changes",
+        help="onnx, without --recordings: weights as 8-bit integers, a third of the size; prints "
+        "what that changes",
     )
     add("--overwrite", action="store_true", help="replace a file that is there")
     return command
@@ -392,8 +393,10 @@ def main(arguments: list[str]) -> None:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
-    if given.int8 and (given.format != "onnx" or given.recordings):
-        raise UserError("--int8: only with --format onnx, of preprocessed positions")
+    if given.int8 and given.format != "onnx":
+        raise UserError("--int8: only with --format onnx")
+    if given.int8 and given.recordings:
+        raise UserError("--int8: not together with --recordings")
     off = export(encoder, out, given.format, recordings=given.recordings)
     traits, layout = encoder.traits, encoder.layout
     how = "" if traits.pool == PUBLISHED else f" (readout {traits.pool})"

@@ -342,14 +342,14 @@ def _check_unit(text: str) -> None:
 
 def source_timing(given: argparse.Namespace) -> Timing:
     """How recordings are cut in time."""
+    if given.hop is not None and given.window is None:
+        raise UserError("--hop: only with --window")
     for flag, value in (("fps", given.fps), ("rate", given.rate)):
         if value is not None and not 0.1 <= value <= 1000:
             raise UserError(f"--{flag} {value:g}: must be from 0.1 to 1000")
     cut = given.fps is not None or given.window is not None or given.get("intervals") is not None
     if given.rate is not None and not cut:
         raise UserError("--rate: only with --fps, --window or --intervals")
-    if given.hop is not None and given.window is None:
-        raise UserError("--hop: only with --window")
     window, hop = _seconds("window", given.window), _seconds("hop", given.hop)
     return Timing(given.fps, window, hop, given.rate)
 

@@ -46,7 +46,7 @@ def parser() -> Parser:
     )
     add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
     add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
-    add("--k", type=int, default=5, help="neighbors of each query")
+    add("--k", type=int, default=None, help="neighbors of each query; default: 5, or all")
     add("--out", type=str, default="neighbors", help="folder to write to")
     add(
         "--index",
@@ -73,8 +73,9 @@ def main(arguments: list[str]) -> None:
     from .inference.recordings import read_parts
 
     store = resolve_store(given.store)
-    if not 1 <= given.k <= len(store):
-        raise UserError(f"--k {given.k}: must be from 1 to {len(store)}, the store's sequences")
+    k = min(5, len(store)) if given.k is None else given.k
+    if not 1 <= k <= len(store):
+        raise UserError(f"--k {k}: must be from 1 to {len(store)}, the store's sequences")
     try:
         encoder = load_encoder(
             given.encoder, stream=given.stream, pool=given.pool, device=given.device
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> None:
             f"({store.preprocessing}, {encoder.traits.preprocessing}): distances suffer"
         )
     index = _index(index_file, store, encoder, given.encoder)
-    distances, rows = index.nearest(encoder(sequences, preprocessed=True), given.k)
+    distances, rows = index.nearest(encoder(sequences, preprocessed=True), k)
     found = [
         (query, rank, row, distance)
         for query in range(len(names))
@@ -111,9 +112,9 @@ def main(arguments: list[str]) -> None:
         )
     ]
     _write(out, store, encoder, names, sequences, found)
-    for query, rank, row, distance in found[: 4 * given.k]:
+    for query, rank, row, distance in found[: 4 * k]:
         print(f"{names[query]} {rank}: {_title(store, row)} ({distance:.3f})")
-    if len(found) > 4 * given.k:
+    if len(found) > 4 * k:
         print(f"... and {len(names) - 4:,} more queries")
     print(f"saved: {out / 'neighbors.csv'} and neighbors.html")
 

@@ -121,6 +121,15 @@ def test_windows_of_arrays_at_a_rate(poses, tmp_path):
     ]
 
 
+def test_files_of_one_name_are_told_apart_by_their_paths(poses, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, x in zip("ab", poses.values(), strict=False):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "x.npy", x)
+    classify("a/x.npy", "b/x.npy", "--encoder=ui_prmd", "--known=ui_prmd_unaligned")
+    assert [row["recording"] for row in answers(tmp_path / "answers")] == ["x", "b/x.npy"]
+
+
 def test_each_person_has_answers_of_their_own(poses, tmp_path):
     first, second, _ = poses.values()
     np.save(tmp_path / "two.npy", np.stack([first, second]))

@@ -94,6 +94,7 @@ def test_a_pipeline_and_a_search(recordings):
         ([np.zeros((5, 21, 3))], r"recording 0: expected \[T, 22, 3\] .* got \[5, 21, 3\]"),
         ([np.ones((5, 22, 3)), np.ones((0, 22, 3))], "recording 1"),
         ([np.full((5, 22, 3), np.nan)], "recording 0"),
+        ([1000 * np.random.default_rng(0).random((9, 22, 3))], "expected in meters"),
     ],
 )
 def test_what_is_no_recording_is_refused(x, message):

@@ -125,6 +125,27 @@ def test_a_fold_without_a_class_does_no_harm():
         learn_classifier(x, np.zeros(21, np.int64), None)
 
 
+def test_a_class_with_one_label_does_not_flatten_the_others():
+    random = np.random.default_rng(0)
+    labels = np.array([0] * 20 + [1] * 20 + [2])
+    x = torch.from_numpy(random.standard_normal((41, 4)) + 4.0 * labels[:, None])
+    found = learn_classifier(x, labels, None)
+    sure = (x.float() @ found.weight.T + found.bias).softmax(1).max(1).values[:40]
+    assert sure.mean() > 0.8
+    assert found.error is not None
+    assert found.error_before is not None
+    assert found.error <= found.error_before
+
+
+def test_labels_that_are_all_right_settle_no_temperature():
+    random = np.random.default_rng(0)
+    labels = np.arange(40) % 2
+    x = torch.from_numpy(random.standard_normal((40, 4)) + 9.0 * labels[:, None])
+    found = learn_classifier(x, labels, None)
+    assert found.accuracy == 1
+    assert found.temperature == 1
+
+
 def test_temperature_and_calibration_error():
     random = np.random.default_rng(0)
     logits = 2 * random.standard_normal((20_000, 4))

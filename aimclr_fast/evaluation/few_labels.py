@@ -20,6 +20,7 @@ from .scaling import fit_scaling
 #: Strengths of regularization that are tried; scikit-learn's C.
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 BINS = 10
+_NEVER = -1e4  # logit of a class that has no samples
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def learn_classifier(
         strength: float((found.argmax(1) == truth).mean()) if len(rows) else 0.0
         for strength, found in logits.items()
     }
-    # Of equally good ones the one that is regularized most.
-    strength = max(STRENGTHS, key=lambda one: (right[one], -one)) if folds else 0.1
-    temperature = fit_temperature(logits[strength], truth) if folds else 1.0
+    # Of equally good ones the one whose probabilities are best.
+    loss = {one: _loss(*_known(found, truth)) for one, found in logits.items()}
+    strength = max(STRENGTHS, key=lambda one: (right[one], -loss[one])) if folds else 0.1
+    temperature = _useful_temperature(logits[strength], truth) if folds else 1.0
     weight, bias = _fit(x, labels, strength, count)
     return Learned(
         torch.from_numpy(weight / temperature).float(),
@@ -127,7 +129,7 @@ def _fit(
     if len(model.classes_) == 2:  # one logit, of the second class
         own, offset = np.concatenate([0 * own, own]), np.concatenate([0 * offset, offset])
     mean, deviation = (part.numpy() for part in scaling)
-    weight, bias = np.zeros((count, x.shape[1])), np.full(count, -1e4)
+    weight, bias = np.zeros((count, x.shape[1])), np.full(count, _NEVER)
     weight[model.classes_] = own / deviation
     bias[model.classes_] = offset - (own / deviation) @ mean
     return weight, bias
@@ -141,12 +143,40 @@ def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def fit_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
     """What logits [S, K] are to be divided by, so that the labels are as likely as can be."""
+    found = minimize_scalar(
+        lambda log_temperature: _loss(logits / np.exp(log_temperature), labels),
+        bounds=(-3.0, 5.0),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
 
-    def loss(log_temperature: float) -> float:
-        scaled = torch.from_numpy(logits / np.exp(log_temperature))
-        return float(torch.nn.functional.cross_entropy(scaled, torch.from_numpy(labels)))
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 5.0), method="bounded").x))
+def _known(
+    logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Without the samples of classes that the other folds did not have."""
+    known = logits.max(1) - logits[np.arange(len(labels)), labels] < -_NEVER / 2
+    return logits[known], labels[known]
+
+
+def _loss(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
+    if not len(labels):
+        return 0.0
+    return float(
+        torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
+    )
+
+
+def _useful_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
+    """The temperature, or 1 where it would not calibrate better, or is not settled by the samples:
+    all of them right, or of classes that the other folds did not have.
+    """
+    logits, labels = _known(logits, labels)
+    if (logits.argmax(1) == labels).all():
+        return 1.0
+    found = fit_temperature(logits, labels)
+    errors = [calibration_error(softmax(logits / one), labels) for one in (found, 1.0)]
+    return found if errors[0] < errors[1] else 1.0
 
 
 def calibration_error(

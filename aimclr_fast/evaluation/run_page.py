@@ -106,7 +106,7 @@ def learned(page: Page, pretrained: Pretrained, store: Store, *, seed: int = 0) 
     per_class = {
         name: by_class(found, labels, len(data.classes)) for name, found in predicted.items()
     }
-    how = "linear classifier on standardized features, test samples"
+    how = "linear classifier by SGD on standardized features (the table has a logistic regression)"
     page.sections.append(
         ("Map", '<p id="about-map"></p>\n<div id="map"></div>\n<div id="shown"></div>')
     )
@@ -147,7 +147,7 @@ def _few_labels(
         curves[one.name] = points
     return picture(
         draw_label_efficiency(curves, ""),
-        "linear classifier with few labels: mean and standard deviation of three draws",
+        "linear classifier by SGD with few labels: mean and standard deviation of three draws",
     )
 
 

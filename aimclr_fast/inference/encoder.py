@@ -349,7 +349,7 @@ class Encoder:
             if index < _LOOKED and not preprocessed:
                 first.append(x)
                 if index == min(_LOOKED, len(sequences)) - 1:
-                    _check_size(first, self.layout)
+                    check_size(first, self.layout)
             batch = waiting.setdefault(x.shape[1], [])
             batch.append((index, x))
             if len(batch) == size:
@@ -358,7 +358,7 @@ class Encoder:
             yield _stack(batch)
 
 
-def _check_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> None:
+def check_size(positions: Sequence[npt.NDArray[Any]], layout: Layout) -> None:
     """Refuse positions that are not in meters, for which the network would give some features."""
     size = None if layout.name in FLAT_LAYOUTS else sanity.impossible_size(positions, layout)
     if size is None:

@@ -142,12 +142,17 @@ class StreamingClassifier:
 
         Returns:
             The answers that are due with this frame, in the order of `people`; often none. A window
-            in which more than half of the frames are missing has none.
+            in which more than half of the frames are missing has none, nor has one in which the
+            joint that bodies are centered on was never seen.
 
         Raises:
-            ValueError: the time is not finite or before that of the frame before, or positions have
+            TypeError: `people` is no mapping.
+            ValueError: bodies are not in meters, by the size of the first windows; the time is not
+                finite or before that of the frame before, or positions have
                 another shape, or are infinite. Nothing is changed then.
         """
+        if not isinstance(people, Mapping):
+            raise TypeError(f"people must map ids to positions, got {type(people).__name__}")
         slot = self._slot_of(time)
         frames = {person: self._frame(person, x) for person, x in people.items()}
         answers = []
@@ -198,7 +203,7 @@ class StreamingClassifier:
                     continue  # gone, and forgotten with the next frame
                 track.put(last + 1, None)
                 window, missing = track.window()
-                if missing <= _MOST_MISSING:
+                if missing <= _MOST_MISSING and self._can_be_used(window):
                     ready.append((person, last, window, missing))
         if not ready:
             return []
@@ -213,6 +218,16 @@ class StreamingClassifier:
             )
             for (person, last, _, missing), told in zip(ready, found, strict=True)
         ]
+
+    def _can_be_used(self, window: npt.NDArray[np.float32]) -> bool:
+        """Whether the window can be preprocessed: a joint that all others are centered on may never
+        have been seen.
+        """
+        try:
+            self.encoder.prepare(window)
+        except ValueError:
+            return False
+        return True
 
     def _classified(
         self, windows: list[npt.NDArray[np.float32]]

@@ -185,3 +185,13 @@ def test_a_wrong_frame_changes_nothing(encoder):
             stream.push(time, people)
     (answer,) = stream.push(19 / FPS, {1: x[19]})
     same(answer, encoder, x)
+
+
+def test_a_joint_that_was_never_seen_costs_nobody_else_an_answer(encoder):
+    x = motion(encoder, 20)
+    lost = x.copy()
+    lost[:, encoder.layout.center] = np.nan
+    (answer,) = pushed(live(encoder), {"a": lost, "b": x}, np.arange(20) / FPS)
+    assert answer.person == "b"
+    with pytest.raises(TypeError, match="people must map ids to positions, got ndarray"):
+        live(encoder).push(0.0, x[0])
