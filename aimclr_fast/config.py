@@ -291,8 +291,9 @@ class TrainConfig:
             over processes) or synchronized (the global batch, as one process would have it; with
             the reference's slower blocks).
         precision: what the encoder computes in: fp32, tf32 (GPUs), bf16 (GPUs, and CPUs with
-            AVX512-BF16 or AMX; weights, statistics and losses stay in float32), or auto for bf16 on
-            GPUs that have it and fp32 elsewhere. A resumed run keeps the precision it began in.
+            AVX512-BF16 or AMX; weights, statistics and losses stay in float32), or auto for bf16
+            where that is faster: on these GPUs, and on these CPUs with the cpp backend; else fp32.
+            A resumed run keeps the precision it began in.
         cuda_graph: on a GPU, launch each step as one CUDA graph.
         backend: backend of the ops; auto picks the fastest that can run.
         encoder_backend: backend of the encoder's blocks; left out, it is that of the ops.

@@ -1,6 +1,6 @@
 """Make the encoder that comes with the package from a run of the default command.
 
-    python -m aimclr_fast.train --threads 1 --output run
+    python -m aimclr_fast.train --threads 1 --precision fp32 --output run
     python scripts/ship_encoder.py run ui_prmd
 
 Trains the classifier on the split's training samples (`evaluate linear`, on standardized features,
@@ -61,7 +61,7 @@ def make_card(run: Path, linear: dict[str, Any], weights: Path) -> dict[str, Any
         "about": "AimCLR++ without mining on UI-PRMD's rehabilitation exercises, each subject "
         "filmed from another side; a linear classifier of the 20 classes trained on the frozen "
         "features of the training subjects",
-        "command": "python -m aimclr_fast.train --threads 1",
+        "command": "python -m aimclr_fast.train --threads 1 --precision fp32",
         "made": "python scripts/ship_encoder.py run ui_prmd",
         "data": {
             "store": config["data"]["store"],

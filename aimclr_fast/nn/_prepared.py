@@ -66,7 +66,7 @@ def _drawn(blocks: Sequence[Any], x: Tensor) -> list[Tensor | None]:
     for block in blocks:
         frames = -(-frames // block.stride)
         elements = batch * frames * joints * block.temporal.out_channels
-        sizes.append(words_of(elements) if block.takes_bits else 0)
+        sizes.append(words_of(elements) if block.takes_bits(x) else 0)
         starts.append(end)
         end += -(-sizes[-1] // ALIGNED) * ALIGNED
     if end == 0:

@@ -18,19 +18,17 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 INFERENCE = ("fp32", "bf16")
 #: Of the maps.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-#: What `auto` takes on a CPU with bfloat16 products.
-AUTO_ON_BF16_CPUS = "fp32"
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """Resolve `auto`: bf16 on GPUs that have it, `AUTO_ON_BF16_CPUS` on CPUs that have it, fp32
-    elsewhere.
-    """
+    """Resolve `auto`: bf16 on devices that have products of it, fp32 elsewhere."""
     if name != "auto":
         return name
     if device.type == "cuda":
-        return "bf16" if _has_bf16(device) else "fp32"
-    return AUTO_ON_BF16_CPUS if native.why_no_bf16_products() is None else "fp32"
+        has_bf16 = _has_bf16(device)
+    else:
+        has_bf16 = native.why_no_bf16_products() is None
+    return "bf16" if has_bf16 else "fp32"
 
 
 def why_not_precision(name: str, device: torch.device) -> str | None:

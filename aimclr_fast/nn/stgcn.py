@@ -215,11 +215,10 @@ class STGCNBlock(nn.Module):
                 found.append(own)
         return y
 
-    @property
-    def takes_bits(self) -> bool:
+    def takes_bits(self, x: Tensor) -> bool:
         """Whether what dropout keeps is drawn as bits for the backend to take as they are."""
-        drawn = self.training and self.dropout.p == 0.5
-        return drawn and self.backend == "triton" and self.over_ranks is None
+        drawn = self.training and self.dropout.p == 0.5 and self.over_ranks is None
+        return drawn and self.backend in (("auto", "cpp", "triton") if x.is_cpu else ("triton",))
 
     def _draw_keep(self, x: Tensor) -> Tensor | None:
         """Which elements dropout keeps: the same draws whatever the backend, for a block alone."""
@@ -227,7 +226,7 @@ class STGCNBlock(nn.Module):
             return None
         batch, _, frames, joints = x.shape
         shape = (batch, -(-frames // self.stride), joints, self.temporal.out_channels)
-        if self.takes_bits:
+        if self.takes_bits(x):
             return draw_words(words_of(math.prod(shape)), x.device)
         return draw_keep(shape, self.dropout.p, x.device).permute(0, 3, 1, 2)
 

@@ -33,7 +33,8 @@ from ._triton import product_precision, triton_why_not
 HALVES = (torch.float16, torch.bfloat16)
 LAST = torch.channels_last
 MAX_TRITON_JOINTS = 64
-TAKE_BITS = ("triton",)  # backends that take the bits of `keep`, and leave masks
+TAKE_BITS = ("triton", "cpp")  # backends that take the bits of `keep`
+LEAVE_BITS = ("triton",)  # backends that leave bits for their backward pass
 TAKE_GROUPS = ("triton",)  # backends that take all groups at once
 
 # --- What the op takes and gives -----------------------------------------------------------------
@@ -154,7 +155,7 @@ def _output_shapes(call: Any, save: bool) -> dict[str, tuple[int, ...]]:
         (batch, channels, count, joints) for count in (frames, -(-frames // call.stride))
     )
     kept = save or call.running is None
-    bits = save and call.backend in TAKE_BITS
+    bits = save and call.backend in LEAVE_BITS
     return {
         "y": short_map,
         "statistics": (call.groups, *call.norms.shape),
@@ -331,8 +332,13 @@ def _group(call: Any, i: int) -> Any:
             return value[i]
         return value.chunk(groups)[i] if name in _MAPS else value
 
-    groups = call.groups if hasattr(call, "groups") else len(call.statistics)
+    groups = _groups(call)
     return type(call)(*map(one, call._fields, call))
+
+
+def _groups(call: Any) -> int:
+    """Of a call, of its outputs or of its gradients."""
+    return int(call.groups) if hasattr(call, "groups") else len(call.statistics)
 
 
 def _forward_by_group(call: Call, out: Outputs) -> None:
@@ -357,7 +363,9 @@ def words_of(size: int) -> int:
 
 def _without_bits(call: Any) -> Any:
     """The call with `keep` as a map, where it has bits that the backend does not take."""
-    if call.keep is None or call.keep.dim() != 1 or call.backend in TAKE_BITS:
+    if call.keep is None or call.keep.dim() != 1:
+        return call
+    if call.backend in TAKE_BITS and (_groups(call) == 1 or call.backend in TAKE_GROUPS):
         return call
     batch, _, frames, joints = call.x.shape
     shape = batch, -(-frames // call.stride), joints, len(call.temporal_bias)
@@ -425,6 +433,7 @@ def _cpp(name: str, call: Any, **others: Tensor) -> None:
     getattr(library, f"stgcn_block_{name}_{SUFFIXES[call.x.dtype]}_cpu")(
         **{name: _address(tensor) for name, tensor in tensors.items()},
         shape=shape,
+        keep_bytes=8 * len(call.keep) if call.keep is not None and call.keep.dim() == 1 else 0,
         identity=call.identity,
         scale=call.scale,
         eps=call.eps,

@@ -151,8 +151,14 @@ def resolve(
             f"precision is {precision!r}, but {why}. Give --precision fp32; a run that began in "
             f"{precision} can only go on where that is computed"
         )
+    auto = config.precision == "auto" and began_in is None
     config = replace(config, precision=precision)
-    return Job(config, device, ranks, _pick_backends(config, device), chosen)
+    backends = _pick_backends(config, device)
+    if auto and precision == "bf16" and device.type == "cpu" and backends["stgcn_block"] != "cpp":
+        # In PyTorch's own blocks it is slower than float32.
+        config = replace(config, precision="fp32")
+        backends = _pick_backends(config, device)
+    return Job(config, device, ranks, backends, chosen)
 
 
 def validate(config: TrainConfig, samples: int) -> None:

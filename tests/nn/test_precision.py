@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from aimclr_fast import native
-from aimclr_fast.nn import precision
 from aimclr_fast.nn.precision import (
     check_precision,
     resolve_precision,
@@ -35,11 +34,10 @@ def test_auto_takes_no_emulated_bf16(monkeypatch, major, wanted):
     assert resolve_precision("bf16", CUDA) == "bf16"  # asked for by name
 
 
-@pytest.mark.parametrize(("products", "favored"), [(True, "bf16"), (True, "fp32"), (False, "bf16")])
-def test_auto_on_a_cpu_is_said_in_one_place(monkeypatch, products, favored):
+@pytest.mark.parametrize(("products", "wanted"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_bf16_on_cpus_with_products_of_it(monkeypatch, products, wanted):
     monkeypatch.setattr(native, "why_no_bf16_products", lambda: None if products else "no")
-    monkeypatch.setattr(precision, "AUTO_ON_BF16_CPUS", favored)
-    assert resolve_precision("auto", CPU) == (favored if products else "fp32")
+    assert resolve_precision("auto", CPU) == wanted
     assert resolve_precision("bf16", CPU) == "bf16"  # asked for by name, and refused where it must
 
 

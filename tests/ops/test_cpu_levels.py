@@ -77,6 +77,13 @@ def test_stgcn_block(cpu_level, case, dtype):
     stgcn_block.test_equals_the_reference_in_float64(case, dtype)
 
 
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("case", [BLOCKS[1], *BLOCKS[5:]], ids=str)
+def test_bits_of_dropout(cpu_level, case, dtype):
+    """They go on in the next place of a byte within a frame, and within a vector."""
+    stgcn_block.test_bits_of_keep_are_its_elements(case, "cpp", dtype)
+
+
 @pytest.mark.parametrize("memory_format", eadm_pool.FORMATS.values(), ids=eadm_pool.FORMATS)
 @pytest.mark.parametrize("shape", [(2, 6, 13, 25), (2, 33, 7, 20), (4, 3, 1, 25)], ids=str)
 def test_eadm_pool(cpu_level, shape, memory_format):

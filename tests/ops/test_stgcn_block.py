@@ -197,10 +197,11 @@ def test_inputs_of_any_layout():
     assert_equal(got, wanted, case, torch.float32)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("backend", ["cpp", "torch", "reference"])
 @pytest.mark.parametrize("case", [CASES[1], CASES[10], CASES[17]], ids=str)
-def test_bits_of_keep_are_its_elements(case, backend):
-    bits, plain = with_bits(converted(make(case), torch.float32))
+def test_bits_of_keep_are_its_elements(case, backend, dtype):
+    bits, plain = with_bits(converted(make(case), dtype))
     grad = torch.randn(case.batch, case.out, -(-case.frames // case.stride), case.joints)
     wanted = run(plain, grad, backend)
     for name, value in run(bits, grad, backend).items():

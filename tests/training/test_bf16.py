@@ -156,7 +156,7 @@ def test_heads_and_pooled_rows_are_float32(bf16_cpu, monkeypatch):
 
 
 def test_what_a_step_keeps_for_backward(bf16_cpu):
-    """Of the published encoder, in bytes: maps are half, and dropout's draws stay bytes."""
+    """Of the published encoder, in bytes: maps are half, and dropout's draws stay bits."""
 
     def kept(dtype: torch.dtype) -> int:
         torch.manual_seed(0)
@@ -174,7 +174,7 @@ def test_what_a_step_keeps_for_backward(bf16_cpu):
         parameters = {p.untyped_storage().data_ptr() for p in encoder.parameters()}
         return sum(size for place, size in found.items() if place not in parameters)
 
-    assert kept(torch.bfloat16) <= 0.57 * kept(torch.float32)
+    assert kept(torch.bfloat16) <= 0.52 * kept(torch.float32)
 
 
 # --- A run ---------------------------------------------------------------------------------------
@@ -213,10 +213,8 @@ def test_a_run_keeps_its_precision(bf16_cpu, tiny, monkeypatch, capsys):
     }
     assert recorded == {"bf16"}
     Path("run/checkpoint.pt").unlink()
-    train()  # anew, in what auto is not here
-    shown = capsys.readouterr().out
-    assert "parameters on cpu in bf16," in shown
-    assert "precision bf16: the run began in it" in shown
+    train("--encoder_backend", "torch")  # anew, where auto is another one for a new run
+    assert "parameters on cpu in bf16," in capsys.readouterr().out
 
     auto = ["--config", "tiny.yaml", "--output", "run", "--resume", "auto"]
     by_folder = ["--resume", "run"]

@@ -77,9 +77,9 @@ def test_backends_are_picked_for_maps_of_the_precision(bf16_cpu):
 @pytest.mark.parametrize(
     ("asked", "began_in", "wanted", "said"),
     [
-        ("auto", None, "fp32", []),
-        ("auto", "fp32", "fp32", []),
-        ("auto", "bf16", "bf16", ["precision bf16: the run began in it"]),
+        ("auto", None, "bf16", []),
+        ("auto", "bf16", "bf16", []),
+        ("auto", "fp32", "fp32", ["precision fp32: the run began in it"]),
         ("fp32", "bf16", "fp32", []),  # which the run's folder refuses
     ],
 )
@@ -87,3 +87,16 @@ def test_auto_is_what_a_resumed_run_began_in(bf16_cpu, asked, began_in, wanted, 
     config = config_of(precision=asked)
     job = resolve(config, ranks_of(1), samples=20, frames=50, began_in=began_in)
     assert (job.precision, list(job.chosen)) == (wanted, said)
+
+
+@pytest.mark.parametrize("flag", ["backend", "encoder_backend"])
+def test_auto_takes_bf16_only_for_compiled_blocks(bf16_cpu, flag):
+    """PyTorch's own are slower in it; a run that began in it keeps it all the same."""
+    others = config_of(**{flag: "reference"})
+    job = resolve(others, ranks_of(1), samples=20, frames=50)
+    assert (job.precision, job.backends["stgcn_block"]) == ("fp32", "reference")
+    assert (
+        resolve(config_of(**{flag: "cpp"}), ranks_of(1), samples=20, frames=50).precision == "bf16"
+    )
+    job = resolve(others, ranks_of(1), samples=20, frames=50, began_in="bf16")
+    assert job.precision == "bf16"

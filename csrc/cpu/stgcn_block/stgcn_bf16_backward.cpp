@@ -340,7 +340,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
                 const Index at = (sample * plan.frames + t) * joints;
                 BFloat16* const rows = scratch.rows + (t - first) * joints * plan.out_pitch;
                 Bf16NormBackward norm = norm_backward(
-                    0, {inner_frame(sample, t), nullptr, nullptr, 1.0f}, saved.spatial + at * out,
+                    0, {inner_frame(sample, t), nullptr, {}}, saved.spatial + at * out,
                     {rows, plan.out_pitch,
                      scratch.pairs + (t - first) * plan.pair_rows * plan.pair_pitch,
                      plan.pair_pitch});

@@ -34,12 +34,13 @@ struct StgcnBlock {
     const T *residual_weight, *residual_bias;  // null without a residual convolution
     const T* running;                          // null in training: the batch's statistics
     const std::uint8_t* keep;                  // null to keep all
+    std::int64_t keep_bytes;                   // of bits; 0 where each element has a byte
     bool identity;
     double scale, eps;
     void* workspace;  // stgcn_block_workspace() bytes, aligned to 64
     AIMCLR_FIELDS(shape, x, adjacency, spatial_weight, spatial_bias, temporal_weight, temporal_bias,
-                  norms, residual_weight, residual_bias, running, keep, identity, scale, eps,
-                  workspace)
+                  norms, residual_weight, residual_bias, running, keep, keep_bytes, identity, scale,
+                  eps, workspace)
 };
 
 // What the forward pass writes, and the backward pass reads. In evaluation `spatial`, `temporal`

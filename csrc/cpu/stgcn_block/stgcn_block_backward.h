@@ -211,8 +211,8 @@ struct Backward : BackwardSums<T> {
                 const Index at = (sample * plan.frames + t) * joints;
                 const T* const input = block.x + at * plan.in;
                 T* const rows = scratch.rows + (t - first) * joints * plan.rows_pitch;
-                norm_backward(0, {inner + at * out, nullptr, nullptr, T{1}},
-                              saved.spatial + at * out, rows, plan.rows_pitch);
+                norm_backward(0, {inner + at * out, nullptr, {}}, saved.spatial + at * out, rows,
+                              plan.rows_pitch);
                 for (Index joint = 0; joint < joints; ++joint) {
                     kernels.add(
                         {rows + joint * plan.rows_pitch, sums + offsets.joints + joint * out, out});

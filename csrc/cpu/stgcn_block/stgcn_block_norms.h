@@ -102,8 +102,7 @@ struct ForwardNorms {
             call.map = map + t * row;
             call.scale = scale + out;
             call.shift = shift + out;
-            call.keep = block.keep ? block.keep + at : nullptr;
-            call.keep_scale = static_cast<T>(block.scale);
+            call.keep = kept_from(block, at);
             if (plan.residual) {
                 call.shortcut = shortcut + t * row;
                 call.shortcut_scale = scale + 2 * out;

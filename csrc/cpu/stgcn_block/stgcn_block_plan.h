@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <limits>
 
 #include "cpu/parallel.h"
 #include "cpu/stgcn_block/stgcn_block.h"
 #include "cpu/stgcn_block/stgcn_spectral.h"
+#include "cpu/stgcn_block/stgcn_tile.h"
 
 namespace aimclr::cpu::stgcn {
 
@@ -262,6 +265,18 @@ void norm_coefficients(const T* norm, const T* statistics, Index out, double eps
         shift[c] = static_cast<T>(static_cast<double>(norm[out + c]) -
                                   static_cast<double>(statistics[c]) * factor);
     }
+}
+
+// What dropout keeps of y, from its element `at` on.
+template <typename T, typename M>
+Keep<T> kept_from(const StgcnBlock<T, M>& block, Index at) {
+    const T scale = static_cast<T>(block.scale);
+    if (block.keep == nullptr || block.keep_bytes == 0) {
+        return {block.keep, at, std::numeric_limits<Index>::max(), 0xff, scale};
+    }
+    const int place = 1 << (at / block.keep_bytes);
+    return {block.keep, at % block.keep_bytes, block.keep_bytes, static_cast<std::uint8_t>(place),
+            scale / static_cast<T>(place)};
 }
 
 Status check_shape(const StgcnShape& shape, const void* workspace, int threads);

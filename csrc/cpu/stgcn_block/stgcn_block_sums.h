@@ -86,8 +86,7 @@ struct BackwardSums {
     // The gradient of y, at element `at`, that reaches the temporal norm (through dropout) and the
     // residual branch.
     Incoming<T, M> upstream(Index at, bool dropped) const {
-        return {grad_y + at, saved.y + at, dropped && block.keep ? block.keep + at : nullptr,
-                static_cast<T>(block.scale)};
+        return {grad_y + at, saved.y + at, dropped ? kept_from(block, at) : Keep<T>{}};
     }
 
     // The sums that the last norms' gradients need; `frame` is the kernel of the level.

@@ -134,10 +134,21 @@ void moments(const Moments<T, M>& call) {
 }
 
 template <typename Tl, typename T>
-AIMCLR_INLINE typename Tl::Vec kept(const std::uint8_t* keep, T scale) {
+AIMCLR_INLINE typename Tl::Vec kept(const Keep<T>& keep, Index at) {
     using Octets [[gnu::vector_size(Tl::kLanes), gnu::may_alias, gnu::aligned(1)]] = std::uint8_t;
     using Vec = typename Tl::Vec;
-    return __builtin_convertvector(*reinterpret_cast<const Octets*>(keep), Vec) * scale;
+    const Index first = keep.first + at;
+    if (first <= keep.bytes - Tl::kLanes) {
+        const Octets octets = *reinterpret_cast<const Octets*>(keep.data + first);
+        return __builtin_convertvector(octets & keep.mask, Vec) * keep.scale;
+    }
+    Vec found{};  // at the end of a place in the bytes, or beyond
+    for (Index lane = 0; lane < Tl::kLanes; ++lane) {
+        const Index places = (first + lane) / keep.bytes, byte = (first + lane) % keep.bytes;
+        const int bit = keep.data[byte] & (keep.mask << places);
+        found[lane] = static_cast<T>(bit) * keep.scale / static_cast<T>(1 << places);
+    }
+    return found;
 }
 
 template <typename Tl, typename T, typename M>
@@ -148,8 +159,8 @@ void finish(const Finish<T, M>& call) {
         for (Index c = 0; c < call.channels; c += Tl::kLanes) {
             Vec x =
                 load<Tl>(call.map + row + c) * load<Tl>(call.scale + c) + load<Tl>(call.shift + c);
-            if (call.keep != nullptr) {
-                x *= kept<Tl>(call.keep + row + c, call.keep_scale);
+            if (call.keep.data != nullptr) {
+                x *= kept<Tl>(call.keep, row + c);
             }
             if (call.shortcut != nullptr) {
                 Vec add = load<Tl>(call.shortcut + row + c);
@@ -171,8 +182,8 @@ AIMCLR_INLINE typename Tl::Vec load_incoming(const Incoming<T, M>& call, Index a
     if (call.y != nullptr) {
         grad = load<Tl>(call.y + at) <= 0 ? Vec{} : grad;
     }
-    if (call.keep != nullptr) {
-        grad *= kept<Tl>(call.keep + at, call.keep_scale);
+    if (call.keep.data != nullptr) {
+        grad *= kept<Tl>(call.keep, at);
     }
     return grad;
 }

@@ -92,26 +92,34 @@ struct Moments {
     double* sums;
 };
 
-// y = max((map * scale + shift) * keep * keep_scale + shortcut * shortcut_scale + ..., 0)
+// What dropout keeps of the elements of a call, from `first` on: bytes & mask, times `scale`. Where
+// elements are bits, `bytes` bytes have one of each place, and those of the next place follow.
+template <typename T>
+struct Keep {
+    const std::uint8_t* data;  // null: keep all
+    Index first, bytes;
+    std::uint8_t mask;
+    T scale;
+};
+
+// y = max((map * scale + shift) * keep + shortcut * shortcut_scale + shortcut_shift, 0)
 template <typename T, typename M = T>
 struct Finish {
     const M* map;
     const T *scale, *shift;
-    const std::uint8_t* keep;  // null for all
-    T keep_scale;
+    Keep<T> keep;
     const M* shortcut;                         // null for none
     const T *shortcut_scale, *shortcut_shift;  // null for the identity
     Index joints, channels;
     M* y;
 };
 
-// The upstream gradient of a norm: grad where y > 0, times keep * keep_scale.
+// The upstream gradient of a norm: grad where y > 0, times keep.
 template <typename T, typename M = T>
 struct Incoming {
     const M* grad;
-    const M* y;                // null: pass all
-    const std::uint8_t* keep;  // null: keep all
-    T keep_scale;
+    const M* y;  // null: pass all
+    Keep<T> keep;
 };
 
 // Adds to sums [2][channels] the sum of the incoming gradient, and of it times (map - mean).
