@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from .labeled_data import training_folds
+from .logistic import fit_logistic
 from .scaling import fit_scaling
 
 #: Strengths of regularization that are tried; scikit-learn's C.
@@ -121,10 +119,7 @@ def _fit(
     likely.
     """
     scaling = fit_scaling(torch.from_numpy(x))
-    model = LogisticRegression(C=strength, max_iter=1000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the accuracy converges earlier
-        model.fit(scaling(torch.from_numpy(x)).numpy(), labels)
+    model = fit_logistic(scaling(torch.from_numpy(x)).numpy(), labels, strength, iterations=1000)
     own, offset = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # one logit, of the second class
         own, offset = np.concatenate([0 * own, own]), np.concatenate([0 * offset, offset])

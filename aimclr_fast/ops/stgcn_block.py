@@ -333,6 +333,9 @@ def _group(call: Any, i: int) -> Any:
         return value.chunk(groups)[i] if name in _MAPS else value
 
     groups = _groups(call)
+    if groups == 1:  # nothing to part
+        named = {"statistics": call.statistics[0]} if "statistics" in call._fields else {}
+        return call._replace(**named)
     return type(call)(*map(one, call._fields, call))
 
 
