@@ -78,7 +78,7 @@ def test_channels_in_any_order(order, moved):
 
 
 def test_long_files_are_read_in_blocks(monkeypatch):
-    monkeypatch.setattr("aimclr_fast.data.readers._bvh._BLOCK", 5)
+    monkeypatch.setattr("aimclr_fast.data.readers._trees._BLOCK", 5)
     check_places(bvh_text(frames=12))
 
 
