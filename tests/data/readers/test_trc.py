@@ -17,6 +17,7 @@ from aimclr_fast.data.readers.trc import load
 from aimclr_fast.prepare import command_line
 
 BY_OTHERS = Path(__file__).parent / "motion" / "trc_data_reader.trc"
+RECORDED = Path(__file__).parent / "pose2sim"
 
 
 def trc_text(markers, *, units="mm", rate=RATE, numbers=None, times=True, extra=()) -> str:
@@ -106,6 +107,25 @@ def test_key_points_that_were_triangulated(tmp_path):
     assert plan.layout.name == "key-points"
     elbow = found.positions[:, :, plan.layout.joints.index("right_lower_arm"), 0].T
     np.testing.assert_allclose(elbow, m["RELB"], atol=1e-5)
+
+
+def test_a_recording():
+    """Of Pose2Sim's demonstration: BODY_25B's 21 points, without one between the hips."""
+    file = RECORDED / "participants.trc"
+    plan, (found,) = read_all("folder", file)
+    assert plan.reader == "trc"
+    assert plan.layout.name == "key-points"
+    assert found.rate == 60
+    lines = [line.split("\t") for line in file.read_text().splitlines()]
+    rows = np.array([[float(cell) for cell in line[2:]] for line in lines[5:]]).reshape(4, 21, 3)
+    m = dict(zip([cell for cell in lines[3][2:] if cell], rows.swapaxes(0, 1), strict=True))
+    for joint, expected in {
+        "hips": (m["LHip"] + m["RHip"]) / 2,
+        "left_hand": m["LWrist"],
+        "right_toes": (m["RBigToe"] + m["RSmallToe"]) / 2,
+    }.items():
+        got = found.positions[:, :, plan.layout.joints.index(joint), 0].T
+        np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
