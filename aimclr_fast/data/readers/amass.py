@@ -50,7 +50,8 @@ _READ = (*_JOINTS, _POSES, "root_orient", "pose_body", "trans", "transl", "betas
 _BODY, _SMPL = 22, 24
 _LARGEST = 1e4
 _FILES, _FRAMES = 16, 64
-_MOST_VERTICES = 20_000
+#: Rows of an array: frames, or vertices.
+_LONGEST = MAX_FRAMES
 #: Most bytes of what is read, unpacked: of a file, and of a body model (100 MB of SMPL-X).
 _MOST_MOTION, _MOST_MODEL = MAX_BYTES, 512 << 20
 
@@ -96,9 +97,10 @@ class BodyModel:
 
 @dataclass(frozen=True)
 class _Scheme:
-    """How the files are read: joints, axis that points up, body model."""
+    """How the files are read: joints, unit of lengths, axis that points up, body model."""
 
     layout: Layout
+    unit: str
     up: str
     model: BodyModel | None
 
@@ -115,6 +117,10 @@ def claims(entry: Entry) -> bool:
     return poses or bool(names & set(_JOINTS) and names & {_POSES, "trans", *_RATES})
 
 
+def _has_joints(entry: Entry) -> bool:
+    return bool(entry.member_names() & set(_JOINTS))
+
+
 def plan(source: Path, options: Options) -> Plan:
     """One sample per file."""
     model = None if options.body_model is None else load_model(options.body_model)
@@ -125,8 +131,11 @@ def plan(source: Path, options: Options) -> Plan:
         ".npz files with joints, or with poses and trans",
         functools.partial(by_claimed_file, claims=claims),
     )
+    if model is not None and all(_has_joints(unit.entry) for unit in found.units):
+        reason = "the files have joints, so the body model would not be used: leave it out"
+        raise ReadError(f"--body-model {options.body_model}", reason)
     layout, up, notes, timed = _look(found.units, model, options, str(source))
-    scheme = _Scheme(layout, up, model)
+    scheme = _Scheme(layout, options.unit or "m", up, model)
     return found.plan(
         layout,
         functools.partial(read, scheme=scheme),
@@ -150,14 +159,14 @@ def read(unit: Unit, *, scheme: _Scheme, labels: Labels | None) -> Readings:
         raise ReadError(
             where, f"{places.shape[1]} joints, and layout {scheme.layout.name} has {joints}"
         )
-    x = in_meters(places[:, :joints].transpose(2, 0, 1)[..., None], "m", scheme.up)
+    x = in_meters(places[:, :joints].transpose(2, 0, 1)[..., None], scheme.unit, scheme.up)
     yield Recording(
         unit.name, check_positions(x, where), columns_of(unit.name, labels), where, rate
     )
 
 
 def load(entry: Entry, model: BodyModel | None) -> tuple[Array, float | None]:
-    """Where the joints of a file are, ``[T, J, 3]`` in meters, and its frames per second.
+    """Where the joints of a file are, ``[T, J, 3]``, and its frames per second.
 
     Args:
         entry: the file.
@@ -180,8 +189,6 @@ def load(entry: Entry, model: BodyModel | None) -> tuple[Array, float | None]:
         raise ReadError(where, f"{reason} (as SMPL's site offers it, of the files' gender)")
     else:
         places = _posed(found, model, where)
-    if len(places) > MAX_FRAMES:
-        raise ReadError(where, f"{len(places):,} frames; at most {MAX_FRAMES:,} are read")
     return places, _rate(found, where)
 
 
@@ -232,6 +239,8 @@ def _array(
     if not fits:
         sizes = ", ".join("n" if wanted < 0 else str(wanted) for wanted in shape)
         raise ReadError(where, f"{name}: shape {list(array.shape)}, expected [{sizes}]")
+    if len(array) > _LONGEST:
+        raise ReadError(where, f"{name}: {len(array):,} rows; at most {_LONGEST:,} are read")
     values = array.astype(np.float64)
     if not bool((np.abs(values) <= _LARGEST).all()):
         raise ReadError(where, f"{name}: a value is not finite, or beyond {_LARGEST:,.0f}")
@@ -268,8 +277,6 @@ def load_model(file: Path) -> BodyModel:
     if any(not 0 <= parent < joint for joint, parent in enumerate(parents) if joint):
         raise ReadError(where, "kintree_table: a joint's parent must come before it")
     template = _array(found, "v_template", where, (-1, 3))
-    if len(template) > _MOST_VERTICES:
-        raise ReadError(where, f"v_template: at most {_MOST_VERTICES:,} vertices are read")
     regressor = _array(found, "J_regressor", where, (joints, len(template)))
     shapes = np.zeros((joints, 3, 0))
     if "shapedirs" in found:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.readers.smpl_files import PARENTS, body_model, motion
+from data.readers.smpl_files import REST, body_model, motion
 from data.readers.test_ntu import read_all
 
 from aimclr_fast.data import open_store
@@ -74,6 +74,19 @@ def test_joints_of_the_file_need_no_body_model(name, joints, kept, tmp_path):
     np.testing.assert_allclose(found.positions[..., 0], in_room(places[:, :kept]), atol=1e-12)
 
 
+def test_units_and_a_body_model_that_is_not_used(tmp_path):
+    """Joints may be in another unit than SMPL's meters."""
+    joints = {"joints": REST + motion()["trans"][:, None], "fps": np.array(30)}
+    one = read_all("amass", save(tmp_path / "a.npz", joints))[1][0]
+    file = save(tmp_path / "b.npz", {**joints, "joints": joints["joints"] * 1000})
+    other = read_all("amass", file, unit="mm")[1][0]
+    np.testing.assert_allclose(other.positions, one.positions, atol=1e-12)
+    model = save(tmp_path / "model" / "m.npz", body_model(24))
+    assert "the files have joints, so the body model would not be used" in refused(
+        file, body_model=model
+    )
+
+
 def test_the_newer_names_of_smpl_x(tmp_path):
     model = save(tmp_path / "model.npz", body_model(55))
     whole = motion(joints=55)
@@ -122,6 +135,11 @@ MODEL, FILE = body_model(24), motion()
 BROKEN = {
     "no body model": ({}, None, "has poses and no joints: give the body model with --body-model"),
     "no motion": ({"poses": None}, {}, "holds no .npz files with joints, or with poses and trans"),
+    "far too many frames": (
+        {name: np.zeros((108_001, n), np.float16) for name, n in (("poses", 72), ("trans", 3))},
+        {},
+        "poses: 108,001 rows; at most 108,000",
+    ),
     "few joints": ({"poses": FILE["poses"][:, :60]}, {}, "poses: 60 numbers a frame; expected 3"),
     "another shape": (
         {"trans": FILE["trans"][1:]},
@@ -136,7 +154,11 @@ BROKEN = {
         "trans: not a .npy array|holds object",
     ),
     "no rate": ({"mocap_framerate": np.array(-1.0)}, {}, "mocap_framerate: expected frames per"),
-    "joints of a hand": ({"joints": np.zeros((7, 21, 3))}, {}, "joints: 21 joints; SMPL's family"),
+    "joints of a hand": (
+        {"joints": np.zeros((7, 21, 3))},
+        None,
+        "joints: 21 joints; SMPL's family",
+    ),
     "a model without a regressor": ({}, {"J_regressor": None}, "has no J_regressor"),
     "a model without a tree": ({}, {"kintree_table": None}, "kintree_table: expected the parents"),
     "a circle": ({}, {"kintree_table": np.full((2, 24), 5)}, "a joint's parent must come before"),
@@ -210,4 +232,3 @@ def test_any_damage_is_an_error_or_a_recording(tmp_path):
             assert np.isfinite(places).all()
             read += 1
     assert 0 < read < 290
-    assert len(PARENTS) == 24
