@@ -149,7 +149,7 @@ def _layout_for(joints: int, options: Options, where: str) -> Layout:
             return layout
         raise ReadError(where, f"{joints} joints, but layout {layout.name} has {layout.num_joints}")
     for layout in LAYOUTS.values():
-        if layout.num_joints == joints and layout.name.startswith("openpose"):
+        if layout.num_joints == joints and layout.name.startswith(("openpose", "halpe")):
             return layout
     raise ReadError(where, f"{joints} joints: name their layout with --layout")
 

@@ -335,3 +335,16 @@ def test_numbered_videos_stay_videos(tmp_path):
     assert [(r.name, r.positions.shape[1]) for r in found] == [
         ("pose7", 1), ("walk0", 5), ("walk1", 6), ("walk2", 7),
     ]  # fmt: skip
+
+
+def test_files_of_another_program():
+    """Three frames of HALPE's 26 points, by Pose2Sim's writer."""
+    folder = Path(__file__).parent / "pose2sim" / "halpe_26_json"
+    plan, (found,) = read_all("folder", folder)
+    assert plan.reader == "openpose"
+    assert plan.layout.name == "halpe-26"
+    expected = (np.round(motion(5, 26, 3)[..., :2] * [200, -200] + 500, 2) * [1, -1]).T
+    steps = np.diff(found.positions[:2, ..., 0], axis=1)
+    wanted = np.diff(expected.swapaxes(1, 2), axis=1)
+    scale = np.abs(steps).sum() / np.abs(wanted).sum()
+    np.testing.assert_allclose(steps, wanted * scale, atol=1e-9)
