@@ -14,6 +14,7 @@ import numpy.typing as npt
 from aimclr_fast._files import printable
 from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers._base import (
+    MAX_FRAMES,
     UNITS,
     Options,
     Plan,
@@ -49,6 +50,8 @@ _NAMES = {
 _TURNS = ("y", "-y", "z")
 #: Times of frames may differ from those of the rate by this share.
 _SAME_RATE = 0.02
+#: Points of all frames, gaps included: far more than a file of MAX_BYTES has.
+_MOST_POINTS = 1 << 25
 
 
 @dataclass
@@ -235,6 +238,21 @@ def places_in_time(
         reason = f"{rated[0]}: {rate:g}, but by their times there are {seen:.4g} frames per second"
         raise ReadError(where, f"{reason}: correct one of them", rated[1])
     return places
+
+
+def with_gaps(x: Array, places: npt.NDArray[np.int64], where: str) -> Array:
+    """Points ``[n, N, 3]`` of lines at their frames, NaN in frames without a line.
+
+    Raises:
+        ReadError: that would be far more than any recording has.
+    """
+    frames, points = int(places[-1]) + 1, x.shape[1]
+    if frames > MAX_FRAMES or frames * points > _MOST_POINTS:
+        limits = f"{MAX_FRAMES:,} frames and {_MOST_POINTS:,} points in all"
+        raise ReadError(where, f"{frames:,} frames of {points:,} points; at most {limits} are read")
+    out = np.full((frames, points, 3), np.nan)
+    out[places] = x
+    return out
 
 
 def _joints(places: Array, weights: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy as np
 
 from aimclr_fast.data.readers._base import MAX_FRAMES, PARTIAL, Options, Plan, ReadError
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, read_text
-from aimclr_fast.data.readers._markers import Markers, places_in_time, plan_markers
+from aimclr_fast.data.readers._markers import Markers, places_in_time, plan_markers, with_gaps
 
 SUMMARY = "OptiTrack: csv files of Motive, skeletons and markers of motion capture"
 OPTIONS = ("max_bodies", "labels", "markers")
@@ -62,7 +62,7 @@ def load(entry: Entry) -> Markers:
         raise ReadError(where, f"{len(rows):,} frames; 1 to {MAX_FRAMES:,} are read")
     take = [0, 1, *(column for triple in columns for column in triple)]
     width = len(heading[-1])
-    table = np.array([_row(lines[row], take, width, where, row + 1) for row in rows])
+    table = np.array([np.array(_row(lines[row], take, width, where, row + 1)) for row in rows])
     places = places_in_time(
         table[:, 0], table[:, 1], rate, where, ("Frame", rows[0] + 1), ("the frame rate", 1)
     )
@@ -72,9 +72,7 @@ def load(entry: Entry) -> Markers:
         frame, point = np.argwhere(lost.any(axis=2) & ~lost.all(axis=2))[0]
         reason = PARTIAL.replace("a joint", f"{names[point]:.60}")
         raise ReadError(where, reason, rows[frame] + 1)
-    out = np.full((int(places[-1]) + 1, len(names), 3), np.nan)
-    out[places] = x
-    return Markers(names, out, rate, facts.get("length units", ""))
+    return Markers(names, with_gaps(x, places, where), rate, facts.get("length units", ""))
 
 
 def _heading(lines: list[str], where: str) -> tuple[dict[str, str], list[list[str]], int]:

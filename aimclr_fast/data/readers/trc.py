@@ -14,7 +14,7 @@ import numpy as np
 
 from aimclr_fast.data.readers._base import MAX_FRAMES, PARTIAL, Options, Plan, ReadError
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, read_text
-from aimclr_fast.data.readers._markers import Markers, places_in_time, plan_markers
+from aimclr_fast.data.readers._markers import Markers, places_in_time, plan_markers, with_gaps
 
 SUMMARY = "TRC: markers of motion capture, or joints triangulated from videos"
 OPTIONS = ("max_bodies", "labels", "markers")
@@ -62,7 +62,7 @@ def load(entry: Entry) -> Markers:
         more = "the file was cut off" if len(rows) < frames else "there are more lines"
         raise ReadError(where, f"NumFrames: {frames:,}, but {len(rows):,} lines: {more}", 3)
     width = 2 + 3 * len(names)
-    table = np.array([_row(lines[row], width, where, row + 1) for row in rows])
+    table = np.array([np.array(_row(lines[row], width, where, row + 1)) for row in rows])
     places = places_in_time(
         table[:, 0], table[:, 1], rate, where, ("Frame#", rows[0] + 1), ("DataRate", 3)
     )
@@ -72,9 +72,8 @@ def load(entry: Entry) -> Markers:
         frame, marker = np.argwhere(part)[0]
         reason = PARTIAL.replace("a joint", f"marker {labels[marker]:.40}")
         raise ReadError(where, reason, rows[frame] + 1)
-    out = np.full((int(places[-1]) + 1, count, 3), np.nan)
-    out[places] = np.where(x.any(axis=2, keepdims=True), x, np.nan)
-    return Markers(labels, out, rate, facts.get("units", ""))
+    x = np.where(x.any(axis=2, keepdims=True), x, np.nan)
+    return Markers(labels, with_gaps(x, places, where), rate, facts.get("units", ""))
 
 
 def _cells(line: str) -> list[str]:

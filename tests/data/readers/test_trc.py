@@ -240,3 +240,24 @@ def test_a_source_without_any(tmp_path):
         get_reader("trc").plan(tmp_path, Options())
     whole = save(tmp_path / "b.trc", walk())
     assert isinstance(read_all("trc", whole)[1][0], Recording)
+
+
+@pytest.mark.parametrize("kind", ["trc", "optitrack"])
+def test_gaps_take_no_more_memory_than_a_recording(kind, tmp_path, monkeypatch):
+    """Frames that are skipped are gaps, but a small file must not become gigabytes."""
+    numbers = [1, *range(14, 14 * 12, 14)][:12]
+    file = save(tmp_path / "a.trc", walk(), numbers=[*numbers[:11], numbers[10] + 1], times=False)
+    if kind == "optitrack":
+        rows = [f"{n}," + ",".join("1" for _ in range(3 * len(walk()))) for n in (0, 1, 30)]
+        names = ",".join(f"{name}" for name in walk() for _ in "xyz")
+        line = ",".join(["X,Y,Z"] * len(walk()))
+        alike = [",".join([one] * 3 * len(walk())) for one in ("Marker", "1", "Position")]
+        heading = f",Type,{alike[0]}\n,Name,{names}\n,ID,{alike[1]}\n,,{alike[2]}\n"
+        file = tmp_path / "a.csv"
+        file.write_text(
+            "Format Version,1.25,Export Frame Rate,30,Length Units,Meters\n"
+            f"{heading}Frame,Time,{line}\n" + "\n".join(row.replace(",", ",,", 1) for row in rows)
+        )
+    monkeypatch.setattr("aimclr_fast.data.readers._markers._MOST_POINTS", 600)
+    with pytest.raises(ReadError, match=r"frames of \d+ points; at most 108,000 frames and 600"):
+        get_reader(kind).load(Entry(file, file.name))
