@@ -35,7 +35,10 @@ def claims(entry: Entry) -> bool:
     """Whether ``folder`` leaves a file to this reader: it begins as Motive's do."""
     if entry.suffix != ".csv":
         return False
-    head = entry.read_head(64).removeprefix(b"\xef\xbb\xbf")
+    try:
+        head = entry.read_head(1 << 12).removeprefix(b"\xef\xbb\xbf")
+    except ReadError:  # reading says what is wrong
+        return False
     return head.decode("latin-1").lower().replace('"', "").startswith(_BEGINNING)
 
 

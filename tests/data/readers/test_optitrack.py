@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import random
 import re
@@ -303,3 +304,9 @@ def test_any_damage_is_an_error_or_a_recording(tmp_path):
             assert not np.isinf(load(Entry(file, "a.csv")).places).any()
             read += 1
     assert 0 < read < 290
+
+
+def test_a_compressed_file(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(motive_text(skeleton()).encode()))
+    plan, (found,) = read_all("folder", tmp_path)
+    check(found, plan.layout, skeleton())
