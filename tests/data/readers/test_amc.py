@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data.readers.acclaim_files import INCH, PERSON, amc_text, asf_text, ends, values_of
+from data.readers.bvh_files import bvh_text
 from data.readers.test_ntu import read_all
 
 from aimclr_fast.data import open_store
@@ -397,3 +398,16 @@ def test_hostile_sizes_are_refused_at_once(tmp_path, monkeypatch):
     assert np.isfinite(motion.positions()).all()  # no recursion
     monkeypatch.setattr("aimclr_fast.data.readers._amc._MOST_MOTION", 1 << 20)
     assert "more than 1 MiB" in refused(save(tmp_path / "b", "a", None, "#" * (1 << 20 | 1)))
+
+
+@pytest.mark.parametrize("reader", ["amc", "bvh"])
+def test_joints_without_channels_do_not_fill_the_memory(reader, tmp_path, monkeypatch):
+    """A thousand of them and an hour of one channel are a small file."""
+    monkeypatch.setattr("aimclr_fast.data.readers._trees._MOST_PLACES", 100)
+    file = save(tmp_path)
+    if reader == "bvh":
+        file = tmp_path / "a.bvh"
+        file.write_text(bvh_text())
+    _, (found,) = read_all(reader, file)
+    assert isinstance(found, Problem)
+    assert "joints; at most 100 places are read" in found.reason
