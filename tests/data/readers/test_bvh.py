@@ -334,6 +334,10 @@ CALLED = {
         f"{s}Collar {s}Shoulder {s}Elbow {s}Wrist {s}Hip {s}Knee {s}Ankle {s}Toe "
         for s in ("Left", "Right")
     ),
+    "Acclaim": "hips spine chest neck head "
+    + "".join(
+        f"{s}clavicle {s}humerus {s}radius {s}hand {s}femur {s}tibia {s}foot {s}toes " for s in "lr"
+    ),
     "SMPL": "Pelvis Spine1 Spine3 Neck Head "
     + "".join(
         f"{s}_Collar {s}_Shoulder {s}_Elbow {s}_Wrist {s}_Hip {s}_Knee {s}_Ankle {s}_Foot "
