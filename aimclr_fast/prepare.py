@@ -168,7 +168,13 @@ def add_source_flags(command: Parser) -> None:
         "--markers",
         type=str,
         default=None,
-        help="YAML file of the markers of each joint (c3d, trc)",
+        help="YAML file of the markers of each joint (c3d, trc, optitrack)",
+    )
+    add(
+        "--body-model",
+        type=str,
+        default=None,
+        help=".npz file of a body model (SMPL, SMPL-H, SMPL-X), for files with poses alone (amass)",
     )
     add("--csv-bodies", type=int, default=None, help="bodies side by side in tables (folder)")
     add("--skip-columns", type=int, default=0, help="leading columns of tables to skip")
@@ -311,6 +317,7 @@ def source_options(given: argparse.Namespace) -> Options:
         csv_bodies=given.csv_bodies,
         skip_columns=given.skip_columns,
         markers=None if given.markers is None else Path(given.markers),
+        body_model=None if given.body_model is None else Path(given.body_model),
     )
 
 

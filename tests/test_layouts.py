@@ -61,12 +61,14 @@ def test_unknown_strategy():
 
 
 JOINTS = {
-    "bandai2": 21, "coco": 17, "h36m": 17, "hand-21": 21, "kard": 15, "kinect-v1": 20,
+    "bandai2": 21, "coco": 17, "h36m": 17, "halpe-26": 26, "hand-21": 21, "kard": 15,
+    "kinect-v1": 20,
     "mediapipe": 33, "msr-action3d": 20, "ntu-rgb+d": 25, "nw-ucla": 20, "openni": 15,
     "openpose": 18, "openpose-25": 25, "smpl-22": 22, "smpl-24": 24, "ui-prmd": 22,
 }  # fmt: skip
 CENTERS = {
-    "bandai2": "chest", "coco": "nose", "h36m": "thorax", "hand-21": "wrist", "kard": "neck",
+    "bandai2": "chest", "coco": "nose", "h36m": "thorax", "halpe-26": "neck", "hand-21": "wrist",
+    "kard": "neck",
     "kinect-v1": "shoulder_centre", "mediapipe": "nose", "msr-action3d": "neck",
     "ntu-rgb+d": "spine_shoulder", "nw-ucla": "shoulder_centre", "openni": "neck",
     "openpose": "neck", "openpose-25": "neck", "smpl-22": "spine3", "smpl-24": "spine3",
@@ -226,6 +228,14 @@ SMPL_PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17
                 "16-18 14-19 19-20 14-21 11-22 22-23 11-24"
             ),
         ),
+        # The tree that Pose2Sim has of it, with eyes and ears as in COCO.
+        (
+            "halpe-26",
+            pairs(
+                "19-12 12-14 14-16 16-21 21-23 16-25 19-11 11-13 13-15 15-20 20-22 15-24 19-18 "
+                "18-17 17-0 18-6 6-8 8-10 18-5 5-7 7-9 0-1 0-2 1-3 2-4"
+            ),
+        ),
         (
             "hand-21",
             pairs(
@@ -267,6 +277,7 @@ def test_mediapipe_bones_are_connections_and_hold_face_and_body_together():
     ("name", "joints"),
     [
         ("openpose-25", {8: "mid_hip", 15: "right_eye", 19: "left_big_toe", 24: "right_heel"}),
+        ("halpe-26", {0: "nose", 6: "right_shoulder", 17: "head", 19: "mid_hip", 25: "right_heel"}),
         ("h36m", {1: "right_hip", 4: "left_hip", 10: "head", 11: "left_shoulder"}),
         ("smpl-22", {1: "left_hip", 15: "head", 16: "left_shoulder", 21: "right_wrist"}),
         ("smpl-24", {10: "left_foot", 13: "left_collar", 22: "left_hand"}),

@@ -117,6 +117,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("labels", _of_format),
     ("columns", _of_format),
     ("markers", _of_format),
+    ("body_model", _of_format),
     ("csv_bodies", _of_format),
     ("csv_bodies", _of_tables),
     ("skip_columns", _of_format),

@@ -6,7 +6,15 @@ import pickle
 
 import numpy as np
 import pytest
-from data.readers import marker_files, test_mediapipe, test_openpose, test_trc
+from data.readers import (
+    marker_files,
+    smpl_files,
+    test_amc,
+    test_mediapipe,
+    test_openpose,
+    test_optitrack,
+    test_trc,
+)
 from data.readers.bvh_files import bvh_text
 from data.readers.recordings import NTU_RAW, motion, table
 
@@ -21,7 +29,7 @@ VALUES = {
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
     "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
     "intervals": "x", "tier": "x",
-    "markers": "x.yaml", "rate": 30,
+    "markers": "x.yaml", "rate": 30, "body_model": "x.npz",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -66,6 +74,19 @@ def markers(folder):
     test_trc.save(folder / "a.trc", marker_files.walk())
 
 
+def acclaim(folder):
+    test_amc.save(folder)
+
+
+def bones(folder):
+    test_optitrack.save(folder / "a.csv", test_optitrack.skeleton())
+
+
+def joints(folder):
+    moved = smpl_files.REST + smpl_files.motion()["trans"][:, None]
+    np.savez(folder / "a.npz", joints=moved, trans=moved[:, 0])
+
+
 def landmarks(folder):
     test_mediapipe.save(folder / "a.json", test_mediapipe.POSES)
 
@@ -95,10 +116,10 @@ def processed(folder):
 
 #: Recordings of these kinds do not say their frame rate.
 TIMED = {"fps", "window", "hop", "intervals", "tier"}
-OWN = {"bodies", "missing", "markers", *TIMED}
+OWN = {"bodies", "missing", "markers", "body_model", *TIMED}
 ONE_BODY = {"bodies", "max_bodies", "missing", "rate"}
 ONLY_TABLES = {"csv_bodies", "skip_columns"}
-ONLY_FOLDER = {"columns", "markers", *ONLY_TABLES}
+ONLY_FOLDER = {"columns", "markers", "body_model", *ONLY_TABLES}
 ONLY_3D = {"rotate", "unit", "up"}
 SCORES = {"min_confidence"}
 ONLY_2D = {"aspect", *SCORES}
@@ -143,6 +164,19 @@ KINDS = {
         | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to", "rate"},
     ),
     "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | TIMED | {"labels"}),
+    "AMC": ("amc", acclaim, None, ONE_BODY - {"rate"} | TIMED | ONLY_FOLDER | ONLY_2D),
+    "OptiTrack": (
+        "optitrack",
+        bones,
+        None,
+        ONLY_FOLDER - {"markers"} | {"rate"} | ONLY_2D | {"bodies", "missing"},
+    ),
+    "AMASS": (
+        "amass",
+        joints,
+        None,
+        ONE_BODY - {"rate"} | TIMED | ONLY_FOLDER - {"body_model"} | ONLY_2D,
+    ),
     "BVH": ("bvh", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
     "BVH by folder": ("folder", motion_capture, "bandai2", ONE_BODY | ONLY_FOLDER | ONLY_2D),
 }

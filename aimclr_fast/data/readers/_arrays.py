@@ -7,7 +7,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,6 +148,32 @@ def parse_npz(data: bytes, where: str) -> npt.NDArray[Any]:
     if len(raw) > MAX_BYTES:
         raise ReadError(where, f"more than {MAX_BYTES >> 20} MiB, which no recording has")
     return parse_npy(raw, where)
+
+
+def parse_members(
+    data: bytes | Path, where: str, names: Sequence[str], limit: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of an .npz file that have one of these names; the others are not read.
+
+    Raises:
+        ReadError: it cannot be read, they have more than ``limit`` bytes, or one is not of numbers.
+    """
+    found = {}
+    with members(data, where) as archive:
+        known = set(archive.namelist())
+        for name in names:
+            if f"{name}.npy" not in known:
+                continue
+            try:
+                with archive.open(f"{name}.npy") as stream:
+                    raw = stream.read(limit + 1)
+            except UNREADABLE as error:
+                raise ReadError(where, f"{name}: cannot be read: {error}") from error
+            limit -= len(raw)
+            if limit < 0:
+                raise ReadError(where, f"{name}: too large, more than any recording has")
+            found[name] = parse_npy(raw, f"{where}: {name}")
+    return found
 
 
 def stream_rows(

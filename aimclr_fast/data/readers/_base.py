@@ -112,6 +112,7 @@ class Options:
         skip_columns: columns at the beginning of a table to skip.
         markers: a YAML file of the markers of each joint; see
             :mod:`aimclr_fast.data.readers._marker_sets`.
+        body_model: an .npz file of SMPL's family; see :mod:`aimclr_fast.data.readers.amass`.
     """
 
     bodies: str = "order"
@@ -130,6 +131,7 @@ class Options:
     csv_bodies: int | None = None
     skip_columns: int = 0
     markers: Path | None = None
+    body_model: Path | None = None
 
 
 @dataclass

@@ -14,15 +14,12 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import MAX_FRAMES, ReadError, composed
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, read_text
-
-Array = npt.NDArray[np.float64]
+from aimclr_fast.data.readers._trees import Array, Motion
 
 #: Joints and end sites, and how deep they may lie; rigs of faces and fingers have 200, and 30.
 MAX_NODES, MAX_DEPTH = 1000, 200
@@ -36,7 +33,6 @@ _FRAMES = re.compile(r"\s*frames\s*:\s*(\S+)\s*", re.IGNORECASE)
 _FRAME_TIME = re.compile(r"\s*frame\s*time\s*:\s*(\S+)\s*", re.IGNORECASE)
 _CHANNEL = re.compile(r"([xyz])(position|rotation)", re.IGNORECASE)
 _HEAD = 1 << 16  # bytes that hold most hierarchies and a frame
-_BLOCK = 4096  # frames whose matrices are in memory at once
 
 
 @dataclass
@@ -60,38 +56,17 @@ class Node:
     channels: tuple[str, ...] | None = None
 
 
-#: What files of one skeleton have in common: each node's name, parent and whether it is an end.
-Tree: TypeAlias = tuple[tuple[str, int, bool], ...]
-
-
 @dataclass
-class Motion:
-    """A file.
+class BvhMotion(Motion):
+    """A file: its nodes, parents before their children, and what :class:`Motion` says."""
 
-    Attributes:
-        nodes: parents before their children.
-        frame_time: seconds from one frame to the next.
-        values: of all channels, ``[T, C]``.
-    """
+    nodes: list[Node] = field(default_factory=list)
 
-    nodes: list[Node]
-    frame_time: float
-    values: Array = field(repr=False)
-
-    @property
-    def tree(self) -> Tree:
-        """See :data:`Tree`."""
-        return tuple((node.name, node.parent, node.end) for node in self.nodes)
-
-    def positions(self) -> Array:
-        """Where each node is, ``[T, nodes, 3]``, in the file's unit and axes."""
-        blocks = range(0, len(self.values), _BLOCK)
-        return np.concatenate(
-            [_kinematics(self.nodes, self.values[t : t + _BLOCK]) for t in blocks]
-        )
+    def kinematics(self, values: Array) -> Array:
+        return _kinematics(self.nodes, values)
 
 
-def load(entry: Entry) -> Motion:
+def load(entry: Entry) -> BvhMotion:
     """A whole file.
 
     Raises:
@@ -100,7 +75,7 @@ def load(entry: Entry) -> Motion:
     return parse(read_text(entry, MAX_BYTES), entry.shown)
 
 
-def load_first(entry: Entry) -> Motion:
+def load_first(entry: Entry) -> BvhMotion:
     """The skeleton and the first frame of a file; most of a long one is not read."""
     head = entry.read_head(_HEAD)
     if len(head) == _HEAD:
@@ -110,7 +85,7 @@ def load_first(entry: Entry) -> Motion:
     return parse(read_text(entry, MAX_BYTES), entry.shown, first=True)
 
 
-def parse(text: str, where: str, *, first: bool = False) -> Motion:
+def parse(text: str, where: str, *, first: bool = False) -> BvhMotion:
     """Read a file's text.
 
     Args:
@@ -134,7 +109,9 @@ def parse(text: str, where: str, *, first: bool = False) -> Motion:
         raise ReadError(
             where, f"Frames: {count:,}, but {len(rows):,} lines of values: {more}", filled[0] + 1
         )
-    return Motion(nodes, frame_time, _values([lines[row] for row in rows], rows, width, where))
+    values = _values([lines[row] for row in rows], rows, width, where)
+    tree = tuple((node.name, node.parent, node.end) for node in nodes)
+    return BvhMotion(tree, values, 1 / frame_time, nodes=nodes)
 
 
 def _hierarchy(lines: list[str], where: str) -> tuple[list[Node], int]:

@@ -129,6 +129,7 @@ def _words(name: str) -> list[str]:
 def _named(joints: Sequence[Joint]) -> tuple[list[str], list[int], list[str]]:
     """The joints' names, which joint each changes places with, and notes."""
     words = _without_prefix([[] if joint.end else _words(joint.name) for joint in joints])
+    words = _with_sides(words)
     sided = [_side(one) for one in words]
     pairs = _pairs(sided)
     roles = _roles({sided[left].compact for left, _ in pairs})
@@ -161,6 +162,18 @@ def _without_prefix(words: list[list[str]]) -> list[list[str]]:
         if not all(own[0] == word and len(own) > 1 for own in named):
             return words
         words = [own[1:] if len(own) > 1 and own[0] == word else own for own in words]
+
+
+def _with_sides(words: list[list[str]]) -> list[list[str]]:
+    """Names with their side as a word, where a first letter tells it: ``lfemur`` and ``rfemur``."""
+    known = {tuple(own) for own in words}
+    out = []
+    for own in words:
+        first = own[0] if own else ""
+        other = {"l": "r", "r": "l"}.get(first[:1], "")
+        paired = len(first) > 2 and (other + first[1:], *own[1:]) in known
+        out.append([first[0], first[1:], *own[1:]] if other and paired else own)
+    return out
 
 
 def _side(words: Sequence[str]) -> _Words:

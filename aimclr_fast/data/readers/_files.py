@@ -92,6 +92,19 @@ class Entry:
             raise ReadError(self.shown, f"more than {limit >> 20} MiB, which no recording has")
         return data
 
+    def member_names(self) -> set[str]:
+        """Names of the arrays of an .npz file; of one on disk, only the list of them is read.
+
+        Raises:
+            ReadError: it is no zip file.
+        """
+        whole = self.member or self.path.lower().endswith(".gz")
+        try:
+            with zipfile.ZipFile(io.BytesIO(self.read()) if whole else self.file) as archive:
+                return {name.removesuffix(".npy") for name in archive.namelist()}
+        except _BAD_ARCHIVE as error:
+            raise ReadError(self.shown, f"not a readable .npz file: {error}") from error
+
     def _read(self, limit: int) -> bytes:
         try:
             with self._open() as stream:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from aimclr_fast._files import printable
 from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers._base import (
+    MAX_FRAMES,
     UNITS,
     Options,
     Plan,
@@ -23,12 +24,19 @@ from aimclr_fast.data.readers._base import (
     check_positions,
     in_meters,
 )
+from aimclr_fast.data.readers._counting import check_places, frame_places
 from aimclr_fast.data.readers._derived import is_hips, listed, upward
 from aimclr_fast.data.readers._files import Entry
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
 from aimclr_fast.data.readers._marker_sets import MarkerSet, choose_set
-from aimclr_fast.data.readers._sequences import Unit, columns_of, find_sequences
+from aimclr_fast.data.readers._sequences import (
+    Unit,
+    by_claimed_file,
+    by_file,
+    columns_of,
+    find_sequences,
+)
 from aimclr_fast.layouts import Layout
 
 Array = npt.NDArray[np.float64]
@@ -40,6 +48,10 @@ _NAMES = {
     "centimeters": "cm", "mm": "mm", "millimeters": "mm",
 }  # fmt: skip
 _TURNS = ("y", "-y", "z")
+#: Times of frames may differ from those of the rate by this share.
+_SAME_RATE = 0.02
+#: Points of all frames, gaps included: far more than a file of MAX_BYTES has.
+_MOST_POINTS = 1 << 25
 
 
 @dataclass
@@ -87,7 +99,14 @@ class _Scheme:
     unit: str | None
 
 
-def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: str) -> Plan:
+def plan_markers(
+    source: Path,
+    options: Options,
+    load: Load,
+    ending: str,
+    kind: str,
+    claims: Callable[[Entry], bool] | None = None,
+) -> Plan:
     """One sample per file.
 
     Args:
@@ -96,9 +115,14 @@ def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: 
         load: reads a file.
         ending: of the files.
         kind: what they are called.
+        claims: whether a file with this ending is of this kind; None for all.
     """
     found = find_sequences(
-        source, options, lambda path: path.removesuffix(".gz").endswith(ending), f"{ending} files"
+        source,
+        options,
+        lambda path: path.removesuffix(".gz").endswith(ending),
+        f"{ending} files" if claims is None else f"{ending} files of {kind}",
+        by_file if claims is None else functools.partial(by_claimed_file, claims=claims),
     )
     some, unread = [], None
     for unit in found.units[:: -(-len(found.units) // _FILES)]:
@@ -126,13 +150,15 @@ def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: 
             )
     rates = Counter(f"{one.rate:.4g}" for one in some)
     given = options.up is not None
+    single = all(len(own) == 1 for own in chosen.markers)
+    means = "" if single else " as means of markers on the skin"
     scheme = _Scheme(chosen, layout, up, given, options.max_bodies, options.unit)
     return found.plan(
         layout,
         functools.partial(read, load=load, scheme=scheme),
         [
-            f"markers: {chosen.layout.name}, {len(chosen.markers)} joints as means of markers on "
-            "the skin (--markers says otherwise)",
+            f"markers: {chosen.layout.name}, {len(chosen.markers)} joints{means} (--markers says "
+            "otherwise)",
             f"not used: {listed(_unused(chosen, labels[0])) or 'no markers'}",
             said,
             "frames per second: " + ", ".join(rate for rate, _ in rates.most_common(5)),
@@ -174,6 +200,59 @@ def read(unit: Unit, *, load: Load, scheme: _Scheme, labels: Labels | None) -> R
     x = np.where(missing, np.nan, x[:, kept]).transpose(2, 0, 1, 3)
     x = check_positions(in_meters(x, _unit(found, scheme.unit, where), scheme.up), where)
     yield Recording(unit.name, x, columns_of(unit.name, labels), where, found.rate)
+
+
+def places_in_time(
+    numbers: Array,
+    times: Array,
+    rate: float,
+    where: str,
+    counted: tuple[str, int],
+    rated: tuple[str, int],
+) -> npt.NDArray[np.int64]:
+    """The frame of each line of a table, from 0; lines that are skipped are gaps.
+
+    Args:
+        numbers: of the frames, ``[n]``.
+        times: of the frames in seconds, ``[n]``; may be NaN.
+        rate: frames per second.
+        where: what errors name.
+        counted: what the numbers are called, and their first line.
+        rated: what the rate is called, and its line.
+
+    Raises:
+        ReadError: the numbers do not rise, or skip far more frames than there are; or the times,
+            which may be rounded to milliseconds, are not those of the rate.
+    """
+    called, line = counted
+    steps = np.diff(numbers)
+    if not np.isfinite(numbers).all() or (numbers % 1).any() or (steps <= 0).any():
+        raise ReadError(where, f"{called}: expected whole numbers that rise", line)
+    places = frame_places(numbers.astype(np.int64))
+    check_places(places, where, f"lines: renumber {called}")
+    if len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        return places  # no times
+    seconds, expected = float(times[-1] - times[0]), int(places[-1]) / rate
+    if abs(seconds - expected) > _SAME_RATE * expected + 0.002:
+        seen = int(places[-1]) / seconds
+        reason = f"{rated[0]}: {rate:g}, but by their times there are {seen:.4g} frames per second"
+        raise ReadError(where, f"{reason}: correct one of them", rated[1])
+    return places
+
+
+def with_gaps(x: Array, places: npt.NDArray[np.int64], where: str) -> Array:
+    """Points ``[n, N, 3]`` of lines at their frames, NaN in frames without a line.
+
+    Raises:
+        ReadError: that would be far more than any recording has.
+    """
+    frames, points = int(places[-1]) + 1, x.shape[1]
+    if frames > MAX_FRAMES or frames * points > _MOST_POINTS:
+        limits = f"{MAX_FRAMES:,} frames and {_MOST_POINTS:,} points in all"
+        raise ReadError(where, f"{frames:,} frames of {points:,} points; at most {limits} are read")
+    out = np.full((frames, points, 3), np.nan)
+    out[places] = x
+    return out
 
 
 def _joints(places: Array, weights: Array) -> Array:

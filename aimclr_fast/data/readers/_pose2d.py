@@ -24,7 +24,7 @@ from aimclr_fast.layouts import Layout
 
 DIAGONAL = 1.8
 #: Layouts of pose estimators on images: their three coordinates are x, y and a score.
-FLAT_LAYOUTS = ("coco", "openpose", "openpose-25")
+FLAT_LAYOUTS = ("coco", "halpe-26", "openpose", "openpose-25")
 #: Layouts whose 3D poses may be shares of an image.
 LANDMARKS = ("mediapipe", "hand-21")
 #: x or y beyond this beside a third coordinate within 0 to 1 are pixels.

@@ -92,6 +92,18 @@ def by_file(listing: Listing) -> tuple[list[Unit], list[Named]]:
     return [Unit(entry, one.name) for entry, one in pairs], named
 
 
+def by_claimed_file(
+    listing: Listing, claims: Callable[[Entry], bool]
+) -> tuple[list[Unit], list[Named]]:
+    """A sequence for each file that is claimed, where a format shares its ending with others."""
+    own = [entry for entry in listing.entries if claims(entry)]
+    others = len(listing.entries) - len(own)
+    if others:
+        listing.notes.append(f"ignored: {others:,} files of another kind with the same ending")
+    listing.entries = own
+    return by_file(listing)
+
+
 def find_sequences(
     source: Path,
     options: Options,

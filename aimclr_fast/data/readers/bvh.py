@@ -1,84 +1,25 @@
 """BVH files of motion capture: one skeleton, derived from the hierarchy that all files share.
 
-The joints are those from the hips down the tree. A root above them that only carries the
-trajectory, and joints and end sites that are always where their parent is, are left out. Unit and
-axis that points up are found from the bodies' size and their heads and feet. ``labels.csv`` is as
-for ``folder``. The format itself is in :mod:`aimclr_fast.data.readers._bvh`.
+A root that only carries the trajectory is left out, and so are joints and end sites that are always
+where their parent is. How joints, unit and the axis that points up are found is in
+:mod:`aimclr_fast.data.readers._trees`, the format itself in :mod:`aimclr_fast.data.readers._bvh`.
+``labels.csv`` is as for ``folder``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers import _bvh
-from aimclr_fast.data.readers._base import (
-    UNITS,
-    Options,
-    Plan,
-    ReadError,
-    Readings,
-    Recording,
-    check_positions,
-    in_meters,
-)
-from aimclr_fast.data.readers._bvh import Motion, Tree
-from aimclr_fast.data.readers._derived import Joint, derive_layout, is_hips, listed, upward
+from aimclr_fast.data.readers._base import Options, Plan
 from aimclr_fast.data.readers._files import Entry, without_gz
-from aimclr_fast.data.readers._labels import Labels
-from aimclr_fast.data.readers._layouts import named_layout
-from aimclr_fast.data.readers._sequences import Unit, columns_of, find_sequences
-from aimclr_fast.layouts import Layout
+from aimclr_fast.data.readers._sequences import Unit, find_sequences
+from aimclr_fast.data.readers._trees import Motion, plan_trees
 
 SUMMARY = "BVH: motion capture of any skeleton, a file, a folder or zips of .bvh files"
 OPTIONS = ("labels",)
 #: What ``folder`` says of such files among others.
 FILES = "BVH files (prepare bvh reads them)"
-Array = npt.NDArray[np.float64]
-#: Files whose frames are looked at for the unit and the axis that points up, and frames of each.
-_FILES, _FRAMES = 16, 16
-#: Lengths of a person in meters, from head to feet along the bones. Narrow, so that inches are not
-#: taken for centimeters.
-_PERSON = (1.0, 2.5)
-#: Parts of the skeleton's size: joints so near are in one place; a distance that changes by more is
-#: no bone.
-_SAME, _NO_BONE = 1e-6, 0.01
-
-
-@dataclass(frozen=True)
-class Skeleton:
-    """What all files of a source share, and how their lengths and axes are read.
-
-    Attributes:
-        layout: the joints.
-        tree: of the nodes of a file, to be found in each.
-        nodes: which node each joint is.
-        unit: of lengths.
-        up: axis that points up.
-    """
-
-    layout: Layout
-    tree: Tree
-    nodes: tuple[int, ...]
-    unit: str
-    up: str
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The first frame of a file, or some of them: the motion, and places ``[T, nodes, 3]``."""
-
-    entry: Entry
-    motion: Motion
-    places: Array
 
 
 def is_motion(path: str) -> bool:
@@ -94,260 +35,13 @@ def claims(entry: Entry) -> bool:
 def plan(source: Path, options: Options) -> Plan:
     """One sample per file."""
     found = find_sequences(source, options, is_motion, ".bvh files")
-    skeleton, notes = _skeleton([unit.entry for unit in found.units], options, str(source))
-    return found.plan(
-        skeleton.layout,
-        functools.partial(read, skeleton=skeleton),
-        notes,
-        bodies=1,
-        source="motion capture (BVH)",
-        exact=True,
-        in_meters=True,
-        reader="bvh",
-        derived=options.layout is None,
-        timed=True,
-        untimed=False,
-    )
+    return plan_trees(found, options, str(source), "BVH", load)
 
 
-def read(unit: Unit, *, skeleton: Skeleton, labels: Labels | None) -> Readings:
-    """Read one file."""
-    where = unit.entry.shown
-    motion = _bvh.load(unit.entry)
-    if motion.tree != skeleton.tree:
-        raise ReadError(where, "has other joints than the other files")
-    places = motion.positions()[:, list(skeleton.nodes)]  # [T, V, 3]
-    x = in_meters(places.transpose(2, 0, 1)[..., None], skeleton.unit, skeleton.up)
-    columns = columns_of(unit.name, labels)
-    rate = 1 / motion.frame_time
-    yield Recording(unit.name, check_positions(x, where), columns, where, rate)
+def load(unit: Unit, first: bool) -> Motion:
+    """A file, or its skeleton and first frame.
 
-
-def _skeleton(entries: Sequence[Entry], options: Options, where: str) -> tuple[Skeleton, list[str]]:
-    """The skeleton of all files, and how it was understood."""
-    firsts = _first_frames(entries, where)
-    some = _some_frames([look.entry for look in firsts]) or firsts
-    joints, notes = _joints(firsts, some, where)
-    motion = firsts[0].motion
-    nodes = [node for node, _ in joints]
-    tree = [
-        Joint(motion.nodes[node].name, parent, motion.nodes[node].end) for node, parent in joints
-    ]
-    derived, found = derive_layout(f"bvh-{len(tree)}", tree)
-    unit, up = options.unit, options.up
-    if unit is None:
-        unit, said = _unit(derived, nodes, firsts, where)
-        notes.append(said)
-    if up is None:
-        up, said = _up(derived, nodes, some, where)
-        notes.append(said)
-    notes += _rates(firsts)
-    layout = derived
-    if options.layout is None:
-        notes += [
-            f"layout: {len(tree)} joints as in the hierarchy (--layout says otherwise)",
-            *found,
-        ]
-    else:
-        layout = named_layout(options.layout)
-        nodes = _nodes_of(layout, derived, nodes, motion, where)
-    return Skeleton(layout, motion.tree, tuple(nodes), unit, up), notes
-
-
-def _first_frames(entries: Sequence[Entry], where: str) -> list[_Look]:
-    """The first frames of all files that can be read, which have one skeleton."""
-    looks, unread = [], None
-    for entry in entries:
-        try:
-            motion = _bvh.load_first(entry)
-            looks.append(_Look(entry, motion, motion.positions()))
-        except ReadError as error:  # reading says it again
-            unread = unread or error
-    if not looks:
-        raise unread or ReadError(where, "no file is left")
-    trees = Counter(look.motion.tree for look in looks)
-    usual = trees.most_common(1)[0][0]
-    if len(trees) > 1:
-        one = next(look for look in looks if look.motion.tree == usual)
-        other = next(look for look in looks if look.motion.tree != usual)
-        raise ReadError(
-            other.entry.shown,
-            f"another skeleton than {one.entry.shown} ({_differ(usual, other.motion.tree)}); of "
-            f"{len(looks):,} files, {trees[usual]:,} have that: prepare each kind on its own, with "
-            "--to where one encoder is to take both",
-        )
-    return looks
-
-
-def _differ(usual: Tree, tree: Tree) -> str:
-    """How a tree differs from the usual one, in words."""
-    names, usual_names = {name for name, _, _ in tree}, {name for name, _, _ in usual}
-    said = []
-    for words, some in (("without", usual_names - names), ("with", names - usual_names)):
-        if some:
-            said.append(f"{words} {listed(sorted(some))}")
-    return "; ".join(said) or "the same joints in another order, or with other parents"
-
-
-def _some_frames(entries: Sequence[Entry]) -> list[_Look]:
-    """Frames of some of the files, both evenly spread."""
-    looks = []
-    for entry in entries[:: -(-len(entries) // _FILES)]:
-        with contextlib.suppress(ReadError):  # reading says it again
-            motion = _bvh.load(entry)
-            step = -(-len(motion.values) // _FRAMES)
-            motion.values = motion.values[::step]
-            looks.append(_Look(entry, motion, motion.positions()))
-    return looks
-
-
-def _rates(firsts: Sequence[_Look]) -> list[str]:
-    count = Counter(f"{1 / look.motion.frame_time:.4g}" for look in firsts)
-    said = ", ".join(f"{rate} ({n:,} files)" for rate, n in count.most_common(5))
-    mend = "; --fps brings them to one rate" if len(count) > 1 else ""
-    return [f"frames per second: {said}{mend}"]
-
-
-def _joints(
-    firsts: Sequence[_Look], some: Sequence[_Look], where: str
-) -> tuple[list[tuple[int, int]], list[str]]:
-    """The nodes that are joints, each with its parent's place among them (-1: none), and notes."""
-    tree = firsts[0].motion.tree
-    parents = [max(parent, 0) for _, parent, _ in tree]
-    looks = [*firsts, *some]
-    lengths = [np.linalg.norm(look.places - look.places[:, parents], axis=2) for look in looks]
-    longest = np.max([length.max(axis=0) for length in lengths], axis=0)
-    change = np.max([np.ptp(length, axis=0) for length in lengths], axis=0)
-    start = 0
-    while True:
-        below = [node for node, (_, parent, _) in enumerate(tree) if parent == start]
-        if len(below) != 1 or tree[below[0]][2]:
-            break
-        first = below[0]
-        begins = is_hips(tree[first][0]) and not is_hips(tree[start][0])
-        if not begins and change[first] <= _NO_BONE * _size(looks, first):
-            break
-        start = first
-    same = _SAME * _size(looks, start)
-    kept: dict[int, int] = {}
-    for node in range(start, len(tree)):
-        if node == start or longest[node] > same:
-            kept[node] = len(kept)
-    if len(kept) < 2:
-        raise ReadError(where, "all joints are in one place")
-    joints = []
-    for node in kept:
-        parent = tree[node][1]
-        while parent >= start and parent not in kept:
-            parent = tree[parent][1]
-        joints.append((node, kept.get(parent, -1)))
-    notes = []
-    if start:
-        above = ", ".join(name for name, _, _ in tree[:start])
-        notes.append(
-            f"{above}: carries the trajectory alone and is left out; the skeleton starts at "
-            f"{tree[start][0]}"
-        )
-    left_out = [tree[node][0] for node in range(start, len(tree)) if node not in kept]
-    if left_out:
-        notes.append(f"always where their parent is, and left out: {listed(left_out)}")
-    return joints, notes
-
-
-def _size(looks: Sequence[_Look], start: int) -> float:
-    """Longest side of the box around the nodes from ``start`` on, in any first frame."""
-    return max(float(np.ptp(look.places[0, start:], axis=0).max()) for look in looks)
-
-
-def _nodes_of(
-    layout: Layout, derived: Layout, nodes: Sequence[int], motion: Motion, where: str
-) -> list[int]:
-    """The node of each joint of a layout that the user named, by its name there or in the files."""
-    known = {node.name: place for place, node in enumerate(motion.nodes) if not node.end}
-    known |= dict(zip(derived.joints, nodes, strict=True))
-    missing = [name for name in layout.joints if name not in known]
-    if missing:
-        raise ReadError(
-            where,
-            f"layout {layout.name} has joints that the files have not: {listed(missing)} (they "
-            f"have {', '.join(derived.joints)}); --to, in place of --layout, brings the files' "
-            "joints to those of a layout as far as the names tell",
-        )
-    return [known[name] for name in layout.joints]
-
-
-def _statures(layout: Layout, nodes: Sequence[int], firsts: Sequence[_Look]) -> list[float]:
-    """Length along the bones from head to feet in each file; none if names do not tell these."""
-    top, bottom = ends_of_body(layout)
-    bottom = [joint for joint in bottom if not is_hips(layout.joints[joint])]
-    if not top or not bottom:
-        return []
-    above = np.zeros((layout.num_joints, layout.num_joints), dtype=bool)
-    for joint in range(layout.num_joints):
-        at = joint
-        while at != layout.center:
-            above[joint, at] = True  # the bone from `at` towards the center
-            at = layout.parents[at]
-    ways = np.array([above[a] ^ above[b] for a in top for b in bottom])
-    found = []
-    for look in firsts:
-        x = look.places[0, list(nodes)]
-        bones = np.linalg.norm(x - x[list(layout.parents)], axis=1)
-        found.append(float((ways @ bones).max()))
-    return found
-
-
-def _unit(
-    layout: Layout, nodes: Sequence[int], firsts: Sequence[_Look], where: str
-) -> tuple[str, str]:
-    """The unit in which all bodies have a person's size, and what to say."""
-    ask = "say the unit of lengths with --unit: m, cm, mm, or how many meters it has"
-    statures = _statures(layout, nodes, firsts)
-    if not statures:
-        size = _size(firsts, nodes[0])
-        raise ReadError(
-            where,
-            f"the joints' names do not tell head and feet, and a body is {size:.4g} long: {ask}",
-        )
-    units = ["".join(u for u, m in UNITS.items() if _is_person(m * one)) for one in statures]
-    middle = float(np.median(statures))
-    if len(set(units)) > 1:
-        other = next(i for i, unit in enumerate(units) if unit != units[0])
-        raise ReadError(
-            firsts[other].entry.shown,
-            f"the body is {statures[other]:.4g} long from head to feet, but "
-            f"{statures[0]:.4g} in {firsts[0].entry.shown}, which is another unit: prepare them "
-            f"separately, or {ask}",
-        )
-    if not units[0]:
-        raise ReadError(
-            where,
-            f"the body is {middle:.4g} long from head to feet, which is no person in m, cm or mm: "
-            f"{ask} ({1.7 / middle:.3g} would make it 1.7 m)",
-        )
-    long = UNITS[units[0]] * middle
-    return units[0], (
-        f"unit: {units[0]}, in which the body is {long:.2f} m long from head to feet along its "
-        "bones (--unit says otherwise)"
-    )
-
-
-def _is_person(size: float) -> bool:
-    return _PERSON[0] <= size <= _PERSON[1]
-
-
-def _up(layout: Layout, nodes: Sequence[int], some: Sequence[_Look], where: str) -> tuple[str, str]:
-    """The axis that points up, and what to say."""
-    top, bottom = (np.array(nodes)[ends] for ends in ends_of_body(layout))
-    otherwise = "(--up says otherwise)"
-    if not len(top) or not len(bottom):
-        return "y", f"up: y, as is usual; the joints' names do not tell head and feet {otherwise}"
-    along = np.concatenate(
-        [look.places[:, top].mean(axis=1) - look.places[:, bottom].mean(axis=1) for look in some]
-    )
-    axis, share = upward(along)
-    seen = f"from feet to head it is {axis} in {share:.0%} of {len(along):,} frames"
-    if share < 0.5 or axis not in ("y", "-y", "z"):
-        mend = "say which axis points up with --up: y, -y or z"
-        raise ReadError(where, f"{seen}: {mend}")
-    return axis, f"up: {axis}; {seen} {otherwise}"
+    Raises:
+        ReadError: it is no such file, or damaged.
+    """
+    return _bvh.load_first(unit.entry) if first else _bvh.load(unit.entry)

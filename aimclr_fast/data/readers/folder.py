@@ -6,7 +6,7 @@ names, or all joints' coordinates one after the other (:mod:`aimclr_fast.data.re
 ``labels.csv`` or ``samples.csv`` in the folder (or ``--labels``) has a column ``name`` (the file,
 with or without its ending), perhaps ``label`` (numbers from 0, or names) and any others; without
 labels the store can be used for pretraining. A source without such files is left to the reader
-that knows its files: BVH, C3D, TRC, OpenPose's or MediaPipe's JSON.
+that knows its files: AMASS, AMC, BVH, C3D, TRC, OptiTrack's csv, OpenPose's or MediaPipe's JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
-from aimclr_fast.data.readers import _tables, bvh, c3d, mediapipe, openpose, trc
+from aimclr_fast.data.readers import (
+    _tables,
+    amass,
+    amc,
+    bvh,
+    c3d,
+    mediapipe,
+    openpose,
+    optitrack,
+    trc,
+)
 from aimclr_fast.data.readers._arrays import (
     check_order,
     read_header,
@@ -76,7 +86,7 @@ _NPY_HEAD = 1 << 14
 #: Sequences whose numbers tell whether the third coordinate is a score.
 _LOOKED_AT = 8
 #: Readers of formats that are found by their files.
-_OTHERS = (bvh, c3d, trc, openpose, mediapipe)
+_OTHERS = (amass, amc, bvh, c3d, trc, optitrack, openpose, mediapipe)
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def _wanted(path: str) -> bool:
-    return without_gz(path).endswith((*SUFFIXES, ".bvh", ".c3d", ".json", ".trc"))
+    return without_gz(path).endswith((*SUFFIXES, ".amc", ".asf", ".bvh", ".c3d", ".json", ".trc"))
 
 
 def _take_others(listing: Listing) -> dict[ModuleType, list[Entry]]:

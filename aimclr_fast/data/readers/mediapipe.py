@@ -56,7 +56,7 @@ OPTIONS = ("max_bodies", "labels", "csv_bodies", "skip_columns")
 #: What ``folder`` says of such files among others.
 FILES = "files of MediaPipe's landmarks (prepare mediapipe reads them)"
 _NUMBERED = re.compile(
-    r"(?P<clip>.*?)[_-]?(?P<frame>\d+)(?:[_-][a-z_]+)?\.json", re.IGNORECASE | re.DOTALL
+    r"(?P<clip>.*?)[._-]?(?P<frame>\d+)(?:[_-][a-z_]+)?\.json", re.IGNORECASE | re.DOTALL
 )
 #: Of world landmarks, the middle of the hips is within this many meters of the origin.
 _ORIGIN = 0.05

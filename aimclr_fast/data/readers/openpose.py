@@ -1,8 +1,9 @@
 """OpenPose's JSON: one file a frame (``clip_000000000000_keypoints.json``), or one a video.
 
 Files of one folder and one name before the number are a sequence; numbers that are skipped are
-frames without a body, unless all go in steps. A file with another name holds all frames of a video,
-in the forms of :mod:`aimclr_fast.data.readers._clips`. ``labels.csv`` is as for ``folder``.
+frames without a body, unless all go in steps. Other programs leave ``_keypoints`` out. A file
+without a number, or alone with its name, holds all frames of a video, in the forms of
+:mod:`aimclr_fast.data.readers._clips`. ``labels.csv`` is as for ``folder``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from aimclr_fast.data.readers._base import (
     Recording,
     check_positions,
 )
-from aimclr_fast.data.readers._clips import Clip, FormError, frames_of, group_clips
+from aimclr_fast.data.readers._clips import Clip, FormError, frames_of, group_clips, load_json
 from aimclr_fast.data.readers._files import Entry
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
@@ -40,7 +41,9 @@ SUMMARY = "OpenPose: folders or zips of its JSON files, one a frame or a video, 
 OPTIONS = ("max_bodies", "labels")
 #: What ``folder`` says of such files among others.
 FILES = "OpenPose files (prepare openpose reads them)"
-_NAME = re.compile(r"(?P<clip>.*?)[_-]?(?P<frame>\d+)_keypoints\.json", re.IGNORECASE | re.DOTALL)
+_NUMBERED = re.compile(
+    r"(?P<clip>.*?)[._-]?(?P<frame>\d+)(?P<ending>_keypoints)?\.json", re.IGNORECASE | re.DOTALL
+)
 _POINTS = "pose_keypoints_2d"
 _OLD_POINTS = "pose_keypoints"  # before version 1.2
 
@@ -56,9 +59,28 @@ class Person:
 
 def claims(entry: Entry) -> bool:
     """Whether ``folder`` leaves a file to this reader: by its name, or JSON that begins so."""
-    if _NAME.fullmatch(entry.path.rpartition("/")[2]) is not None:
+    if _is_named(entry):
         return True
     return entry.suffix == ".json" and b'"pose_keypoints' in entry.read_head()
+
+
+def _is_named(entry: Entry) -> bool:
+    """Whether a file is named as OpenPose names those of a frame."""
+    match = _NUMBERED.fullmatch(entry.path.rpartition("/")[2])
+    return match is not None and match["ending"] is not None
+
+
+def _holds_frame(entry: Entry, files: int) -> bool:
+    """Whether a file with a number in its name, one of so many, holds a frame.
+
+    Pose2Sim and others leave out OpenPose's ending (``cam01.0031.json``).
+    """
+    if _is_named(entry):
+        return True
+    try:
+        return files > 1 and _is_frame(load_json(entry))
+    except ReadError:  # reading says it again
+        return files > 1
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -70,7 +92,7 @@ def plan(source: Path, options: Options) -> Plan:
         options,
         lambda path: path.endswith(".json"),
         "files named like clip_000000000000_keypoints.json, and no other .json",
-        lambda listing: group_clips(listing, _NAME, lambda entry, files: True),
+        lambda listing: group_clips(listing, _NUMBERED, _holds_frame),
     )
     layout, notes, rate = _look(found.units, options, str(source))
     return found.plan(
@@ -127,7 +149,7 @@ def _layout_for(joints: int, options: Options, where: str) -> Layout:
             return layout
         raise ReadError(where, f"{joints} joints, but layout {layout.name} has {layout.num_joints}")
     for layout in LAYOUTS.values():
-        if layout.num_joints == joints and layout.name.startswith("openpose"):
+        if layout.num_joints == joints and layout.name.startswith(("openpose", "halpe")):
             return layout
     raise ReadError(where, f"{joints} joints: name their layout with --layout")
 

@@ -11,14 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import MAX_FRAMES, PARTIAL, Options, Plan, ReadError
-from aimclr_fast.data.readers._counting import check_places, frame_places
 from aimclr_fast.data.readers._files import MAX_BYTES, Entry, read_text
-from aimclr_fast.data.readers._markers import Markers, plan_markers
-
-Array = npt.NDArray[np.float64]
+from aimclr_fast.data.readers._markers import Markers, places_in_time, plan_markers, with_gaps
 
 SUMMARY = "TRC: markers of motion capture, or joints triangulated from videos"
 OPTIONS = ("max_bodies", "labels", "markers")
@@ -26,8 +22,6 @@ OPTIONS = ("max_bodies", "labels", "markers")
 FILES = "TRC files (prepare trc reads them)"
 _MOST_MARKERS = 5000
 _LARGEST = 1e7
-#: Times of frames may differ from those of the rate by this share.
-_SAME_RATE = 0.02
 
 
 def claims(entry: Entry) -> bool:
@@ -68,23 +62,18 @@ def load(entry: Entry) -> Markers:
         more = "the file was cut off" if len(rows) < frames else "there are more lines"
         raise ReadError(where, f"NumFrames: {frames:,}, but {len(rows):,} lines: {more}", 3)
     width = 2 + 3 * len(names)
-    table = np.array([_row(lines[row], width, where, row + 1) for row in rows])
-    numbers = table[:, 0]
-    steps = np.diff(numbers)
-    if not np.isfinite(numbers).all() or (numbers % 1).any() or (steps <= 0).any():
-        raise ReadError(where, "Frame#: expected whole numbers that rise", rows[0] + 1)
-    places = frame_places(numbers.astype(np.int64))
-    check_places(places, where, "lines: renumber Frame#")
-    _check_times(table[:, 1], places, rate, where)
+    table = np.array([np.array(_row(lines[row], width, where, row + 1)) for row in rows])
+    places = places_in_time(
+        table[:, 0], table[:, 1], rate, where, ("Frame#", rows[0] + 1), ("DataRate", 3)
+    )
     x = table[:, 2 : 2 + 3 * count].reshape(frames, count, 3)
     part = np.isnan(x).any(axis=2) & ~np.isnan(x).all(axis=2)
     if part.any():
         frame, marker = np.argwhere(part)[0]
         reason = PARTIAL.replace("a joint", f"marker {labels[marker]:.40}")
         raise ReadError(where, reason, rows[frame] + 1)
-    out = np.full((int(places[-1]) + 1, count, 3), np.nan)
-    out[places] = np.where(x.any(axis=2, keepdims=True), x, np.nan)
-    return Markers(labels, out, rate, facts.get("units", ""))
+    x = np.where(x.any(axis=2, keepdims=True), x, np.nan)
+    return Markers(labels, with_gaps(x, places, where), rate, facts.get("units", ""))
 
 
 def _cells(line: str) -> list[str]:
@@ -119,14 +108,3 @@ def _row(line: str, width: int, where: str, number: int) -> list[float]:
             reason = f"expected a number of at most {_LARGEST:g}, got {cell.strip()!r:.40}"
             raise ReadError(where, reason, number)
     return out
-
-
-def _check_times(times: Array, places: npt.NDArray[np.int64], rate: float, where: str) -> None:
-    """Refuse times of frames that are not those of the rate; they are rounded to milliseconds."""
-    if len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        return  # no times
-    seconds, expected = float(times[-1] - times[0]), int(places[-1]) / rate
-    if abs(seconds - expected) > _SAME_RATE * expected + 0.002:
-        seen = int(places[-1]) / seconds
-        reason = f"DataRate: {rate:g}, but by their times there are {seen:.4g} frames per second"
-        raise ReadError(where, f"{reason}: correct one of them", 3)

@@ -386,6 +386,7 @@ def test_flags_of_other_readers_are_refused(tmp_path, capsys, dataset):
         "csv_bodies": "2",
         "skip_columns": "1",
         "markers": "x.yaml",
+        "body_model": "x.npz",
     }
     assert {field for name in reader_names() for field in get_reader(name).OPTIONS} == set(flags)
     for field, value in flags.items():

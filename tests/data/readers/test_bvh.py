@@ -78,7 +78,7 @@ def test_channels_in_any_order(order, moved):
 
 
 def test_long_files_are_read_in_blocks(monkeypatch):
-    monkeypatch.setattr("aimclr_fast.data.readers._bvh._BLOCK", 5)
+    monkeypatch.setattr("aimclr_fast.data.readers._trees._BLOCK", 5)
     check_places(bvh_text(frames=12))
 
 
@@ -333,6 +333,10 @@ CALLED = {
     + "".join(
         f"{s}Collar {s}Shoulder {s}Elbow {s}Wrist {s}Hip {s}Knee {s}Ankle {s}Toe "
         for s in ("Left", "Right")
+    ),
+    "Acclaim": "hips spine chest neck head "
+    + "".join(
+        f"{s}clavicle {s}humerus {s}radius {s}hand {s}femur {s}tibia {s}foot {s}toes " for s in "lr"
     ),
     "SMPL": "Pelvis Spine1 Spine3 Neck Head "
     + "".join(

@@ -224,7 +224,10 @@ def test_a_set_that_is_not_there(tmp_path):
 def test_markers_of_no_known_set(tmp_path):
     markers = {f"M{n}": place for n, place in enumerate(walk().values())}
     message = refused(save(tmp_path / "a.c3d", markers))
-    assert "no set of markers fits (key-points, plug-in-gait, plug-in-gait-lower)" in message
+    assert (
+        "no set of markers fits (key-points, motive-bones, plug-in-gait, plug-in-gait-lower)"
+        in message
+    )
     assert "say which markers each joint lies between with --markers FILE.yaml" in message
 
 

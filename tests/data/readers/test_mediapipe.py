@@ -441,3 +441,10 @@ def test_a_source_without_any(tmp_path):
         get_reader("mediapipe").plan(tmp_path, Options())
     with pytest.raises(SystemExit):
         command_line(["mediapipe", str(tmp_path), str(tmp_path / "o"), "--layout=coco"])
+
+
+def test_points_before_the_number_of_a_frame_are_no_part_of_the_name(tmp_path):
+    for clip in ("a", "b"):
+        for t, pose in enumerate(POSES[:3]):
+            save(tmp_path / f"{clip}.{t:04}.json", {"pose_world_landmarks": pose})
+    assert [r.name for r in read_all("mediapipe", tmp_path)[1]] == ["a", "b"]

@@ -289,3 +289,62 @@ def test_hands_without_a_body_are_nobody(tmp_path, key):
     plan, (gap, found) = read_all("openpose", tmp_path)
     assert not plan.left_out
     np.testing.assert_array_equal(found.positions, gap.positions)
+
+
+def test_a_recording():
+    """Two frames of Pose2Sim's demonstration, whose names lack OpenPose's ending."""
+    folder = Path(__file__).parent / "pose2sim" / "cam1_json"
+    plan, (found,) = read_all("folder", folder, max_bodies=2)
+    assert plan.reader == "openpose"
+    assert plan.layout.name == "openpose-25"
+    assert (found.name, found.positions.shape) == ("cam01", (3, 2, 25, 2))
+    people = [json.loads(file.read_text())["people"] for file in sorted(folder.iterdir())]
+    points = np.array([[one["pose_keypoints_2d"] for one in frame] for frame in people])
+    points = points.reshape(2, 2, 25, 3)  # frames, people
+    got = found.positions.transpose(1, 3, 2, 0)[..., :2]
+    lost = points[..., 2] <= 0.05
+    assert np.isnan(got[lost]).all()
+    across, seen = points[..., :2][~lost] * [1, -1], got[~lost]
+    scale = np.ptp(seen[:, 0]) / np.ptp(across[:, 0])
+    np.testing.assert_allclose(np.diff(seen, axis=0), np.diff(across, axis=0) * scale, atol=1e-9)
+    (problem,) = read_all("openpose", folder)[1]
+    assert "2 people" in problem.reason
+
+
+@pytest.mark.parametrize("name", ["{:06}", "walk_{:06}", "walk.{:04}", "walk-{}", "walk {}"])
+def test_frames_named_without_the_ending(name, tmp_path):
+    """As by rtmlib's and Pose2Sim's writers."""
+    (tmp_path / "clip").mkdir()
+    for t, points in enumerate(PIXELS):
+        text = json.dumps({"version": 1.3, "people": [person(points)] if t != 4 else []})
+        (tmp_path / "clip" / f"{name.format(t)}.json").write_text(text)
+    for reader in ("openpose", "folder"):
+        (found,) = read_all(reader, tmp_path / "clip")[1]
+        assert found.positions.shape == (3, FRAMES, 18, 1)
+        there = np.abs(found.positions).sum(axis=(0, 2, 3)) > 0
+        assert np.flatnonzero(~there).tolist() == [4]
+
+
+def test_numbered_videos_stay_videos(tmp_path):
+    """Files with a number each, which hold all frames of a video."""
+    for n in range(3):
+        frames = [{"people": [person(points)]} for points in PIXELS[: 5 + n]]
+        (tmp_path / f"walk{n}.json").write_text(json.dumps(frames))
+    (tmp_path / "pose7.json").write_text(json.dumps({"people": [person(PIXELS[0])]}))
+    found = read_all("openpose", tmp_path)[1]
+    assert [(r.name, r.positions.shape[1]) for r in found] == [
+        ("pose7", 1), ("walk0", 5), ("walk1", 6), ("walk2", 7),
+    ]  # fmt: skip
+
+
+def test_files_of_another_program():
+    """Three frames of HALPE's 26 points, by Pose2Sim's writer."""
+    folder = Path(__file__).parent / "pose2sim" / "halpe_26_json"
+    plan, (found,) = read_all("folder", folder)
+    assert plan.reader == "openpose"
+    assert plan.layout.name == "halpe-26"
+    expected = (np.round(motion(5, 26, 3)[..., :2] * [200, -200] + 500, 2) * [1, -1]).T
+    steps = np.diff(found.positions[:2, ..., 0], axis=1)
+    wanted = np.diff(expected.swapaxes(1, 2), axis=1)
+    scale = np.abs(steps).sum() / np.abs(wanted).sum()
+    np.testing.assert_allclose(steps, wanted * scale, atol=1e-9)

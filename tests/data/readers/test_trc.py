@@ -17,6 +17,7 @@ from aimclr_fast.data.readers.trc import load
 from aimclr_fast.prepare import command_line
 
 BY_OTHERS = Path(__file__).parent / "motion" / "trc_data_reader.trc"
+RECORDED = Path(__file__).parent / "pose2sim"
 
 
 def trc_text(markers, *, units="mm", rate=RATE, numbers=None, times=True, extra=()) -> str:
@@ -106,6 +107,25 @@ def test_key_points_that_were_triangulated(tmp_path):
     assert plan.layout.name == "key-points"
     elbow = found.positions[:, :, plan.layout.joints.index("right_lower_arm"), 0].T
     np.testing.assert_allclose(elbow, m["RELB"], atol=1e-5)
+
+
+def test_a_recording():
+    """Of Pose2Sim's demonstration: BODY_25B's 21 points, without one between the hips."""
+    file = RECORDED / "participants.trc"
+    plan, (found,) = read_all("folder", file)
+    assert plan.reader == "trc"
+    assert plan.layout.name == "key-points"
+    assert found.rate == 60
+    lines = [line.split("\t") for line in file.read_text().splitlines()]
+    rows = np.array([[float(cell) for cell in line[2:]] for line in lines[5:]]).reshape(4, 21, 3)
+    m = dict(zip([cell for cell in lines[3][2:] if cell], rows.swapaxes(0, 1), strict=True))
+    for joint, expected in {
+        "hips": (m["LHip"] + m["RHip"]) / 2,
+        "left_hand": m["LWrist"],
+        "right_toes": (m["RBigToe"] + m["RSmallToe"]) / 2,
+    }.items():
+        got = found.positions[:, :, plan.layout.joints.index(joint), 0].T
+        np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("up", ["y", "z"])
@@ -220,3 +240,24 @@ def test_a_source_without_any(tmp_path):
         get_reader("trc").plan(tmp_path, Options())
     whole = save(tmp_path / "b.trc", walk())
     assert isinstance(read_all("trc", whole)[1][0], Recording)
+
+
+@pytest.mark.parametrize("kind", ["trc", "optitrack"])
+def test_gaps_take_no_more_memory_than_a_recording(kind, tmp_path, monkeypatch):
+    """Frames that are skipped are gaps, but a small file must not become gigabytes."""
+    numbers = [1, *range(14, 14 * 12, 14)][:12]
+    file = save(tmp_path / "a.trc", walk(), numbers=[*numbers[:11], numbers[10] + 1], times=False)
+    if kind == "optitrack":
+        rows = [f"{n}," + ",".join("1" for _ in range(3 * len(walk()))) for n in (0, 1, 30)]
+        names = ",".join(f"{name}" for name in walk() for _ in "xyz")
+        line = ",".join(["X,Y,Z"] * len(walk()))
+        alike = [",".join([one] * 3 * len(walk())) for one in ("Marker", "1", "Position")]
+        heading = f",Type,{alike[0]}\n,Name,{names}\n,ID,{alike[1]}\n,,{alike[2]}\n"
+        file = tmp_path / "a.csv"
+        file.write_text(
+            "Format Version,1.25,Export Frame Rate,30,Length Units,Meters\n"
+            f"{heading}Frame,Time,{line}\n" + "\n".join(row.replace(",", ",,", 1) for row in rows)
+        )
+    monkeypatch.setattr("aimclr_fast.data.readers._markers._MOST_POINTS", 600)
+    with pytest.raises(ReadError, match=r"frames of \d+ points; at most 108,000 frames and 600"):
+        get_reader(kind).load(Entry(file, file.name))
