@@ -10,7 +10,6 @@ if __name__ == "__main__":  # before torch is imported
 import csv
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
-from .prepare import add_source_flags, source_options, source_timing
+from .encoder_cli import (
+    add_encoder_flags,
+    add_recording_flags,
+    open_encoder,
+    read_recording,
+    recording_options,
+)
 
 if TYPE_CHECKING:
     from .inference.encoder import Encoder
@@ -69,16 +74,8 @@ def parser() -> Parser:
     )
     add = command.add_argument
     add("recordings", type=str, nargs="+", help="files, folders or zip files")
-    add(
-        "--encoder",
-        type=str,
-        required=True,
-        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
-    )
-    add("--head", type=str, default=None, help="its classifier, of `evaluate linear`")
-    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add_encoder_flags(command, "head")
     add("--out", type=str, default="answers", help="folder to write to")
-    add("--format", type=str, default="folder", help="a DATASET of prepare; folder finds it")
     add(
         "--known",
         type=str,
@@ -100,24 +97,18 @@ def parser() -> Parser:
         help="find the body part and time that mattered most for each answer, by holding each part "
         "still for a while; the page draws it",
     )
-    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
-    add_source_flags(command)
+    add_recording_flags(command)
     return command
 
 
 def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
-    options, timing = source_options(given), source_timing(given)
+    options = recording_options(given)
     out = Path(given.out)
     check_folder(out)
-    from .inference.loading import load_encoder
-
-    try:
-        encoder = load_encoder(
-            given.encoder, head=given.head, stream=given.stream, device=given.device
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    encoder = open_encoder(
+        given.encoder, head=given.head, stream=given.stream, device=given.device
+    )
     known = _known(given, encoder)
     threshold = None
     if given.unknown is not None:
@@ -134,41 +125,27 @@ def main(arguments: list[str]) -> None:
             f"which {given.unknown:.3g} of new ones like them exceed"
         )
     from .inference.importance import explain
-    from .inference.recordings import read_parts
 
     answers: list[Answer] = []
     shown: list[Any] = []  # the motion of the first answers
     for recording in given.recordings:
-        with tempfile.TemporaryDirectory() as scratch:
-            parts = read_parts(
-                Path(recording),
-                encoder,
-                Path(scratch) / "work",
-                reader=given.format,
-                options=options,
-                timing=timing,
-            )
-            for note in parts.notes:
-                print(note)
-            for problem in parts.left_out:
-                print(f"left out: {problem.where}: {problem.reason}")
-            sequences = parts.sequences(encoder)
-            found = _answers(parts, sequences, encoder, known, threshold)
-            if {one.recording for one in found} & {one.recording for one in answers}:
-                place = Path(recording)  # files of one name in several folders
-                found = [
-                    replace(one, recording=str(place if place.is_file() else place / one.recording))
-                    for one in found
-                ]
-            weights: list[Any] = [None] * len(found)
-            if given.why:
-                reasons = [explain(encoder, one) for one in sequences]
-                found = [
-                    replace(a, because=_because(a, r)) for a, r in zip(found, reasons, strict=True)
-                ]
-                weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
-            answers += found
-            shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
+        parts, sequences = read_recording(recording, encoder, **options)
+        found = _answers(parts, sequences, encoder, known, threshold)
+        if {one.recording for one in found} & {one.recording for one in answers}:
+            place = Path(recording)  # files of one name in several folders
+            found = [
+                replace(one, recording=str(place if place.is_file() else place / one.recording))
+                for one in found
+            ]
+        weights: list[Any] = [None] * len(found)
+        if given.why:
+            reasons = [explain(encoder, one) for one in sequences]
+            found = [
+                replace(a, because=_because(a, r)) for a, r in zip(found, reasons, strict=True)
+            ]
+            weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
+        answers += found
+        shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
     _write(out, answers, shown, encoder)
     for answer in answers[:_SHOWN]:
         print(_line(answer))

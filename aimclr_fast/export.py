@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
-from ._checkpoint import CheckpointError
 from ._errors import Error
 from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
+from .encoder_cli import open_encoder
 from .inference.encoder import EmbeddingModel, Encoder
 from .inference.from_recordings import FromRecordings
 from .inference.loading import describe, load_encoder, write_safetensors
@@ -380,19 +380,14 @@ def main(arguments: list[str]) -> None:
     check_utf8("--out", out)
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
-    try:
-        encoder = load_encoder(
-            given.checkpoint,  # a name is not a path
-            head=given.head,
-            stream=given.stream,
-            pool=given.pool,
-            layout=given.layout,
-            device="cpu",
-        )
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    encoder = open_encoder(
+        given.checkpoint,  # a name is not a path
+        head=given.head,
+        stream=given.stream,
+        pool=given.pool,
+        layout=given.layout,
+        device="cpu",
+    )
     if given.int8 and given.format != "onnx":
         raise UserError("--int8: only with --format onnx")
     if given.int8 and given.recordings:

@@ -9,14 +9,19 @@ if __name__ == "__main__":  # before torch is imported
 
 import csv
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._console import plain_console
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
-from .prepare import add_source_flags, source_options, source_timing
+from .encoder_cli import (
+    add_encoder_flags,
+    add_recording_flags,
+    open_encoder,
+    read_recording,
+    recording_options,
+)
 
 if TYPE_CHECKING:
     from .data import Store
@@ -38,14 +43,7 @@ def parser() -> Parser:
     add = command.add_argument
     add("store", type=str, help="folder of a store, or an embedded data set")
     add("recording", type=str, help="a file, folder or zip file of any format that prepare reads")
-    add(
-        "--encoder",
-        type=str,
-        required=True,
-        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
-    )
-    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
-    add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
+    add_encoder_flags(command, "pool")
     add("--k", type=int, default=None, help="neighbors of each query; default: 5, or all")
     add("--out", type=str, default="neighbors", help="folder to write to")
     add(
@@ -54,49 +52,29 @@ def parser() -> Parser:
         default=None,
         help=".npy file of the store's features: used if it is there, else made; default: in --out",
     )
-    add("--format", type=str, default="folder", help="a DATASET of prepare; folder finds it")
-    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
-    add_source_flags(command)
+    add_recording_flags(command)
     return command
 
 
 def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
-    options, timing = source_options(given), source_timing(given)
+    options = recording_options(given)
     out = Path(given.out)
     index_file = Path(given.index) if given.index else out / "index.npy"
     if index_file.suffix != ".npy":
         raise UserError(f"--index {index_file}: must end in .npy")
     check_folder(out)
     from .data import resolve_store
-    from .inference.loading import load_encoder
-    from .inference.recordings import read_parts
 
     store = resolve_store(given.store)
     k = min(5, len(store)) if given.k is None else given.k
     if not 1 <= k <= len(store):
         raise UserError(f"--k {k}: must be from 1 to {len(store)}, the store's sequences")
-    try:
-        encoder = load_encoder(
-            given.encoder, stream=given.stream, pool=given.pool, device=given.device
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = read_parts(
-            Path(given.recording),
-            encoder,
-            Path(scratch) / "work",
-            reader=given.format,
-            options=options,
-            timing=timing,
-        )
-        for note in parts.notes:
-            print(note)
-        for problem in parts.left_out:
-            print(f"left out: {problem.where}: {problem.reason}")
-        sequences = parts.sequences(encoder)
-        names = [str(name) for name in parts.store.samples["name"]]
+    encoder = open_encoder(
+        given.encoder, stream=given.stream, pool=given.pool, device=given.device
+    )
+    parts, sequences = read_recording(given.recording, encoder, **options)
+    names = [str(name) for name in parts.store.samples["name"]]
     if store.preprocessing != encoder.traits.preprocessing:
         print(
             f"note: {store.path} was prepared otherwise than the encoder's training data "
