@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
     ]
     _write(out, store, encoder, names, sequences, found)
     for query, rank, row, distance in found[: 4 * k]:
-        print(f"{names[query]} {rank}: {_title(store, row)} ({distance:.3f})")
+        print(f"{names[query]} {rank}: {store.title_of(row)} ({distance:.3f})")
     if len(found) > 4 * k:
         print(f"... and {len(names) - 4:,} more queries")
     print(f"saved: {out / 'neighbors.csv'} and neighbors.html")
@@ -113,18 +113,6 @@ def _index(file: Path, store: Store, encoder: Encoder, name: str) -> FeatureInde
         raise UserError(str(error)) from error
 
 
-def _label(store: Store, row: int) -> str:
-    if store.labels is None:
-        return ""
-    label = int(store.labels[row])
-    return store.class_names[label] if store.class_names else str(label)
-
-
-def _title(store: Store, row: int) -> str:
-    name, label = str(store.samples["name"][row]), _label(store, row)
-    return f"{name}: {label}" if label else name
-
-
 def _write(
     out: Path,
     store: Store,
@@ -144,14 +132,14 @@ def _write(
         writer.writerow(COLUMNS)
         for query, rank, row, distance in found:
             name = str(store.samples["name"][row])
-            writer.writerow((names[query], rank, name, _label(store, row), f"{distance:.6g}"))
+            writer.writerow((names[query], rank, name, store.label_of(row), f"{distance:.6g}"))
     clips = []
     for query, rank, row, distance in found:
         if query >= _QUERIES:
             break
         if rank == 1:
             clips.append(pack_clip(Clip(names[query], sequences[query].transpose(3, 1, 2, 0))))
-        title = f"neighbor {rank} ({distance:.3f}), {_title(store, row)}"
+        title = f"neighbor {rank} ({distance:.3f}), {store.title_of(row)}"
         clips.append(pack_clip(Clip(title, store.as_tensor(row).numpy())))
     write_page(
         out / "neighbors.html",

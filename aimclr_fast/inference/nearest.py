@@ -83,14 +83,10 @@ def learn(encoder: Encoder, store: Store, split: str) -> Known:
         for some in np.array_split(rows, max(1, len(rows) // _BLOCK))
     ]
     column = next((c for c in ("subject", RECORDING) if c in store.samples), "name")
-    labels = store.labels
-    names = store.class_names
     return Known(
         features=F.normalize(torch.cat(features), dim=1),
         names=[str(name) for name in store.samples["name"][rows]],
-        classes=None
-        if labels is None
-        else [names[label] if names else str(label) for label in labels[rows].tolist()],
+        classes=None if store.labels is None else [store.label_of(row) for row in rows],
         groups=store.samples[column][rows].astype(np.str_),
     )
 
