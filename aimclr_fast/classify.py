@@ -28,7 +28,7 @@ from .encoder_cli import (
 if TYPE_CHECKING:
     from .inference.encoder import Encoder
     from .inference.importance import Importance
-    from .inference.nearest import Known
+    from .inference.known import Known
     from .inference.recordings import Parts
 
 PROGRAM = "python -m aimclr_fast.classify"
@@ -157,7 +157,7 @@ def main(arguments: list[str]) -> None:
 def _known(given: Any, encoder: Encoder) -> Known | None:
     """The training sequences, where they are to be had."""
     from .data import StoreError, resolve_store
-    from .inference.nearest import learn
+    from .inference.known import learn
     from .inference.pretrained import trained_on
 
     if given.known == "none":

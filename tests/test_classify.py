@@ -17,7 +17,7 @@ from aimclr_fast import load_encoder
 from aimclr_fast.classify import command_line
 from aimclr_fast.data import open_embedded, resolve_store, split
 from aimclr_fast.export import export
-from aimclr_fast.inference.nearest import Known, learn
+from aimclr_fast.inference.known import Known, learn
 
 
 def classify(*arguments: object) -> None:

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
-from aimclr_fast.evaluation.neighbors import nearest
+from aimclr_fast.inference.nearest import nearest
 from aimclr_fast.evaluation.protocols.cluster import Config as ClusterConfig
 from aimclr_fast.evaluation.protocols.cluster import cluster, hungarian_accuracy
 from aimclr_fast.evaluation.protocols.retrieval import Config as RetrievalConfig
