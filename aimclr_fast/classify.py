@@ -158,26 +158,24 @@ def _known(given: Any, encoder: Encoder) -> Known | None:
     """The training sequences, where they are to be had."""
     from .data import StoreError, resolve_store
     from .inference.known import learn
-    from .inference.pretrained import trained_on
+    from .inference.pretrained import training_store
 
     if given.known == "none":
         return None
-    name, split = (given.known, None) if given.known != "auto" else trained_on(given.encoder)
-    if name is None:
-        print("the encoder does not say what it was trained on: no nearest sequences (--known)")
-        return None
-    try:
-        store = resolve_store(name)
-    except (StoreError, ValueError) as error:
-        if given.known != "auto":
-            raise
-        print(f"what the encoder was trained on cannot be opened: no nearest sequences ({error})")
-        return None
+    split = None
+    if given.known != "auto":
+        store = resolve_store(given.known)
+    else:
+        try:
+            store, split = training_store(given.encoder)
+        except StoreError as error:
+            print(f"no nearest sequences (--known names their store): {error}")
+            return None
     try:
         # Of a store that the user names, every sample is known.
         return learn(encoder, store, given.split or split or "all")
     except ValueError as error:
-        raise UserError(f"--known {name}: {error}") from error
+        raise UserError(f"--known {store.path.name}: {error}") from error
 
 
 def _answers(
