@@ -62,9 +62,7 @@ def main(arguments: list[str]) -> None:
 
     store = resolve_store(given.store)
     rows, labels, classes = _labeled(store, Path(given.labels))
-    encoder = open_encoder(
-        given.encoder, stream=given.stream, pool=given.pool, device=given.device
-    )
+    encoder = open_encoder(given.encoder, stream=given.stream, pool=given.pool, device=given.device)
     try:
         if store.layout != encoder.layout:
             raise ValueError(
@@ -104,6 +102,8 @@ def _labeled(
         raise UserError(f"{file}: none of its rows names a sequence of {store.path}")
     texts = [found.rows[names[row]]["label"] for row in kept]
     own = sorted(set(texts))
+    if len(own) < 2:
+        raise UserError(f"{file}: a classifier needs labels of two classes or more, got {own[0]}")
     place = {label: index for index, label in enumerate(own)}
     classes = [found.classes[int(label)] if found.classes else str(label) for label in own]
     count = Counter(texts)
@@ -150,11 +150,18 @@ def _frozen(
         print("too few labels for cross-validation: nothing is known of how good it is")
     else:
         print(
-            f"cross-validation, {found.folds} folds: accuracy {found.accuracy:.1%}; calibration "
-            f"error {found.error:.1%} ({found.error_before:.1%} before its temperature of "
-            f"{found.temperature:.2f})"
+            f"cross-validation, {found.folds} folds: "
+            + _quality(found.accuracy, found.error, found.error_before, found.temperature)
         )
     return encoder.with_classifier(found.weight, found.bias, classes)
+
+
+def _quality(accuracy: float, error: float, before: float, temperature: float) -> str:
+    """In words, on samples that were held out."""
+    text = f"accuracy {accuracy:.1%}; expected calibration error (ECE) {error:.1%}"
+    if temperature == 1:
+        return text
+    return f"{text}, {before:.1%} before probabilities got their temperature of {temperature:.2f}"
 
 
 def _finetuned(
@@ -169,7 +176,7 @@ def _finetuned(
     """Encoder and classifier, trained on all labels; how good that is, is measured on a fold."""
     import torch
 
-    from .evaluation.few_labels import calibration_error, softmax
+    from .evaluation.few_labels import calibration_error, softmax, useful_temperature
     from .evaluation.finetuning import FinetuneConfig, finetune
     from .evaluation.labeled_data import LabeledData, training_folds
     from .inference.encoder import EmbeddingModel, Encoder
@@ -191,7 +198,7 @@ def _finetuned(
     )
     recipe = FinetuneConfig(epochs=given.epochs, test_every=given.epochs)
     own = encoder.model.encoder
-    folds = training_folds(labels, groups)
+    folds, temperature = training_folds(labels, groups), 1.0
     if folds:
         fit, held = folds[0]
         outcome, _ = finetune(
@@ -200,13 +207,20 @@ def _finetuned(
         assert outcome.logits is not None
         logits, truth = outcome.logits.double().cpu().numpy(), labels[held.numpy()]
         accuracy = float((logits.argmax(1) == truth).mean())
+        temperature = useful_temperature(logits, truth)
+        error, before = (
+            calibration_error(softmax(logits / one), truth) for one in (temperature, 1.0)
+        )
         print(
-            f"held out, {len(held):,} samples of one fold: accuracy {accuracy:.1%}; calibration "
-            f"error {calibration_error(softmax(logits), truth):.1%}"
+            f"held out, {len(held):,} samples of one fold: "
+            + _quality(accuracy, error, before, temperature)
         )
     else:
         print("too few labels to hold some out: nothing is known of how good it is")
     _, tuned = finetune(data, own, traits.stream, recipe, seed=given.seed)
+    with torch.no_grad():
+        for parameter in tuned.head.parameters():
+            parameter.div_(temperature)
     made = EmbeddingModel(tuned, replace(traits, class_names=tuple(classes)), [])
     return Encoder(made, encoder.device)
 

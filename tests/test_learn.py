@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aimclr_fast import load_encoder
 from aimclr_fast.data import resolve_store, split
+from aimclr_fast.evaluation import few_labels
 from aimclr_fast.evaluation.few_labels import (
     calibration_error,
     fit_temperature,
@@ -56,7 +58,7 @@ def test_it_learns_the_classes_of_the_csv(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "60 labels, 1,940 sequences without; " in said
     assert "folds part the values of subject" in said
-    assert "cross-validation, 5 folds: accuracy " in said
+    assert re.search(r"cross-validation, 5 folds: accuracy \d.*\(ECE\) \d", said)
     assert "warning" not in said
     encoder = load_encoder(out, device="cpu")
     assert encoder.class_names == tuple(sorted(store.class_names[label] for label in (0, 7, 12)))
@@ -91,7 +93,8 @@ def test_the_encoder_can_be_tuned_as_well(tmp_path, capsys):
     store, rows = write_labels(tmp_path / "l.csv", 20)
     out = tmp_path / "mine.safetensors"
     learn(tmp_path / "l.csv", f"--out={out}", "--finetune", "--epochs=4")
-    assert "held out, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"held out, \d+ samples of one fold: accuracy \d.*\(ECE\) \d", said)
     tuned, before = load_encoder(out, device="cpu"), load_encoder("ui_prmd", device="cpu")
     assert len(tuned.class_names) == 3
     x = store.as_tensor(rows).permute(0, 4, 2, 3, 1)
@@ -99,6 +102,22 @@ def test_the_encoder_can_be_tuned_as_well(tmp_path, capsys):
     truth = [store.class_names[label] for label in store.labels[rows]]
     found = tuned.classify(x, preprocessed=True).names
     assert np.mean([a == b for a, b in zip(found, truth, strict=True)]) > 0.8
+
+
+def test_a_tuned_classifier_has_its_temperature_and_warnings(tmp_path, monkeypatch, capsys):
+    store, rows = write_labels(tmp_path / "l.csv", 4, classes=(0, 7))
+    x = store.as_tensor(rows).permute(0, 4, 2, 3, 1)
+    logits = []
+    for temperature in (1.0, 4.0):
+        monkeypatch.setattr(few_labels, "useful_temperature", lambda *_, t=temperature: t)
+        out = tmp_path / f"{temperature:g}.safetensors"
+        learn(tmp_path / "l.csv", f"--out={out}", "--finetune", "--epochs=1")
+        found = load_encoder(out, device="cpu").classify(x, preprocessed=True).probabilities
+        logits.append((found[:, 0] / found[:, 1]).log())
+    torch.testing.assert_close(logits[0], 4 * logits[1], rtol=1e-3, atol=1e-3)
+    said = capsys.readouterr().out
+    assert said.count("warning: fewer labels than the 5 folds") == 2
+    assert said.count("before probabilities got their temperature of 4.00") == 1
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -163,6 +182,7 @@ def test_temperature_and_calibration_error():
     [
         ("name,label\nm01_s01_e01_correct,a\n", ["--out=x.pt"], "must end in .safetensors"),
         ("name,label\nm01_s01_e01_correct,a\n", [], "two classes or more"),
+        ("name,label\nm01_s01_e01_correct,a\n", ["--finetune"], "two classes or more"),
         ("name,label\nzz,a\n", [], "none of its rows names a sequence"),
         ("name,height\nm01_s01_e01_correct,3\n", [], "has no column label"),
         ("name,label\nm01_s01_e01_correct,a\n", ["--epochs=0"], "--epochs 0: must be"),
