@@ -111,7 +111,7 @@ class Store:
         return self._classes[1]
 
     def label_of(self, row: int) -> str:
-        """Name of a sample's class, or its number where classes have no names; empty without one."""
+        """Name of a sample's class, its number where classes have no names; empty without one."""
         if self.labels is None:
             return ""
         label = int(self.labels[row])
