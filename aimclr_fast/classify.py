@@ -50,7 +50,9 @@ class Answer:
         distance: to it, 1 - cosine.
         unknown: whether it is further than new sequences like those of training are; None if that
             was not asked.
-        because: the body part and time that mattered most for the label, if that was asked.
+        still: whether nobody moves, so that a label of an action says little.
+        because: the body part and time that mattered most for the label, if that was asked and any
+            mattered.
     """
 
     recording: str
@@ -62,6 +64,7 @@ class Answer:
     nearest: str
     distance: float | None
     unknown: bool | None
+    still: bool
     because: str = ""
 
 
@@ -69,8 +72,10 @@ def parser() -> Parser:
     command = Parser(
         prog=PROGRAM,
         usage="%(prog)s RECORDING... --encoder ENCODER [options]",
-        description="Say what people do in recordings of any format that prepare reads. Writes "
-        "answers.csv, answers.json and timeline.html.",
+        description="Say what people do in recordings of any format that prepare reads: for each "
+        "window, or whole recording, and person. An encoder that was trained on several bodies "
+        "gives one answer for all people of a recording. Writes answers.csv, answers.json and "
+        "timeline.html.",
     )
     add = command.add_argument
     add("recordings", type=str, nargs="+", help="files, folders or zip files")
@@ -106,9 +111,7 @@ def main(arguments: list[str]) -> None:
     options = recording_options(given)
     out = Path(given.out)
     check_folder(out)
-    encoder = open_encoder(
-        given.encoder, head=given.head, stream=given.stream, device=given.device
-    )
+    encoder = open_encoder(given.encoder, head=given.head, stream=given.stream, device=given.device)
     known = _known(given, encoder)
     threshold = None
     if given.unknown is not None:
@@ -151,6 +154,8 @@ def main(arguments: list[str]) -> None:
         print(_line(answer))
     if len(answers) > _SHOWN:
         print(f"... and {len(answers) - _SHOWN:,} more")
+    for note in _notes(answers, encoder):
+        print(note)
     print(f"saved: {out / 'answers.csv'}, answers.json and timeline.html")
 
 
@@ -189,7 +194,16 @@ def _answers(
         features, likely, labels = encoder(x, preprocessed=True), [None] * len(x), [""] * len(x)
     answers = [
         Answer(
-            part.recording, part.person, part.start, part.end, label, probability, "", None, None
+            recording=part.recording,
+            person=part.person,
+            start=part.start,
+            end=part.end,
+            label=label,
+            probability=probability,
+            nearest="",
+            distance=None,
+            unknown=None,
+            still=part.still,
         )
         for part, label, probability in zip(parts.each, labels, likely, strict=True)
     ]
@@ -208,18 +222,40 @@ def _answers(
     ]
 
 
+def _notes(answers: Sequence[Answer], encoder: Encoder) -> list[str]:
+    """What to know of the labels."""
+    notes = []
+    if not encoder.class_names:
+        labels = "labels: those of the nearest training sequences"
+        if not any(answer.label for answer in answers):
+            labels = "no labels"
+        notes.append(
+            f"{labels}, since the encoder has no classifier: --head takes one of evaluate linear, "
+            "and python -m aimclr_fast.learn makes one from a few labels"
+        )
+    if still := sum(answer.still for answer in answers):
+        notes.append(
+            f"still: nobody moves in {still:,} of {len(answers):,} answers, whose labels say little"
+        )
+    return notes
+
+
 def _line(answer: Answer) -> str:
     who = f" person {answer.person}" if answer.person else ""
     when = "" if answer.start is None else f" {answer.start:g}-{answer.end:g} s"
     sure = "" if answer.probability is None else f" {answer.probability:.0%}"
-    odd = " (unknown)" if answer.unknown else ""
+    odd = "".join(f" ({word})" for word in ("unknown", "still") if getattr(answer, word))
     near = f", nearest {answer.nearest} ({answer.distance:.3f})" if answer.nearest else ""
     why = f", because of {answer.because}" if answer.because else ""
     return f"{answer.recording}{who}{when}: {answer.label or '?'}{sure}{odd}{near}{why}"
 
 
 def _because(answer: Answer, found: Importance) -> str:
-    """The part and time that mattered most, in seconds or, of a whole recording, in percent."""
+    """The part and time that mattered most, in seconds or, of a whole recording, in percent; empty
+    if none did.
+    """
+    if found.most is None:
+        return ""
     part, window = found.most
     first, last = (found.ends[window + i] / found.ends[-1] for i in (0, 1))
     if answer.start is None or answer.end is None:

@@ -87,12 +87,15 @@ def read_recording(
         options: of `inference.recordings.read_parts`.
 
     Raises:
-        aimclr_fast.Error: as `read_parts`.
+        UserError: as `read_parts`.
     """
     from .inference.recordings import read_parts
 
     with tempfile.TemporaryDirectory() as scratch:
-        parts = read_parts(Path(source), encoder, Path(scratch) / "work", **options)
+        try:
+            parts = read_parts(Path(source), encoder, Path(scratch) / "work", **options)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         for note in parts.notes:
             print(note)
         for problem in parts.left_out:

@@ -51,7 +51,7 @@ class FeatureIndex:
             raise ValueError(f"k must lie in 1..{len(self.features)}, got {k}")
         rows = F.normalize(queries.detach().float().cpu(), dim=1)
         similarity, index = nearest(rows, self.features, k, unit=True)
-        return 1 - similarity, index
+        return (1 - similarity).clamp(min=0), index
 
 
 def make_index(

@@ -95,4 +95,4 @@ def learn(encoder: Encoder, store: Store, split: str) -> Known:
 def _first(rows: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the nearest of each of some rows, all of length 1, and its cosine distance."""
     similarity, index = nearest(rows, among, 1, unit=True)
-    return index[:, 0], 1 - similarity[:, 0]
+    return index[:, 0], (1 - similarity[:, 0]).clamp(min=0)
