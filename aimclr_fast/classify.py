@@ -125,14 +125,15 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--unknown {given.unknown:g}: {error}") from error
         print(
             f"unknown: a cosine distance of more than {threshold:.3g} to every training sequence, "
-            f"which {given.unknown:.3g} of new ones like them exceed"
+            f"which {100 * given.unknown:.3g}% of new ones like them exceed"
         )
     from .inference.importance import explain
 
     answers: list[Answer] = []
+    said: set[str] = set()
     shown: list[Any] = []  # the motion of the first answers
     for recording in given.recordings:
-        parts, sequences = read_recording(recording, encoder, **options)
+        parts, sequences = read_recording(recording, encoder, said, **options)
         found = _answers(parts, sequences, encoder, known, threshold)
         if {one.recording for one in found} & {one.recording for one in answers}:
             place = Path(recording)  # files of one name in several folders
@@ -199,7 +200,7 @@ def _answers(
             start=part.start,
             end=part.end,
             label=label,
-            probability=probability,
+            probability=None if probability is None else round(probability, 6),
             nearest="",
             distance=None,
             unknown=None,
@@ -215,7 +216,7 @@ def _answers(
             answer,
             label=answer.label or (known.classes[row] if known.classes else ""),
             nearest=known.names[row],
-            distance=distance,
+            distance=round(distance, 6),
             unknown=None if threshold is None else distance > threshold,
         )
         for answer, row, distance in zip(answers, rows.tolist(), distances.tolist(), strict=True)

@@ -76,14 +76,15 @@ def recording_options(given: Any) -> dict[str, Any]:
 
 
 def read_recording(
-    source: str, encoder: Encoder, **options: Any
+    source: str, encoder: Encoder, said: set[str], **options: Any
 ) -> tuple[Parts, npt.NDArray[np.float32]]:
     """Recordings as an encoder takes them, [N, M, T, V, 3], and what each is; prints how they were
-    understood and what was left out.
+    understood, if that was not `said` before, and what was left out.
 
     Args:
         source: a file, folder or zip file.
         encoder: which must know how its training data were preprocessed.
+        said: notes that were printed; grows.
         options: of `inference.recordings.read_parts`.
 
     Raises:
@@ -97,7 +98,9 @@ def read_recording(
         except ValueError as error:
             raise UserError(str(error)) from error
         for note in parts.notes:
-            print(note)
+            if note not in said:
+                print(note)
+        said.update(parts.notes)
         for problem in parts.left_out:
             print(f"left out: {problem.where}: {problem.reason}")
         return parts, parts.sequences(encoder)

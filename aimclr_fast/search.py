@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> None:
     if not 1 <= k <= len(store):
         raise UserError(f"--k {k}: must be from 1 to {len(store)}, the store's sequences")
     encoder = open_encoder(given.encoder, stream=given.stream, pool=given.pool, device=given.device)
-    parts, sequences = read_recording(given.recording, encoder, **options)
+    parts, sequences = read_recording(given.recording, encoder, set(), **options)
     names = [str(name) for name in parts.store.samples["name"]]
     if store.preprocessing != encoder.traits.preprocessing:
         print(

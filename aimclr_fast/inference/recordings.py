@@ -36,6 +36,7 @@ from .windows import MOST_MISSING, missing_share, stands_still
 #: Column of a person's number in a recording of several, where an encoder takes one at a time.
 PERSON = "person"
 _START = re.compile(r"@([0-9.e+-]+)s$")
+_OF_STORES = ("no labels.csv", "time: the column")  # notes that say nothing of what is classified
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def read_parts(
     """Read recordings for an encoder: its joints, its preprocessing, and as many people at a time.
 
     An encoder of one body takes each person on their own; one of several takes the people of a
-    recording together, those who matter most if they are too many. A window in which nobody is
-    there for half of the time is left out, as in live motion.
+    recording together, those who matter most if they are too many. A window is left out if they are
+    missing from more than half of its frames, as in live motion.
 
     Args:
         source: a file, folder or zip file.
@@ -152,7 +153,7 @@ def read_parts(
         normalize=steps.normalize,
     )
     done = convert(plan, recipe, scratch / "store", unit=options.unit)
-    notes = [note for note in plan.notes if not note.startswith("no labels.csv")]  # nor needed
+    notes = [note for note in plan.notes if not note.startswith(_OF_STORES)]
     return Parts(done.store, _told(done.store, timing), notes, done.left_out)
 
 
@@ -202,16 +203,17 @@ def _together(unit: Any, *, read: Callable[[Any], Readings], bodies: int) -> Rea
 
 
 def _attended(unit: Any, *, read: Callable[[Any], Readings]) -> Readings:
-    """Windows without those in which nobody is there for half of the time, which are counted."""
-    empty: Counter[str] = Counter()
+    """Windows without those in which nobody is there half of the time, which are counted."""
+    empty: Counter[tuple[str, int]] = Counter()
     for found in read(unit):
         if isinstance(found, Recording) and missing_share(found.positions) > MOST_MISSING:
-            empty[str(found.columns[RECORDING])] += 1
+            empty[str(found.columns[RECORDING]), int(found.columns.get(PERSON, 0))] += 1
         else:
             yield found
-    for name, count in empty.items():
+    for (name, person), count in empty.items():
         windows = "1 window" if count == 1 else f"{count:,} windows"
-        yield Problem(name, f"nobody is there for half of the time in {windows}")
+        who = f"{name.removesuffix(f'#{person}')} person {person}" if person else name
+        yield Problem(who, f"missing from more than half of the frames in {windows}")
 
 
 def _told(store: Store, timing: Timing) -> list[Part]:
