@@ -20,6 +20,7 @@ from .cli import Parser, UserError, run
 from .encoder_cli import (
     add_encoder_flags,
     add_recording_flags,
+    note_preparation,
     open_encoder,
     read_recording,
     recording_options,
@@ -177,6 +178,7 @@ def _known(given: Any, encoder: Encoder) -> Known | None:
         except StoreError as error:
             print(f"no nearest sequences (--known names their store): {error}")
             return None
+    note_preparation(store, encoder)
     try:
         # Of a store that the user names, every sample is known.
         return learn(encoder, store, given.split or split or "all")
@@ -242,13 +244,14 @@ def _notes(answers: Sequence[Answer], encoder: Encoder) -> list[str]:
 
 
 def _line(answer: Answer) -> str:
-    who = f" person {answer.person}" if answer.person else ""
-    when = "" if answer.start is None else f" {answer.start:g}-{answer.end:g} s"
+    from .inference.recordings import title
+
+    what = title(answer.recording, answer.person, answer.start, answer.end)
     sure = "" if answer.probability is None else f" {answer.probability:.0%}"
     odd = "".join(f" ({word})" for word in ("unknown", "still") if getattr(answer, word))
     near = f", nearest {answer.nearest} ({answer.distance:.3f})" if answer.nearest else ""
     why = f", because of {answer.because}" if answer.because else ""
-    return f"{answer.recording}{who}{when}: {answer.label or '?'}{sure}{odd}{near}{why}"
+    return f"{what}: {answer.label or '?'}{sure}{odd}{near}{why}"
 
 
 def _because(answer: Answer, found: Importance) -> str:

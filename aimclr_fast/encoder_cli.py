@@ -12,6 +12,7 @@ import numpy.typing as npt
 from .cli import Parser, UserError
 
 if TYPE_CHECKING:
+    from .data import Store
     from .inference.encoder import Encoder
     from .inference.recordings import Parts
 
@@ -104,3 +105,22 @@ def read_recording(
         for problem in parts.left_out:
             print(f"left out: {problem.where}: {problem.reason}")
         return parts, parts.sequences(encoder)
+
+
+def note_preparation(store: Store, encoder: Encoder) -> None:
+    """Say how a store was prepared otherwise than the encoder's training data, if it was."""
+    own, trained = store.preprocessing, encoder.traits.preprocessing
+    if own == trained or trained is None:
+        return
+    if own is None:
+        differ = ["how is not known"]
+    else:
+        differ = [
+            f"{name} {vars(own)[name]}, not {value}"
+            for name, value in vars(trained).items()
+            if vars(own)[name] != value
+        ]
+    print(
+        f"note: {store.path} was prepared otherwise than the encoder's training data "
+        f"({'; '.join(differ)}): expect worse answers"
+    )

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
-from .encoder_cli import add_encoder_flags, open_encoder
+from .encoder_cli import add_encoder_flags, note_preparation, open_encoder
 
 if TYPE_CHECKING:
     from .data import Store
@@ -63,6 +63,7 @@ def main(arguments: list[str]) -> None:
     store = resolve_store(given.store)
     rows, labels, classes = _labeled(store, Path(given.labels))
     encoder = open_encoder(given.encoder, stream=given.stream, pool=given.pool, device=given.device)
+    note_preparation(store, encoder)
     try:
         if store.layout != encoder.layout:
             raise ValueError(
@@ -149,19 +150,17 @@ def _frozen(
     if found.accuracy is None or found.error is None or found.error_before is None:
         print("too few labels for cross-validation: nothing is known of how good it is")
     else:
+        before = (
+            ""
+            if found.temperature == 1
+            else f", {found.error_before:.1%} before probabilities got their temperature of "
+            f"{found.temperature:.2f}"
+        )
         print(
-            f"cross-validation, {found.folds} folds: "
-            + _quality(found.accuracy, found.error, found.error_before, found.temperature)
+            f"cross-validation, {found.folds} folds: accuracy {found.accuracy:.1%}; expected "
+            f"calibration error (ECE) {found.error:.1%}{before}"
         )
     return encoder.with_classifier(found.weight, found.bias, classes)
-
-
-def _quality(accuracy: float, error: float, before: float, temperature: float) -> str:
-    """In words, on samples that were held out."""
-    text = f"accuracy {accuracy:.1%}; expected calibration error (ECE) {error:.1%}"
-    if temperature == 1:
-        return text
-    return f"{text}, {before:.1%} before probabilities got their temperature of {temperature:.2f}"
 
 
 def _finetuned(
@@ -176,7 +175,7 @@ def _finetuned(
     """Encoder and classifier, trained on all labels; how good that is, is measured on a fold."""
     import torch
 
-    from .evaluation.few_labels import calibration_error, softmax, useful_temperature
+    from .evaluation.few_labels import calibration_error, softmax
     from .evaluation.finetuning import FinetuneConfig, finetune
     from .evaluation.labeled_data import LabeledData, training_folds
     from .inference.encoder import EmbeddingModel, Encoder
@@ -198,7 +197,7 @@ def _finetuned(
     )
     recipe = FinetuneConfig(epochs=given.epochs, test_every=given.epochs)
     own = encoder.model.encoder
-    folds, temperature = training_folds(labels, groups), 1.0
+    folds = training_folds(labels, groups)
     if folds:
         fit, held = folds[0]
         outcome, _ = finetune(
@@ -207,20 +206,13 @@ def _finetuned(
         assert outcome.logits is not None
         logits, truth = outcome.logits.double().cpu().numpy(), labels[held.numpy()]
         accuracy = float((logits.argmax(1) == truth).mean())
-        temperature = useful_temperature(logits, truth)
-        error, before = (
-            calibration_error(softmax(logits / one), truth) for one in (temperature, 1.0)
-        )
         print(
-            f"held out, {len(held):,} samples of one fold: "
-            + _quality(accuracy, error, before, temperature)
+            f"held out, {len(held):,} samples of one fold: accuracy {accuracy:.1%}; expected "
+            f"calibration error (ECE) {calibration_error(softmax(logits), truth):.1%}"
         )
     else:
         print("too few labels to hold some out: nothing is known of how good it is")
     _, tuned = finetune(data, own, traits.stream, recipe, seed=given.seed)
-    with torch.no_grad():
-        for parameter in tuned.head.parameters():
-            parameter.div_(temperature)
     made = EmbeddingModel(tuned, replace(traits, class_names=tuple(classes)), [])
     return Encoder(made, encoder.device)
 

@@ -18,6 +18,7 @@ from .cli import Parser, UserError, run
 from .encoder_cli import (
     add_encoder_flags,
     add_recording_flags,
+    note_preparation,
     open_encoder,
     read_recording,
     recording_options,
@@ -72,12 +73,8 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--k {k}: must be from 1 to {len(store)}, the store's sequences")
     encoder = open_encoder(given.encoder, stream=given.stream, pool=given.pool, device=given.device)
     parts, sequences = read_recording(given.recording, encoder, set(), **options)
-    names = [str(name) for name in parts.store.samples["name"]]
-    if store.preprocessing != encoder.traits.preprocessing:
-        print(
-            f"note: {store.path} was prepared otherwise than the encoder's training data "
-            f"({store.preprocessing}, {encoder.traits.preprocessing}): distances suffer"
-        )
+    names = [part.title for part in parts.each]
+    note_preparation(store, encoder)
     index = _index(index_file, store, encoder, given.encoder)
     distances, rows = index.nearest(encoder(sequences, preprocessed=True), k)
     found = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aimclr_fast import load_encoder
 from aimclr_fast.data import resolve_store, split
-from aimclr_fast.evaluation import few_labels
+from aimclr_fast.encoder_cli import note_preparation
 from aimclr_fast.evaluation.few_labels import (
     calibration_error,
     fit_temperature,
@@ -62,6 +63,7 @@ def test_it_learns_the_classes_of_the_csv(tmp_path, capsys):
     assert "warning" not in said
     encoder = load_encoder(out, device="cpu")
     assert encoder.class_names == tuple(sorted(store.class_names[label] for label in (0, 7, 12)))
+    assert "prepared otherwise" not in said
     test = split(store, "xsub")[1]
     test = test[np.isin(store.labels[test], (0, 7, 12))]
     x = store.as_tensor(test).permute(0, 4, 2, 3, 1)
@@ -80,10 +82,26 @@ def test_numbers_are_classes_and_strangers_are_named(tmp_path, capsys):
     assert load_encoder(tmp_path / "x.safetensors", device="cpu").class_names == ("0", "7", "12")
 
 
+def test_a_store_that_was_prepared_otherwise_is_told(tmp_path, capsys):
+    write_labels(tmp_path / "l.csv", 2)
+    encoder = ["--encoder=ui_prmd", "--device=cpu"]
+    out = f"--out={tmp_path / 'x.safetensors'}"
+    command_line(["ui_prmd", str(tmp_path / "l.csv"), out, *encoder])
+    assert "training data (rotate exact, not none): expect worse" in capsys.readouterr().out
+    store = resolve_store("ui_prmd")
+    unknown = replace(store, meta={**store.meta, "preprocessing": None})
+    note_preparation(unknown, load_encoder("ui_prmd", device="cpu"))
+    assert "(how is not known): expect worse answers" in capsys.readouterr().out
+
+
 def test_few_labels_are_told(tmp_path, capsys):
     write_labels(tmp_path / "l.csv", 2)
     learn(tmp_path / "l.csv", f"--out={tmp_path / 'x.safetensors'}")
     assert "warning: fewer labels than the 5 folds of cross-validation: " in capsys.readouterr().out
+    learn(tmp_path / "l.csv", f"--out={tmp_path / 'z.safetensors'}", "--finetune", "--epochs=1")
+    said = capsys.readouterr().out
+    assert "warning: fewer labels than the 5 folds of cross-validation: " in said
+    assert re.search(r"held out, \d+ samples of one fold: accuracy \d.*\(ECE\) \d", said)
     write_labels(tmp_path / "l.csv", 1)
     learn(tmp_path / "l.csv", f"--out={tmp_path / 'y.safetensors'}")
     assert "nothing is known of how good it is" in capsys.readouterr().out
@@ -102,22 +120,6 @@ def test_the_encoder_can_be_tuned_as_well(tmp_path, capsys):
     truth = [store.class_names[label] for label in store.labels[rows]]
     found = tuned.classify(x, preprocessed=True).names
     assert np.mean([a == b for a, b in zip(found, truth, strict=True)]) > 0.8
-
-
-def test_a_tuned_classifier_has_its_temperature_and_warnings(tmp_path, monkeypatch, capsys):
-    store, rows = write_labels(tmp_path / "l.csv", 4, classes=(0, 7))
-    x = store.as_tensor(rows).permute(0, 4, 2, 3, 1)
-    logits = []
-    for temperature in (1.0, 4.0):
-        monkeypatch.setattr(few_labels, "useful_temperature", lambda *_, t=temperature: t)
-        out = tmp_path / f"{temperature:g}.safetensors"
-        learn(tmp_path / "l.csv", f"--out={out}", "--finetune", "--epochs=1")
-        found = load_encoder(out, device="cpu").classify(x, preprocessed=True).probabilities
-        logits.append((found[:, 0] / found[:, 1]).log())
-    torch.testing.assert_close(logits[0], 4 * logits[1], rtol=1e-3, atol=1e-3)
-    said = capsys.readouterr().out
-    assert said.count("warning: fewer labels than the 5 folds") == 2
-    assert said.count("before probabilities got their temperature of 4.00") == 1
 
 
 @pytest.mark.parametrize("count", [2, 4])

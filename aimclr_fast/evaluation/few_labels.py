@@ -85,7 +85,7 @@ def learn_classifier(
     # Of equally good ones the one whose probabilities are best.
     loss = {one: _loss(*_known(found, truth)) for one, found in logits.items()}
     strength = max(STRENGTHS, key=lambda one: (right[one], -loss[one])) if folds else 0.1
-    temperature = useful_temperature(logits[strength], truth) if folds else 1.0
+    temperature = _useful_temperature(logits[strength], truth) if folds else 1.0
     weight, bias = _fit(x, labels, strength, count)
     return Learned(
         torch.from_numpy(weight / temperature).float(),
@@ -167,7 +167,7 @@ def _loss(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> flo
     )
 
 
-def useful_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
+def _useful_temperature(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> float:
     """The temperature, or 1 where it would not calibrate better, or is not settled by the samples:
     all of them right, or of classes that the other folds did not have.
     """

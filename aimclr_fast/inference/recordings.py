@@ -57,6 +57,11 @@ class Part:
     end: float | None
     still: bool
 
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return title(self.recording, self.person, self.start, self.end)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -81,6 +86,12 @@ class Parts:
         if short > 0 and self.store.preprocessing and self.store.preprocessing.frames is None:
             x = np.pad(x, ((0, 0), (0, 0), (0, short), (0, 0), (0, 0)))
         return np.ascontiguousarray(x.transpose(0, 4, 2, 3, 1))
+
+
+def title(recording: str, person: int, start: float | None, end: float | None) -> str:
+    """A part of a recording in words; see `Part`."""
+    who = f" person {person}" if person else ""
+    return recording + who + ("" if start is None else f" {start:g}-{end:g} s")
 
 
 def read_parts(
@@ -212,7 +223,7 @@ def _attended(unit: Any, *, read: Callable[[Any], Readings]) -> Readings:
             yield found
     for (name, person), count in empty.items():
         windows = "1 window" if count == 1 else f"{count:,} windows"
-        who = f"{name.removesuffix(f'#{person}')} person {person}" if person else name
+        who = title(name.removesuffix(f"#{person}"), person, None, None)
         yield Problem(who, f"missing from more than half of the frames in {windows}")
 
 
