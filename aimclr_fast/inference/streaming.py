@@ -23,7 +23,7 @@ class Answer:
 
     Attributes:
         person: whose window it is, as `push` was told.
-        start: time of its first frame, in seconds.
+        start: time of its first frame in seconds, to the microsecond.
         end: time of its last frame.
         features: [F].
         probabilities: [K], or [0] without a classifier.
@@ -181,7 +181,7 @@ class StreamingClassifier:
         return slot
 
     def _time(self, slot: int) -> float:
-        return (self._start or 0.0) + slot / self._fps
+        return round((self._start or 0.0) + slot / self._fps, 6)
 
     def _frame(self, person: Hashable, x: Any) -> npt.NDArray[np.float32]:
         frame = np.asarray(x, dtype=np.float32)

@@ -67,6 +67,12 @@ def test_each_window_is_classified_as_a_recording_is(encoder):
         assert answer.missing == 0
 
 
+def test_times_are_rounded_to_microseconds(encoder):
+    x = motion(encoder, 30)
+    (answer,) = pushed(live(encoder, fps=30), {1: x}, 100.1 + np.arange(30) / 30)
+    assert (answer.start, answer.end) == (100.1, 101.066667)
+
+
 def test_an_answer_comes_with_the_frame_that_completes_its_window(encoder):
     stream, x = live(encoder), motion(encoder, 31)
     came = [len(stream.push(frame / FPS, {1: x[frame]})) for frame in range(31)]
