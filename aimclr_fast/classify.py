@@ -10,7 +10,6 @@ if __name__ == "__main__":  # before torch is imported
 import csv
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
-from .prepare import add_source_flags, source_options, source_timing
+from .encoder_cli import (
+    add_encoder_flags,
+    add_recording_flags,
+    note_preparation,
+    open_encoder,
+    read_recording,
+    recording_options,
+)
 
 if TYPE_CHECKING:
     from .inference.encoder import Encoder
     from .inference.importance import Importance
-    from .inference.nearest import Known
+    from .inference.known import Known
     from .inference.recordings import Parts
 
 PROGRAM = "python -m aimclr_fast.classify"
@@ -45,7 +51,9 @@ class Answer:
         distance: to it, 1 - cosine.
         unknown: whether it is further than new sequences like those of training are; None if that
             was not asked.
-        because: the body part and time that mattered most for the label, if that was asked.
+        still: whether nobody moves, so that a label of an action says little.
+        because: the body part and time that mattered most for the label, if that was asked and any
+            mattered.
     """
 
     recording: str
@@ -57,6 +65,7 @@ class Answer:
     nearest: str
     distance: float | None
     unknown: bool | None
+    still: bool
     because: str = ""
 
 
@@ -64,21 +73,15 @@ def parser() -> Parser:
     command = Parser(
         prog=PROGRAM,
         usage="%(prog)s RECORDING... --encoder ENCODER [options]",
-        description="Say what people do in recordings of any format that prepare reads. Writes "
-        "answers.csv, answers.json and timeline.html.",
+        description="Say what people do in recordings of any format that prepare reads: for each "
+        "window, or whole recording, and person. An encoder that was trained on several bodies "
+        "gives one answer for all people of a recording. Writes answers.csv, answers.json and "
+        "timeline.html.",
     )
     add = command.add_argument
     add("recordings", type=str, nargs="+", help="files, folders or zip files")
-    add(
-        "--encoder",
-        type=str,
-        required=True,
-        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
-    )
-    add("--head", type=str, default=None, help="its classifier, of `evaluate linear`")
-    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
+    add_encoder_flags(command, "head")
     add("--out", type=str, default="answers", help="folder to write to")
-    add("--format", type=str, default="folder", help="a DATASET of prepare; folder finds it")
     add(
         "--known",
         type=str,
@@ -100,24 +103,16 @@ def parser() -> Parser:
         help="find the body part and time that mattered most for each answer, by holding each part "
         "still for a while; the page draws it",
     )
-    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
-    add_source_flags(command)
+    add_recording_flags(command)
     return command
 
 
 def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
-    options, timing = source_options(given), source_timing(given)
+    options = recording_options(given)
     out = Path(given.out)
     check_folder(out)
-    from .inference.loading import load_encoder
-
-    try:
-        encoder = load_encoder(
-            given.encoder, head=given.head, stream=given.stream, device=given.device
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    encoder = open_encoder(given.encoder, head=given.head, stream=given.stream, device=given.device)
     known = _known(given, encoder)
     threshold = None
     if given.unknown is not None:
@@ -131,76 +126,64 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--unknown {given.unknown:g}: {error}") from error
         print(
             f"unknown: a cosine distance of more than {threshold:.3g} to every training sequence, "
-            f"which {given.unknown:.3g} of new ones like them exceed"
+            f"which {100 * given.unknown:.3g}% of new ones like them exceed"
         )
     from .inference.importance import explain
-    from .inference.recordings import read_parts
 
     answers: list[Answer] = []
+    said: set[str] = set()
     shown: list[Any] = []  # the motion of the first answers
     for recording in given.recordings:
-        with tempfile.TemporaryDirectory() as scratch:
-            parts = read_parts(
-                Path(recording),
-                encoder,
-                Path(scratch) / "work",
-                reader=given.format,
-                options=options,
-                timing=timing,
-            )
-            for note in parts.notes:
-                print(note)
-            for problem in parts.left_out:
-                print(f"left out: {problem.where}: {problem.reason}")
-            sequences = parts.sequences(encoder)
-            found = _answers(parts, sequences, encoder, known, threshold)
-            if {one.recording for one in found} & {one.recording for one in answers}:
-                place = Path(recording)  # files of one name in several folders
-                found = [
-                    replace(one, recording=str(place if place.is_file() else place / one.recording))
-                    for one in found
-                ]
-            weights: list[Any] = [None] * len(found)
-            if given.why:
-                reasons = [explain(encoder, one) for one in sequences]
-                found = [
-                    replace(a, because=_because(a, r)) for a, r in zip(found, reasons, strict=True)
-                ]
-                weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
-            answers += found
-            shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
+        parts, sequences = read_recording(recording, encoder, said, **options)
+        found = _answers(parts, sequences, encoder, known, threshold)
+        if {one.recording for one in found} & {one.recording for one in answers}:
+            place = Path(recording)  # files of one name in several folders
+            found = [
+                replace(one, recording=str(place if place.is_file() else place / one.recording))
+                for one in found
+            ]
+        weights: list[Any] = [None] * len(found)
+        if given.why:
+            reasons = [explain(encoder, one) for one in sequences]
+            found = [
+                replace(a, because=_because(a, r)) for a, r in zip(found, reasons, strict=True)
+            ]
+            weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
+        answers += found
+        shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
     _write(out, answers, shown, encoder)
     for answer in answers[:_SHOWN]:
         print(_line(answer))
     if len(answers) > _SHOWN:
         print(f"... and {len(answers) - _SHOWN:,} more")
+    for note in _notes(answers, encoder):
+        print(note)
     print(f"saved: {out / 'answers.csv'}, answers.json and timeline.html")
 
 
 def _known(given: Any, encoder: Encoder) -> Known | None:
     """The training sequences, where they are to be had."""
     from .data import StoreError, resolve_store
-    from .inference.nearest import learn
-    from .inference.pretrained import trained_on
+    from .inference.known import learn
+    from .inference.pretrained import training_store
 
     if given.known == "none":
         return None
-    name, split = (given.known, None) if given.known != "auto" else trained_on(given.encoder)
-    if name is None:
-        print("the encoder does not say what it was trained on: no nearest sequences (--known)")
-        return None
-    try:
-        store = resolve_store(name)
-    except (StoreError, ValueError) as error:
-        if given.known != "auto":
-            raise
-        print(f"what the encoder was trained on cannot be opened: no nearest sequences ({error})")
-        return None
+    split = None
+    if given.known != "auto":
+        store = resolve_store(given.known)
+    else:
+        try:
+            store, split = training_store(given.encoder)
+        except StoreError as error:
+            print(f"no nearest sequences (--known names their store): {error}")
+            return None
+    note_preparation(store, encoder)
     try:
         # Of a store that the user names, every sample is known.
         return learn(encoder, store, given.split or split or "all")
     except ValueError as error:
-        raise UserError(f"--known {name}: {error}") from error
+        raise UserError(f"--known {store.path.name}: {error}") from error
 
 
 def _answers(
@@ -214,7 +197,16 @@ def _answers(
         features, likely, labels = encoder(x, preprocessed=True), [None] * len(x), [""] * len(x)
     answers = [
         Answer(
-            part.recording, part.person, part.start, part.end, label, probability, "", None, None
+            recording=part.recording,
+            person=part.person,
+            start=part.start,
+            end=part.end,
+            label=label,
+            probability=None if probability is None else round(probability, 6),
+            nearest="",
+            distance=None,
+            unknown=None,
+            still=part.still,
         )
         for part, label, probability in zip(parts.each, labels, likely, strict=True)
     ]
@@ -226,25 +218,48 @@ def _answers(
             answer,
             label=answer.label or (known.classes[row] if known.classes else ""),
             nearest=known.names[row],
-            distance=distance,
+            distance=round(distance, 6),
             unknown=None if threshold is None else distance > threshold,
         )
         for answer, row, distance in zip(answers, rows.tolist(), distances.tolist(), strict=True)
     ]
 
 
+def _notes(answers: Sequence[Answer], encoder: Encoder) -> list[str]:
+    """What to know of the labels."""
+    notes = []
+    if not encoder.class_names:
+        labels = "labels: those of the nearest training sequences"
+        if not any(answer.label for answer in answers):
+            labels = "no labels"
+        notes.append(
+            f"{labels}, since the encoder has no classifier: --head takes one of evaluate linear, "
+            "and python -m aimclr_fast.learn makes one from a few labels"
+        )
+    if still := sum(answer.still for answer in answers):
+        notes.append(
+            f"still: nobody moves in {still:,} of {len(answers):,} answers, whose labels say little"
+        )
+    return notes
+
+
 def _line(answer: Answer) -> str:
-    who = f" person {answer.person}" if answer.person else ""
-    when = "" if answer.start is None else f" {answer.start:g}-{answer.end:g} s"
+    from .inference.recordings import title
+
+    what = title(answer.recording, answer.person, answer.start, answer.end)
     sure = "" if answer.probability is None else f" {answer.probability:.0%}"
-    odd = " (unknown)" if answer.unknown else ""
+    odd = "".join(f" ({word})" for word in ("unknown", "still") if getattr(answer, word))
     near = f", nearest {answer.nearest} ({answer.distance:.3f})" if answer.nearest else ""
     why = f", because of {answer.because}" if answer.because else ""
-    return f"{answer.recording}{who}{when}: {answer.label or '?'}{sure}{odd}{near}{why}"
+    return f"{what}: {answer.label or '?'}{sure}{odd}{near}{why}"
 
 
 def _because(answer: Answer, found: Importance) -> str:
-    """The part and time that mattered most, in seconds or, of a whole recording, in percent."""
+    """The part and time that mattered most, in seconds or, of a whole recording, in percent; empty
+    if none did.
+    """
+    if found.most is None:
+        return ""
     part, window = found.most
     first, last = (found.ends[window + i] / found.ends[-1] for i in (0, 1))
     if answer.start is None or answer.end is None:

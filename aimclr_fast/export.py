@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 from torch.fx.experimental import _config as tracing
 
-from ._checkpoint import CheckpointError
 from ._errors import Error
 from ._files import written_whole
 from .cli import Parser, UserError, check_utf8, run
+from .encoder_cli import open_encoder
 from .inference.encoder import EmbeddingModel, Encoder
 from .inference.from_recordings import FromRecordings
 from .inference.loading import describe, load_encoder, write_safetensors
-from .inference.pretrained import trained_on
+from .inference.pretrained import training_store
 from .nn.readouts import PUBLISHED
 
 PROGRAM = "python -m aimclr_fast.export"
@@ -348,25 +348,22 @@ def beside(encoder: Encoder, name: str, file: Path) -> str:
 
 def _samples(encoder: Encoder, name: str) -> tuple[Tensor, Tensor | None, str]:
     """Sequences, their labels in the classifier's order, and what they are."""
-    from .data import StoreError, resolve_store, split
+    from .data import StoreError, split
 
     traits, joints = encoder.traits, encoder.layout.num_joints
-    store, rule = trained_on(name)
     try:
-        if store is None:
-            raise StoreError("not known")
-        opened = resolve_store(store)
-        rows = split(opened, rule or "xsub")[1]
-        if opened.layout != encoder.layout:
+        store, rule = training_store(name)
+        rows = split(store, rule or "xsub")[1]
+        if store.layout != encoder.layout:
             raise StoreError("of another layout")
     except ValueError:
         shape = (64, 3, traits.frames, joints, traits.bodies)
         x = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
         return x, None, "random positions"
     truth = None
-    if opened.labels is not None and opened.class_names == encoder.class_names:
-        truth = torch.from_numpy(np.array(opened.labels[rows]))
-    return opened.as_tensor(rows), truth, f"{len(rows):,} test samples of {opened.path.name}"
+    if store.labels is not None and store.class_names == encoder.class_names:
+        truth = torch.from_numpy(np.array(store.labels[rows]))
+    return store.as_tensor(rows), truth, f"{len(rows):,} test samples of {store.path.name}"
 
 
 def main(arguments: list[str]) -> None:
@@ -380,19 +377,14 @@ def main(arguments: list[str]) -> None:
     check_utf8("--out", out)
     if out.exists() and not given.overwrite:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
-    try:
-        encoder = load_encoder(
-            given.checkpoint,  # a name is not a path
-            head=given.head,
-            stream=given.stream,
-            pool=given.pool,
-            layout=given.layout,
-            device="cpu",
-        )
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    encoder = open_encoder(
+        given.checkpoint,  # a name is not a path
+        head=given.head,
+        stream=given.stream,
+        pool=given.pool,
+        layout=given.layout,
+        device="cpu",
+    )
     if given.int8 and given.format != "onnx":
         raise UserError("--int8: only with --format onnx")
     if given.int8 and given.recordings:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
+from .encoder_cli import add_encoder_flags, note_preparation, open_encoder
 
 if TYPE_CHECKING:
     from .data import Store
@@ -37,19 +38,11 @@ def parser() -> Parser:
     add = command.add_argument
     add("store", type=str, help="folder of a store, prepared like the encoder's training data")
     add("labels", type=str, help="csv with the columns name and label, of any of its sequences")
-    add(
-        "--encoder",
-        type=str,
-        required=True,
-        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
-    )
+    add_encoder_flags(command, "pool")
     add("--out", type=str, required=True, help="file to write; ends in .safetensors")
-    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
-    add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
     add("--finetune", action="store_true", help="train the encoder as well, with the classifier")
     add("--epochs", type=int, default=30, help="of --finetune")
     add("--seed", type=int, default=0, help="of --finetune")
-    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
     add("--overwrite", action="store_true", help="replace a file that is there")
     return command
 
@@ -65,14 +58,13 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--epochs {given.epochs}: must be from 1 to 10000")
     check_folder(out.parent)
     from .data import resolve_store
-    from .inference.loading import load_encoder, write_safetensors
+    from .inference.loading import write_safetensors
 
     store = resolve_store(given.store)
     rows, labels, classes = _labeled(store, Path(given.labels))
+    encoder = open_encoder(given.encoder, stream=given.stream, pool=given.pool, device=given.device)
+    note_preparation(store, encoder)
     try:
-        encoder = load_encoder(
-            given.encoder, stream=given.stream, pool=given.pool, device=given.device
-        )
         if store.layout != encoder.layout:
             raise ValueError(
                 f"{store.path} has layout {store.layout.name}, the encoder {encoder.layout.name}: "
@@ -111,6 +103,8 @@ def _labeled(
         raise UserError(f"{file}: none of its rows names a sequence of {store.path}")
     texts = [found.rows[names[row]]["label"] for row in kept]
     own = sorted(set(texts))
+    if len(own) < 2:
+        raise UserError(f"{file}: a classifier needs labels of two classes or more, got {own[0]}")
     place = {label: index for index, label in enumerate(own)}
     classes = [found.classes[int(label)] if found.classes else str(label) for label in own]
     count = Counter(texts)
@@ -156,10 +150,15 @@ def _frozen(
     if found.accuracy is None or found.error is None or found.error_before is None:
         print("too few labels for cross-validation: nothing is known of how good it is")
     else:
+        before = (
+            ""
+            if found.temperature == 1
+            else f", {found.error_before:.1%} before probabilities got their temperature of "
+            f"{found.temperature:.2f}"
+        )
         print(
-            f"cross-validation, {found.folds} folds: accuracy {found.accuracy:.1%}; calibration "
-            f"error {found.error:.1%} ({found.error_before:.1%} before its temperature of "
-            f"{found.temperature:.2f})"
+            f"cross-validation, {found.folds} folds: accuracy {found.accuracy:.1%}; expected "
+            f"calibration error (ECE) {found.error:.1%}{before}"
         )
     return encoder.with_classifier(found.weight, found.bias, classes)
 
@@ -208,8 +207,8 @@ def _finetuned(
         logits, truth = outcome.logits.double().cpu().numpy(), labels[held.numpy()]
         accuracy = float((logits.argmax(1) == truth).mean())
         print(
-            f"held out, {len(held):,} samples of one fold: accuracy {accuracy:.1%}; calibration "
-            f"error {calibration_error(softmax(logits), truth):.1%}"
+            f"held out, {len(held):,} samples of one fold: accuracy {accuracy:.1%}; expected "
+            f"calibration error (ECE) {calibration_error(softmax(logits), truth):.1%}"
         )
     else:
         print("too few labels to hold some out: nothing is known of how good it is")

@@ -9,14 +9,20 @@ if __name__ == "__main__":  # before torch is imported
 
 import csv
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._console import plain_console
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
-from .prepare import add_source_flags, source_options, source_timing
+from .encoder_cli import (
+    add_encoder_flags,
+    add_recording_flags,
+    note_preparation,
+    open_encoder,
+    read_recording,
+    recording_options,
+)
 
 if TYPE_CHECKING:
     from .data import Store
@@ -38,14 +44,7 @@ def parser() -> Parser:
     add = command.add_argument
     add("store", type=str, help="folder of a store, or an embedded data set")
     add("recording", type=str, help="a file, folder or zip file of any format that prepare reads")
-    add(
-        "--encoder",
-        type=str,
-        required=True,
-        help="a checkpoint, an exported encoder, or ui_prmd, which comes with the package",
-    )
-    add("--stream", type=str, default=None, help="which one, of a checkpoint with several")
-    add("--pool", type=str, default=None, help="readout, such as mean+max; see load_encoder")
+    add_encoder_flags(command, "pool")
     add("--k", type=int, default=None, help="neighbors of each query; default: 5, or all")
     add("--out", type=str, default="neighbors", help="folder to write to")
     add(
@@ -54,54 +53,28 @@ def parser() -> Parser:
         default=None,
         help=".npy file of the store's features: used if it is there, else made; default: in --out",
     )
-    add("--format", type=str, default="folder", help="a DATASET of prepare; folder finds it")
-    add("--device", type=str, default="auto", help="cpu, cuda, cuda:N or auto")
-    add_source_flags(command)
+    add_recording_flags(command)
     return command
 
 
 def main(arguments: list[str]) -> None:
     given = parser().parse_args(arguments)
-    options, timing = source_options(given), source_timing(given)
+    options = recording_options(given)
     out = Path(given.out)
     index_file = Path(given.index) if given.index else out / "index.npy"
     if index_file.suffix != ".npy":
         raise UserError(f"--index {index_file}: must end in .npy")
     check_folder(out)
     from .data import resolve_store
-    from .inference.loading import load_encoder
-    from .inference.recordings import read_parts
 
     store = resolve_store(given.store)
     k = min(5, len(store)) if given.k is None else given.k
     if not 1 <= k <= len(store):
         raise UserError(f"--k {k}: must be from 1 to {len(store)}, the store's sequences")
-    try:
-        encoder = load_encoder(
-            given.encoder, stream=given.stream, pool=given.pool, device=given.device
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = read_parts(
-            Path(given.recording),
-            encoder,
-            Path(scratch) / "work",
-            reader=given.format,
-            options=options,
-            timing=timing,
-        )
-        for note in parts.notes:
-            print(note)
-        for problem in parts.left_out:
-            print(f"left out: {problem.where}: {problem.reason}")
-        sequences = parts.sequences(encoder)
-        names = [str(name) for name in parts.store.samples["name"]]
-    if store.preprocessing != encoder.traits.preprocessing:
-        print(
-            f"note: {store.path} was prepared otherwise than the encoder's training data "
-            f"({store.preprocessing}, {encoder.traits.preprocessing}): distances suffer"
-        )
+    encoder = open_encoder(given.encoder, stream=given.stream, pool=given.pool, device=given.device)
+    parts, sequences = read_recording(given.recording, encoder, set(), **options)
+    names = [part.title for part in parts.each]
+    note_preparation(store, encoder)
     index = _index(index_file, store, encoder, given.encoder)
     distances, rows = index.nearest(encoder(sequences, preprocessed=True), k)
     found = [
@@ -113,7 +86,7 @@ def main(arguments: list[str]) -> None:
     ]
     _write(out, store, encoder, names, sequences, found)
     for query, rank, row, distance in found[: 4 * k]:
-        print(f"{names[query]} {rank}: {_title(store, row)} ({distance:.3f})")
+        print(f"{names[query]} {rank}: {store.title_of(row)} ({distance:.3f})")
     if len(found) > 4 * k:
         print(f"... and {len(names) - 4:,} more queries")
     print(f"saved: {out / 'neighbors.csv'} and neighbors.html")
@@ -135,18 +108,6 @@ def _index(file: Path, store: Store, encoder: Encoder, name: str) -> FeatureInde
         raise UserError(str(error)) from error
 
 
-def _label(store: Store, row: int) -> str:
-    if store.labels is None:
-        return ""
-    label = int(store.labels[row])
-    return store.class_names[label] if store.class_names else str(label)
-
-
-def _title(store: Store, row: int) -> str:
-    name, label = str(store.samples["name"][row]), _label(store, row)
-    return f"{name}: {label}" if label else name
-
-
 def _write(
     out: Path,
     store: Store,
@@ -166,14 +127,14 @@ def _write(
         writer.writerow(COLUMNS)
         for query, rank, row, distance in found:
             name = str(store.samples["name"][row])
-            writer.writerow((names[query], rank, name, _label(store, row), f"{distance:.6g}"))
+            writer.writerow((names[query], rank, name, store.label_of(row), f"{distance:.6g}"))
     clips = []
     for query, rank, row, distance in found:
         if query >= _QUERIES:
             break
         if rank == 1:
             clips.append(pack_clip(Clip(names[query], sequences[query].transpose(3, 1, 2, 0))))
-        title = f"neighbor {rank} ({distance:.3f}), {_title(store, row)}"
+        title = f"neighbor {rank} ({distance:.3f}), {store.title_of(row)}"
         clips.append(pack_clip(Clip(title, store.as_tensor(row).numpy())))
     write_page(
         out / "neighbors.html",

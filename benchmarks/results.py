@@ -123,7 +123,12 @@ def add(path: Path, rows: Iterable[Row]) -> None:
 
 def cells(row: Row) -> dict[str, str]:
     """A row and its machine as they are written."""
-    return {name: _cell(value) for name, value in (asdict(row) | asdict(this_machine())).items()}
+    return {name: _cell(value) for name, value in asdict(row).items()} | machine_cells()
+
+
+def machine_cells() -> dict[str, str]:
+    """What a run ran on, as it is written in each of its rows."""
+    return {name: _cell(value) for name, value in asdict(this_machine()).items()}
 
 
 def key(row: Mapping[str, str]) -> tuple[str, ...]:

@@ -20,13 +20,14 @@ import torch
 from aimclr_fast.inference.index import FeatureIndex
 
 WIDTH, K, QUERIES, ROUNDS = 128, 10, (1, 64), 7
+COUNTS = (10**5, 10**6)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for count in (10**5, 10**6):
+        for count in COUNTS:
             rows += measured(count, Path(scratch) / f"{count}.npy")
     results.write_cells(results.FOLDER / "search.csv", rows, list(rows[0]))
 
@@ -58,7 +59,7 @@ def measured(count: int, file: Path) -> list[dict[str, str]]:
             "ms": f"{ms:.1f}", "ms_a_query": f"{ms / queries:.2f}",
             "recall": f"{recall(index, rows, near):.4f}",
             "copy_ms": f"{1e3 * median(copied):.1f}",
-            "cpu": results.this_machine().cpu, "torch": torch.__version__,
+            **results.machine_cells(),
         }  # fmt: skip
         print(", ".join(f"{name} {cell}" for name, cell in row.items()))
         found.append(row)

@@ -43,7 +43,7 @@ def main() -> None:
         "window_s": f"{WINDOW:g}", "hop_s": f"{HOP:g}", "fps": f"{FPS:g}",
         "p50_push_ms": f"{middle:.2f}", "p99_push_ms": f"{high:.2f}",
         "frames_per_s": f"{frame / seconds:.0f}", "answers": str(len(answering)),
-        "cpu": results.this_machine().cpu, "torch": torch.__version__,
+        **results.machine_cells(),
     }  # fmt: skip
     results.write_cells(results.FOLDER / "streaming.csv", [row], list(row))
     print(", ".join(f"{name} {cell}" for name, cell in row.items()))

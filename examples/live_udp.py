@@ -18,27 +18,37 @@ import numpy as np
 from aimclr_fast import Error, load_encoder
 from aimclr_fast.inference.streaming import StreamingClassifier
 
+UNSEEN = [None] * 3  # NaN
+SLIPS = (AttributeError, KeyError, TypeError, ValueError)  # of a sender: they do not end it
+
 
 def main(encoder, fps, window, hop, *udp):
-    live = StreamingClassifier(
-        load_encoder(encoder, device="cpu"), fps=float(fps), window=float(window), hop=float(hop)
-    )
+    encoder = load_encoder(encoder, device="cpu")
+    if not encoder.class_names:
+        raise ValueError("the encoder has no classifier: python -m aimclr_fast.learn makes one")
+    live = StreamingClassifier(encoder, fps=float(fps), window=float(window), hop=float(hop))
     for number, line in enumerate(lines(*udp), start=1):
         try:
             answers = live.push(*frame(line))
-        except (KeyError, TypeError, ValueError) as error:  # a sender's slip does not end it
+        except SLIPS as error:
             print(f"line {number}: {type(error).__name__}: {error}", file=sys.stderr)
             continue
         for answer in answers:
-            found = {"person": answer.person, "start": answer.start, "end": answer.end}
-            found |= {"class": answer.name, "probability": float(answer.probabilities.max())}
+            found = {
+                "person": answer.person,
+                "start": round(answer.start, 3),
+                "end": round(answer.end, 3),
+                "class": answer.name,
+                "probability": round(float(answer.probabilities.max()), 4),
+            }
             print(json.dumps(found), flush=True)
 
 
 def frame(line):
     found = json.loads(line)
     return float(found["time"]), {
-        person: np.array(joints, dtype=np.float32) for person, joints in found["people"].items()
+        person: np.array([joint or UNSEEN for joint in joints], dtype=np.float32)
+        for person, joints in found["people"].items()
     }
 
 

@@ -17,7 +17,10 @@ from aimclr_fast import load_encoder
 from aimclr_fast.classify import command_line
 from aimclr_fast.data import open_embedded, resolve_store, split
 from aimclr_fast.export import export
-from aimclr_fast.inference.nearest import Known, learn
+from aimclr_fast.inference.known import Known, learn
+from aimclr_fast.inference.loading import write_safetensors
+from aimclr_fast.inference.streaming import StreamingClassifier
+from aimclr_fast.search import command_line as search
 
 
 def classify(*arguments: object) -> None:
@@ -77,7 +80,7 @@ def test_the_nearest_training_sequence_is_named(folder, capsys):
     assert found["known"]["nearest"] == store.samples["name"][row]
     assert float(found["known"]["distance"]) < 1e-5
     assert found["known"]["unknown"] == "False"
-    assert "which 0.05 of new ones like them exceed" in capsys.readouterr().out
+    assert "which 5% of new ones like them exceed" in capsys.readouterr().out
 
 
 def test_windows_of_motion_capture_in_another_skeleton(tmp_path, capsys):
@@ -121,13 +124,14 @@ def test_windows_of_arrays_at_a_rate(poses, tmp_path):
     ]
 
 
-def test_files_of_one_name_are_told_apart_by_their_paths(poses, tmp_path, monkeypatch):
+def test_files_of_one_name_are_told_apart_by_their_paths(poses, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for folder, x in zip("ab", poses.values(), strict=False):
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "x.npy", x)
     classify("a/x.npy", "b/x.npy", "--encoder=ui_prmd", "--known=ui_prmd_unaligned")
     assert [row["recording"] for row in answers(tmp_path / "answers")] == ["x", "b/x.npy"]
+    assert capsys.readouterr().out.count("joints: taken to be the encoder's") == 1
 
 
 def test_each_person_has_answers_of_their_own(poses, tmp_path):
@@ -140,7 +144,60 @@ def test_each_person_has_answers_of_their_own(poses, tmp_path):
     assert [row["label"] for row in rows] == alone.names
 
 
-def test_without_a_classifier_the_nearest_sequence_gives_the_label(folder):
+def test_a_window_is_answered_as_in_live_motion(poses, tmp_path, capsys):
+    """Where somebody is missing from more than half of it, it is not."""
+    two = np.stack(list(poses.values())[:2])
+    two[1, 5:17] = 0  # half of the first second, and seven tenths of the next
+    np.save(tmp_path / "two.npy", two)
+    classify(
+        tmp_path / "two.npy", "--encoder=ui_prmd", "--rate=10", "--window=1s",
+        f"--out={tmp_path / 'out'}",
+    )  # fmt: skip
+    found = [
+        (row["person"], float(row["start"]), row["label"]) for row in answers(tmp_path / "out")
+    ]
+    live = StreamingClassifier(load_encoder("ui_prmd", device="cpu"), fps=10, window=1, lost=9)
+    pushed = [
+        live.push(frame / 10, {str(m + 1): x[frame] for m, x in enumerate(two) if x[frame].any()})
+        for frame in range(two.shape[1])
+    ]
+    told = [(one.person, round(one.start, 6), one.name) for some in pushed for one in some]
+    assert found == sorted(told)
+    assert [start for person, start, _ in found if person == "2"] == [0, 2, 3, 4]
+    said = capsys.readouterr().out
+    assert "left out: two person 2: missing from more than half of the frames in 1 window" in said
+
+
+def test_an_encoder_of_pairs_takes_people_together(poses, tmp_path, capsys):
+    """One alone, two, and three, of whom the one who hardly moves is left out."""
+    state = checkpoint(open_embedded("ui_prmd"))
+    state["data"]["bodies"] = 2
+    bare = load_encoder(save(state, tmp_path / "x.pt"), device="cpu")
+    weight = torch.randn(3, bare.num_features, generator=torch.Generator().manual_seed(0))
+    encoder = bare.with_classifier(weight, torch.zeros(3), ("push", "hug", "talk"))
+    write_safetensors(encoder.model, tmp_path / "x.safetensors")
+    one, two, three = poses.values()
+    third = three[:1] + 0.01 * (three - three[:1])
+    (tmp_path / "in").mkdir()
+    people = {"a": [one], "b": [one, two], "c": [third, two, one]}
+    for name, some in people.items():
+        np.save(tmp_path / "in" / f"{name}.npy", np.stack(some))
+    out = tmp_path / "out"
+    classify(tmp_path / "in", f"--encoder={tmp_path / 'x.safetensors'}", f"--out={out}")
+    rows = answers(out)
+    assert [(row["recording"], row["person"]) for row in rows] == [
+        ("a", "0"),
+        ("b", "0"),
+        ("c", "0"),
+    ]
+    expected = encoder.classify([one, np.stack([one, two]), np.stack([one, two])])
+    assert [row["label"] for row in rows] == expected.names
+    found = [float(row["probability"]) for row in rows]
+    assert found == pytest.approx(expected.probabilities.max(1).values.tolist(), abs=1e-5)
+    assert "people: up to 2 together, as the encoder was trained" in capsys.readouterr().out
+
+
+def test_without_a_classifier_the_nearest_sequence_gives_the_label(folder, capsys):
     state = checkpoint(open_embedded("ui_prmd"))
     file = save(state, folder / "x.pt")
     classify(folder / "in", f"--encoder={file}", f"--out={folder / 'out'}")
@@ -148,6 +205,41 @@ def test_without_a_classifier_the_nearest_sequence_gives_the_label(folder):
         assert row["probability"] == ""
         assert row["label"] in open_embedded("ui_prmd").class_names
         assert row["nearest"]
+    assert "labels: those of the nearest training sequences, since" in capsys.readouterr().out
+    classify(folder / "in", f"--encoder={file}", f"--out={folder / 'out'}", "--known=none")
+    said = capsys.readouterr().out
+    assert "0: ?\n" in said
+    assert said.count("no labels, since the encoder has no classifier") == 1
+    assert "python -m aimclr_fast.learn makes one" in said
+
+
+def test_motion_that_nobody_makes_is_told(poses, tmp_path, capsys):
+    x = next(iter(poses.values()))
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "moves.npy", x)
+    np.save(tmp_path / "in" / "stands.npy", x[:1] + 0 * x)
+    classify(tmp_path / "in", "--encoder=ui_prmd", "--why", f"--out={tmp_path / 'out'}")
+    rows = {row["recording"]: row for row in answers(tmp_path / "out")}
+    assert [rows[name]["still"] for name in ("moves", "stands")] == ["False", "True"]
+    assert rows["stands"]["label"]
+    assert [bool(rows[name]["because"]) for name in ("moves", "stands")] == [True, False]
+    said = capsys.readouterr().out
+    assert re.search(r"stands: .* \d+% \(still\), nearest", said)
+    assert "still: nobody moves in 1 of 2 answers, whose labels say little" in said
+
+
+def test_what_is_not_known_of_an_encoder_is_one_line(folder, capsys):
+    state = checkpoint(open_embedded("ui_prmd"))
+    state["data"]["preprocessing"] = None
+    file = save(state, folder / "x.pt")
+    for call in (
+        lambda: classify(folder / "in", f"--encoder={file}", f"--out={folder / 'out'}"),
+        lambda: search(["ui_prmd", str(folder / "in"), f"--encoder={file}", "--device=cpu"]),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            call()
+        assert caught.value.code == 2
+        assert "training data were preprocessed is not known" in capsys.readouterr().err
 
 
 def test_an_exported_encoder_knows_no_store(folder, capsys):
@@ -207,6 +299,7 @@ def test_a_threshold_is_exceeded_by_its_share_of_others():
         assert float((known.nearest(draw(4000))[1] > threshold).double().mean()) == pytest.approx(
             share, abs=0.03
         )
+    assert known.nearest(known.features)[1].min() >= 0  # no -0.000
     few = Known(draw(4), [""] * 4, None, groups[[0, 1, 50, 51]])
     assert few.threshold(0.05) == float("inf")  # too few to promise it
     with pytest.raises(ValueError, match="all of one group"):
@@ -255,7 +348,9 @@ def test_why_names_a_part_and_a_time_and_draws_it(folder, capsys):
     assert drawn
 
 
-def test_the_timeline_shows_every_answer_and_its_motion(folder):
+def test_the_timeline_shows_every_answer_and_its_motion(folder, poses):
+    still = next(iter(poses.values()))[:1].repeat(50, 0)
+    np.save(folder / "in" / "3.npy", still)
     classify(folder / "in", "--encoder=ui_prmd", f"--out={folder / 'out'}", "--unknown=0.5")
     found = in_browser(
         folder / "out" / "timeline.html",
@@ -273,10 +368,11 @@ def test_the_timeline_shows_every_answer_and_its_motion(folder):
         width=500,
     )
     rows = answers(folder / "out")
-    assert found["lanes"] == ["0", "1", "2"]
+    assert found["lanes"] == ["0", "1", "2", "3"]
     for text, row in zip(found["blocks"], rows, strict=True):
-        odd = " (unknown)" if row["unknown"] == "True" else ""
+        odd = "".join(f" ({word})" for word in ("unknown", "still") if row[word] == "True")
         assert text == f"whole{row['label']}{odd}"
-    assert found["chosen"] == ["clip", "clip chosen", "clip"]
-    assert found["canvases"] == 6
+    assert rows[3]["still"] == "True"
+    assert found["chosen"] == ["clip", "clip chosen", "clip", "clip"]
+    assert found["canvases"] == 8
     assert found["wide"][0] <= found["wide"][1]

@@ -98,10 +98,17 @@ def test_examples_are_linked():
             assert f"examples/{name}.py" in (ROOT / page).read_text(encoding="utf-8"), page
 
 
-def test_live_answers_each_window_and_outlives_a_bad_line(monkeypatch, capsys):
+def test_live_answers_each_window_and_outlives_a_bad_line(tmp_path, monkeypatch, capsys):
     poses = data.open_embedded("ui_prmd").as_tensor(0)[..., 0].permute(1, 2, 0).tolist()
     frames = [json.dumps({"time": t / 10, "people": {"7": poses[t]}}) for t in range(50)]
-    frames[3:3] = ["{", '{"time": 0.3}', '{"time": 0.3, "people": {"7": [[1, 2, 3]]}}']
+    hidden = [*poses[45][:7], None, *poses[45][8:]]
+    frames[45] = json.dumps({"time": 4.5, "people": {"7": hidden}})
+    frames[3:3] = [
+        "{",
+        '{"time": 0.3}',
+        '{"time": 0.3, "people": [[[1, 2, 3]]]}',
+        '{"time": 0.3, "people": {"7": [[1, 2, 3]]}}',
+    ]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(frames) + "\n"))
     call("live_udp", monkeypatch, "ui_prmd", 10, 4, 1)
     said = capsys.readouterr()
@@ -111,9 +118,15 @@ def test_live_answers_each_window_and_outlives_a_bad_line(monkeypatch, capsys):
         ("7", 1.0, 4.9),
     ]
     assert all(0 < a["probability"] <= 1 and ", " in a["class"] for a in answers)
-    assert [line.split(":")[0] for line in said.err.splitlines()] == ["line 4", "line 5", "line 6"]
+    assert [line.split(":")[0] for line in said.err.splitlines()] == [
+        f"line {number}" for number in (4, 5, 6, 7)
+    ]
     with pytest.raises(SystemExit, match=r"live_udp\.py: .* --udp PORT"):
         call("live_udp", monkeypatch, "ui_prmd", 10, 4, 1, "--tcp", 9)
+    checkpoint = tmp_path / "checkpoint.pt"
+    checkpoint.write_bytes(lzma.decompress((OLD / "run" / "checkpoint.pt.xz").read_bytes()))
+    with pytest.raises(SystemExit, match=r"has no classifier: python -m aimclr_fast\.learn"):
+        call("live_udp", monkeypatch, checkpoint, 10, 4, 1)
 
 
 def test_live_listens_to_udp(monkeypatch):

@@ -122,7 +122,7 @@ def test_a_graph_takes_recordings(folder, capsys, form):
     command_line([str(folder / "joint.pt"), "--format", form, *options])
     assert "checked: outputs within" in capsys.readouterr().out
     encoder = load_encoder(folder / "joint.pt", head=folder / "head.pt")
-    for batch, frames in ((1, 2), (2, 50), (3, 33), (1, 140)):
+    for batch, frames in ((1, 2), (1, 3), (2, 50), (1, 51), (3, 33), (1, 140)):
         x = torch.randn(batch, 3, frames, encoder.layout.num_joints, 1) + 3.0
         found, _ = RUNS[form](file, x)
         expected = encoder.classify(x.permute(0, 4, 2, 3, 1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aimclr_fast import load_encoder
 from aimclr_fast.data import resolve_store, split
+from aimclr_fast.encoder_cli import note_preparation
 from aimclr_fast.evaluation.few_labels import (
     calibration_error,
     fit_temperature,
@@ -56,10 +59,11 @@ def test_it_learns_the_classes_of_the_csv(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "60 labels, 1,940 sequences without; " in said
     assert "folds part the values of subject" in said
-    assert "cross-validation, 5 folds: accuracy " in said
+    assert re.search(r"cross-validation, 5 folds: accuracy \d.*\(ECE\) \d", said)
     assert "warning" not in said
     encoder = load_encoder(out, device="cpu")
     assert encoder.class_names == tuple(sorted(store.class_names[label] for label in (0, 7, 12)))
+    assert "prepared otherwise" not in said
     test = split(store, "xsub")[1]
     test = test[np.isin(store.labels[test], (0, 7, 12))]
     x = store.as_tensor(test).permute(0, 4, 2, 3, 1)
@@ -78,10 +82,26 @@ def test_numbers_are_classes_and_strangers_are_named(tmp_path, capsys):
     assert load_encoder(tmp_path / "x.safetensors", device="cpu").class_names == ("0", "7", "12")
 
 
+def test_a_store_that_was_prepared_otherwise_is_told(tmp_path, capsys):
+    write_labels(tmp_path / "l.csv", 2)
+    encoder = ["--encoder=ui_prmd", "--device=cpu"]
+    out = f"--out={tmp_path / 'x.safetensors'}"
+    command_line(["ui_prmd", str(tmp_path / "l.csv"), out, *encoder])
+    assert "training data (rotate exact, not none): expect worse" in capsys.readouterr().out
+    store = resolve_store("ui_prmd")
+    unknown = replace(store, meta={**store.meta, "preprocessing": None})
+    note_preparation(unknown, load_encoder("ui_prmd", device="cpu"))
+    assert "(how is not known): expect worse answers" in capsys.readouterr().out
+
+
 def test_few_labels_are_told(tmp_path, capsys):
     write_labels(tmp_path / "l.csv", 2)
     learn(tmp_path / "l.csv", f"--out={tmp_path / 'x.safetensors'}")
     assert "warning: fewer labels than the 5 folds of cross-validation: " in capsys.readouterr().out
+    learn(tmp_path / "l.csv", f"--out={tmp_path / 'z.safetensors'}", "--finetune", "--epochs=1")
+    said = capsys.readouterr().out
+    assert "warning: fewer labels than the 5 folds of cross-validation: " in said
+    assert re.search(r"held out, \d+ samples of one fold: accuracy \d.*\(ECE\) \d", said)
     write_labels(tmp_path / "l.csv", 1)
     learn(tmp_path / "l.csv", f"--out={tmp_path / 'y.safetensors'}")
     assert "nothing is known of how good it is" in capsys.readouterr().out
@@ -91,7 +111,8 @@ def test_the_encoder_can_be_tuned_as_well(tmp_path, capsys):
     store, rows = write_labels(tmp_path / "l.csv", 20)
     out = tmp_path / "mine.safetensors"
     learn(tmp_path / "l.csv", f"--out={out}", "--finetune", "--epochs=4")
-    assert "held out, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"held out, \d+ samples of one fold: accuracy \d.*\(ECE\) \d", said)
     tuned, before = load_encoder(out, device="cpu"), load_encoder("ui_prmd", device="cpu")
     assert len(tuned.class_names) == 3
     x = store.as_tensor(rows).permute(0, 4, 2, 3, 1)
@@ -163,6 +184,7 @@ def test_temperature_and_calibration_error():
     [
         ("name,label\nm01_s01_e01_correct,a\n", ["--out=x.pt"], "must end in .safetensors"),
         ("name,label\nm01_s01_e01_correct,a\n", [], "two classes or more"),
+        ("name,label\nm01_s01_e01_correct,a\n", ["--finetune"], "two classes or more"),
         ("name,label\nzz,a\n", [], "none of its rows names a sequence"),
         ("name,height\nm01_s01_e01_correct,3\n", [], "has no column label"),
         ("name,label\nm01_s01_e01_correct,a\n", ["--epochs=0"], "--epochs 0: must be"),

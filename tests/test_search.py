@@ -84,6 +84,18 @@ def test_an_index_is_made_once_and_checked(stores, tmp_path, capsys):
     assert "is of another store" in capsys.readouterr().err
 
 
+def test_queries_are_people_and_windows(stores, tmp_path):
+    x = np.load(stores / "in" / "03.npy")
+    np.save(tmp_path / "two.npy", np.stack([x, x[::-1]]))
+    search(
+        stores / "store", tmp_path / "two.npy", "--k=1", f"--out={tmp_path}", "--rate=10",
+        "--window=2.5s",
+    )  # fmt: skip
+    assert [row["query"] for row in rows_of(tmp_path)] == [
+        f"two person {person} {time} s" for person in (1, 2) for time in ("0-2.5", "2.5-5")
+    ]
+
+
 def test_a_store_that_was_prepared_otherwise_is_told(stores, tmp_path, capsys):
     store = open_store(stores / "store")
     short = store.as_tensor().numpy()[:, :, ::5]
@@ -92,7 +104,8 @@ def test_a_store_that_was_prepared_otherwise_is_told(stores, tmp_path, capsys):
         preprocessing=store.preprocessing and replace(store.preprocessing, frames=10),
     )  # fmt: skip
     search(tmp_path / "short", stores / "in", f"--out={tmp_path / 'out'}")
-    assert "prepared otherwise than the encoder's training data" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "prepared otherwise than the encoder's training data (frames 10, not 50): " in said
     search(stores / "store", stores / "in", f"--out={tmp_path / 'out2'}")
     assert "prepared otherwise" not in capsys.readouterr().out
 

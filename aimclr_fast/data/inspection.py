@@ -76,7 +76,7 @@ def draw(store: Store, folder: Path, *, names: Sequence[str] = ()) -> Iterator[P
     folder.mkdir(parents=True, exist_ok=True)
     page, png, gif = (folder / f"{stem}{ending}" for ending in (".html", ".png", ".gif"))
     motions = [_motion(store, index) for index in indices]
-    titles = [_title(store, index) for index in indices]
+    titles = [store.title_of(index) for index in indices]
     sides = bone_sides(store.layout)
     clips = [pack_clip(Clip(*pair)) for pair in zip(titles, motions, strict=True)]
     write_page(
@@ -124,14 +124,6 @@ def _motion(store: Store, index: int) -> npt.NDArray[Any]:
     motion = store.as_tensor(index).numpy()
     shown = np.flatnonzero(motion.any(axis=(0, 2, 3)))
     return motion[:, : int(shown[-1]) + 1 if len(shown) else 1]
-
-
-def _title(store: Store, index: int) -> str:
-    name = str(store.samples["name"][index])
-    if store.labels is None:
-        return name
-    label = int(store.labels[index])
-    return f"{name}: {store.class_names[label] if store.class_names else f'class {label}'}"
 
 
 def _histograms(store: Store, file: Path) -> None:

@@ -110,6 +110,20 @@ class Store:
         """Names of the classes, by label; empty where there are none."""
         return self._classes[1]
 
+    def label_of(self, row: int) -> str:
+        """Name of a sample's class, its number where classes have no names; empty without one."""
+        if self.labels is None:
+            return ""
+        label = int(self.labels[row])
+        return self.class_names[label] if self.class_names else str(label)
+
+    def title_of(self, row: int) -> str:
+        """Name of a sample, and its class where it has one."""
+        name, label = str(self.samples["name"][row]), self.label_of(row)
+        if label and not self.class_names:
+            label = f"class {label}"
+        return f"{name}: {label}" if label else name
+
     @cached_property
     def _classes(self) -> tuple[npt.NDArray[np.int64] | None, tuple[str, ...]]:
         labels, names = self.samples.get("label"), tuple(self.meta.get("classes") or ())

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .neighbors import nearest
+from aimclr_fast.inference.nearest import nearest
 
 
 def knn_predict(

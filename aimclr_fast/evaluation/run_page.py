@@ -20,13 +20,13 @@ from sklearn.manifold import TSNE
 from aimclr_fast.data import Store
 from aimclr_fast.data.inspection import bone_sides
 from aimclr_fast.inference.features import in_meters
+from aimclr_fast.inference.nearest import nearest
 from aimclr_fast.pages import Clip, pack_clip, pack_skeleton
 
 from .baselines import baselines
 from .figures import by_class, draw_confusion, draw_label_efficiency, draw_per_class
 from .heads import LinearConfig, linear_evaluation
 from .labeled_data import LabeledData
-from .neighbors import nearest
 from .protocols import semi
 from .representation import RAW, UNTRAINED, Pretrained, Representation
 

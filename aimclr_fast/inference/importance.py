@@ -15,6 +15,7 @@ from aimclr_fast.layouts import PARTS
 from .encoder import Encoder
 
 WINDOWS = 5  # of a sequence
+_ROUNDING = 1e-5  # what probabilities of one sequence differ by from batch to batch, at most
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,24 @@ class Importance:
     ends: tuple[int, ...]
 
     @property
-    def most(self) -> tuple[str, int]:
-        """The part and the window that mattered most."""
+    def most(self) -> tuple[str, int] | None:
+        """The part and the window that mattered most; None if nothing did, as in a body that stands
+        still.
+        """
+        if self.drop.max() <= _ROUNDING:
+            return None
         part, window = np.unravel_index(int(self.drop.argmax()), self.drop.shape)
         return self.parts[int(part)][0], int(window)
 
     def of_joints(self, joints: int) -> npt.NDArray[np.float64]:
-        """[W, V] between 0 and 1: that of a joint's part, of the largest of all."""
+        """[W, V] between 0 and 1: that of a joint's part, of the largest of all; 0 if nothing
+        mattered.
+        """
         weights = np.zeros((len(self.ends) - 1, joints))
         for (_, own), drop in zip(self.parts, self.drop, strict=True):
             weights[:, list(own)] = np.maximum(drop, 0)[:, None]
         most = weights.max()
-        return weights / most if most > 0 else weights
+        return weights / most if most > _ROUNDING else 0 * weights
 
 
 def explain(encoder: Encoder, sequence: npt.NDArray[Any], *, windows: int = WINDOWS) -> Importance:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,8 +18,9 @@ from aimclr_fast._files import written_whole
 from aimclr_fast.data.store import Store
 
 from .encoder import Encoder
+from .nearest import nearest
 
-_ROWS = 1024  # encoded or compared at a time
+_ROWS = 1024  # encoded at a time
 _FORMAT = "features 1"
 
 
@@ -50,16 +50,8 @@ class FeatureIndex:
         if not 1 <= k <= len(self.features):
             raise ValueError(f"k must lie in 1..{len(self.features)}, got {k}")
         rows = F.normalize(queries.detach().float().cpu(), dim=1)
-        best = torch.empty(len(rows), 0)
-        index = torch.empty(len(rows), 0, dtype=torch.int64)
-        block = 64 * _ROWS
-        for start in range(0, len(self.features), block):
-            part = torch.from_numpy(np.array(self.features[start : start + block]))
-            values, columns = (rows @ part.T).topk(min(k, len(part)), dim=1)
-            best, index = torch.cat([best, values], 1), torch.cat([index, columns + start], 1)
-            best, order = best.topk(min(k, best.shape[1]), dim=1)
-            index = index.gather(1, order)
-        return 1 - best, index
+        similarity, index = nearest(rows, self.features, k, unit=True)
+        return (1 - similarity).clamp(min=0), index
 
 
 def make_index(

@@ -1,102 +1,71 @@
-"""The nearest training sequences of new ones, and when a new one is far from all of them."""
+"""Exact nearest neighbors under cosine, in blocks."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
-
-from aimclr_fast.data.splits import get_split_rule
-from aimclr_fast.data.store import Store
-from aimclr_fast.data.timing import RECORDING
-
-from .encoder import Encoder
-
-_BLOCK = 4096  # rows compared at a time
 
 
-@dataclass(frozen=True)
-class Known:
-    """What an encoder has learned from.
+def nearest(
+    queries: Tensor,
+    gallery: Tensor | npt.NDArray[Any],
+    k: int,
+    *,
+    exclude: Tensor | None = None,
+    unit: bool = False,
+    block: int = 1024,
+    gallery_block: int = 65536,
+) -> tuple[Tensor, Tensor]:
+    """The `k` rows of `gallery` [S, F] most similar to each of `queries` [Q, F] under cosine.
 
-    Attributes:
-        features: of the training sequences, [S, F], each of length 1.
-        names: of the sequences.
-        classes: of the sequences, where the store has labels.
-        groups: their recordings or subjects, [S], no two of which are of one person at one time.
+    Args:
+        queries: [Q, F].
+        gallery: [S, F]; an array, such as a mapped file, is copied a block at a time if `unit`.
+        k: at most S, or S - 1 with `exclude`.
+        exclude: for each query a row of the gallery to ignore, [Q].
+        unit: whether rows of both have length 1 already.
+        block: queries at a time.
+        gallery_block: rows of the gallery at a time; no [Q, S] matrix is kept.
+
+    Returns:
+        Similarities and row numbers, [Q, k] each, most similar first.
     """
-
-    features: Tensor
-    names: list[str]
-    classes: list[str] | None
-    groups: npt.NDArray[np.str_]
-
-    def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Index [N] of the nearest training sequence of each row, and its cosine distance [N]."""
-        return _nearest(F.normalize(features.cpu(), dim=1), self.features)
-
-    def threshold(self, share: float) -> float:
-        """The distance that is exceeded by this share of training sequences, each compared with
-        those of other groups alone: what is further away than that is unlike all that was learned.
-
-        A new sequence that is like those of training exceeds it with about this probability, if
-        groups are alike (cross-conformal prediction; Vovk, 2015).
-
-        Raises:
-            ValueError: the share is not between 0 and 1, or there are not two groups.
-        """
-        if not 0 < share < 1:
-            raise ValueError(f"share must lie between 0 and 1, got {share}")
-        groups = np.unique(self.groups)
-        if len(groups) < 2:
-            raise ValueError("the training sequences are all of one group: nothing to compare with")
-        distances = self.features.new_empty(len(self.names))
-        for group in groups:
-            own = torch.from_numpy(self.groups == group)
-            distances[own] = _nearest(self.features[own], self.features[~own])[1]
-        # The (n + 1) share-th largest, so that the promise holds for few sequences.
-        rank = int(np.floor((len(distances) + 1) * share))
-        if rank < 1:
-            return float("inf")
-        return float(distances.sort(descending=True).values[rank - 1])
+    if not unit:
+        queries, gallery = F.normalize(queries, dim=1), F.normalize(torch.as_tensor(gallery), dim=1)
+    similarity = queries.new_empty(len(queries), k)
+    index = torch.empty(len(queries), k, dtype=torch.int64, device=queries.device)
+    for first in range(0, len(queries), block):
+        rows = slice(first, first + block)
+        here = queries[rows]
+        best = best_index = here.new_empty(len(here), 0)
+        for start in range(0, len(gallery), gallery_block):
+            part = gallery[start : start + gallery_block]
+            if not isinstance(part, Tensor):
+                part = torch.from_numpy(np.array(part))
+            products = here @ part.T
+            if exclude is not None:
+                own = exclude[rows] - start
+                inside = ((own >= 0) & (own < products.shape[1])).nonzero()[:, 0]
+                products[inside, own[inside]] = -torch.inf
+            values, columns = _largest(products, min(k, products.shape[1]))
+            if start:  # merge with the best of earlier blocks
+                merged = torch.cat([best, values], 1)
+                values, order = _largest(merged, min(k, merged.shape[1]))
+                columns = torch.cat([best_index, columns + start], 1).gather(1, order)
+            best, best_index = values, columns
+        similarity[rows], index[rows] = best, best_index
+    return similarity, index
 
 
-def learn(encoder: Encoder, store: Store, split: str) -> Known:
-    """Encode the training sequences of a store.
-
-    Raises:
-        ValueError: the store has another layout, or no such split.
-    """
-    if store.layout != encoder.layout:
-        raise ValueError(
-            f"{store.path} has layout {store.layout.name}, the encoder {encoder.layout.name}"
-        )
-    rows = get_split_rule(split, store)(store.samples)[0]
-    features = [
-        encoder(
-            store.as_tensor(some).permute(0, 4, 2, 3, 1), preprocessed=True, batch_size=256
-        ).cpu()
-        for some in np.array_split(rows, max(1, len(rows) // _BLOCK))
-    ]
-    column = next((c for c in ("subject", RECORDING) if c in store.samples), "name")
-    labels = store.labels
-    names = store.class_names
-    return Known(
-        features=F.normalize(torch.cat(features), dim=1),
-        names=[str(name) for name in store.samples["name"][rows]],
-        classes=None
-        if labels is None
-        else [names[label] if names else str(label) for label in labels[rows].tolist()],
-        groups=store.samples[column][rows].astype(np.str_),
-    )
-
-
-def _nearest(rows: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
-    found = [(rows[i : i + _BLOCK] @ among.T).max(1) for i in range(0, len(rows), _BLOCK)]
-    similarity = torch.cat([one.values for one in found]) if found else torch.empty(0)
-    index = torch.cat([one.indices for one in found]) if found else torch.empty(0, dtype=torch.long)
-    return index, 1 - similarity
+def _largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their columns, [Q, k] each."""
+    if k > 1:
+        values, columns = x.topk(k, dim=1)
+    else:  # several times as fast
+        values, columns = x.max(dim=1, keepdim=True)
+    return values, columns

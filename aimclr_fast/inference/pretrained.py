@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimclr_fast._checkpoint import CheckpointError, load_checkpoint
+from aimclr_fast.data import Store, StoreError, resolve_store
 
 _FOLDER = Path(__file__).parent / "shipped"
 #: Names that :func:`aimclr_fast.load_encoder` takes in place of a path.
@@ -35,17 +36,27 @@ def encoder_card(name: str) -> dict[str, Any]:
     return card
 
 
-def trained_on(encoder: str | os.PathLike[str]) -> tuple[str | None, str | None]:
-    """Store and split of an encoder's training, as far as its file says.
+def training_store(encoder: str | os.PathLike[str]) -> tuple[Store, str | None]:
+    """The store that an encoder was trained on, and the split, where its file names one.
 
     Args:
         encoder: as :func:`aimclr_fast.load_encoder` takes it.
+
+    Raises:
+        StoreError: its file does not say (it was exported, or is the AimCLR authors'), or the store
+            cannot be opened.
     """
-    if encoder in PRETRAINED:
-        data = encoder_card(str(encoder))["data"]
-    else:
-        try:
+    try:
+        if encoder in PRETRAINED:
+            data = encoder_card(str(encoder))["data"]
+        else:
             data = load_checkpoint(Path(encoder))["config"]["data"]
-        except (CheckpointError, LookupError, TypeError):  # exported, or the authors'
-            return None, None
-    return data.get("store"), data.get("split")
+        name = data["store"]
+    except (CheckpointError, LookupError, TypeError):
+        name = None
+    if not name:
+        raise StoreError("the encoder does not say what it was trained on")
+    try:
+        return resolve_store(name), data.get("split")
+    except ValueError as error:
+        raise StoreError(f"what the encoder was trained on cannot be opened: {error}") from error

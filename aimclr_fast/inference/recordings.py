@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.bodies import fit_bodies, keep_best, seen
 from aimclr_fast.data.conversion import Recipe, convert
+from aimclr_fast.data.gaps import mark
 from aimclr_fast.data.readers import (
     Options,
     Plan,
@@ -28,10 +31,12 @@ from aimclr_fast.data.timing import RECORDING, Timing, timed
 from aimclr_fast.layouts import layout_to_yaml
 
 from .encoder import Encoder
+from .windows import MOST_MISSING, missing_share, stands_still
 
 #: Column of a person's number in a recording of several, where an encoder takes one at a time.
 PERSON = "person"
 _START = re.compile(r"@([0-9.e+-]+)s$")
+_OF_STORES = ("no labels.csv", "time: the column")  # notes that say nothing of what is classified
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,19 @@ class Part:
         person: from 1, where an encoder takes one at a time and the recording has several; else 0.
         start: seconds from the beginning of the recording; None where it is taken whole.
         end: likewise.
+        still: whether nobody moves in it.
     """
 
     recording: str
     person: int
     start: float | None
     end: float | None
+    still: bool
+
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return title(self.recording, self.person, self.start, self.end)
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,12 @@ class Parts:
         return np.ascontiguousarray(x.transpose(0, 4, 2, 3, 1))
 
 
+def title(recording: str, person: int, start: float | None, end: float | None) -> str:
+    """A part of a recording in words; see `Part`."""
+    who = f" person {person}" if person else ""
+    return recording + who + ("" if start is None else f" {start:g}-{end:g} s")
+
+
 def read_parts(
     source: Path,
     encoder: Encoder,
@@ -85,7 +103,11 @@ def read_parts(
     options: Options | None = None,
     timing: Timing | None = None,
 ) -> Parts:
-    """Read recordings for an encoder: its joints, its preprocessing, one person at a time if so.
+    """Read recordings for an encoder: its joints, its preprocessing, and as many people at a time.
+
+    An encoder of one body takes each person on their own; one of several takes the people of a
+    recording together, those who matter most if they are too many. A window is left out if they are
+    missing from more than half of its frames, as in live motion.
 
     Args:
         source: a file, folder or zip file.
@@ -113,12 +135,22 @@ def read_parts(
         raise ReadError(str(source), "holds preprocessed sequences, not recordings")
     if plan.layout != layout:
         plan = retargeted(plan, str(own))
-    if encoder.traits.bodies == 1:
+    bodies = encoder.traits.bodies
+    if bodies == 1:
         plan = replace(plan, read=functools.partial(_each_person, read=plan.read))
+    else:
+        plan = replace(plan, read=functools.partial(_together, read=plan.read, bodies=bodies))
+        if plan.bodies > 1:
+            plan.notes.append(
+                f"people: up to {bodies} together, as the encoder was trained, with one answer for "
+                "all of them; of more, those who are there longest and move most"
+            )
     if timing != Timing():
         if not plan.timed and timing.rate is None:
             raise ReadError(str(source), "does not say its frame rate: say it with --rate")
         plan = timed(plan, timing)
+        if timing.window is not None:
+            plan = replace(plan, read=functools.partial(_attended, read=plan.read))
     known = plan.in_meters or not plan.rotate
     recipe = Recipe(
         layout=layout,
@@ -132,7 +164,7 @@ def read_parts(
         normalize=steps.normalize,
     )
     done = convert(plan, recipe, scratch / "store", unit=options.unit)
-    notes = [note for note in plan.notes if not note.startswith("no labels.csv")]  # nor needed
+    notes = [note for note in plan.notes if not note.startswith(_OF_STORES)]
     return Parts(done.store, _told(done.store, timing), notes, done.left_out)
 
 
@@ -170,6 +202,31 @@ def _each_person(unit: Any, *, read: Callable[[Any], Readings]) -> Readings:
             )
 
 
+def _together(unit: Any, *, read: Callable[[Any], Readings], bodies: int) -> Readings:
+    """Recordings of so many people, or of those who matter most."""
+    for found in read(unit):
+        if isinstance(found, Recording):
+            x = found.positions
+            many = np.count_nonzero(seen(x).any(axis=0)) > bodies
+            x = keep_best(mark(x), bodies, cut=False) if many else fit_bodies(x, bodies)
+            found = replace(found, positions=x)
+        yield found
+
+
+def _attended(unit: Any, *, read: Callable[[Any], Readings]) -> Readings:
+    """Windows without those in which nobody is there half of the time, which are counted."""
+    empty: Counter[tuple[str, int]] = Counter()
+    for found in read(unit):
+        if isinstance(found, Recording) and missing_share(found.positions) > MOST_MISSING:
+            empty[str(found.columns[RECORDING]), int(found.columns.get(PERSON, 0))] += 1
+        else:
+            yield found
+    for (name, person), count in empty.items():
+        windows = "1 window" if count == 1 else f"{count:,} windows"
+        who = title(name.removesuffix(f"#{person}"), person, None, None)
+        yield Problem(who, f"missing from more than half of the frames in {windows}")
+
+
 def _told(store: Store, timing: Timing) -> list[Part]:
     names = store.samples["name"].tolist()
     people = store.samples.get(PERSON, np.zeros(len(names), np.int64)).tolist()
@@ -180,6 +237,7 @@ def _told(store: Store, timing: Timing) -> list[Part]:
             name = str(store.samples[RECORDING][row])
             found = _START.search(names[row])
             start = float(found[1]) if found else 0.0
-            end = start + timing.window
-        parts.append(Part(name.removesuffix(f"#{person}"), int(person), start, end))
+            end = round(start + timing.window, 6)
+        still = stands_still(store.as_tensor(row).numpy())
+        parts.append(Part(name.removesuffix(f"#{person}"), int(person), start, end, still))
     return parts

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from .encoder import Encoder
-
-#: Frames of a window that may be missing, of all.
-_MOST_MISSING = 0.5
+from .windows import MOST_MISSING, missing_share, stands_still
 
 
 @dataclass(frozen=True)
@@ -25,12 +23,13 @@ class Answer:
 
     Attributes:
         person: whose window it is, as `push` was told.
-        start: time of its first frame, in seconds.
+        start: time of its first frame in seconds, to the microsecond.
         end: time of its last frame.
         features: [F].
         probabilities: [K], or [0] without a classifier.
         name: of the likeliest class; empty without a classifier.
         missing: share of the window's frames in which the person was not seen.
+        still: whether the person does not move, so that the name of an action says little.
     """
 
     person: Hashable
@@ -40,6 +39,7 @@ class Answer:
     probabilities: Tensor
     name: str
     missing: float
+    still: bool
 
 
 class _Track:
@@ -66,15 +66,16 @@ class _Track:
             self.frames[-1] = frame
         self.seen = slot
 
-    def window(self) -> tuple[npt.NDArray[np.float32], float]:
-        """[T, V, 3] with NaN where the person was not seen, and the share of such frames."""
+    def window(self) -> npt.NDArray[np.float32]:
+        """[T, V, 3] with NaN where the person was not seen."""
         empty = np.full(self._shape, np.nan, np.float32)
-        missing = sum(frame is None for frame in self.frames) / len(self.frames)
-        return np.stack([empty if frame is None else frame for frame in self.frames]), missing
+        return np.stack([empty if frame is None else frame for frame in self.frames])
 
 
 class StreamingClassifier:
     """Classifies live motion, window by window, each of any number of people on their own.
+
+    That holds for an encoder that was trained on several bodies at a time, too: others are absent.
 
     Frames lie on a grid of `fps` slots a second from the first one: a frame goes to the nearest
     slot, so that a camera may be uneven; a slot without one is a missing frame, which is filled as
@@ -138,7 +139,7 @@ class StreamingClassifier:
         Args:
             time: of the frame in seconds, on any clock that does not go back.
             people: positions [V, 3] of each person in it, in meters and y up; NaN where a joint was
-                not seen. Empty if nobody is there.
+                not seen. Empty if nobody is there; one of whom no joint was seen is not there.
 
         Returns:
             The answers that are due with this frame, in the order of `people`; often none. A window
@@ -163,6 +164,8 @@ class StreamingClassifier:
             del self._tracks[person]
         shape = (self.encoder.layout.num_joints, 3)
         for person, frame in frames.items():
+            if not np.nan_to_num(frame).any():
+                continue  # not seen in this frame
             track = self._tracks.setdefault(person, _Track(slot, self._length, shape))
             track.put(slot, frame)
         return answers + self._due(slot)
@@ -178,7 +181,7 @@ class StreamingClassifier:
         return slot
 
     def _time(self, slot: int) -> float:
-        return (self._start or 0.0) + slot / self._fps
+        return round((self._start or 0.0) + slot / self._fps, 6)
 
     def _frame(self, person: Hashable, x: Any) -> npt.NDArray[np.float32]:
         frame = np.asarray(x, dtype=np.float32)
@@ -194,7 +197,7 @@ class StreamingClassifier:
 
     def _due(self, slot: int) -> list[Answer]:
         """Answers for the windows that end at or before a slot."""
-        ready: list[tuple[Hashable, int, npt.NDArray[np.float32], float]] = []
+        ready: list[tuple[Hashable, int, npt.NDArray[np.float32], float, bool]] = []
         for person, track in self._tracks.items():
             while track.due <= slot + 1:
                 last = track.due - 1
@@ -202,12 +205,13 @@ class StreamingClassifier:
                 if last - track.seen > self._lost:
                     continue  # gone, and forgotten with the next frame
                 track.put(last + 1, None)
-                window, missing = track.window()
-                if missing <= _MOST_MISSING and self._can_be_used(window):
-                    ready.append((person, last, window, missing))
+                window = track.window()
+                missing = missing_share(window.transpose(2, 0, 1)[..., None])
+                if missing <= MOST_MISSING and (x := self._prepared(window)) is not None:
+                    ready.append((person, last, window, missing, stands_still(x)))
         if not ready:
             return []
-        found = self._classified([window for _, _, window, _ in ready])
+        found = self._classified([window for _, _, window, _, _ in ready])
         return [
             Answer(
                 person,
@@ -215,19 +219,19 @@ class StreamingClassifier:
                 self._time(last),
                 *told,
                 missing,
+                still,
             )
-            for (person, last, _, missing), told in zip(ready, found, strict=True)
+            for (person, last, _, missing, still), told in zip(ready, found, strict=True)
         ]
 
-    def _can_be_used(self, window: npt.NDArray[np.float32]) -> bool:
-        """Whether the window can be preprocessed: a joint that all others are centered on may never
-        have been seen.
+    def _prepared(self, window: npt.NDArray[np.float32]) -> npt.NDArray[Any] | None:
+        """As the network takes it; None where it cannot be preprocessed: a joint that all others
+        are centered on may never have been seen.
         """
         try:
-            self.encoder.prepare(window)
+            return self.encoder.prepare(window)
         except ValueError:
-            return False
-        return True
+            return None
 
     def _classified(
         self, windows: list[npt.NDArray[np.float32]]

@@ -1,4 +1,4 @@
-"""Exact neighbors in blocks, retrieval and clustering, against what is known."""
+"""Retrieval and clustering, against what is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features
-from aimclr_fast.evaluation.neighbors import nearest
 from aimclr_fast.evaluation.protocols.cluster import Config as ClusterConfig
 from aimclr_fast.evaluation.protocols.cluster import cluster, hungarian_accuracy
 from aimclr_fast.evaluation.protocols.retrieval import Config as RetrievalConfig
@@ -22,28 +21,6 @@ def features():
     labels = torch.arange(60) % 4
     x = centers[labels] + 0.7 * torch.randn(60, 6, generator=generator)
     return Features(x[:40], labels[:40], x[40:], labels[40:], 4)
-
-
-@pytest.mark.parametrize(("block", "gallery_block"), [(3, 7), (1024, 65536), (1, 2)])
-def test_blocks_change_nothing(features, block, gallery_block):
-    similarity = torch.nn.functional.cosine_similarity(
-        features.test[:, None], features.train, dim=2
-    )
-    values, index = similarity.topk(5, dim=1)
-    found = nearest(features.test, features.train, 5, block=block, gallery_block=gallery_block)
-    assert torch.allclose(found[0], values, atol=1e-6)
-    assert torch.equal(found[1], index)
-
-
-@pytest.mark.parametrize("gallery_block", [3, 1000])
-def test_no_query_finds_itself_where_excluded(features, gallery_block):
-    own = torch.arange(40)
-    plain = nearest(features.train, features.train, 2, gallery_block=gallery_block)[1]
-    assert torch.equal(plain[:, 0], own)
-    found = nearest(
-        features.train, features.train, 1, exclude=own, block=7, gallery_block=gallery_block
-    )[1]
-    assert torch.equal(found[:, 0], plain[:, 1])
 
 
 def test_average_precision_is_scikit_learns(features):

@@ -67,6 +67,12 @@ def test_each_window_is_classified_as_a_recording_is(encoder):
         assert answer.missing == 0
 
 
+def test_times_are_rounded_to_microseconds(encoder):
+    x = motion(encoder, 30)
+    (answer,) = pushed(live(encoder, fps=30), {1: x}, 100.1 + np.arange(30) / 30)
+    assert (answer.start, answer.end) == (100.1, 101.066667)
+
+
 def test_an_answer_comes_with_the_frame_that_completes_its_window(encoder):
     stream, x = live(encoder), motion(encoder, 31)
     came = [len(stream.push(frame / FPS, {1: x[frame]})) for frame in range(31)]
@@ -137,6 +143,28 @@ def test_a_window_that_is_mostly_missing_has_no_answer(encoder):
     gone = {(1, frame) for frame in range(9, 30)}
     answers = pushed(live(encoder, lost=2.0), {1: x}, np.arange(40) / FPS, gone)
     assert [round(a.start * FPS) for a in answers] == [20]
+
+
+def test_one_of_whom_nothing_is_seen_is_not_there(encoder):
+    x = motion(encoder, 40)
+    gone = {(1, frame) for frame in (*range(11, 27), 33)}
+    nothing = x.copy()
+    nothing[[frame for _, frame in gone]] = np.nan
+    times = np.arange(40) / FPS
+    given = pushed(live(encoder, hop=0.1, lost=2.0), {1: nothing}, times)
+    left_out = pushed(live(encoder, hop=0.1, lost=2.0), {1: x}, times, gone)
+    assert len(given) == len(left_out) > 2
+    for one, other in zip(given, left_out, strict=True):
+        assert (one.start, one.missing) == (other.start, other.missing)
+    stream = live(encoder, lost=0.5)
+    pushed(stream, {1: nothing, 2: np.full_like(x, np.nan)}, times[:25])
+    assert stream.people == ()
+
+
+def test_one_who_does_not_move_is_told(encoder):
+    x = motion(encoder, 20)
+    answers = pushed(live(encoder), {"a": x, "b": x[:1].repeat(20, 0)}, np.arange(20) / FPS)
+    assert [(a.person, a.still) for a in answers] == [("a", False), ("b", True)]
 
 
 def test_the_later_of_two_frames_in_a_slot_counts(encoder):

@@ -22,11 +22,11 @@ from aimclr_fast.evaluation.figures import (
 )
 from aimclr_fast.evaluation.heads import LinearConfig, linear_evaluation
 from aimclr_fast.evaluation.labeled_data import EvaluationError, Features, LabeledData
-from aimclr_fast.evaluation.neighbors import nearest
 from aimclr_fast.evaluation.outcome import Outcome
 from aimclr_fast.evaluation.representation import Outcomes, Pretrained
 from aimclr_fast.evaluation.request import Request
 from aimclr_fast.inference.features import in_meters
+from aimclr_fast.inference.nearest import nearest
 
 from . import semi
 

@@ -16,7 +16,7 @@
     const block = make("button", lanes.get(who), { type: "button" });
     const when = answer.start === null ? "whole" : `${answer.start}–${answer.end} s`;
     make("span", block, { className: "when", textContent: when });
-    const odd = answer.unknown ? " (unknown)" : "";
+    const odd = ["unknown", "still"].filter((word) => answer[word]).map((word) => ` (${word})`).join("");
     make("span", block, { textContent: `${answer.label || "?"}${odd}` });
     if (answer.unknown) block.classList.add("unknown");
     if (answer.probability !== null) {
