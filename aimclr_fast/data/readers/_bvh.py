@@ -83,6 +83,14 @@ class Motion:
         """See :data:`Tree`."""
         return tuple((node.name, node.parent, node.end) for node in self.nodes)
 
+    def rest(self) -> Array:
+        """Where each node is if nothing is turned or moved, ``[nodes, 3]``."""
+        places: list[Array] = []
+        for node in self.nodes:
+            above = places[node.parent] if node.parent >= 0 else np.zeros(3)
+            places.append(above + np.array(node.offset))
+        return np.stack(places)
+
     def positions(self) -> Array:
         """Where each node is, ``[T, nodes, 3]``, in the file's unit and axes."""
         blocks = range(0, len(self.values), _BLOCK)

@@ -20,7 +20,9 @@ from aimclr_fast.data.readers._splits import column_rule
 #: Names of the file of labels, where none is given.
 LABEL_FILES = ("labels.csv", "samples.csv")
 #: Endings that a name may have in the file of labels.
-ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh", ".json", ".c3d", ".trc")
+ENDINGS = (
+    ".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh", ".json", ".jsonl", ".ndjson", ".c3d", ".trc",
+)  # fmt: skip
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18})(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,2}))?")
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.0*)?")
