@@ -387,7 +387,10 @@ def convert(
 def _nothing_left(left_out: Sequence[Problem]) -> str:
     """What to say if there are no samples: the causes, most frequent first."""
     real = [problem for problem in left_out if not problem.expected] or left_out
-    causes = [f"{reason} ({n:,} x, first: {first})" for reason, n, first in reasons(real)[:3]]
+    causes = [
+        f"{first}: {reason}" + (f" (and {n - 1:,} more)" if n > 1 else "")
+        for reason, n, first in reasons(real)[:3]
+    ]
     if not causes:
         return "no sample is left: the source holds none"
     return f"no sample is left, {len(left_out):,} left out: {'; '.join(causes)}"

@@ -276,5 +276,6 @@ def test_the_cause_is_in_the_message_if_nothing_is_left(source, capsys):
         )  # fmt: skip
     assert caught.value.code == 2
     error = capsys.readouterr().err
-    assert "no sample is left, 3 left out: no interval in " in error
-    assert "is of this recording; it names day1/walk (3 x, first: " in error
+    first = source / "in" / "0.bvh"
+    assert f"no sample is left, 3 left out: {first}: no interval in " in error
+    assert "is of this recording; it names day1/walk (and 2 more)" in error
