@@ -3,7 +3,7 @@
 A person who faces z, with y up, has their left at x, in right-handed coordinates. If the joints
 called left are on the other side, either their names are exchanged or the coordinates are
 left-handed (one axis is negated). Both look alike, since bodies are symmetric. Where a body's front
-is, the feet and the face tell, or else bent knees.
+is, the feet and the face tell.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ _FEET = (
     ("ankle", "foot"), ("foot", "foot_end"),
 )  # fmt: skip
 _HIPS, _SHOULDERS = ("upper_leg", "hip", "thigh"), ("upper_arm", "shoulder")
-_KNEES, _ANKLES = ("lower_leg", "knee"), ("ankle", "foot")
 #: A front that is less clear than this, of 1, and one that is shorter than this share of the trunk
 #: tell nothing.
 _CLEAR, _SHORT = 0.3, 0.05
@@ -71,8 +70,6 @@ def sides_of(layout: Layout, x: Array) -> Sides:
         told = side[body & (length > _SHORT * trunk) & (np.abs(side) > _CLEAR)]
         if len(told) >= _FRAMES:
             votes[name] = float((told < 0).mean()), len(told)
-    if len(votes) > 1:  # knees that are hardly bent may seem to bend backwards
-        votes.pop("knees", None)
     shares = [share for share, _ in votes.values()]
     for mirrored in (False, True):
         agreeing = [share if mirrored else 1 - share for share in shares]
@@ -103,10 +100,4 @@ def _fronts(place: Mapping[str, int], x: Array) -> dict[str, Array]:
     ears = _pair(place, ("ear",))
     if ears is not None and "nose" in place:
         found["face"] = x[:, place["nose"]] - x[:, list(ears)].mean(axis=1)
-    hips, knees, ankles = (_pair(place, names) for names in (_HIPS, _KNEES, _ANKLES))
-    if hips is not None and knees is not None and ankles is not None:
-        leg = x[:, list(ankles)] - x[:, list(hips)]
-        thigh = x[:, list(knees)] - x[:, list(hips)]
-        along = (thigh * leg).sum(axis=2) / np.maximum((leg * leg).sum(axis=2), 1e-12)
-        found["knees"] = (thigh - along[..., None] * leg).sum(axis=1)
     return found

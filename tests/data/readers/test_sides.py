@@ -28,7 +28,7 @@ def exchanged(name: str) -> str:
 
 
 def standing(layout_name: str = "mediapipe") -> np.ndarray:
-    """A person who stands and bends a knee, facing z, y up, in a layout's joints, ``[9, V, 3]``."""
+    """A person who stands, facing z, y up, in a layout's joints, ``[9, V, 3]``."""
     height = {
         "ear": 1.6, "eye": 1.62, "nose": 1.6, "mouth": 1.55, "shoulder": 1.4, "elbow": 1.1,
         "hip": 0.9, "toe": 0.04, "knee": 0.5, "ankle": 0.1, "heel": 0.05, "foot": 0.04, "head": 1.7,
