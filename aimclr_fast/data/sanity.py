@@ -177,7 +177,7 @@ def sides(case: Case) -> Iterator[Finding]:
     side = "right" if found.mirrored else "left"
     text = f"joints called left are on the body's {side} in {found.said}"
     yield Finding(
-        "sides", text, found.mirrored, "--sides swap, or mirror" if found.mirrored else ""
+        "sides", text, found.mirrored, "--sides swap, or --sides mirror" if found.mirrored else ""
     )
 
 
