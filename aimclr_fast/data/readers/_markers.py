@@ -101,12 +101,13 @@ def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: 
     found = find_sequences(
         source, options, lambda path: path.removesuffix(".gz").endswith(ending), f"{ending} files"
     )
-    some, unread = [], None
+    some, shown, unread = [], [], None
     for unit in found.units[:: -(-len(found.units) // _FILES)]:
         try:
             one = load(unit.entry)
             step = -(-len(one.places) // _FRAMES)
             some.append(replace(one, places=one.places[::step]))
+            shown.append(unit.entry.shown)
         except ReadError as error:  # reading says it again
             unread = unread or error
     if not some:
@@ -114,7 +115,8 @@ def plan_markers(source: Path, options: Options, load: Load, ending: str, kind: 
     labels = [[label for _, label in of] for one in some for of in _subjects(one.labels)[:1]]
     chosen = choose_set(labels, options.markers, str(source))
     up, said = _up(chosen, some, options, str(source))
-    sides = sides_note(chosen.layout, _some_joints(chosen, some), options.sides, str(source))
+    joints = {name: _some_joints(chosen, [one]) for name, one in zip(shown, some, strict=True)}
+    sides = sides_note(chosen.layout, joints, options.sides, str(source))
     layout = chosen.layout
     if options.layout is not None:
         layout = named_layout(options.layout)

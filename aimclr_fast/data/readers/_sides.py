@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,20 +24,28 @@ _ASK = (
 
 
 def sides_note(
-    layout: Layout, x: npt.NDArray[np.float64], given: str | None, where: str
+    layout: Layout, x: Mapping[str, npt.NDArray[np.float64]], given: str | None, where: str
 ) -> list[str]:
     """What to say of the sides of a source.
 
     Args:
         layout: the skeleton.
-        x: frames of some recordings, ``[T, V, 3]``, with any axis up.
+        x: frames ``[T, V, 3]`` of some files, by their names, with any axis up.
         given: --sides.
         where: the source.
 
     Raises:
-        ReadError: joints called left are on the body's right, and the user does not say why.
+        ReadError: joints called left are on the body's right, in all files and the user does not
+            say why, or in some.
     """
-    found = sides_of(layout, x)
+    each = {file: sides_of(layout, frames).mirrored for file, frames in x.items()}
+    other, usual = (next((f for f in each if each[f] is m), None) for m in (True, False))
+    if other is not None and usual is not None:
+        reason = (
+            f"joints called left are on the body's right, and on its left in {usual}: prepare such"
+        )
+        raise ReadError(other, f"{reason} files separately, with --sides swap, mirror or keep")
+    found = sides_of(layout, np.concatenate(list(x.values())))
     if found.mirrored is None:
         return []
     side = "right" if found.mirrored else "left"

@@ -152,7 +152,7 @@ def _skeleton(entries: Sequence[Entry], options: Options, where: str) -> tuple[S
     if up is None:
         up, said = _up(derived, nodes, some, where)
         notes.append(said)
-    frames = np.concatenate([look.places[:, nodes] for look in some])
+    frames = {look.entry.shown: look.places[:, nodes] for look in some}
     notes += sides_note(derived, frames, options.sides, where)
     notes += _rates(firsts)
     layout = derived

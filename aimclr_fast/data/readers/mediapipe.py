@@ -132,7 +132,7 @@ def plan(source: Path, options: Options) -> Plan:
         x = first.points[..., :3].reshape(-1, LAYOUT.num_joints, 3)
         x = np.where(x.any(axis=2, keepdims=True), x, np.nan)
         _check_up(x, options, str(source))
-        notes += sides_note(LAYOUT, x, options.sides, str(source))
+        notes += sides_note(LAYOUT, {str(source): x}, options.sides, str(source))
         notes.append(
             "world landmarks: meters about the middle of each person's hips, y down, turned up; "
             "where people go, and how far apart they are, is not in them"

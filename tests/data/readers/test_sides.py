@@ -241,3 +241,18 @@ def test_landmarks_that_were_turned_up_already(turn, axis, tmp_path):
     _, (found,) = read_all("mediapipe", file, up=axis)
     nose, heel = (LAYOUT.joints.index(name) for name in ("nose", "left_heel"))
     assert (found.positions[1, :, nose] > found.positions[1, :, heel] + 1).all()
+
+
+@pytest.mark.parametrize("form", ["bvh", "trc"])
+def test_mirrored_files_among_others_are_named(form, tmp_path):
+    if form == "bvh":
+        write(tmp_path, bvh_text(), "a.bvh")
+        write(tmp_path, bvh_text(**MIRRORS["an axis"]), "b.bvh")
+    else:
+        save_trc(tmp_path / "a.trc", walk())
+        save_trc(tmp_path / "b.trc", {name: x * [-1, 1, 1] for name, x in walk().items()})
+    message = (
+        rf"b\.{form}: joints called left .* right, and on its left in .*a\.{form}: prepare such"
+    )
+    with pytest.raises(ReadError, match=message):
+        read_all(form, tmp_path)
