@@ -41,7 +41,7 @@ class Long:
         line: that it is in, from 1.
         place: the column of each of x, y, z, c (confidence), joint, frame, time and person that
             there is.
-        unit: m, cm or mm, where the heading says so.
+        unit: of lengths, where the heading says it.
     """
 
     delimiter: str
@@ -77,8 +77,7 @@ def long_heading(data: bytes) -> Long | None:
             place[kind] = at
     if not {"x", "y", "joint"} <= place.keys() or not {"frame", "time"} & place.keys():
         return None
-    unit = columns[place["x"]].unit
-    return None if unit in _headings.FOREIGN else Long(delimiter, line + 1, place, unit)
+    return Long(delimiter, line + 1, place, columns[place["x"]].unit)
 
 
 def _kind(column: _headings.Column, columns: Sequence[_headings.Column]) -> str:
@@ -114,8 +113,12 @@ def read_long(
         frames per second, where there are times.
 
     Raises:
-        ReadError: a line is damaged, names another joint, or is of a second person.
+        ReadError: a line is damaged, names another joint, or is of a second person; or lengths are
+            in another unit than m, cm or mm.
     """
+    if found.unit in _headings.FOREIGN:
+        reason = f"lengths in {found.unit}: convert them to m, cm or mm"
+        raise ReadError(where, reason, found.line)
     lines = _lines(data, found, where)
     joints = _joints([cells[found.place["joint"]] for _, cells in lines], layout, lines, where)
     table = _numbers(lines, found, where)

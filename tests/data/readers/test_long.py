@@ -73,6 +73,9 @@ def test_of_any_layout(tmp_path):
     (tmp_path / "a.txt").write_text(text("time,joint,x,y", [row[:-1] for row in lines]))
     plan, _ = read_all("folder", tmp_path, layout="ui-prmd", aspect=1.0)
     assert (plan.rotate, plan.timed) == (False, True)
+    (tmp_path / "a.txt").write_text(text("frame,joint,x (ft),y (ft),z (ft)", lines))
+    (problem,) = read_all("folder", tmp_path, layout="ui-prmd")[1]
+    assert problem.reason == "lengths in ft: convert them to m, cm or mm"
 
 
 def test_missing_landmarks_and_frames_are_gaps(tmp_path):
