@@ -39,6 +39,7 @@ from .data.flags import refusal
 from .data.gaps import GAPS, LONGEST
 from .data.preprocessing import NORMALIZATIONS, USUAL_NORMALIZATION
 from .data.readers import (
+    SIDES,
     UNITS,
     Options,
     Plan,
@@ -46,6 +47,7 @@ from .data.readers import (
     meters,
     read_intervals,
     reader_names,
+    with_sides,
 )
 from .data.retargeting import retargeted
 from .data.splits import default_split
@@ -146,6 +148,13 @@ def add_source_flags(command: Parser) -> None:
         default=None,
         help="axis that points up: y (default; found in motion capture), -y or z",
     )
+    add(
+        "--sides",
+        type=str,
+        default=None,
+        help="of joints called left and right: keep, swap (exchange the names) or mirror (negate "
+        "an axis); left out, motion capture in which they are exchanged is refused",
+    )
     add("--fps", type=float, default=None, help="resample to so many frames per second")
     add("--window", type=str, default=None, help="cut recordings into windows of, say, 4s")
     add("--hop", type=str, default=None, help="time from window to window; default: a window's")
@@ -153,8 +162,8 @@ def add_source_flags(command: Parser) -> None:
         "--rate",
         type=float,
         default=None,
-        help="frames per second of recordings that do not say theirs, for --fps, --window and "
-        "--intervals",
+        help="frames per second of recordings that do not say theirs: for --fps, --window and "
+        "--intervals, and kept in the store as the length of its sequences",
     )
     add("--pose", type=str, default="auto", help="of the source: auto, 2d or 3d")
     add(
@@ -237,6 +246,7 @@ def main(arguments: list[str]) -> None:
     console = plain_console()
     plan = reader.plan(Path(given.source), options)
     check_flags(chosen, given.dataset, plan)
+    plan = with_sides(plan, options.sides)
     if given.to is not None:
         plan = retargeted(plan, given.to)
     if given.intervals is not None:
@@ -278,6 +288,7 @@ def main(arguments: list[str]) -> None:
         *([f"layout: {result.store.path / LAYOUT} (--layout takes it)"] if plan.derived else []),
         f"done to each: {describe(recipe)}",
         str(result.report),
+        *rate_used(given.rate, result),
         *without_sample(timing, result.store.samples),
         f"to train on it:\n  {train_command(result.store, given.dataset)}",
     ):
@@ -293,6 +304,7 @@ def source_options(given: argparse.Namespace) -> Options:
     for flag, value, allowed in (
         ("up", given.up, ("y", "-y", "z")),
         ("pose", given.pose, ("auto", "2d", "3d")),
+        ("sides", given.sides, SIDES),
     ):
         if value not in (None, *allowed):
             raise UserError(f"--{flag} {value}: choose from {', '.join(allowed)}")
@@ -318,6 +330,7 @@ def source_options(given: argparse.Namespace) -> Options:
         skip_columns=given.skip_columns,
         markers=None if given.markers is None else Path(given.markers),
         body_model=None if given.body_model is None else Path(given.body_model),
+        sides=given.sides,
     )
 
 
@@ -354,9 +367,6 @@ def source_timing(given: argparse.Namespace) -> Timing:
     for flag, value in (("fps", given.fps), ("rate", given.rate)):
         if value is not None and not 0.1 <= value <= 1000:
             raise UserError(f"--{flag} {value:g}: must be from 0.1 to 1000")
-    cut = given.fps is not None or given.window is not None or given.get("intervals") is not None
-    if given.rate is not None and not cut:
-        raise UserError("--rate: only with --fps, --window or --intervals")
     window, hop = _seconds("window", given.window), _seconds("hop", given.hop)
     return Timing(given.fps, window, hop, given.rate)
 
@@ -394,6 +404,8 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
     if labels is not None:
         of = f" of {len(plan.classes)}" if plan.classes else ""
         lines.append(f"classes: {len(np.unique(labels))}{of} have samples")
+        if result.unused:
+            lines.append(f"  without a sample, and left out: {', '.join(result.unused[:20])}")
     lines.append(
         f"left out: {len(result.left_out):,}" + (", because it" if result.left_out else "")
     )
@@ -401,6 +413,8 @@ def summary(result: Result, plan: Plan, seconds: float) -> str:
         lines.append(f"  {number:>6,} x {reason} (first: {first})")
     if result.left_out:
         lines.append(f"  each with its file and line: {result.store.path / LEFT_OUT}")
+    if result.store.duration is not None:
+        lines.append(f"seconds of a sequence: {result.store.duration}")
     rate = len(plan.units) / max(seconds, 1e-9)
     lines.append(f"{seconds:.1f} s, {rate:,.0f} units/s; written to {result.store.path}")
     return "\n".join(lines)
@@ -415,6 +429,15 @@ def train_command(store: Store, dataset: str) -> str:
     config = own if own in config_names() and large else "small"
     words = ["python", "-m", "aimclr_fast.train", "--config", config]
     return shlex.join([*words, "--data", str(store.path), "--split", name])
+
+
+def rate_used(rate: float | None, result: Result) -> list[str]:
+    """What to say where --rate was not needed for all samples: their files say their rates."""
+    count = len(result.store)
+    if rate is None or result.rates_given == count:
+        return []
+    used = f"was used for {result.rates_given:,} of {count:,} samples"
+    return [f"--rate {rate:g}: {used}; the files of the others say their frame rate"]
 
 
 def gaps_found(result: Result) -> list[str]:

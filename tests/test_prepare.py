@@ -121,7 +121,7 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert "--jobs" in fails(capsys, "ntu60", NTU_RAW, out, "--jobs=-1")
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "S001C001P001R001A001.skeleton").write_text("1\n0\n")
-    assert "no sample is left (1 left out" in fails(capsys, "ntu60", tmp_path / "raw", out)
+    assert "no sample is left, 1 left out: " in fails(capsys, "ntu60", tmp_path / "raw", out)
     out.mkdir()
     assert "--overwrite" in fails(capsys, "ntu60", NTU_RAW, out)
     assert "is not a store" in fails(capsys, "ntu60", NTU_RAW, out, "--overwrite")

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import BaseContext
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from aimclr_fast._errors import Error
 from aimclr_fast.data import bodies as tracking
 from aimclr_fast.data import preprocessing, sanity
+from aimclr_fast.data.duration import Duration
 from aimclr_fast.data.findings import Report
 from aimclr_fast.data.gaps import Gaps, close_joints, last_frame, mark
 from aimclr_fast.data.preprocessing import Preprocessing, resize_seen, without_nan
@@ -117,6 +118,8 @@ class Batch:
         rows: its cells of samples.csv.
         where: its file.
         gaps: what was missing in it.
+        rates: frames per second of each sample, where they are known.
+        given: how many of these the user said.
         problems: what was left out.
         units: how many units are done.
     """
@@ -125,6 +128,8 @@ class Batch:
     rows: list[dict[str, int | str]] = field(default_factory=list)
     where: list[str] = field(default_factory=list)
     gaps: list[Gaps] = field(default_factory=list)
+    rates: list[float | None] = field(default_factory=list)
+    given: int = 0
     problems: list[Problem] = field(default_factory=list)
     units: int = 0
 
@@ -140,6 +145,8 @@ class Result:
         left_out: everything that is not in the store.
         gaps: what was missing in each sample.
         report: the data check; kept in the store, too.
+        unused: classes that have no sample, and no number therefore.
+        rates_given: samples whose frame rate is known from the user alone.
     """
 
     store: Store
@@ -148,6 +155,8 @@ class Result:
     left_out: list[Problem]
     gaps: list[Gaps]
     report: Report
+    unused: tuple[str, ...] = ()
+    rates_given: int = 0
 
 
 def make_recipe(
@@ -224,6 +233,8 @@ def _add(batch: Batch, found: Recording, recipe: Recipe) -> None:
         return
     batch.positions.append(positions)
     batch.gaps.append(gaps)
+    batch.rates.append(found.rate)
+    batch.given += found.rate_given
     seen = sum(bool(positions[..., body].any()) for body in range(positions.shape[3]))
     row = {"name": found.name, **found.columns, "frames": gaps.length, "bodies": seen}
     if recipe.fills:
@@ -311,7 +322,9 @@ def convert(
     seen: dict[str, str] = {}
     gaps: list[Gaps] = []
     bodies: list[int] = []
-    done = 0
+    rates: list[float | None] = []
+    labels: set[int] = set()
+    done = given = 0
     with StoreWriter(
         out, plan.layout, bodies=recipe.bodies, frames=recipe.frames, overwrite=overwrite
     ) as writer:
@@ -326,8 +339,10 @@ def convert(
                 if unit is None:
                     raise PrepareError(odd)
                 warn(odd)
-            each = zip(batch.positions, batch.rows, batch.where, batch.gaps, strict=True)
-            for positions, row, where, missing in each:
+            each = zip(
+                batch.positions, batch.rows, batch.where, batch.gaps, batch.rates, strict=True
+            )
+            for positions, row, where, missing, rate in each:
                 name = str(row["name"])
                 if name in seen:
                     note(
@@ -340,28 +355,57 @@ def convert(
                 writer.append(positions[None], [row])
                 gaps.append(missing)
                 bodies.append(int(row["bodies"]))
+                rates.append(rate)
+                labels.add(int(row.get("label", 0)))
             done += batch.units
+            given += batch.given
             progress(done)
         if not len(writer):
-            first = min(left_out, key=lambda problem: problem.expected, default=None)
-            why = f"; the first: {first.where}: {first.reason}" if first else ""
-            raise PrepareError(f"no sample is left ({len(left_out)} left out{why})")
+            raise PrepareError(_nothing_left(left_out))
         if left_out:
             places = [(problem.where, problem.reason) for problem in left_out]
             writer.attach(LEFT_OUT, [("where", "reason"), *places])
         if plan.derived:
             writer.attach_text(LAYOUT, layout_to_yaml(plan.layout))
+        classes, renumbered = _used_classes(plan, labels)
+        frames = np.array([missing.length for missing in gaps])
         store = writer.finish(
-            classes=plan.classes,
+            classes=classes,
             splits=plan.splits,
             source=f"{plan.source}; {describe(recipe)}",
             preprocessing=recipe.preprocessing,
             citation=plan.citation,
+            duration=Duration.of(frames.tolist(), rates, plan.window),
+            renumbered=renumbered,
         )
     report = sanity.check_store(store)
     sanity.keep(store, report)
-    frames = np.array([missing.length for missing in gaps])
-    return Result(store, frames, np.array(bodies), left_out, gaps, report)
+    unused = tuple(name for name in plan.classes or () if name not in (classes or ()))
+    return Result(store, frames, np.array(bodies), left_out, gaps, report, unused, given)
+
+
+def _nothing_left(left_out: Sequence[Problem]) -> str:
+    """What to say if there are no samples: the causes, most frequent first."""
+    real = [problem for problem in left_out if not problem.expected] or left_out
+    causes = [
+        f"{first}: {reason}" + (f" (and {n - 1:,} more)" if n > 1 else "")
+        for reason, n, first in reasons(real)[:3]
+    ]
+    if not causes:
+        return "no sample is left: the source holds none"
+    return f"no sample is left, {len(left_out):,} left out: {'; '.join(causes)}"
+
+
+def _used_classes(
+    plan: Plan, labels: Collection[int]
+) -> tuple[tuple[str, ...] | None, dict[int, int] | None]:
+    """Classes by label, and the new label of each old one where classes without a sample are left
+    out.
+    """
+    if not plan.numbered or plan.classes is None or len(labels) == len(plan.classes):
+        return plan.classes, None
+    used = sorted(labels)
+    return tuple(plan.classes[n] for n in used), {old: new for new, old in enumerate(used)}
 
 
 def odd_size(positions: Sequence[npt.NDArray[np.float32]], layout: Layout, unit: str | None) -> str:

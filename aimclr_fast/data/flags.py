@@ -128,6 +128,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("drop_spurious", _of_recordings),
     ("unit", _of_3d),
     ("up", _of_3d),
+    ("sides", _of_recordings),
     ("min_confidence", _of_scores),
     ("aspect", _of_images),
     ("pose", _as_found),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast._files import written_whole
+from aimclr_fast._fonts import any_script
 from aimclr_fast.data.splits import get_split_rule
 from aimclr_fast.data.store import Store, StoreError
 from aimclr_fast.layouts import Layout
@@ -158,8 +159,8 @@ def _histograms(store: Store, file: Path) -> None:
         )
         axis.set_xlabel(label)
         axis.set_ylabel("samples")
-    figure.tight_layout()
-    with written_whole(file) as temporary:
+    with any_script(figure), written_whole(file) as temporary:
+        figure.tight_layout()
         figure.savefig(temporary, dpi=120, format="png")
     plt.close(figure)
 
@@ -219,6 +220,6 @@ def _animate(motion: npt.NDArray[Any], layout: Layout, title: str, file: Path) -
 
     step = max(1, motion.shape[1] // 100)
     film = FuncAnimation(figure, show, frames=range(0, motion.shape[1], step), blit=False)
-    with written_whole(file) as temporary:
+    with any_script(figure), written_whole(file) as temporary:
         film.save(temporary, writer=PillowWriter(fps=15), dpi=70)
     plt.close(figure)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.duration import joined_duration
 from aimclr_fast.data.splits import BUILT_IN, get_split_rule
 from aimclr_fast.data.store import Store, StoreError
 
@@ -61,6 +62,8 @@ def join_stores(stores: Sequence[Store]) -> Store:
     }
     for field in ("source", "licence", "citation"):
         meta[field] = " | ".join(dict.fromkeys(store.meta.get(field, "") for store in stores))
+    duration = joined_duration([store.duration for store in stores], [len(s) for s in stores])
+    meta["duration"] = None if duration is None else duration.to_dict()
     return Store(
         Path("+".join(keys)),
         _positions(stores),

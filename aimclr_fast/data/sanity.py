@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast._files import written_whole
+from aimclr_fast.data.chirality import sides_of
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
 from aimclr_fast.data.measures import Array, body_size, measure, names_a_body
 from aimclr_fast.data.readers import UNITS
@@ -47,6 +48,8 @@ UNEVEN, UNEVEN_2D = 1.25, 1.5
 LONG = 0.42
 #: A body that stays this close to its mean pose, as a share of its size; breathing is 0.01.
 STILL = 0.002
+#: Sequences, and frames of each, that tell left from right.
+_LOOKED_AT = 64
 #: Share of frames that are copies of the one before.
 FROZEN = 0.5
 
@@ -156,6 +159,26 @@ def up(case: Case) -> Iterator[Finding]:
     else:
         mend = "--up, or another --layout: heads and feet may be other joints"
         yield Finding("up", "bodies have no direction in common from feet to head", True, mend)
+
+
+@check
+def sides(case: Case) -> Iterator[Finding]:
+    """Joints called left on the body's left."""
+    store = case.store
+    if case.flat:
+        return
+    rows = case.measures.rows[:: -(-len(case.measures.rows) // _LOOKED_AT)]
+    step = -(-store.positions.shape[2] // _LOOKED_AT)
+    x = np.stack([store.positions[row, :, ::step] for row in rows]).astype(np.float64)
+    x = x.transpose(0, 4, 2, 3, 1).reshape(-1, store.layout.num_joints, 3)
+    found = sides_of(store.layout, np.where(x.any(axis=2, keepdims=True), x, np.nan))
+    if found.mirrored is None:
+        return
+    side = "right" if found.mirrored else "left"
+    text = f"joints called left are on the body's {side} in {found.said}"
+    yield Finding(
+        "sides", text, found.mirrored, "--sides swap, or --sides mirror" if found.mirrored else ""
+    )
 
 
 @check

@@ -7,6 +7,7 @@ samples.csv    one row per sample, in the same order; a header; unique ``name``;
                ``label`` (0, 1, ...) and any other columns (subject, camera, setup, ...).
 meta.json      version, layout (a built-in name, or the whole layout), frames, unit, classes,
                splits, source, licence, citation, preprocessing (null where it is not known),
+               duration (where it is known; :mod:`aimclr_fast.data.duration`),
                checksums (sha256 of the other two files).
 ============== ====================================================================================
 
@@ -35,6 +36,7 @@ import torch
 from aimclr_fast._errors import Error
 from aimclr_fast._renamed import with_new_keys
 from aimclr_fast.data.classes import dense_classes
+from aimclr_fast.data.duration import Duration
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.turned import (
     FIELDS,
@@ -138,6 +140,12 @@ class Store:
         fields = self.meta.get("preprocessing")
         return None if fields is None else Preprocessing.from_dict(fields)
 
+    @cached_property
+    def duration(self) -> Duration | None:
+        """How long the recorded sequences last, or None where meta.json does not say."""
+        fields = self.meta.get("duration")
+        return None if fields is None else Duration.from_dict(fields)
+
     def checksums(self) -> dict[str, str]:
         """sha256 of its files by name: as meta.json declares it, or else read from the file. Those
         of a turned store cover its angles as well.
@@ -161,6 +169,7 @@ class Store:
             "bodies": int(self.positions.shape[4]),
             "classes": list(self.class_names),
             "preprocessing": None if steps is None else steps.to_dict(),
+            **({} if self.duration is None else {"duration": self.duration.to_dict()}),
         }
 
     def as_tensor(self, index: Any = None, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -342,11 +351,12 @@ def _checked_meta(meta: dict[str, Any], shown: Path) -> tuple[dict[str, Any], La
     for field in ("source", "licence", "citation"):
         if not isinstance(meta.get(field, ""), str):
             fail(field, "expected text")
-    if meta.get("preprocessing") is not None:
-        try:
-            Preprocessing.from_dict(meta["preprocessing"])
-        except ValueError as error:
-            fail("preprocessing", str(error))
+    for field, kind in (("preprocessing", Preprocessing), ("duration", Duration)):
+        if meta.get(field) is not None:
+            try:
+                kind.from_dict(meta[field])
+            except ValueError as error:
+                fail(field, str(error))
     layout = meta.get("layout")
     try:
         if isinstance(layout, str) and not layout.endswith((".yaml", ".yml")):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from aimclr_fast._locks import HELD, FileLock, LockedError
+from aimclr_fast.data.duration import Duration
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import POSITIONS, SAMPLES, Store, StoreError, open_store
 from aimclr_fast.data.writer import check_target, make_meta, seal
@@ -138,8 +139,20 @@ class StoreWriter:
         licence: str = "",
         citation: str = "",
         preprocessing: Preprocessing | None = None,
+        duration: Duration | None = None,
+        renumbered: Mapping[int, int] | None = None,
     ) -> Store:
         """Check the store, give it its name and open it.
+
+        Args:
+            classes: name of each label.
+            splits: rules of the splits by name.
+            source: as of :func:`aimclr_fast.data.writer.write_store`, as are those below.
+            licence: terms of use.
+            citation: what to cite.
+            preprocessing: what was done to every sequence.
+            duration: how long the recorded sequences last.
+            renumbered: the final label of each label that rows were written with.
 
         Raises:
             StoreError: it has no samples, or is not valid; nothing appears then.
@@ -147,6 +160,8 @@ class StoreWriter:
         if not self._lengths:
             raise StoreError(f"{self.shown}: no samples were written")
         self._samples.close()
+        if renumbered is not None:
+            self._renumber(renumbered)
         frames = self.frames
         if frames is None:
             self._data.close()
@@ -165,12 +180,23 @@ class StoreWriter:
             licence=licence,
             citation=citation,
             preprocessing=preprocessing,
+            duration=duration,
         )
         seal(self._folder, self._target, self.shown, meta)
         self._finished = True
         for name in _LOCK_FILES:  # held to the last: checksums of large stores take a while
             (self._target / name).unlink(missing_ok=True)
         return open_store(self.shown)
+
+    def _renumber(self, labels: Mapping[int, int]) -> None:
+        """Write samples.csv anew with other labels."""
+        file = self._folder / SAMPLES
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "label": labels[int(row["label"])]} for row in rows)
 
     def _write_header(self, stream: IO[bytes], count: int, frames: int) -> int:
         # NumPy pads headers so that the first axis can grow to any length in place.

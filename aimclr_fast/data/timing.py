@@ -82,7 +82,15 @@ def timed(plan: Plan, timing: Timing) -> Plan:
     if timing.window is not None or timing.intervals is not None:
         notes.append(f"time: the column {RECORDING} names what a sample is a part of")
     read = functools.partial(_read, read=plan.read, timing=timing)
-    return replace(plan, read=read, notes=notes, left_out=left_out, classes=classes)
+    return replace(
+        plan,
+        read=read,
+        notes=notes,
+        left_out=left_out,
+        classes=classes,
+        numbered=plan.numbered or timing.intervals is not None,
+        window=timing.window,
+    )
 
 
 def without_sample(timing: Timing, samples: Mapping[str, npt.NDArray[Any]]) -> list[str]:
@@ -105,8 +113,8 @@ def _read(unit: Any, *, read: Callable[[Any], Readings], timing: Timing) -> Read
 
 
 def _parts(recording: Recording, timing: Timing) -> Readings:
-    if recording.rate is None:
-        recording = replace(recording, rate=timing.rate)
+    if recording.rate is None and timing.rate is not None:
+        recording = replace(recording, rate=timing.rate, rate_given=True)
     if timing.fps is not None:
         recording = resampled(recording, timing.fps)
     if timing.window is None and timing.intervals is None:
@@ -169,7 +177,10 @@ def labeled(recording: Recording, intervals: Intervals) -> Iterator[Recording | 
         )
     some = intervals.of_recording(recording.name)[1]
     if not some:
-        yield Problem(recording.where, f"no interval in {intervals.shown} is of this recording")
+        named = sorted(intervals.of)
+        names = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+        reason = f"no interval in {intervals.shown} is of this recording; it names {names:.120}"
+        yield Problem(recording.where, reason)
     seen = set()
     for one in some:
         first, end = math.ceil(one.start * rate - 0.5), math.ceil(one.end * rate - 0.5)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from aimclr_fast.data.duration import Duration
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.store import (
     COMPRESSED,
@@ -133,6 +134,7 @@ def make_meta(
     licence: str = "",
     citation: str = "",
     preprocessing: Preprocessing | None = None,
+    duration: Duration | None = None,
 ) -> dict[str, Any]:
     """The fields of meta.json, but for the checksums."""
     return {
@@ -146,6 +148,7 @@ def make_meta(
         "licence": licence,
         "citation": citation,
         "preprocessing": None if preprocessing is None else preprocessing.to_dict(),
+        **({} if duration is None else {"duration": duration.to_dict()}),
     }
 
 

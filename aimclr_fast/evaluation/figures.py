@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from aimclr_fast._files import written_whole
+from aimclr_fast._fonts import any_script
 from aimclr_fast.data.inspection import bone_colors
 from aimclr_fast.layouts import Layout
 
@@ -25,7 +26,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write NAME.png and NAME.pdf."""
     paths = [folder / f"{name}.png", folder / f"{name}.pdf"]
     for path in paths:
-        with written_whole(path) as temporary:
+        with any_script(figure), written_whole(path) as temporary:
             figure.savefig(temporary, dpi=160, format=path.suffix[1:], bbox_inches="tight")
     return paths
 

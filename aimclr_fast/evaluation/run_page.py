@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from aimclr_fast._fonts import any_script
 from aimclr_fast.data import Store
 from aimclr_fast.data.inspection import bone_sides
 from aimclr_fast.inference.features import in_meters
@@ -75,7 +76,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def picture(figure: Figure, what: str) -> str:
     """A figure as HTML: SVG with its text as text, the same for the same numbers."""
     out = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}):
+    # Browsers have fonts of their own: no letter is a box there.
+    with (
+        rc_context({"svg.fonttype": "none", "svg.hashsalt": "page"}),
+        any_script(figure, say=False),
+    ):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :].replace("<svg", '<svg role="img"', 1)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aimclr_fast.data import sanity
+from aimclr_fast.data.duration import Duration
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.readers import FLAT_LAYOUTS, UNITS
 from aimclr_fast.functional import STREAMS, AugmentParams, apply_augment
@@ -39,6 +40,7 @@ class Traits:
         frame_step: step between the frames that are taken; 1 takes all.
         class_names: of the classifier, if there is one.
         pool: the readout of the feature map; see `aimclr_fast.nn.readouts`.
+        duration: how long the training sequences lasted, and their frame rate; None if unknown.
     """
 
     stream: str = "joint"
@@ -48,6 +50,7 @@ class Traits:
     frame_step: int = 1
     class_names: tuple[str, ...] = ()
     pool: str = PUBLISHED
+    duration: Duration | None = None
 
     def __post_init__(self) -> None:
         known = isinstance(self.stream, str) and set(self.streams) <= set(STREAMS)
@@ -74,12 +77,14 @@ class Traits:
             **vars(self),
             "preprocessing": None if steps is None else steps.to_dict(),
             "class_names": list(self.class_names),
+            "duration": None if self.duration is None else self.duration.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Traits:
         """The inverse of `to_dict`, for values read from a file."""
         steps, names = values["preprocessing"], values["class_names"]
+        duration = values.get("duration")  # not in files of older versions
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ValueError(f"class_names must be a list of names, got {names!r}")
         return cls(
@@ -87,6 +92,7 @@ class Traits:
                 **values,
                 "preprocessing": None if steps is None else Preprocessing.from_dict(steps),
                 "class_names": tuple(names),
+                "duration": None if duration is None else Duration.from_dict(duration),
             }
         )
 
@@ -217,6 +223,16 @@ class Encoder:
         self.device = device
         self.layout = model.encoder.backbone.layout
         self.traits = model.traits
+
+    def __repr__(self) -> str:
+        traits = self.traits
+        lasting = "" if traits.duration is None else f", each {traits.duration}"
+        classes = f", {len(traits.class_names)} classes" if traits.class_names else ""
+        return (
+            f"Encoder({self.num_features} features of the {traits.stream} stream, "
+            f"{self.layout.name} ({self.layout.num_joints} joints), {traits.frames} frames"
+            f"{lasting}{classes}, on {self.device})"
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:

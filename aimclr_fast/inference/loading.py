@@ -20,6 +20,7 @@ from aimclr_fast._checkpoint import (
     read_file,
 )
 from aimclr_fast._devices import usable_device
+from aimclr_fast.data.duration import Duration
 from aimclr_fast.data.preprocessing import Preprocessing
 from aimclr_fast.data.readers import NTU, PKU
 from aimclr_fast.data.store import sha256
@@ -256,12 +257,14 @@ def _traits_of(state: Mapping[str, Any], config: Mapping[str, Any], stream: str)
     try:
         data = state["data"]
         steps = data["preprocessing"]
+        duration = data.get("duration")  # not in files of older versions
         return Traits(
             stream=stream,
             preprocessing=None if steps is None else Preprocessing.from_dict(steps),
             frames=data["frames"],
             bodies=data["bodies"],
             frame_step=config["data"]["frame_step"],
+            duration=None if duration is None else Duration.from_dict(duration),
         )
     except (LookupError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"

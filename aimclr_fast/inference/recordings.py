@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies, keep_best, seen
 from aimclr_fast.data.conversion import Recipe, convert
+from aimclr_fast.data.duration import clearly_other
 from aimclr_fast.data.gaps import mark
 from aimclr_fast.data.readers import (
     Options,
@@ -24,6 +25,7 @@ from aimclr_fast.data.readers import (
     Readings,
     Recording,
     get_reader,
+    with_sides,
 )
 from aimclr_fast.data.retargeting import retargeted
 from aimclr_fast.data.store import Store
@@ -70,7 +72,8 @@ class Parts:
     Attributes:
         store: the sequences, preprocessed as the encoder's training data were.
         each: what each is, in the store's order.
-        notes: how the recordings were understood.
+        notes: how the recordings were understood, and whether they last clearly longer or shorter
+            than the sequences that the encoder was trained on.
         left_out: what could not be used.
     """
 
@@ -133,6 +136,7 @@ def read_parts(
     plan = _plan(source, reader, options, own)
     if plan.ready:
         raise ReadError(str(source), "holds preprocessed sequences, not recordings")
+    plan = with_sides(plan, options.sides)
     if plan.layout != layout:
         plan = retargeted(plan, str(own))
     bodies = encoder.traits.bodies
@@ -148,6 +152,8 @@ def read_parts(
     if timing != Timing():
         if not plan.timed and timing.rate is None:
             raise ReadError(str(source), "does not say its frame rate: say it with --rate")
+        if timing.rate is not None and not plan.untimed:
+            raise ReadError(f"--rate {timing.rate:g}", "the recordings say their frame rate")
         plan = timed(plan, timing)
         if timing.window is not None:
             plan = replace(plan, read=functools.partial(_attended, read=plan.read))
@@ -165,6 +171,10 @@ def read_parts(
     )
     done = convert(plan, recipe, scratch / "store", unit=options.unit)
     notes = [note for note in plan.notes if not note.startswith(_OF_STORES)]
+    trained = encoder.traits.duration
+    if trained is not None:
+        other = clearly_other(trained, done.store.duration, resized=steps.frames is not None)
+        notes += [other] if other else []
     return Parts(done.store, _told(done.store, timing), notes, done.left_out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from aimclr_fast.data.duration import Duration, clearly_other
 
 from .encoder import Encoder
 from .windows import MOST_MISSING, missing_share, stands_still
@@ -86,7 +89,8 @@ class StreamingClassifier:
         encoder: with a classifier, or without, for features alone. It must know how its training
             data were preprocessed.
         fps: frames per second of the grid, as in training.
-        window: seconds of a window, as in training.
+        window: seconds of a window, as in training. Clearly other ones give a warning, where the
+            encoder knows how long its training sequences lasted.
         hop: seconds from one answer to the next; a window, if left out.
         lost: seconds without a person after which they are forgotten. One who comes back begins
             anew.
@@ -122,6 +126,14 @@ class StreamingClassifier:
             )
         if encoder.traits.preprocessing is None:
             raise ValueError("how the encoder's training data were preprocessed is not known")
+        trained, resized = encoder.traits.duration, encoder.traits.preprocessing.frames is not None
+        given = Duration(window, window, window, window, fps)
+        if trained is not None and clearly_other(trained, given, resized=resized):
+            warnings.warn(
+                f"the encoder's training sequences last {trained}, and these windows {window:g} s, "
+                f"at {fps:g} frames per second: answers suffer",
+                stacklevel=2,
+            )
         self.encoder = encoder
         self._fps, self._lost = fps, round(lost * fps)
         self._start: float | None = None

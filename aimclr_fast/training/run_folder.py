@@ -166,7 +166,7 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             + (f" (--precision {there} goes on with it)" if name == "precision" else "")
             for name, there, here in (
                 *_differences(learned, what_is_learned(asdict(config))),
-                *_differences(_current(about["data"]), dict(data)),
+                *_differences(_current(about["data"]), _current(dict(data))),
             )
         ]
         if differing:
@@ -184,7 +184,10 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """A data identity with the fields of this version; earlier ones knew fewer."""
+    """A data identity with the fields of this version; earlier ones knew fewer. Without the
+    duration, which says nothing of the data and may not have been known.
+    """
+    data = {name: value for name, value in data.items() if name != "duration"}
     steps = data.get("preprocessing")
     if steps is None:
         return data

@@ -29,7 +29,7 @@ VALUES = {
     "normalize": "sequence", "unit": "mm", "up": "-y", "min_confidence": 0.2, "aspect": 1.5,
     "layout": "ntu-rgb+d-25", "to": "kinect-v1", "fps": 25, "window": "4s", "hop": "2s",
     "intervals": "x", "tier": "x",
-    "markers": "x.yaml", "rate": 30, "body_model": "x.npz",
+    "markers": "x.yaml", "rate": 30, "body_model": "x.npz", "sides": "swap",
 }  # fmt: skip
 #: Flags that hold for every source.
 ALWAYS = {"frames", "gaps", "jobs", "on_error", "overwrite"}
@@ -161,7 +161,7 @@ KINDS = {
         OWN
         | ONLY_FOLDER
         | ONLY_2D
-        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to", "rate"},
+        | {"labels", "max_bodies", "normalize", "rotate", "drop_spurious", "to", "rate", "sides"},
     ),
     "NTU RGB+D": ("ntu120", None, None, ONLY_FOLDER | ONLY_2D | TIMED | {"labels"}),
     "AMC": ("amc", acclaim, None, ONE_BODY - {"rate"} | TIMED | ONLY_FOLDER | ONLY_2D),

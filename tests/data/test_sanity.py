@@ -293,7 +293,8 @@ def test_a_report_is_kept_with_its_store(tmp_path, sound):
 
 def test_checks_are_found_by_being_there():
     assert list(CHECKS) == [
-        "values", "height", "up", "bones", "frames", "motion", "bodies", "labels", "splits",
+        "values", "height", "up", "sides", "bones", "frames", "motion", "bodies", "labels",
+        "splits",
     ]  # fmt: skip
 
 
@@ -301,3 +302,12 @@ def test_units_that_fit_depend_on_the_body():
     assert likely_units(1700, get_layout("coco")) == ["mm"]
     assert likely_units(155, get_layout("hand-21")) == ["mm", "cm"]
     assert likely_units(1e9, get_layout("coco")) == []
+
+
+@pytest.mark.parametrize("how", ["names", "an axis"])
+def test_exchanged_sides_are_found(how, sound, report):
+    swapped = sound[:, :, :, list(LAYOUT.swap)]
+    found = report(swapped if how == "names" else axes(-1, 2, 3)(sound))
+    (one,) = (finding for finding in found.odd if finding.check == "sides")
+    assert str(one).startswith("odd: joints called left are on the body's right in 100% of ")
+    assert one.mend == "--sides swap, or --sides mirror"

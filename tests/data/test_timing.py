@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from data.readers import test_openpose
+from data.readers import test_mediapipe, test_openpose
 from data.readers.bvh_files import bvh_text
 from data.readers.recordings import NTU_RAW, motion
 from data.readers.test_ntu import read_all
@@ -171,13 +171,9 @@ def test_the_rate_of_files_that_do_not_say_it(tmp_path, capsys):
     assert "recordings have 30 frames per second, as --rate says" in capsys.readouterr().out
     assert open_store(tmp_path / "out").samples["name"].tolist() == ["a@0s"]
     assert open_store(tmp_path / "out").positions.shape[2] == 15
-    for flags, said in (
-        (["--rate=30"], "--rate: only with --fps, --window or --intervals"),
-        (["--rate=0", "--fps=3"], "--rate 0: must be from 0.1 to 1000"),
-    ):
-        with pytest.raises(SystemExit):
-            command_line([*arguments, "--overwrite", *flags])
-        assert said in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        command_line([*arguments, "--overwrite", "--rate=0", "--fps=3"])
+    assert "--rate 0: must be from 0.1 to 1000" in capsys.readouterr().err
 
 
 def test_the_rate_holds_for_those_that_do_not_say_theirs(tmp_path):
@@ -201,3 +197,58 @@ def test_other_formats_take_a_rate(form, tmp_path, capsys):
     _, found = read_all(form, source)
     length = open_store(tmp_path / "out").positions.shape[2]
     assert length <= 1 + max(one.positions.shape[1] for one in found) // 3
+
+
+def test_a_rate_that_no_file_needs_is_refused_or_said(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    table_with_times(tmp_path / "in" / "a.csv", 60, 1)
+    arguments = ["folder", str(tmp_path / "in"), str(tmp_path / "st"), "--jobs=1"]
+    arguments += ["--layout=ui-prmd", "--rate=20", "--fps=10"]
+    with pytest.raises(SystemExit) as caught:
+        command_line(arguments)
+    assert caught.value.code == 2
+    assert "--rate 20.0: the recordings say their frame rate" in capsys.readouterr().err
+    np.save(tmp_path / "in" / "b.npy", motion(0, frames=50))
+    command_line(arguments)
+    said = capsys.readouterr().out
+    assert "--rate 20: was used for 1 of 2 samples; the files of the others say" in said
+
+
+def test_a_rate_that_only_reading_finds_not_needed_is_said(tmp_path, capsys):
+    """The first of these files alone is looked at before all are read."""
+    (tmp_path / "in").mkdir()
+    for name, frames in (("a", test_mediapipe.POSES), ("b", test_mediapipe.POSES)):
+        test_mediapipe.save(tmp_path / "in" / f"{name}.json", {"frames": frames, "fps": 30})
+    command_line(["mediapipe", str(tmp_path / "in"), str(tmp_path / "st"), "--jobs=1", "--rate=20"])
+    assert "--rate 20: was used for 0 of 2 samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("times", "rate"),
+    [
+        (lambda t: t / 30, 30),
+        (lambda t: 12.5 + t / 120, 120),
+        (lambda t: t * 1000 / 60 + 0.25, 60),
+        (lambda t: round(t * 1000 / 30), 30),
+        (lambda t: float(t), None),
+        (lambda t: 3 * t + 7, None),
+        (lambda t: 40 * t, None),
+    ],
+)
+@pytest.mark.parametrize("heading", [False, True])
+def test_times_without_a_heading(times, rate, heading, tmp_path):
+    """A first column that rises by fractions, or by uneven steps, does not count frames."""
+    x = motion(0, frames=50).reshape(50, -1)
+    rows = [",".join(map(repr, [times(t), *row])) for t, row in enumerate(x.tolist())]
+    names = [f"{joint}_{axis}" for joint in get_layout("ui-prmd").joints for axis in "xyz"]
+    rows = [",".join(["", *names]), *rows] if heading else rows
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    plan, (found,) = read_all("folder", tmp_path, layout="ui-prmd")
+    assert plan.timed == (rate is not None)
+    assert plan.untimed == (rate is None)
+    assert found.rate == (None if rate is None else pytest.approx(rate, rel=0.02))
+    said = any("taken for times (1 files)" in note for note in plan.notes)
+    assert said == (rate is not None)
+    np.testing.assert_allclose(
+        found.positions[:, :50, :, 0], x.reshape(50, 22, 3).transpose(2, 0, 1)
+    )

@@ -28,12 +28,14 @@ from aimclr_fast.data.readers._intervals import Interval, Intervals, read_interv
 from aimclr_fast.data.readers._labels import Labels, labels_of
 from aimclr_fast.data.readers._names import NTU, PKU
 from aimclr_fast.data.readers._pose2d import FLAT_LAYOUTS, LANDMARKS
+from aimclr_fast.data.readers._sides import SIDES, with_sides
 
 __all__ = [
     "FLAT_LAYOUTS",
     "LANDMARKS",
     "NTU",
     "PKU",
+    "SIDES",
     "UNITS",
     "Interval",
     "Intervals",
@@ -51,6 +53,7 @@ __all__ = [
     "meters",
     "read_intervals",
     "reader_names",
+    "with_sides",
 ]
 
 

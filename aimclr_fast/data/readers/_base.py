@@ -21,6 +21,8 @@ from aimclr_fast.layouts import Layout
 Positions: TypeAlias = npt.NDArray[Any]
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
+#: Axes that :func:`in_meters` turns up.
+TURNS = ("y", "-y", "z")
 #: Longest recording in frames: an hour at 30 per second. More is a damaged or hostile file.
 MAX_FRAMES = 108_000
 #: At most so many numbers that are in all coordinates of a joint are examined.
@@ -73,7 +75,8 @@ class Recording:
         positions: see :data:`Positions`.
         columns: its cells of samples.csv, the same columns for each recording of a data set.
         where: the file it came from.
-        rate: frames per second, where the file says so.
+        rate: frames per second, where they are known.
+        rate_given: whether the user said the rate, since the file does not.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Recording:
     columns: dict[str, int | str] = field(default_factory=dict)
     where: str = ""
     rate: float | None = None
+    rate_given: bool = False
 
 
 #: What reading one unit of a plan yields. May also raise :class:`ReadError`.
@@ -113,6 +117,8 @@ class Options:
         markers: a YAML file of the markers of each joint; see
             :mod:`aimclr_fast.data.readers._marker_sets`.
         body_model: an .npz file of SMPL's family; see :mod:`aimclr_fast.data.readers.amass`.
+        sides: what becomes of left and right; see :mod:`aimclr_fast.data.readers._sides`. None
+            refuses motion capture in which they are exchanged.
     """
 
     bodies: str = "order"
@@ -132,6 +138,7 @@ class Options:
     skip_columns: int = 0
     markers: Path | None = None
     body_model: Path | None = None
+    sides: str | None = None
 
 
 @dataclass
@@ -163,6 +170,9 @@ class Plan:
         derived: the layout was made from the source and is none that the user named.
         timed: recordings know their frame rate, all or some of them.
         untimed: some may not.
+        numbered: classes have the numbers of this source alone, so that those without a sample can
+            be left out.
+        window: seconds of the windows that recordings are cut into.
     """
 
     layout: Layout
@@ -188,6 +198,8 @@ class Plan:
     derived: bool = False
     timed: bool = False
     untimed: bool = True
+    numbered: bool = False
+    window: float | None = None
 
 
 def composed(text: str) -> str:

@@ -65,6 +65,13 @@ class BvhMotion(Motion):
     def kinematics(self, values: Array) -> Array:
         return _kinematics(self.nodes, values)
 
+    def rest(self) -> Array:
+        places: list[Array] = []
+        for node in self.nodes:
+            above = places[node.parent] if node.parent >= 0 else np.zeros(3)
+            places.append(above + np.array(node.offset))
+        return np.stack(places)
+
 
 def load(entry: Entry) -> BvhMotion:
     """A whole file.

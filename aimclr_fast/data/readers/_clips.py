@@ -2,8 +2,8 @@
 
 Files of one folder and one name before the number are a sequence, if each holds a frame. A file of
 a video is a list of frames, an object with such a list under ``frames``, ``results`` or ``data``,
-or an object with a frame for each number or image. Frames may have a number or a time. Numbers that
-are skipped are frames without a body, unless all go in steps.
+an object with a frame for each number or image, or JSON lines with a frame in each. Frames may have
+a number or a time. Numbers that are skipped are frames without a body, unless all go in steps.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from aimclr_fast.data.readers._files import Entry, Listing
 from aimclr_fast.data.readers._labels import Named, name_sequences
 
 Frame = TypeVar("Frame")
+#: Endings of JSON files; the last two hold a value in each line.
+JSON = (".json", ".jsonl", ".ndjson")
 #: Larger files are not read: what JSON becomes in memory is many times as large.
 _LIMIT = 128 << 20
 _LISTS = ("frames", "results", "data")
@@ -37,6 +39,8 @@ _TIMES = {
     "timestampms": 1e-3, "timems": 1e-3, "timestampus": 1e-6, "timestamps": 1.0, "times": 1.0,
     "timesec": 1.0, "timestampsec": 1.0, "timestamp": None, "time": None,
 }  # fmt: skip
+#: What tells the frame of a record: its number, or else its time.
+FRAME_KEYS = (*_NUMBERS, *_TIMES)
 _RATES = ("fps", "framerate", "videofps")
 _SIDES = (("width", "height"), ("imagewidth", "imageheight"), ("framewidth", "frameheight"),
           ("videowidth", "videoheight"))  # fmt: skip
@@ -169,8 +173,15 @@ def holds_frames(data: Any, is_frame: Callable[[Any], bool]) -> bool:
     return isinstance(data, list) or _inside(data) is not None or bool(_by_number(data))
 
 
-def frames_of(clip: Clip, is_frame: Callable[[Any], bool]) -> Frames:
+def frames_of(
+    clip: Clip, is_frame: Callable[[Any], bool], regroup: Callable[[Any], Any] = lambda data: data
+) -> Frames:
     """The frames of a clip.
+
+    Args:
+        clip: from :func:`group_clips`.
+        is_frame: whether something is a frame.
+        regroup: what the one file of a clip holds, in another form; may raise FormError.
 
     Raises:
         ReadError: a file of a video cannot be read, or its numbers or times do not rise.
@@ -179,7 +190,11 @@ def frames_of(clip: Clip, is_frame: Callable[[Any], bool]) -> Frames:
         load = [functools.partial(load_json, entry) for entry in clip.entries]
         shown = [entry.shown for entry in clip.entries]
         return Frames(list(clip.frames), shown, list(load), of_list=False)
-    data, where = load_json(clip.entries[0]), clip.shown
+    where = clip.shown
+    try:
+        data = regroup(load_json(clip.entries[0]))
+    except FormError as error:
+        raise ReadError(where, str(error)) from error
     numbers: list[int] = []
     if not holds_frames(data, is_frame):
         frames = [data]
@@ -280,14 +295,31 @@ def _check_rising(steps: npt.NDArray[Any], what: str, where: str) -> None:
 
 
 def load_json(entry: Entry, limit: int = _LIMIT) -> Any:
-    """What a JSON file holds.
+    """What a JSON file holds; the list of its values if each line is one.
 
     Raises:
         ReadError: it is none, or larger than ``limit`` bytes.
     """
+    data = entry.read(limit)
     try:
-        return json.loads(entry.read(limit))
+        return json.loads(data)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and (lines := _json_lines(data, entry.shown)):
+            return lines
         raise ReadError(entry.shown, f"not JSON: {error.msg}", error.lineno) from error
     except (ValueError, RecursionError) as error:
         raise ReadError(entry.shown, f"not JSON: {error}") from error
+
+
+def _json_lines(data: bytes, where: str) -> list[Any]:
+    """The value of each line; none if the first line is none by itself."""
+    found: list[Any] = []
+    text = data.decode(json.detect_encoding(data))
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            found += [json.loads(line)] if line.strip() else []
+        except (ValueError, RecursionError) as error:
+            if not found:
+                return []
+            raise ReadError(where, f"not JSON: {error}", number) from error
+    return found

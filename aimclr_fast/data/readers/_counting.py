@@ -100,6 +100,26 @@ def rate_of(times: npt.NDArray[np.float64], unit: float | None = None) -> float 
     return rate if 0.1 <= rate <= 1000 else None
 
 
+def clock_of(table: npt.NDArray[np.float64], columns: Columns) -> int | None:
+    """The column of times: by its heading, or since it cannot count frames; None without one."""
+    if columns.times:
+        return columns.times[0]
+    return next((column for column in columns.index if _is_clock(table[:, column])), None)
+
+
+def _is_clock(values: npt.NDArray[np.float64]) -> bool:
+    """Whether numbers rise evenly, but not as frames do: by fractions, or by uneven steps as of
+    milliseconds (33, 34, 33).
+    """
+    steps = np.diff(values[np.isfinite(values)])
+    if len(steps) < 2 or (steps <= 0).any() or not _steady(steps):
+        return False
+    if (values % 1).any():
+        return True
+    whole = (np.abs(values) < 2**53).all()
+    return bool(whole and np.median(steps) >= 5 and np.gcd.reduce(steps.astype(np.int64)) == 1)
+
+
 def frame_places(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """The frame of each rising number ``[n]``, from 0; their greatest common step is one frame.
 

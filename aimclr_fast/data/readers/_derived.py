@@ -78,14 +78,19 @@ def upward(along: npt.NDArray[np.float64]) -> tuple[str, float]:
     """The axis of most vectors from feet to head ``[n, 3]``, such as "-z", and the share of them
     that are within 60 degrees of it; 0 for none.
     """
+    share = along_axes(along)
+    axis = max(share, key=lambda one: share[one])
+    return axis, share[axis]
+
+
+def along_axes(along: npt.NDArray[np.float64]) -> dict[str, float]:
+    """The share of vectors ``[n, 3]`` that are within 60 degrees of each axis, such as "-z"."""
     along = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-12)
-    share = {
+    return {
         f"{sign}{axis}": float((factor * along[:, place] > _ALONG).sum()) / max(len(along), 1)
         for place, axis in enumerate("xyz")
         for sign, factor in (("", 1), ("-", -1))
     }
-    axis = max(share, key=lambda one: share[one])
-    return axis, share[axis]
 
 
 def derive_layout(name: str, joints: Sequence[Joint]) -> tuple[Layout, list[str]]:

@@ -21,7 +21,8 @@ from aimclr_fast.data.readers._splits import column_rule
 LABEL_FILES = ("labels.csv", "samples.csv")
 #: Endings that a name may have in the file of labels.
 ENDINGS = (
-    ".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh", ".json", ".c3d", ".trc", ".amc",
+    ".npy", ".npz", ".csv", ".tsv", ".txt", ".bvh", ".json", ".jsonl", ".ndjson", ".c3d", ".trc",
+    ".amc",
 )  # fmt: skip
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _NUMBER = re.compile(r"([+-]?[0-9]{1,18})(?:([.,])([0-9]*))?(?:[eE]([+-]?[0-9]{1,2}))?")

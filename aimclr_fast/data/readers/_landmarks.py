@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.readers._base import PARTIAL
-from aimclr_fast.data.readers._clips import FormError, plain, plain_fields
+from aimclr_fast.data.readers._clips import FRAME_KEYS, FormError, plain, plain_fields
 from aimclr_fast.layouts import LAYOUTS
 
 Array = npt.NDArray[np.float64]
@@ -30,6 +30,11 @@ _KEYS = {
     "poseworldlandmarks": WORLD, "worldlandmarks": WORLD, "poselandmarks": IMAGE,
     "landmarks": PLAIN, "landmark": PLAIN, "pose": PLAIN, "keypoints": PLAIN,
 }  # fmt: skip
+#: What the landmark of a record may be called.
+_JOINT_KEYS = (
+    "landmark", "landmarkname", "landmarkid", "landmarkindex", "landmarkidx", "joint", "jointname",
+    "jointid", "keypoint", "keypointname", "keypointid", "name", "id", "index", "idx",
+)  # fmt: skip
 _LARGEST = 1e7
 
 
@@ -173,3 +178,30 @@ def counted(frames: Sequence[Frame]) -> list[str]:
 
 
 _JOINTS = {plain(name): joint for joint, name in enumerate(LAYOUT.joints)}
+
+
+def by_frame(data: Any) -> Any:
+    """Records of a landmark each, ``{"frame": 0, "landmark": "nose", "x": ...}``, as frames;
+    anything else as it is.
+
+    Raises:
+        FormError: a frame has a landmark twice.
+    """
+    if not isinstance(data, list) or not all(isinstance(one, dict) and "x" in one for one in data):
+        return data
+    fields = [plain_fields(one) for one in data]
+    known = set(fields[0]).intersection(*fields[1:]) if fields else set()
+    frame = next((key for key in FRAME_KEYS if key in known), None)
+    joint = next((key for key in _JOINT_KEYS if key in known), None)
+    if frame is None or joint is None:
+        return data
+    frames: dict[str, dict[str, Any]] = {}
+    for of, one in zip(fields, data, strict=True):
+        named = of[joint]
+        if type(named) is int and 0 <= named < LAYOUT.num_joints:
+            named = LAYOUT.joints[named]
+        own = frames.setdefault(str(of[frame]), {frame: of[frame], "landmarks": {}})["landmarks"]
+        if str(named) in own:
+            raise FormError(f"a second {named!s:.40} in one frame: give one file per person")
+        own[str(named)] = one
+    return list(frames.values())

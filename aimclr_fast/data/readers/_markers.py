@@ -15,6 +15,7 @@ from aimclr_fast._files import printable
 from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers._base import (
     MAX_FRAMES,
+    TURNS,
     UNITS,
     Options,
     Plan,
@@ -37,6 +38,7 @@ from aimclr_fast.data.readers._sequences import (
     columns_of,
     find_sequences,
 )
+from aimclr_fast.data.readers._sides import sides_note
 from aimclr_fast.layouts import Layout
 
 Array = npt.NDArray[np.float64]
@@ -47,7 +49,6 @@ _NAMES = {
     "m": "m", "meter": "m", "meters": "m", "metre": "m", "metres": "m", "cm": "cm",
     "centimeters": "cm", "mm": "mm", "millimeters": "mm",
 }  # fmt: skip
-_TURNS = ("y", "-y", "z")
 #: Times of frames may differ from those of the rate by this share.
 _SAME_RATE = 0.02
 #: Points of all frames, gaps included: far more than a file of MAX_BYTES has.
@@ -124,12 +125,13 @@ def plan_markers(
         f"{ending} files" if claims is None else f"{ending} files of {kind}",
         by_file if claims is None else functools.partial(by_claimed_file, claims=claims),
     )
-    some, unread = [], None
+    some, shown, unread = [], [], None
     for unit in found.units[:: -(-len(found.units) // _FILES)]:
         try:
             one = load(unit.entry)
             step = -(-len(one.places) // _FRAMES)
             some.append(replace(one, places=one.places[::step]))
+            shown.append(unit.entry.shown)
         except ReadError as error:  # reading says it again
             unread = unread or error
     if not some:
@@ -137,6 +139,8 @@ def plan_markers(
     labels = [[label for _, label in of] for one in some for of in _subjects(one.labels)[:1]]
     chosen = choose_set(labels, options.markers, str(source))
     up, said = _up(chosen, some, options, str(source))
+    joints = {name: _some_joints(chosen, [one]) for name, one in zip(shown, some, strict=True)}
+    sides = sides_note(chosen.layout, joints, options.sides, str(source))
     layout = chosen.layout
     if options.layout is not None:
         layout = named_layout(options.layout)
@@ -161,6 +165,7 @@ def plan_markers(
             "otherwise)",
             f"not used: {listed(_unused(chosen, labels[0])) or 'no markers'}",
             said,
+            *sides,
             "frames per second: " + ", ".join(rate for rate, _ in rates.most_common(5)),
             *(chosen.notes if options.layout is None else ()),
         ],
@@ -318,7 +323,7 @@ def _up(
     if axis is None and share < 0.5:
         raise ReadError(where, f"the file does not say which axis points up, and {how}: {ask}")
     axis = axis or seen
-    if axis not in _TURNS:
+    if axis not in TURNS:
         reason = f"{axis} points up, which is not turned: exchange the axes, or {ask}"
         raise ReadError(where, f"{said or how}: {reason}")
     parts = [said] if said else []
@@ -337,12 +342,19 @@ def _along(chosen: MarkerSet, some: Sequence[Markers]) -> Array:
     """From feet to head ``[n, 3]``, in the frames in which both are seen."""
     top = _tops(chosen.layout)[0]
     bottom = [j for j in ends_of_body(chosen.layout)[1] if not is_hips(chosen.layout.joints[j])]
-    found = [np.empty((0, 3))]
-    for one in some if top and bottom else ():
+    if not top or not bottom:
+        return np.empty((0, 3))
+    x = _some_joints(chosen, some)
+    along = x[:, top].mean(axis=1) - x[:, bottom].mean(axis=1)
+    return np.asarray(along[np.isfinite(along).all(axis=1)])
+
+
+def _some_joints(chosen: MarkerSet, some: Sequence[Markers]) -> Array:
+    """The joints ``[n, V, 3]`` of the largest subject of some files, NaN where they are missing."""
+    found = [np.empty((0, chosen.layout.num_joints, 3))]
+    for one in some:
         for subject in _subjects(one.labels)[:1]:
             weights = chosen.weights([label for _, label in subject])
             if weights is not None:
-                x = _joints(one.places[:, [place for place, _ in subject]], weights)
-                found.append(x[:, top].mean(axis=1) - x[:, bottom].mean(axis=1))
-    along = np.concatenate(found)
-    return along[np.isfinite(along).all(axis=1)]
+                found.append(_joints(one.places[:, [place for place, _ in subject]], weights))
+    return np.concatenate(found)

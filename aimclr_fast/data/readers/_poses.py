@@ -11,12 +11,21 @@ from aimclr_fast.data.readers import _tables
 from aimclr_fast.data.readers._arrays import check_order, parse_npy, parse_npz
 from aimclr_fast.data.readers._base import Options, ReadError
 from aimclr_fast.data.readers._columns import UNKNOWN, Table, axes_of, understand
-from aimclr_fast.data.readers._counting import check_index, check_last, rate_of, with_dropped_frames
+from aimclr_fast.data.readers._counting import (
+    check_index,
+    check_last,
+    clock_of,
+    rate_of,
+    with_dropped_frames,
+)
 from aimclr_fast.data.readers._files import Entry
+from aimclr_fast.data.readers._long import long_heading, read_long
 from aimclr_fast.layouts import Layout
 
 TABLES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".npy", ".npz", *TABLES)
+#: Lines that tell a column of times from one of frames.
+_CLOCK_LINES = 40
 
 
 @dataclass
@@ -54,6 +63,10 @@ def load_poses(entry: Entry, layout: Layout, options: Options, table: Table | No
     data = entry.read()
     if entry.suffix in TABLES:
         data = _tables.decode(data, where)
+        long = long_heading(data) if options.columns is None else None
+        if long is not None:
+            array, lines, rate = read_long(data, long, layout, where)
+            return Poses(array, long.axes, long.unit, lines, rate)
         table = table or understand(data, layout, options, where, {})
         return _load_table(data, table, layout, where)
     array = parse_npy(data, where) if entry.suffix == ".npy" else parse_npz(data, where)
@@ -90,7 +103,8 @@ def _load_table(data: bytes, found: Table, layout: Layout, where: str) -> Poses:
         raise ReadError(where, "has no frames")
     check_index(table, columns, where)
     check_last(table, columns, where)
-    rate = rate_of(table[:, columns.times[0]]) if columns.times else None
+    clock = clock_of(table, columns)
+    rate = None if clock is None else rate_of(table[:, clock])
     table, lines = with_dropped_frames(table, lines, columns, where)
     shape = (len(table), columns.bodies, layout.num_joints, len(columns.axes))
     array = table[:, columns.take].reshape(shape)
@@ -109,3 +123,23 @@ def read_head(entry: Entry) -> tuple[bytes, bool]:
     head = entry.read_head(_tables.HEAD)
     part = len(head) == _tables.HEAD
     return _tables.decode(head, entry.shown, part=part), part
+
+
+def has_clock(head: bytes, table: Table, where: str, *, part: bool) -> bool:
+    """Whether a table has a column of times, by its heading or by its first lines.
+
+    Args:
+        head: the decoded beginning.
+        table: what its columns are.
+        where: what errors name.
+        part: whether there is more, so that the last line may be cut.
+    """
+    if table.columns.times or not table.columns.index:
+        return bool(table.columns.times)
+    lines = head.split(b"\n")[: -1 if part else None]
+    lines = lines[: table.outline.first + _CLOCK_LINES]
+    try:
+        numbers, _ = _tables.read_numbers(b"\n".join(lines), table.outline, where)
+    except ReadError:  # reading says what is wrong
+        return False
+    return clock_of(numbers, table.columns) is not None

@@ -73,6 +73,7 @@ class Found:
             units=self.units,
             read=functools.partial(read, labels=labels),
             classes=labels.classes if labels else None,
+            numbered=True,
             splits=splits,
             left_out=self.listing.left_out,
             notes=[

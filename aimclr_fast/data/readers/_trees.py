@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers._base import (
+    TURNS,
     UNITS,
     Options,
     Plan,
@@ -30,15 +31,25 @@ from aimclr_fast.data.readers._base import (
     in_meters,
     meters,
 )
-from aimclr_fast.data.readers._derived import Joint, derive_layout, is_hips, listed, upward
+from aimclr_fast.data.readers._derived import (
+    Joint,
+    along_axes,
+    derive_layout,
+    is_hips,
+    listed,
+    upward,
+)
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
 from aimclr_fast.data.readers._sequences import Found, Unit, columns_of
+from aimclr_fast.data.readers._sides import sides_note
 from aimclr_fast.layouts import Layout
 
 Array = npt.NDArray[np.float64]
 #: Files whose frames are looked at for the unit and the axis that points up, and frames of each.
 _FILES, _FRAMES = 16, 16
+#: Share of the frames in which somebody stands as in the rest pose, for that to tell what is up.
+_SOME = 0.1
 #: Lengths of a person in meters, from head to feet along the bones. Narrow, so that inches are not
 #: taken for centimeters.
 _PERSON = (1.0, 2.5)
@@ -76,6 +87,11 @@ class Motion(abc.ABC):
         """Where each node is, ``[T, nodes, 3]``, in the file's unit and axes."""
         blocks = range(0, len(self.values), _BLOCK)
         return np.concatenate([self.kinematics(self.values[t : t + _BLOCK]) for t in blocks])
+
+    def rest(self) -> Array:
+        """Where each node is if nothing is turned or moved, ``[nodes, 3]``."""
+        places: Array = self.kinematics(np.zeros((1, self.values.shape[1])))[0]
+        return places
 
     @abc.abstractmethod
     def kinematics(self, values: Array) -> Array:
@@ -178,6 +194,8 @@ def _skeleton(
     if up is None:
         up, said = _up(derived, nodes, some, where)
         notes.append(said)
+    frames = {look.where: look.places[:, nodes] for look in some}
+    notes += sides_note(derived, frames, options.sides, where)
     notes += _rates(firsts)
     layout = derived
     if options.layout is None:
@@ -382,17 +400,57 @@ def _is_person(size: float) -> bool:
 
 
 def _up(layout: Layout, nodes: Sequence[int], some: Sequence[_Look], where: str) -> tuple[str, str]:
-    """The axis that points up, and what to say."""
-    top, bottom = (np.array(nodes)[ends] for ends in ends_of_body(layout))
+    """The axis that points up, and what to say.
+
+    By the frames and, since people lie and sit, by the rest pose of the hierarchy.
+
+    Raises:
+        ReadError: they do not agree, neither tells, or it is another axis than can be turned up.
+    """
+    top, bottom = ends_of_body(layout)
     otherwise = "(--up says otherwise)"
-    if not len(top) or not len(bottom):
+    if not top or not bottom:
         return "y", f"up: y, as is usual; the joints' names do not tell head and feet {otherwise}"
-    along = np.concatenate(
-        [look.places[:, top].mean(axis=1) - look.places[:, bottom].mean(axis=1) for look in some]
-    )
+    along = np.concatenate([_along(look.places[:, list(nodes)], top, bottom) for look in some])
     axis, share = upward(along)
     seen = f"from feet to head it is {axis} in {share:.0%} of {len(along):,} frames"
-    if share < 0.5 or axis not in ("y", "-y", "z"):
-        mend = "say which axis points up with --up: y, -y or z"
+    rest = _rest_up(layout, some[0].motion.rest()[list(nodes)])
+    mend = "say which axis points up with --up: y, -y or z"
+    sure = share >= 0.5 and axis in TURNS
+    if rest in TURNS and rest != axis and (not sure or along_axes(along)[rest] >= _SOME):
+        return rest, (
+            f"up: {rest}, a guess by the rest pose, in which the body stands along it; {seen}: "
+            f"people lie, sit or bend {otherwise}"
+        )
+    if axis not in TURNS or (not sure and rest != axis):
         raise ReadError(where, f"{seen}: {mend}")
-    return axis, f"up: {axis}; {seen} {otherwise}"
+    if rest in TURNS and rest != axis:
+        raise ReadError(
+            where,
+            f"{seen}, but in the rest pose the body stands along {rest}: either people lie or the "
+            f"rest pose is turned; {mend}",
+        )
+    also = ", and in the rest pose" if rest == axis else ""
+    return axis, f"up: {axis}; {seen}{also} {otherwise}"
+
+
+def _along(x: Array, top: Sequence[int], bottom: Sequence[int]) -> Array:
+    """From some joints of ``x [..., V, 3]`` to others, ``[..., 3]``."""
+    return np.asarray(x[..., list(top), :].mean(axis=-2) - x[..., list(bottom), :].mean(axis=-2))
+
+
+def _rest_up(layout: Layout, x: Array) -> str:
+    """The axis along which a body stands in the rest pose ``x [V, 3]``, with its feet opposite to
+    its head; empty if it does not stand so.
+    """
+    top, bottom = ends_of_body(layout)
+    hips = [joint for joint in bottom if is_hips(layout.joints[joint])]
+    feet = [joint for joint in bottom if joint not in hips]
+    if not hips or not feet:
+        return ""
+    head, legs = _along(x, top, hips), _along(x, feet, hips)
+    lengths = float(np.linalg.norm(head) * np.linalg.norm(legs))
+    if not lengths or float(head @ legs) > -0.5 * lengths:
+        return ""
+    axis, share = upward(_along(x, top, feet)[None])
+    return axis if share else ""

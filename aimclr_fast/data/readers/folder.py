@@ -49,6 +49,7 @@ from aimclr_fast.data.readers._base import (
     check_positions,
     in_meters,
 )
+from aimclr_fast.data.readers._clips import JSON
 from aimclr_fast.data.readers._columns import (
     UNKNOWN,
     Table,
@@ -65,12 +66,14 @@ from aimclr_fast.data.readers._labels import (
     split_of,
 )
 from aimclr_fast.data.readers._layouts import named_layout
+from aimclr_fast.data.readers._long import long_heading
 from aimclr_fast.data.readers._pose2d import NOTE, in_one_unit, lift, third_is_score
 from aimclr_fast.data.readers._poses import (
     SUFFIXES,
     TABLES,
     Poses,
     array_axes,
+    has_clock,
     load_poses,
     read_head,
 )
@@ -100,11 +103,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Peek:
-    """What the beginning of a file tells: bodies, coordinates, and the columns of a table."""
+    """What the beginning of a file tells: bodies, coordinates, the columns of a table, and whether
+    it has times.
+    """
 
     bodies: int
     axes: str
     table: Table | None = None
+    timed: bool = False
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -138,7 +144,8 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def _wanted(path: str) -> bool:
-    return without_gz(path).endswith((*SUFFIXES, ".amc", ".asf", ".bvh", ".c3d", ".json", ".trc"))
+    endings = (*SUFFIXES, *JSON, ".amc", ".asf", ".bvh", ".c3d", ".trc")
+    return without_gz(path).endswith(endings)
 
 
 def _take_others(listing: Listing) -> dict[ModuleType, list[Entry]]:
@@ -153,7 +160,7 @@ def _take_others(listing: Listing) -> dict[ModuleType, list[Entry]]:
             continue
         if reader is not None:
             found.setdefault(reader, []).append(entry)
-        elif entry.suffix == ".json":
+        elif entry.suffix in JSON:
             unknown += 1
         else:
             own.append(entry)
@@ -174,6 +181,8 @@ def _ignore_texts(listing: Listing) -> None:
 def _is_table(entry: Entry) -> bool:
     try:
         head, part = read_head(entry)
+        if long_heading(head) is not None:
+            return True
         return _tables.outline(head, entry.shown, part=part).columns >= _LEAST_COLUMNS
     except _tables.NoTableError:
         return False
@@ -199,6 +208,14 @@ def _plan(
     bodies = options.max_bodies or max((peek.bodies for peek in peeked), default=1)
     said = Counter(n for peek in peeked if peek.table for n in peek.table.columns.notes)
     notes = [*listing.notes, *(f"tables: {note} ({n:,} files)" for note, n in said.most_common(10))]
+    clocks = sum(
+        one.timed and one.table is not None and not one.table.columns.times for one in peeked
+    )
+    if clocks:
+        notes.append(
+            f"tables: the column of frames rises by fractions, or unevenly, and is taken for times "
+            f"({clocks:,} files)"
+        )
     notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
     notes += flat_notes
     notes += labels.notes if labels else [NO_LABELS]
@@ -212,6 +229,7 @@ def _plan(
             read, layout=layout, bodies=bodies, labels=labels, options=options, flat=flat
         ),
         classes=labels.classes if labels else None,
+        numbered=True,
         splits=splits,
         source="own recordings",
         left_out=listing.left_out,
@@ -221,7 +239,8 @@ def _plan(
         in_meters=True,
         tables=any(unit.entry.suffix in TABLES for unit in units),
         scores=flat and any(peek.axes != "xy" for peek in peeked),
-        timed=any(peek.table and peek.table.columns.times for peek in peeked),
+        timed=any(peek.timed for peek in peeked),
+        untimed=not all(peek is not None and peek.timed for peek in looks),
     )
 
 
@@ -264,8 +283,12 @@ def _peek(
             return Peek(len(poses.array), poses.axes)
         if entry.suffix in TABLES:
             head, part = read_head(entry)
+            long = long_heading(head) if options.columns is None else None
+            if long is not None:
+                return Peek(1, long.axes, timed="time" in long.place)
             table = understand(head, layout, options, entry.shown, known, part=part)
-            return Peek(table.columns.bodies, table.columns.axes, table)
+            timed = has_clock(head, table, entry.shown, part=part)
+            return Peek(table.columns.bodies, table.columns.axes, table, timed)
         shape = read_header(io.BytesIO(entry.read_head(_NPY_HEAD)), entry.shown)[0]
         check_order(shape, options, entry.shown)
     except ReadError:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast.data.bodies import fit_bodies
+from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers._base import (
     Options,
     Plan,
@@ -29,8 +30,16 @@ from aimclr_fast.data.readers._base import (
     check_positions,
     in_meters,
 )
-from aimclr_fast.data.readers._clips import Clip, frames_of, group_clips, holds_frames, load_json
+from aimclr_fast.data.readers._clips import (
+    JSON,
+    Clip,
+    frames_of,
+    group_clips,
+    holds_frames,
+    load_json,
+)
 from aimclr_fast.data.readers._columns import UNKNOWN
+from aimclr_fast.data.readers._derived import upward
 from aimclr_fast.data.readers._files import Entry, without_gz
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._landmarks import (
@@ -40,6 +49,7 @@ from aimclr_fast.data.readers._landmarks import (
     PLAIN,
     WORLD,
     Frame,
+    by_frame,
     counted,
     is_frame,
     parse_frame,
@@ -47,11 +57,12 @@ from aimclr_fast.data.readers._landmarks import (
 from aimclr_fast.data.readers._pose2d import NOTE, is_score, lift
 from aimclr_fast.data.readers._poses import SUFFIXES, load_poses
 from aimclr_fast.data.readers._sequences import columns_of, find_sequences
+from aimclr_fast.data.readers._sides import sides_note
 from aimclr_fast.data.readers._tracks import ASK_PEOPLE, Seen, most_at_once, place_people
 
 Array = npt.NDArray[np.float64]
 
-SUMMARY = "MediaPipe: pose landmarks in .json (a file a frame or a video), .csv or .npy"
+SUMMARY = "MediaPipe: pose landmarks in .json (a file a frame or a video), .jsonl, .csv or .npy"
 OPTIONS = ("max_bodies", "labels", "csv_bodies", "skip_columns")
 #: What ``folder`` says of such files among others.
 FILES = "files of MediaPipe's landmarks (prepare mediapipe reads them)"
@@ -86,7 +97,7 @@ class Taken:
 
 def claims(entry: Entry) -> bool:
     """Whether ``folder`` leaves a file to this reader: JSON that begins as landmarks do."""
-    if entry.suffix != ".json":
+    if entry.suffix not in JSON:
         return False
     head = entry.read_head()
     return b'"x"' in head and (b"andmark" in head or b'"visibility"' in head)
@@ -97,7 +108,7 @@ def plan(source: Path, options: Options) -> Plan:
     found = find_sequences(
         source,
         options,
-        lambda path: without_gz(path).endswith((".json", *SUFFIXES)),
+        lambda path: without_gz(path).endswith((*JSON, *SUFFIXES)),
         ".json, .csv or .npy files",
         lambda listing: group_clips(listing, _NUMBERED, _is_frame),
     )
@@ -114,9 +125,14 @@ def plan(source: Path, options: Options) -> Plan:
     notes = [f"MediaPipe: {len(found.units):,} sequences, {len(first.points[0]):,} frames in the "
              f"first; {first.kind} landmarks"]  # fmt: skip
     notes += [f"not read: {kind}" for kind in first.notes]
+    notes += [f"frames per second: {first.rate:.4g} in the first"] if first.rate else []
     if flat:
         notes.append(NOTE.format(confidence=options.min_confidence))
     else:
+        x = first.points[..., :3].reshape(-1, LAYOUT.num_joints, 3)
+        x = np.where(x.any(axis=2, keepdims=True), x, np.nan)
+        _check_up(x, options, str(source))
+        notes += sides_note(LAYOUT, {str(source): x}, options.sides, str(source))
         notes.append(
             "world landmarks: meters about the middle of each person's hips, y down, turned up; "
             "where people go, and how far apart they are, is not in them"
@@ -134,7 +150,22 @@ def plan(source: Path, options: Options) -> Plan:
         scores=flat and first.score is not None,
         tables=any(e.suffix in SUFFIXES[2:] for clip in found.units for e in clip.entries),
         timed=first.rate is not None,
+        untimed=first.rate is None or len(found.units) > 1,
     )
+
+
+def _check_up(x: Array, options: Options, where: str) -> None:
+    """Refuse world landmarks ``[n, V, 3]`` that seem to be turned up already."""
+    top, bottom = ends_of_body(LAYOUT)
+    along = x[:, top].mean(axis=1) - x[:, bottom].mean(axis=1)
+    axis, share = upward(along[np.isfinite(along).all(axis=1)])
+    if options.up is None and share >= 0.5 and axis in ("y", "z"):
+        raise ReadError(
+            where,
+            f"from feet to head it is {axis} in {share:.0%} of the first frames, but MediaPipe's y "
+            f"points down: --up {axis} if the landmarks were turned up before they were saved, "
+            "--up -y if people are upside down or lie",
+        )
 
 
 def _is_frame(entry: Entry, files: int) -> bool:
@@ -170,7 +201,7 @@ def read(clip: Clip, *, kind: str, labels: Labels | None, options: Options) -> R
 
 def _take(clip: Clip, options: Options, kind: str | None) -> Taken:
     """What a clip holds, of one kind of landmarks, or of the first that there is."""
-    if clip.entries[0].suffix != ".json":
+    if clip.entries[0].suffix not in JSON:
         taken = _from_table(clip.entries[0], options)
     else:
         taken = _from_json(clip, options, kind)
@@ -206,7 +237,7 @@ def _from_table(entry: Entry, options: Options) -> Taken:
 
 def _from_json(clip: Clip, options: Options, kind: str | None) -> Taken:
     where = clip.shown
-    read = frames_of(clip, is_frame)
+    read = frames_of(clip, is_frame, by_frame)
     frames = read.parsed(parse_frame)
     if not any(any(frame.people.values()) for frame in frames):
         raise ReadError(where, "nobody is in any frame")

@@ -28,7 +28,14 @@ from aimclr_fast.data.readers._base import (
     Recording,
     check_positions,
 )
-from aimclr_fast.data.readers._clips import Clip, FormError, frames_of, group_clips, load_json
+from aimclr_fast.data.readers._clips import (
+    JSON,
+    Clip,
+    FormError,
+    frames_of,
+    group_clips,
+    load_json,
+)
 from aimclr_fast.data.readers._files import Entry
 from aimclr_fast.data.readers._labels import Labels
 from aimclr_fast.data.readers._layouts import named_layout
@@ -61,7 +68,7 @@ def claims(entry: Entry) -> bool:
     """Whether ``folder`` leaves a file to this reader: by its name, or JSON that begins so."""
     if _is_named(entry):
         return True
-    return entry.suffix == ".json" and b'"pose_keypoints' in entry.read_head()
+    return entry.suffix in JSON and b'"pose_keypoints' in entry.read_head()
 
 
 def _is_named(entry: Entry) -> bool:
@@ -90,7 +97,7 @@ def plan(source: Path, options: Options) -> Plan:
     found = find_sequences(
         source,
         options,
-        lambda path: path.endswith(".json"),
+        lambda path: path.endswith(JSON),
         "files named like clip_000000000000_keypoints.json, and no other .json",
         lambda listing: group_clips(listing, _NUMBERED, _holds_frame),
     )
@@ -100,6 +107,7 @@ def plan(source: Path, options: Options) -> Plan:
         functools.partial(read, layout=layout, options=options),
         [
             f"OpenPose: {len(found.units):,} clips, layout {layout.name}",
+            *([f"frames per second: {rate:.4g} in the first"] if rate else []),
             *notes,
             NOTE.format(confidence=options.min_confidence),
         ],
@@ -109,6 +117,7 @@ def plan(source: Path, options: Options) -> Plan:
         reader="openpose",
         scores=True,
         timed=rate is not None,
+        untimed=rate is None or len(found.units) > 1,
     )
 
 

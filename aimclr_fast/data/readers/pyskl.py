@@ -122,6 +122,7 @@ def plan(source: Path, options: Options) -> Plan:
         units=range(len(entries)),
         read=functools.partial(read, annotations=annotations, bodies=bodies, options=options),
         classes=classes or numbering.names,
+        numbered=classes is not None,
         splits=rules,
         source="annotations in the format of pyskl and MMAction2",
         notes=[

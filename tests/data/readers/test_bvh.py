@@ -598,7 +598,7 @@ def test_the_axis_that_points_up_is_found_and_said(up, axes, tmp_path, capsys):
     ("axes", "seen"),
     [
         (lambda x, y, z: (y, -x, z), "it is x in 100%"),
-        (lambda x, y, z: (x, -z, -y), "it is -z in 100%"),
+        (lambda x, y, z: (x, z, -y), "it is -z in 100%"),
     ],
 )
 def test_another_axis_is_refused(axes, seen, tmp_path):

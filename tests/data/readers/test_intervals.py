@@ -250,3 +250,32 @@ def test_a_tier_needs_intervals(source, capsys):
     with pytest.raises(SystemExit):
         command_line(["bvh", str(source / "in"), str(source / "out"), "--tier=x"])
     assert "--tier: only with --intervals" in capsys.readouterr().err
+
+
+def test_classes_without_a_sample_have_no_number(source, capsys):
+    """An interval that cannot be used leaves no hole in the numbers of the classes."""
+    (source / "holes.csv").write_text(
+        "name,start,end,label\n0,0,1,wave\n0,1,30,jump\n1,0,2,walk\nx,0,1,bow\n"
+    )
+    command_line(
+        ["bvh", str(source / "in"), str(source / "st"), "--jobs=1",
+         f"--intervals={source / 'holes.csv'}"]
+    )  # fmt: skip
+    store, said = open_store(source / "st"), capsys.readouterr().out
+    assert store.class_names == ("walk", "wave")
+    assert store.labels.tolist() == [1, 0]
+    assert "classes: 2 of 4 have samples\n  without a sample, and left out: bow, jump" in said
+
+
+def test_the_cause_is_in_the_message_if_nothing_is_left(source, capsys):
+    (source / "other.csv").write_text("name,start,end,label\nday1/walk.mp4,0,1,wave\n")
+    with pytest.raises(SystemExit) as caught:
+        command_line(
+            ["bvh", str(source / "in"), str(source / "st"), "--jobs=1",
+             f"--intervals={source / 'other.csv'}"]
+        )  # fmt: skip
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    first = source / "in" / "0.bvh"
+    assert f"no sample is left, 3 left out: {first}: no interval in " in error
+    assert "is of this recording; it names day1/walk (and 2 more)" in error
