@@ -264,7 +264,7 @@ def test_the_timeline_shows_every_answer_and_its_motion(folder):
         blocks[1].click();
         return {
           lanes: [...document.querySelectorAll(".lane h2")].map((one) => one.textContent),
-          blocks: blocks.map((one) => one.textContent),
+          blocks: blocks.map((one) => [...one.children].map((part) => part.textContent)),
           chosen: [...document.querySelectorAll(".clip")].map((one) => one.className),
           canvases: document.querySelectorAll("canvas").length,
           wide: [document.documentElement.scrollWidth, window.innerWidth],
@@ -274,9 +274,10 @@ def test_the_timeline_shows_every_answer_and_its_motion(folder):
     )
     rows = answers(folder / "out")
     assert found["lanes"] == ["0", "1", "2"]
-    for text, row in zip(found["blocks"], rows, strict=True):
-        odd = " (unknown)" if row["unknown"] == "True" else ""
-        assert text == f"whole{row['label']}{odd}"
+    for lines, row in zip(found["blocks"], rows, strict=True):
+        known = [f"{row['label']}, {100 * float(row['probability']):.0f}%", ""]
+        odd = ["unknown", f"closest class: {row['label']}"]
+        assert lines == ["whole", *(odd if row["unknown"] == "True" else known)]
     assert found["chosen"] == ["clip", "clip chosen", "clip"]
     assert found["canvases"] == 6
     assert found["wide"][0] <= found["wide"][1]
