@@ -2,8 +2,8 @@
 
     python benchmarks/page_sizes.py       # also writes benchmarks/results/page_sizes.csv; minutes
 
-The report is made for runs on UI-PRMD, whose test half has 1,000 sequences, and on that data set
-twice, whose has 2,000; the runs are short, which does not matter to the size. The timeline and the
+The report is of a run on UI-PRMD, whose test half has 1,000 sequences, and on that data set twice,
+whose has 2,000; the run has two steps, which does not matter to the size. The timeline and the
 page of neighbors are of test sequences, as many as the pages hold; the encoder is the one that
 comes with the package.
 """
@@ -32,9 +32,18 @@ def main() -> None:
     store = resolve_store("ui_prmd")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        run = folder / "run"
+        train.command_line(
+            [
+                "--config=ui_prmd",
+                f"--output={run}",
+                "--optim.steps=2",
+                "--monitor.linear_probe=false",
+            ]
+        )
         sizes = [
-            ("report", 1000, report_of(store, folder / "once")),
-            ("report", 2000, report_of(twice(store, folder / "store"), folder / "twice")),
+            ("report", 1000, report_on("ui_prmd", run)),
+            ("report", 2000, report_on(twice(store, folder / "twice"), run)),
             ("timeline", TIMELINE, timeline(store, folder)),
             ("neighbors", QUERIES, neighbors(store, folder)),
             ("encoder", None, pretrained_file("ui_prmd")),
@@ -60,7 +69,7 @@ def row(what: str, sequences: int | None, file: Path) -> dict[str, str]:
     }
 
 
-def twice(store: Store, folder: Path) -> Store:
+def twice(store: Store, folder: Path) -> Path:
     """A store with every sequence two times, so that the test half is as large as the data set."""
     columns = {
         name: np.concatenate([cells, cells])
@@ -77,16 +86,11 @@ def twice(store: Store, folder: Path) -> Store:
         classes=store.class_names,
         splits=store.meta["splits"],
     )
-    return resolve_store(str(folder))
+    return folder
 
 
-def report_of(store: Store, run: Path) -> Path:
-    name = str(store.path) if (store.path / "positions.npy").exists() else "ui_prmd"
-    train.command_line(
-        ["--config=ui_prmd", f"--data={name}", f"--output={run}", "--model.channels=4",
-         "--optim.epochs=2", "--monitor.linear_probe=false"]
-    )  # fmt: skip
-    report.command_line([str(run)])
+def report_on(store: str | Path, run: Path) -> Path:
+    report.command_line([str(run), f"--data={store}", "--overwrite"])
     return run / "report.html"
 
 
