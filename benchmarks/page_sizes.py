@@ -29,7 +29,8 @@ TIMELINE, QUERIES = 60, 12  # sequences
 
 
 def main() -> None:
-    store = resolve_store("ui_prmd")
+    store, shipped = resolve_store("ui_prmd"), pretrained_file("ui_prmd")
+    assert shipped is not None
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         run = folder / "run"
@@ -46,7 +47,7 @@ def main() -> None:
             ("report", 2000, report_on(twice(store, folder / "twice"), run)),
             ("timeline", TIMELINE, timeline(store, folder)),
             ("neighbors", QUERIES, neighbors(store, folder)),
-            ("encoder", None, pretrained_file("ui_prmd")),
+            ("encoder", None, shipped),
             ("encoder as ONNX", None, exported(folder / "plain.onnx")),
             ("encoder as ONNX, int8", None, exported(folder / "int8.onnx", "--int8")),
         ]

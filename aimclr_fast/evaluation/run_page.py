@@ -141,8 +141,8 @@ def _few_labels(
             for name, found in features.items():
                 right = _predicted(found, rows) == labels
                 curves[name].setdefault(len(rows), []).append(float(right.mean()))
-    for name, found in predicted.items():
-        curves[name][len(known)] = [float((found == labels).mean())]
+    for name, classes in predicted.items():
+        curves[name][len(known)] = [float((classes == labels).mean())]
     return picture(
         draw_label_efficiency(curves, ""),
         f"{HOW}, fitted to few labels: mean and standard deviation of {_DRAWS} draws",
