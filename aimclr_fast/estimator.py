@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Mapping
 from contextlib import redirect_stderr
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ class AimCLREncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
                 f"--data={folder / 'store'}",
                 "--split=all",
                 f"--output={folder / 'run'}",
-                *(f"--{name}={value}" for name, value in given.items()),
+                *(f"--{k}={'null' if v is None else v}" for k, v in given.items()),
             ]
             said = io.StringIO()
             try:
@@ -139,7 +140,6 @@ class AimCLREncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
             write_safetensors(encoder.model, folder / "encoder.safetensors")
             self.weights_ = (folder / "encoder.safetensors").read_bytes()
         self.n_features_out_ = encoder.num_features
-        self._opened: Encoder | None = None
         return self
 
     def transform(self, X: Any) -> npt.NDArray[np.float32]:
@@ -160,29 +160,28 @@ class AimCLREncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # n
     def encoder_(self) -> Encoder:
         """The trained encoder, as `aimclr_fast.load_encoder` gives it."""
         check_is_fitted(self, "weights_")
-        if self._opened is None:
-            from .inference.loading import load_encoder
-
-            with tempfile.TemporaryDirectory() as scratch:
-                file = Path(scratch) / "encoder.safetensors"
-                file.write_bytes(self.weights_)
-                self._opened = load_encoder(file, device=self.device)
-        return self._opened
+        return _opened(self.weights_, self.device)
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[Any]:
         """Names of the features, aimclrencoder0 and so on."""
         check_is_fitted(self, "weights_")
         return np.array([f"aimclrencoder{i}" for i in range(self.n_features_out_)], dtype=object)
 
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {**state, "_opened": None} if "weights_" in state else state
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
         return tags
+
+
+@lru_cache(maxsize=8)  # here, since transforming must not change an estimator
+def _opened(weights: bytes, device: str) -> Encoder:
+    from .inference.loading import load_encoder
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "encoder.safetensors"
+        file.write_bytes(weights)
+        return load_encoder(file, device=device)
 
 
 def _recordings(X: Any, joints: int) -> list[npt.NDArray[np.float64]]:

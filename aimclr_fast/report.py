@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "python -m aimclr_fast.report"
 _METRICS = {"knn_1": "kNN-1 %", "knn_20": "kNN-20 %", "linear": "linear %"}
-#: Fields that say where and how a run was made, not what it learned.
-_MACHINE = {
-    "output", "resume", "device", "threads", "placement", "backend", "encoder_backend",
-    "cuda_graph", "save_every", "save_steps", "save_seconds", "keep", "profile", "seed", "store",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -80,25 +75,31 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"{out}: exists already (--overwrite replaces it)")
     check_folder(out.parent)
     from .data import resolve_store
-    from .evaluation.labeled_data import open_labeled_data
+    from .evaluation.labeled_data import open_labeled_data, open_unlabeled_data
     from .evaluation.own_split import own_store
     from .evaluation.representation import Pretrained
     from .evaluation.request import read_encoders
-    from .evaluation.run_page import Page, learned
+    from .evaluation.run_page import Page, add_map, learned
     from .pages import write_page
 
     first = runs[0]
     files = read_encoders(str(first.folder / "checkpoint.pt"), given.stream or "all")
     store = own_store(files) if given.data == "auto" else resolve_store(given.data)
+    takes = files[0].loaded.layout
+    if store.layout != takes:
+        raise UserError(
+            f"{store.path}: has layout {store.layout.name}, but the encoder of {first.folder} "
+            f"takes {takes.name}"
+        )
     page = Page()
     _scores(page, runs)
-    if store.labels is not None:
-        data = open_labeled_data(
-            store,
-            first.config["data"]["split"],
-            frame_step=int(first.config["data"]["frame_step"]),
-        )
-        learned(page, Pretrained(files[0], data), store, seed=int(first.config["seed"]))
+    step, seed = int(first.config["data"]["frame_step"]), int(first.config["seed"])
+    if store.labels is not None and len(set(store.labels.tolist())) > 1:
+        data = open_labeled_data(store, first.config["data"]["split"], frame_step=step)
+        learned(page, Pretrained(files[0], data), store, seed=seed)
+    else:
+        data = open_unlabeled_data(store, frame_step=step)
+        add_map(page, Pretrained(files[0], data), store, seed=seed)
     _curves(page, first)
     _settings(page, first)
     _data(page, store)
@@ -134,24 +135,31 @@ def read_run(folder: Path) -> Run:
 
 
 def _check_alike(runs: Sequence[Run]) -> None:
-    """Runs of one table are of one recipe, each with a seed of its own."""
-    first = dict(_flat(runs[0].config))
+    """Runs of one table are of one recipe and the same data, each with a seed of its own."""
+    first = _learned(runs[0])
     for other in runs[1:]:
-        own = dict(_flat(other.config))
-        differ = [
-            name
-            for name in {**first, **own}
-            if name.split(".")[-1] not in _MACHINE and first.get(name) != own.get(name)
-        ]
-        if differ:
-            name = differ[0]
-            raise UserError(
-                f"{runs[0].folder} and {other.folder} differ in {name} ({first.get(name)} and "
-                f"{own.get(name)}): a report is of runs that differ by their seeds alone"
-            )
+        own = _learned(other)
+        pair = f"{runs[0].folder} and {other.folder}"
+        for name in {**first, **own}:
+            if first.get(name) != own.get(name):
+                raise UserError(
+                    f"{pair} differ in {name} ({first.get(name)} and {own.get(name)}): a report is "
+                    "of runs that differ by their seeds alone"
+                )
+        if runs[0].about.get("data") != other.about.get("data"):
+            raise UserError(f"{pair} were trained on different data")
     seeds = [run.config["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"two runs have the same seed: {', '.join(map(str, seeds))}")
+
+
+def _learned(run: Run) -> dict[str, Any]:
+    """The fields that decide what a run learned, without its seed."""
+    from .config import what_is_learned
+
+    found = dict(_flat(what_is_learned(run.config)))
+    found.pop("seed", None)
+    return found
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -179,12 +187,16 @@ def _scores(page: Page, runs: Sequence[Run]) -> None:
         rows.append((name, *cells))
     seeds = ", ".join(str(run.config["seed"]) for run in runs)
     seconds = statistics.mean(float(run.results.get("seconds", 0)) for run in runs)
-    several = "mean and standard deviation of " if len(runs) > 1 else ""
-    text = (
-        f"<p>Test samples; {several}{len(runs)} {'runs' if several else 'run'}, seed {seeds}; "
-        f"{seconds:.0f} s each.</p>\n"
-    )
-    page.sections.append(("Scores", text + table(["features", *_METRICS.values()], rows)))
+    of = f"one run, seed {seeds}, trained for {seconds:.0f} s"
+    if len(runs) > 1:
+        of = (
+            f"mean and standard deviation of {len(runs)} runs, seeds {seeds}, each "
+            f"trained for {seconds:.0f} s. The map and the figures are of seed "
+            f"{runs[0].config['seed']}"
+        )
+    text = f"<p>Accuracy on the test samples: {of}.</p>\n"
+    text += table(["features", *_METRICS.values()], rows)
+    page.sections.append(("Scores", text if rows else "<p>None: the store has no labels.</p>"))
 
 
 def _curves(page: Page, run: Run) -> None:
@@ -194,10 +206,10 @@ def _curves(page: Page, run: Run) -> None:
 
     losses = get_method(run.config["method"]).losses
     try:
-        figure = curves_of(run.folder, losses)
-    except (OSError, ValueError, LookupError):  # a run whose log was cleared away
-        return
-    page.sections.append(("Training", picture(figure, "loss and accuracy over the epochs")))
+        text = picture(curves_of(run.folder, losses), "loss and accuracy over the epochs")
+    except (OSError, ValueError, LookupError):
+        text = "<p>No curves: the run's metrics.jsonl is not there or damaged.</p>"
+    page.sections.append(("Training", text))
 
 
 def _settings(page: Page, run: Run) -> None:
@@ -207,8 +219,8 @@ def _settings(page: Page, run: Run) -> None:
     published = dict(_flat(dataclasses.asdict(TrainConfig())))
     rows = [
         (name, value, published[name])
-        for name, value in _flat(run.config)
-        if name in published and name.split(".")[-1] not in _MACHINE and value != published[name]
+        for name, value in _learned(run).items()
+        if name in published and value != published[name] != "auto"
     ]
     text = (
         table(["setting", "this run", "published recipe"], rows)

@@ -359,7 +359,7 @@ def test_the_timeline_shows_every_answer_and_its_motion(folder, poses):
         blocks[1].click();
         return {
           lanes: [...document.querySelectorAll(".lane h2")].map((one) => one.textContent),
-          blocks: blocks.map((one) => one.textContent),
+          blocks: blocks.map((one) => [...one.children].map((part) => part.textContent)),
           chosen: [...document.querySelectorAll(".clip")].map((one) => one.className),
           canvases: document.querySelectorAll("canvas").length,
           wide: [document.documentElement.scrollWidth, window.innerWidth],
@@ -369,9 +369,11 @@ def test_the_timeline_shows_every_answer_and_its_motion(folder, poses):
     )
     rows = answers(folder / "out")
     assert found["lanes"] == ["0", "1", "2", "3"]
-    for text, row in zip(found["blocks"], rows, strict=True):
-        odd = "".join(f" ({word})" for word in ("unknown", "still") if row[word] == "True")
-        assert text == f"whole{row['label']}{odd}"
+    for lines, row in zip(found["blocks"], rows, strict=True):
+        label = row["label"] + (" (still)" if row["still"] == "True" else "")
+        known = [f"{label}, {100 * float(row['probability']):.0f}%", ""]
+        odd = ["unknown", f"closest class: {label}"]
+        assert lines == ["whole", *(odd if row["unknown"] == "True" else known)]
     assert rows[3]["still"] == "True"
     assert found["chosen"] == ["clip", "clip chosen", "clip", "clip"]
     assert found["canvases"] == 8

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
 
 from aimclr_fast import AimCLREncoder, Error, load_encoder
 from aimclr_fast.data import resolve_store
@@ -117,3 +118,40 @@ def test_a_parameter_that_cannot_work_is_an_error(changes, message, recordings, 
     with pytest.raises((Error, ValueError), match=message):
         small(**changes).fit(recordings[0])
     assert not capsys.readouterr().err
+
+
+def test_scikit_learns_own_checks():
+    """Those of `check_estimator` that need no data; the others want tables, not recordings."""
+    for name in (
+        "check_estimator_cloneable", "check_estimator_repr", "check_estimator_tags_renamed",
+        "check_valid_tag_types", "check_no_attributes_set_in_init", "check_mixin_order",
+        "check_do_not_raise_errors_in_init_or_set_params", "check_get_params_invariance",
+        "check_set_params", "check_parameters_default_constructible",
+    ):  # fmt: skip
+        check = getattr(estimator_checks, name)
+        check("AimCLREncoder", AimCLREncoder())
+
+
+def test_the_rest_of_those_checks_on_recordings(fitted, recordings):
+    x, labels = recordings
+    before = small()
+    assert before.fit(x, labels) is before
+    # Parameters are as given, and what was learned has a trailing underscore.
+    assert before.get_params() == small().get_params()
+    learned = set(vars(before)) - set(vars(small()))
+    assert learned == {"weights_", "n_features_out_"}
+    state = dict(vars(before))
+    features = before.transform(x)
+    assert vars(before) == state
+    # Samples do not depend on each other, nor on their order.
+    np.testing.assert_allclose(before.transform(x[:5]), features[:5], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(before.transform(x[::-1]), features[::-1], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(small().fit_transform(x, labels), features)
+
+
+def test_settings_are_values(recordings):
+    settings = {
+        **SMALL, "augment.spatial_flip_prob": np.float32(0.25), "model.nnm": False,
+        "data.sided": None, "monitor.linear_probe": np.bool_(False),
+    }  # fmt: skip
+    small(settings=settings, steps=np.int64(1)).fit(recordings[0])

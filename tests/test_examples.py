@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from aimclr_fast import data, functional, nn
+from aimclr_fast import data, functional, load_encoder, nn
+from aimclr_fast.data.joint_mapping import map_joints
+from aimclr_fast.layouts import get_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -93,9 +95,87 @@ def test_encode_gives_the_features_of_recordings(tmp_path, monkeypatch, capsys):
 
 
 def test_examples_are_linked():
-    for name in ("pretrain", "encode"):
-        for page in ("README.md", "docs/methods.md" if name == "pretrain" else "docs/encoder.md"):
+    for name, pages in {
+        "pretrain": ("README.md", "docs/methods.md"),
+        "encode": ("README.md", "docs/encoder.md"),
+        "live_udp": ("docs/encoder.md",),
+        "pipeline": ("docs/encoder.md",),
+    }.items():
+        for page in pages:
             assert f"examples/{name}.py" in (ROOT / page).read_text(encoding="utf-8"), page
+
+
+def test_pipeline_searches_and_scores(monkeypatch, capsys):
+    split = data.split
+    monkeypatch.setattr(data, "split", lambda *given: [rows[::25] for rows in split(*given)])
+    call("pipeline", monkeypatch, "--steps", 1)
+    said = capsys.readouterr().out
+    assert "chosen on other training subjects: {'logisticregression__C': " in said
+    assert 0 <= float(said.rpartition("accuracy ")[2].split()[0]) <= 100
+
+
+def live(monkeypatch, capsys, frames, encoder="ui_prmd"):
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO("".join(json.dumps(one) + "\n" for one in frames))
+    )
+    call("live_udp", monkeypatch, encoder, 10, 4, 1)
+    said = capsys.readouterr()
+    return [json.loads(line) for line in said.out.splitlines()], said.err
+
+
+def test_live_takes_openpose_and_mediapipe(monkeypatch, capsys):
+    """The same motion in other programs' forms has the answers of a recording in these joints."""
+    poses = data.open_embedded("ui_prmd").as_tensor(0)[..., 0].permute(1, 2, 0).numpy()[:40]
+    own = get_layout("ui-prmd")
+    for name in ("openpose-25", "openpose", "mediapipe"):
+        layout = get_layout(name)
+        joints = map_joints(own, layout)
+        theirs = np.ones((len(poses), layout.num_joints, 3))
+        for ours, other in joints.named:
+            theirs[:, layout.joints.index(other)] = poses[:, own.joints.index(ours)]
+        back = theirs[:, list(joints.source)]
+        expected = load_encoder("ui_prmd", device="cpu").classify([back])
+        down = theirs * [1, -1, -1]
+        frames = []
+        for t, joints in enumerate(down.tolist()):
+            if name == "mediapipe":
+                landmarks = [dict(zip("xyz", joint, strict=True)) for joint in joints]
+                people = {"pose_world_landmarks": landmarks if t % 2 else [landmarks]}
+            else:
+                points = [number for joint in joints for number in (*joint, 0.9)]
+                people = {"people": [{"person_id": [3], "pose_keypoints_3d": points}]}
+            frames.append({"time": t / 10, **people})
+        (answer,), errors = live(monkeypatch, capsys, frames)
+        assert not errors
+        assert answer["person"] == (0 if name == "mediapipe" else 3)
+        assert answer["class"] == expected.names[0]
+        assert answer["probability"] == pytest.approx(float(expected.probabilities.max()), abs=1e-3)
+
+
+def test_live_says_what_it_cannot_take(monkeypatch, capsys):
+    frame = example("live_udp")["frame"]
+    own = get_layout("ui-prmd")
+    zero = [0.1, 0.2, 0.3, 0.0]
+    _, people = frame(json.dumps({"time": 1, "people": [{"pose_keypoints_3d": zero * 25}]}), own)
+    assert np.isnan(people[0]).all()  # nobody is followed; no joint was seen
+    _, people = frame(json.dumps({"time": 1, "people": {"a": [None, [1, 2, None]]}}), own)
+    np.testing.assert_array_equal(people["a"], [[np.nan] * 3, [1, 2, np.nan]])
+    _, errors = live(
+        monkeypatch,
+        capsys,
+        [
+            {"time": 0, "people": [{"pose_keypoints_3d": zero * 7}]},
+            {"time": 0, "people": [{"pose_keypoints_2d": [1, 2, 0.5]}]},
+            {"time": 0, "pose_world_landmarks": [{"x": 0, "y": 0, "z": 0}]},
+            [],
+        ],
+    )
+    assert (
+        "line 1: ValueError: pose_keypoints_3d: 7 key points, but OpenPose has 25 or 18" in errors
+    )
+    assert "line 2: ValueError: pose_keypoints_3d: 0 key points" in errors
+    assert "line 3: ValueError: 1 joints, but mediapipe has 33" in errors
+    assert errors.count("\n") == 4
 
 
 def test_live_answers_each_window_and_outlives_a_bad_line(tmp_path, monkeypatch, capsys):

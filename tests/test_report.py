@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 
 import numpy as np
 import pytest
 from browser import in_browser
 from matplotlib.figure import Figure
+from sklearn.dummy import DummyClassifier
 from small_data import write_tiny
 
-from aimclr_fast.data import open_store
+from aimclr_fast.data import open_store, write_store
 from aimclr_fast.data.conversion import LEFT_OUT
-from aimclr_fast.evaluation.run_page import DOTS, Page, flat, picture, table
+from aimclr_fast.evaluation.run_page import DOTS, ROOM, Page, flat, picture, table
 from aimclr_fast.pages import Clip, pack_clip
 from aimclr_fast.report import command_line
 from aimclr_fast.train import command_line as train
@@ -53,7 +55,8 @@ def test_the_table_is_of_all_runs(page, runs):
     scores = [
         json.loads((runs / f"seed{seed}" / "results.json").read_text())["scores"] for seed in (3, 4)
     ]
-    assert "2 runs, seed 3, 4" in text
+    assert "mean and standard deviation of 2 runs, seeds 3, 4, each trained for " in text
+    assert "The map and the figures are of seed 3." in text
     for name in scores[0]:
         row = re.search(rf"<tr><td>{re.escape(name)}</td>(.*?)</tr>", text)
         assert row, name
@@ -66,6 +69,8 @@ def test_settings_data_and_what_was_left_out(page):
     text = page.read_text(encoding="utf-8")
     assert "<tr><td>model.channels</td><td class=number>4</td><td class=number>16</td></tr>" in text
     assert "model.temperature" not in text  # as published
+    assert "<td>monitor." not in text  # what is measured is no part of a recipe
+    assert "<td>precision</td>" not in text  # the published one is what the machine can
     assert "<td>too short</td><td class=number>2</td>" in text
     assert "<td>&lt;empty&gt;</td><td class=number>1</td>" in text
     assert "49 sequences" in text
@@ -91,18 +96,51 @@ def test_the_map_holds_the_test_samples(page, runs):
     assert {(dot["bits"], dot["frames"]) for dot in data["dots"]} == {(8, 9)}
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_figures_have_the_table_s_classifier(constant, runs, tmp_path, monkeypatch):
+    """They show its accuracies, and change when it does."""
+    drawn = {}
+
+    def confusion(predicted, labels, *_):
+        drawn["confusion"] = predicted, float((predicted == labels).mean())
+        return Figure()
+
+    def efficiency(curves, _):
+        drawn.update({name: points[max(points)] for name, points in curves.items()})
+        return Figure()
+
+    page = "aimclr_fast.evaluation.run_page"
+    monkeypatch.setattr(f"{page}.draw_confusion", confusion)
+    monkeypatch.setattr(f"{page}.draw_label_efficiency", efficiency)
+    if constant:
+        monkeypatch.setattr(
+            "aimclr_fast.evaluation.probe.LogisticRegression",
+            lambda max_iter: DummyClassifier(strategy="most_frequent"),
+        )
+    command_line([str(runs / "seed3"), f"--out={tmp_path / 'page.html'}"])
+    predicted, accuracy = drawn["confusion"]
+    if constant:
+        assert len(set(predicted.tolist())) == 1
+        assert drawn["untrained"] == drawn["raw poses"] == drawn["pretrained"]
+        return
+    scores = json.loads((runs / "seed3" / "results.json").read_text())["scores"]
+    for name in ("pretrained", "untrained"):
+        assert drawn[name] == pytest.approx([scores[f"{name} encoder"]["linear"]])
+    assert drawn["pretrained"] == pytest.approx([accuracy])
+
+
 def test_a_dot_is_played_beside_its_neighbors(page):
     data = data_of(page)
     found = in_browser(
         page,
         """
-        const titles = () => [...document.querySelectorAll("#shown figcaption")]
+        const titles = () => [...document.querySelectorAll(".shown figcaption")]
           .map((one) => one.textContent.split(" 1/")[0].replace(/ [0-9]+.[0-9]+$/, ""));
-        const canvas = document.querySelector(".map canvas");
+        const canvas = document.querySelector(".plot");
         const edge = canvas.getBoundingClientRect();
-        const point = (index) => {
+        const point = (index, what = "pointermove") => {
           const [x, y] = map.places()[index];
-          canvas.dispatchEvent(new PointerEvent("pointermove", {
+          canvas.dispatchEvent(new PointerEvent(what, {
             clientX: edge.left + x, clientY: edge.top + y, bubbles: true }));
         };
         const answer = { first: [map.chosen(), titles()] };
@@ -113,17 +151,25 @@ def test_a_dot_is_played_beside_its_neighbors(page):
         key("ArrowRight"); key("ArrowLeft"); key("ArrowRight");
         answer.keyed = map.chosen();
         map.player.play(false);
-        const view = document.querySelector("#shown canvas");
+        const view = document.querySelector(".shown canvas");
         map.player.seek(0);
         const still = view.toDataURL();
         map.player.seek(4);
         answer.moves = view.toDataURL() !== still;
         const before = canvas.toDataURL();
-        const only = document.querySelectorAll(".map ol button")[1];
+        const only = document.querySelectorAll(".classes button")[1];
         only.click();
         answer.only = [only.getAttribute("aria-pressed"), canvas.toDataURL() !== before];
         only.click();
         answer.again = canvas.toDataURL() === before;
+        point(7, "click");
+        point(8);
+        answer.held = [map.chosen(), titles()[0]];
+        point(9, "click");
+        answer.other = map.chosen();
+        point(9, "click");
+        point(8);
+        answer.released = map.chosen();
         answer.headings = [...document.querySelectorAll("h2")].map((one) => one.textContent);
         answer.pictures = document.querySelectorAll("section > figure svg").length;
         return answer;
@@ -141,6 +187,9 @@ def test_a_dot_is_played_beside_its_neighbors(page):
     assert found["moves"]
     assert found["only"] == ["true", True]
     assert found["again"]
+    assert found["held"] == [7, title(7)]
+    assert found["other"] == 9
+    assert found["released"] == 8
     assert found["headings"] == [
         "Scores", "Map", "Accuracy by class", "Confusion", "Label efficiency", "Training",
         "Settings that differ from the published recipe", "Data",
@@ -148,11 +197,59 @@ def test_a_dot_is_played_beside_its_neighbors(page):
     assert found["pictures"] == 4
 
 
-def test_a_phone_has_no_sideways_scrolling(page):
-    wide = in_browser(
-        page, "return [document.documentElement.scrollWidth, window.innerWidth];", width=500
-    )
-    assert wide[0] <= wide[1]
+_PLACES = """
+map.player.play(false);
+const place = (name) => {
+  const { left, right, top, bottom } = document.querySelector(name).getBoundingClientRect();
+  return { left, right, top, bottom };
+};
+const pictures = [...document.querySelectorAll("section > figure svg text")]
+  .map((one) => [parseFloat(getComputedStyle(one).fontSize), one.getScreenCTM()])
+  .map(([size, to]) => size * Math.hypot(to.a, to.b));
+return {
+  plot: place(".plot"), clip: place(".shown .clip"), last: place(".shown .clip:last-child"),
+  classes: place(".classes"), smallest: Math.min(...pictures),
+  wide: [document.documentElement.scrollWidth, window.innerWidth],
+};
+"""
+
+
+def test_the_motion_is_beside_the_map(page):
+    found = in_browser(page, _PLACES, width=1280)
+    assert found["clip"]["left"] >= found["plot"]["right"]
+    assert found["last"]["bottom"] < max(found["plot"]["bottom"], found["plot"]["top"] + 700)
+    assert found["classes"]["top"] >= found["last"]["bottom"]
+
+
+def test_a_phone_has_no_sideways_scrolling_and_text_that_can_be_read(page):
+    found = in_browser(page, _PLACES, width=500)
+    assert found["wide"][0] <= found["wide"][1]
+    # A touched dot's motion comes next below the map, within one screen.
+    assert found["plot"]["bottom"] <= found["clip"]["top"]
+    assert found["clip"]["bottom"] - found["plot"]["top"] < 800
+    assert found["classes"]["top"] >= found["last"]["bottom"]
+    assert found["smallest"] > 7
+
+
+def test_a_store_without_labels_has_a_map(runs, tmp_path):
+    store = open_store(runs / "store")
+    columns = {name: cells for name, cells in store.samples.items() if name != "label"}
+    write_store(tmp_path / "plain", store.positions, columns, layout=store.layout)
+    out = tmp_path / "page.html"
+    command_line([str(runs / "seed3"), f"--data={tmp_path / 'plain'}", f"--out={out}"])
+    data = data_of(out)
+    assert [dot["title"] for dot in data["dots"]] == store.samples["name"].tolist()
+    assert data["classes"] == []
+    assert data["about"].startswith("49 sequences by t-SNE")
+    found = in_browser(out, "return [map.chosen(), document.querySelectorAll('.clip').length];")
+    assert found == [0, 4]
+
+
+def test_a_run_without_its_log_has_no_curves(runs, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(runs / "seed3", copied, ignore=shutil.ignore_patterns("metrics.jsonl"))
+    command_line([str(copied)])
+    assert "No curves: " in (copied / "report.html").read_text(encoding="utf-8")
 
 
 def test_two_thousand_dots_stay_below_five_megabytes():
@@ -160,7 +257,20 @@ def test_two_thousand_dots_stay_below_five_megabytes():
     one = len(
         json.dumps(pack_clip(Clip("m01_s01_e01_correct: walking", motion), frames=16, bits=8))
     )
-    assert DOTS * (one + 40) < 4.5e6  # places, labels and neighbors; the rest is 0.3 MB
+    assert DOTS * (one + 50) < ROOM  # places, labels and neighbors; the rest is 0.3 MB
+
+
+def test_there_are_fewer_dots_where_they_take_more(runs, page, tmp_path, monkeypatch):
+    """As with two people of 25 joints in each."""
+    dots = data_of(page)["dots"]
+    whole, count = len(json.dumps(dots)), len(dots)
+    monkeypatch.setattr("aimclr_fast.evaluation.run_page.ROOM", whole // 2)
+    command_line([str(runs / "seed3"), f"--out={tmp_path / 'page.html'}"])
+    data = data_of(tmp_path / "page.html")
+    assert 5 < len(data["dots"]) < count
+    assert len(json.dumps(data["dots"])) < 0.6 * whole
+    assert data["about"].startswith(f"{len(data['dots'])} test samples (of {count}) by t-SNE")
+    assert all(max(near) < len(data["dots"]) for near in data["neighbors"])
 
 
 def test_the_same_numbers_make_the_same_page(runs, page):
@@ -176,19 +286,26 @@ def test_the_same_numbers_make_the_same_page(runs, page):
         (["store"], "has no run.json: not a finished run"),
         (["seed3", "seed3"], "two runs have the same seed: 3, 3"),
         (["seed3", "--data=nothing"], "neither an embedded data set"),
+        (["seed3", "--data=squares"], "squares: has layout kard, but the encoder of seed3 takes"),
         (["seed3", "--out=page.html"], "page.html: exists already"),
         (["seed3", "other"], "differ in model.channels (4 and 5)"),
+        (["seed3", "elsewhere"], "seed3 and elsewhere were trained on different data"),
         (["broken"], "run.json: not readable"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(arguments, message, runs, page, monkeypatch, capsys):
     monkeypatch.chdir(runs)
     if not (runs / "other").exists():
-        (runs / "other").mkdir()
+        write_store(runs / "squares", np.ones((1, 3, 5, 15, 1)), {"name": ["a"]}, layout="kard")
+        for name in ("other", "elsewhere"):
+            (runs / name).mkdir()
         (runs / "broken").mkdir()
         (runs / "broken" / "run.json").write_text("{")
         for name in ("run.json", "results.json"):
             content = json.loads((runs / "seed4" / name).read_text())
+            (runs / "elsewhere" / name).write_text(
+                json.dumps({**content, "data": {"positions.npy": "0"}})
+            )
             if name == "run.json":
                 content["config"]["model"]["channels"] = 5
             (runs / "other" / name).write_text(json.dumps(content))

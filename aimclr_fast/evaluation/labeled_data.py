@@ -270,6 +270,27 @@ def open_labeled_data(
     )
 
 
+def open_unlabeled_data(store: Store, *, frame_step: int = 1) -> LabeledData:
+    """All sequences of a store as test samples of one class that has no name.
+
+    Args:
+        store: with labels or without.
+        frame_step: step between the frames that are taken, as in pretraining.
+    """
+    device = torch.device("cpu")
+    return LabeledData(
+        _resident(store.positions[:, :, ::frame_step], device),
+        labels=torch.zeros(len(store), dtype=torch.int64),
+        train=torch.arange(0),
+        test=torch.arange(len(store)),
+        classes=("",),
+        layout=store.layout,
+        groups=store.samples["name"],
+        device=device,
+        preprocessing=store.preprocessing,
+    )
+
+
 def _no_validation(store: Store, rule: SplitRule) -> str:
     """The refusal of a split without validation samples, with what there is instead."""
     others = [name for name in store.meta["splits"] if validation(store, name) is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,23 +21,26 @@ from sklearn.manifold import TSNE
 from aimclr_fast._fonts import any_script
 from aimclr_fast.data import Store
 from aimclr_fast.data.inspection import bone_sides
-from aimclr_fast.inference.features import in_meters
+from aimclr_fast.inference.features import encode, in_meters
 from aimclr_fast.inference.nearest import nearest
 from aimclr_fast.pages import Clip, pack_clip, pack_skeleton
 
 from .baselines import baselines
 from .figures import by_class, draw_confusion, draw_label_efficiency, draw_per_class
-from .heads import LinearConfig, linear_evaluation
-from .labeled_data import LabeledData
-from .protocols import semi
-from .representation import RAW, UNTRAINED, Pretrained, Representation
+from .labeled_data import Features, LabeledData
+from .probe import probe_predictions
+from .protocols.semi import draw_labeled
+from .representation import RAW, UNTRAINED, Pretrained
 
 NAME = "pretrained"
-#: What a dot of the map keeps: frames and bits of a coordinate; 2,000 dots stay below 5 MB.
-FRAMES, BITS, DOTS = 16, 8, 2000
+#: What a dot of the map keeps: frames and bits of a coordinate. There are at most so many dots, and
+#: fewer where their motion would take more bytes: the page stays below 5 MB.
+FRAMES, BITS, DOTS, ROOM = 16, 8, 2000, 4_400_000
 NEIGHBORS = 3
-#: Labels of each class in the curve of label efficiency.
-_FEW = (1, 2, 5, 10, 20, 50)
+#: The classifier of all figures.
+HOW = "logistic regression on standardized features"
+#: Labels of each class in the curve of label efficiency, and draws of them.
+_FEW, _DRAWS = (1, 2, 5, 10, 20, 50), 3
 
 
 @dataclass
@@ -98,94 +102,98 @@ def learned(page: Page, pretrained: Pretrained, store: Store, *, seed: int = 0) 
         *baselines(pretrained, (UNTRAINED, RAW), None, seen=set(), say=lambda _: None),
     ]
     features = {one.name: one.features() for one in compared}
-    recipe = LinearConfig(lr=0.1, standardize=True)
-    outcomes = {
-        name: linear_evaluation(found, recipe, seed=seed) for name, found in features.items()
-    }
     labels = features[NAME].test_labels.cpu().numpy()
-    predicted = {
-        name: one.logits.argmax(1).cpu().numpy()
-        for name, one in outcomes.items()
-        if one.logits is not None
-    }
+    predicted = {name: _predicted(found) for name, found in features.items()}
     per_class = {
         name: by_class(found, labels, len(data.classes)) for name, found in predicted.items()
     }
-    how = "linear classifier by SGD on standardized features (the table has a logistic regression)"
-    page.sections.append(
-        ("Map", '<p id="about-map"></p>\n<div id="map"></div>\n<div id="shown"></div>')
-    )
-    page.data.update(_map(data, features[NAME].test.cpu(), store, seed))
+    add_map(page, pretrained, store, seed=seed)
     page.sections.append(
         (
             "Accuracy by class",
-            picture(draw_per_class(per_class, data.classes, ""), how),
+            picture(draw_per_class(per_class, data.classes, ""), HOW),
         )
     )
     page.sections.append(
         (
             "Confusion",
-            picture(draw_confusion(predicted[NAME], labels, data.classes, ""), f"{NAME}: {how}"),
+            picture(draw_confusion(predicted[NAME], labels, data.classes, ""), f"{NAME}: {HOW}"),
         )
     )
-    page.sections.append(("Label efficiency", _few_labels(compared, outcomes, data, recipe, seed)))
+    page.sections.append(("Label efficiency", _few_labels(features, predicted, labels, seed)))
+
+
+def _predicted(features: Features, rows: torch.Tensor | None = None) -> npt.NDArray[np.int64]:
+    """Classes of the test samples, learned from all training samples or from some rows of them."""
+    x, labels = features.train.cpu(), features.train_labels.cpu()
+    if rows is not None:
+        x, labels = x[rows], labels[rows]
+    return probe_predictions(x.numpy(), labels.numpy(), features.test.cpu().numpy())
 
 
 def _few_labels(
-    compared: Sequence[Representation],
-    outcomes: Mapping[str, Any],
-    data: LabeledData,
-    recipe: LinearConfig,
+    features: Mapping[str, Features],
+    predicted: Mapping[str, npt.NDArray[np.int64]],
+    labels: npt.NDArray[np.int64],
     seed: int,
 ) -> str:
-    least = int(torch.unique(data.labels[data.train], return_counts=True)[1].min())
-    amounts: list[int | str] = [str(count) for count in _FEW if count < least]
-    few = semi.Config(labels=amounts, draws=3, tune="linear", linear=recipe)
-    curves: dict[str, dict[int, list[float]]] = {}
-    for one in compared:
-        points: dict[int, list[float]] = {}
-        if amounts:
-            for outcome in semi.learn(one, few, seed=seed, say=lambda _: None):
-                accuracy = outcome.metrics["top1_last"]
-                points.setdefault(outcome.details["labels"], []).append(accuracy)
-        points[len(data.train)] = [outcomes[one.name].metrics["top1_last"]]
-        curves[one.name] = points
+    known = features[NAME].train_labels.cpu()
+    least = int(torch.unique(known, return_counts=True)[1].min())
+    curves: dict[str, dict[int, list[float]]] = {name: {} for name in features}
+    for count in (count for count in _FEW if count < least):
+        for draw in range(_DRAWS):
+            rows = draw_labeled(known, count, seed=seed + draw)
+            for name, found in features.items():
+                right = _predicted(found, rows) == labels
+                curves[name].setdefault(len(rows), []).append(float(right.mean()))
+    for name, classes in predicted.items():
+        curves[name][len(known)] = [float((classes == labels).mean())]
     return picture(
         draw_label_efficiency(curves, ""),
-        "linear classifier by SGD with few labels: mean and standard deviation of three draws",
+        f"{HOW}, fitted to few labels: mean and standard deviation of {_DRAWS} draws",
     )
 
 
-def _map(data: LabeledData, features: torch.Tensor, store: Store, seed: int) -> dict[str, Any]:
-    """Test samples in two dimensions, with their neighbors and their motion."""
-    count = len(features)
-    some = np.sort(np.random.default_rng(seed).permutation(count)[:DOTS])
-    chosen = features[torch.from_numpy(some)]
-    rows = data.test[torch.from_numpy(some)]
-    k = min(NEIGHBORS, len(some) - 1)
-    near = nearest(chosen, chosen, k, exclude=torch.arange(len(some)))[1] if k > 0 else None
-    names = store.samples["name"][rows.numpy()].tolist()
-    labels = data.labels[rows].tolist()
-    clips = [
-        pack_clip(
-            Clip(f"{name}: {data.classes[label]}", in_meters(data.sequences[row]).cpu().numpy()),
-            frames=FRAMES,
-            bits=BITS,
-        )
-        for name, label, row in zip(names, labels, rows.tolist(), strict=True)
-    ]
-    points, how = flat(chosen.numpy(), seed)
-    left_out = f" (of {count:,})" if count > len(some) else ""
-    return {
-        "about": f"{len(some):,} test samples{left_out} by {how} of the features of the "
-        f"{NAME} encoder",
-        "classes": list(data.classes),
-        "labels": labels,
-        "points": np.round(points, 4).tolist(),
-        "neighbors": [] if near is None else near.tolist(),
-        "skeleton": pack_skeleton(data.layout, bone_sides(data.layout)),
-        "dots": clips,
-    }
+def add_map(page: Page, pretrained: Pretrained, store: Store, *, seed: int = 0) -> None:
+    """Add the test samples' features in two dimensions, with their neighbors and their motion."""
+    data, count = pretrained.data, len(pretrained.data.test)
+    dots = _dots(data, store, seed)
+    rows = data.test[torch.tensor(list(dots))]
+    features = encode(
+        pretrained.file.loaded.encoder, data.sequences, rows, stream=pretrained.stream
+    )
+    k = min(NEIGHBORS, len(rows) - 1)
+    near = nearest(features, features, k, exclude=torch.arange(len(rows)))[1].tolist() if k else []
+    points, how = flat(features.numpy(), seed)
+    what = "test samples" if any(data.classes) else "sequences"
+    left_out = f" (of {count:,})" if count > len(rows) else ""
+    page.data.update(
+        about=f"{len(rows):,} {what}{left_out} by {how} of the features of the {NAME} encoder",
+        classes=list(data.classes) if any(data.classes) else [],
+        labels=data.labels[rows].tolist(),
+        points=np.round(points, 4).tolist(),
+        neighbors=near,
+        skeleton=pack_skeleton(data.layout, bone_sides(data.layout)),
+        dots=list(dots.values()),
+    )
+    page.sections.append(("Map", '<p id="about-map"></p>\n<div id="map" class="map"></div>'))
+
+
+def _dots(data: LabeledData, store: Store, seed: int) -> dict[int, dict[str, Any]]:
+    """Test samples to show, drawn at random, as many as there is room for; by their place."""
+    names = store.samples["name"]
+    found: dict[int, dict[str, Any]] = {}
+    room = ROOM
+    for at in np.random.default_rng(seed).permutation(len(data.test))[:DOTS].tolist():
+        row = int(data.test[at])
+        label = data.classes[int(data.labels[row])]
+        title = f"{names[row]}: {label}" if label else str(names[row])
+        motion = in_meters(data.sequences[row]).cpu().numpy()
+        found[at] = pack_clip(Clip(title, motion), frames=FRAMES, bits=BITS)
+        room -= len(json.dumps(found[at])) + 50  # and its place, label and neighbors
+        if room < 0:
+            break
+    return dict(sorted(found.items()))
 
 
 def flat(features: npt.NDArray[Any], seed: int) -> tuple[npt.NDArray[np.float64], str]:

@@ -8,7 +8,8 @@
   const make = (tag, parent, fields = {}) => parent.appendChild(
     Object.assign(document.createElement(tag), fields));
   document.getElementById("about-map").textContent =
-    `${data.about}. Point at a dot, or press the arrow keys, to play it beside its nearest neighbors.`;
+    `${data.about}. Point at a dot, or use the arrow keys, to play it beside its nearest neighbors; ` +
+    "click to keep it. A click on a class shows that class alone.";
 
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const color = (label) =>
@@ -29,16 +30,15 @@
     to.fill();
   }
 
-  const box = make("div", root, { className: "map" });
-  const canvas = make("canvas", box, { tabIndex: 0 });
+  const canvas = make("canvas", root, { className: "plot", tabIndex: 0 });
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", data.about);
-  const list = make("ol", box);
-  let chosen = -1, only = null, places = [];
+  const shown = make("div", root, { className: "shown" });
+  const list = make("ol", root, { className: "classes" });
+  let chosen = -1, held = false, only = null, places = [];
   const buttons = data.classes.map((name, label) => {
     const button = make("button", make("li", list), { type: "button" });
-    const sign = make("canvas", button, { width: 16, height: 16 });
-    dot(sign.getContext("2d"), label, 8, 8, 5);
+    make("canvas", button, { width: 16, height: 16 });
     make("span", button, { textContent: name });
     button.setAttribute("aria-pressed", "false");
     button.addEventListener("click", () => {
@@ -48,7 +48,13 @@
     });
     return button;
   });
-  const player = new window.SkeletonPlayer(document.getElementById("shown"), data.skeleton, []);
+  const player = new window.SkeletonPlayer(shown, data.skeleton, []);
+
+  function sign(button, label) {
+    const to = button.firstChild.getContext("2d");
+    to.clearRect(0, 0, 16, 16);
+    dot(to, label, 8, 8, 5);
+  }
 
   function draw() {
     const wide = canvas.clientWidth, high = canvas.clientHeight;
@@ -76,7 +82,7 @@
       to.lineTo(...places[near]);
       to.stroke();
     }
-    to.lineWidth = 2;
+    to.lineWidth = held ? 4 : 2;
     to.beginPath();
     to.arc(...places[chosen], size + 5, 0, 2 * Math.PI);
     to.stroke();
@@ -93,7 +99,8 @@
     draw();
   }
 
-  function point(event) {
+  // The dot at the pointer, or -1.
+  function under(event) {
     const edge = canvas.getBoundingClientRect();
     const x = event.clientX - edge.left, y = event.clientY - edge.top;
     let best = -1, least = 20 ** 2;
@@ -102,21 +109,39 @@
       const away = (a - x) ** 2 + (b - y) ** 2;
       if (away < least) [best, least] = [i, away];
     });
-    if (best >= 0) choose(best);
+    return best;
   }
-  canvas.addEventListener("pointermove", point);
-  canvas.addEventListener("pointerdown", point);
+
+  // A dot that was clicked stays until another is, or it is clicked again, so that the pointer can
+  // leave the map across other dots.
+  canvas.addEventListener("pointermove", (event) => {
+    const index = held ? -1 : under(event);
+    if (index >= 0) choose(index);
+  });
+  canvas.addEventListener("click", (event) => {
+    const index = under(event);
+    held = index >= 0 && !(held && index === chosen);
+    if (index >= 0) choose(index);
+    draw();
+  });
   canvas.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
     event.stopPropagation();
     const count = data.points.length;
-    choose(chosen < 0 ? 0 : (chosen + step + count) % count);
+    let next = chosen;
+    do next = (next + step + count) % count;
+    while (only !== null && data.labels[next] !== only && next !== chosen);
+    choose(next);
   });
   new ResizeObserver(draw).observe(canvas);
-  dark.addEventListener("change", draw);
-  window.map = { choose, point, places: () => places, chosen: () => chosen, player };
+  dark.addEventListener("change", () => {
+    buttons.forEach(sign);
+    draw();
+  });
+  window.map = { places: () => places, chosen: () => chosen, player };
+  buttons.forEach(sign);
   draw();
   choose(0);
 })();
