@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -129,6 +130,13 @@ def test_philox(cpu_level):
     assert torch.equal(
         philox4x32(counters, (1, 2), "cpp"), philox_reference.philox4x32(counters, (1, 2))
     )
+
+
+def test_every_op_with_kernels_is_tested_at_each_level():
+    ops = {path.parent.name for path in (ROOT / "csrc" / "cpu").glob("*/*_kernels.cpp")}
+    assert len(ops) > 5
+    for name in ops:
+        assert "cpu_level" in inspect.signature(globals()[f"test_{name}"]).parameters
 
 
 # --- The choice of a level -----------------------------------------------------------------------

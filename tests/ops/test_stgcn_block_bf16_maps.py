@@ -135,6 +135,18 @@ def test_bits_of_keep_and_any_layout():
             assert torch.equal(value, wanted[name]), name
 
 
+def test_a_view_at_an_odd_address():
+    """Two elements are one word of a product, also where x begins in the middle of one."""
+    arguments = with_bf16_maps(CONVOLUTION)
+    x = arguments["x"].detach()
+    room = torch.empty(x.numel() + 1, dtype=BF16)
+    odd = room[1:].view(2, 13, 25, 16).permute(0, 3, 1, 2).copy_(x)
+    assert odd.data_ptr() % 4 == 2
+    wanted = stgcn_block(**arguments, backend="cpp")
+    got = stgcn_block(**arguments | {"x": odd}, backend="cpp")
+    assert all(map(torch.equal, got, wanted))
+
+
 @pytest.mark.parametrize("case", [CASES[1], CONVOLUTION], ids=str)
 def test_opcheck(case):
     arguments = with_bf16_maps(case)

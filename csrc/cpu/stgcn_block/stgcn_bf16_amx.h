@@ -1,12 +1,12 @@
 // The products of stgcn_bf16_product.h by AMX: tiles of 16 rows of 64 bytes, of which one
-// instruction multiplies two and adds the product to a third. `Tiles` are the instructions, or for
-// tests the same in plain C++.
+// instruction multiplies two and adds the product to a third.
 #pragma once
 
 #include <algorithm>
 
 #include "cpu/stgcn_block/stgcn_bf16_product.h"
 
+#ifdef __AMX_BF16__
 namespace aimclr::cpu::stgcn {
 
 inline constexpr Index kTileRows = 16;    // of any tile, and words of its rows
@@ -29,60 +29,48 @@ struct alignas(64) TileShapes {
     }
 };
 
-#ifdef __AMX_BF16__
-struct AmxTiles {
-    static void configure(const TileShapes& shapes) {
-        asm volatile("ldtilecfg %0" : : "m"(shapes));
-    }
-    static void release() {
-        asm volatile("tilerelease");
-    }
-    template <int kTile>
-    static void zero() {
-        asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
-    }
-    template <int kTile>
-    static void load(const void* from, Index pitch) {
-        asm volatile("tileloadd (%1,%2,1), %%tmm%c0"
-                     :
-                     : "i"(kTile), "r"(from), "r"(pitch)
-                     : "memory");
-    }
-    template <int kTile>
-    static void store(void* to, Index pitch) {
-        asm volatile("tilestored %%tmm%c0, (%1,%2,1)"
-                     :
-                     : "i"(kTile), "r"(to), "r"(pitch)
-                     : "memory");
-    }
-    template <int kSum, int kRows, int kWords>
-    static void dot() {
-        asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0"
-                     :
-                     : "i"(kSum), "i"(kRows), "i"(kWords));
-    }
-};
-#endif
+inline void configure_tiles(const TileShapes& shapes) {
+    asm volatile("ldtilecfg %0" : : "m"(shapes));
+}
+inline void release_tiles() {
+    asm volatile("tilerelease");
+}
+template <int kTile>
+AIMCLR_INLINE void zero_tile() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(kTile));
+}
+template <int kTile>
+AIMCLR_INLINE void load_tile(const void* from, Index pitch) {
+    asm volatile("tileloadd (%1,%2,1), %%tmm%c0" : : "i"(kTile), "r"(from), "r"(pitch) : "memory");
+}
+template <int kTile>
+AIMCLR_INLINE void store_tile(void* to, Index pitch) {
+    asm volatile("tilestored %%tmm%c0, (%1,%2,1)" : : "i"(kTile), "r"(to), "r"(pitch) : "memory");
+}
+template <int kSum, int kRows, int kWords>
+AIMCLR_INLINE void dot_tile() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSum), "i"(kRows), "i"(kWords));
+}
 
 // Adds tiles of rows (pitches in bytes) times `words`, whose rows of kVecs times 64 bytes are
 // `words_pitch` apart, to the sums.
-template <typename Tiles, int kBlocks, int kVecs>
+template <int kBlocks, int kVecs>
 AIMCLR_INLINE void dot_tiles(const void* first, const void* second, Index rows_pitch,
                              const Word* words, Index words_pitch) {
-    Tiles::template load<6>(words, words_pitch);
+    load_tile<6>(words, words_pitch);
     if constexpr (kVecs == 2) {
-        Tiles::template load<7>(words + kTileRows, words_pitch);
+        load_tile<7>(words + kTileRows, words_pitch);
     }
-    Tiles::template load<4>(first, rows_pitch);
-    Tiles::template dot<0, 4, 6>();
+    load_tile<4>(first, rows_pitch);
+    dot_tile<0, 4, 6>();
     if constexpr (kVecs == 2) {
-        Tiles::template dot<1, 4, 7>();
+        dot_tile<1, 4, 7>();
     }
     if constexpr (kBlocks == 2) {
-        Tiles::template load<5>(second, rows_pitch);
-        Tiles::template dot<2, 5, 6>();
+        load_tile<5>(second, rows_pitch);
+        dot_tile<2, 5, 6>();
         if constexpr (kVecs == 2) {
-            Tiles::template dot<3, 5, 7>();
+            dot_tile<3, 5, 7>();
         }
     }
 }
@@ -103,23 +91,22 @@ AIMCLR_INLINE void each_sum(const Step& step) {
 }
 
 // `count` rows (up to two blocks) of a product, `depth` words at a time.
-template <typename Tiles, typename Tl, int kBlocks, int kVecs, typename Out>
+template <typename Tl, int kBlocks, int kVecs, typename Out>
 AIMCLR_INLINE void amx_product_tile(const Bf16Product& call, Index row, Index count, Index channel,
                                     Index depth) {
     const Word* words = call.packed + channel * call.panel_rows + call.first * kVecs * kTileRows;
-    each_sum<kBlocks, kVecs>([](auto tile, Index, Index) { Tiles::template zero<tile>(); });
+    each_sum<kBlocks, kVecs>([](auto tile, Index, Index) { zero_tile<tile>(); });
     for (Index segment = 0; segment < call.segments; ++segment) {
         const BFloat16* const rows = call.rows + call.shifts[segment] + row * call.pitch;
         for (Index i = 0; i < call.length; i += depth) {
-            dot_tiles<Tiles, kBlocks, kVecs>(rows + 2 * i, rows + kTileRows * call.pitch + 2 * i,
-                                             2 * call.pitch, words, kVecs * 64);
+            dot_tiles<kBlocks, kVecs>(rows + 2 * i, rows + kTileRows * call.pitch + 2 * i,
+                                      2 * call.pitch, words, kVecs * 64);
             words += depth * kVecs * kTileRows;
         }
     }
     alignas(64) float sums[kBlocks * kTileRows][kVecs * kTileRows];
-    each_sum<kBlocks, kVecs>([&](auto tile, Index at, Index c) {
-        Tiles::template store<tile>(&sums[at][c], sizeof(sums[0]));
-    });
+    each_sum<kBlocks, kVecs>(
+        [&](auto tile, Index at, Index c) { store_tile<tile>(&sums[at][c], sizeof(sums[0])); });
     for (Index j = 0; j < count; ++j) {
         Out* const out = static_cast<Out*>(call.out) + (row + j) * call.out_pitch + channel;
         for (Index c = 0; c < kVecs * kTileRows; c += Tl::kLanes) {
@@ -133,21 +120,21 @@ AIMCLR_INLINE void amx_product_tile(const Bf16Product& call, Index row, Index co
     }
 }
 
-template <typename Tiles, typename Tl, int kVecs, typename Out>
+template <typename Tl, int kVecs, typename Out>
 AIMCLR_INLINE void amx_product_panel(const Bf16Product& call, Index channel, Index depth) {
     const Index whole = call.count / (2 * kTileRows) * (2 * kTileRows), rest = call.count - whole;
     if (whole > 0) {
-        Tiles::configure(TileShapes(kTileRows, kTileRows, depth));
+        configure_tiles(TileShapes(kTileRows, kTileRows, depth));
         for (Index row = 0; row < whole; row += 2 * kTileRows) {
-            amx_product_tile<Tiles, Tl, 2, kVecs, Out>(call, row, 2 * kTileRows, channel, depth);
+            amx_product_tile<Tl, 2, kVecs, Out>(call, row, 2 * kTileRows, channel, depth);
         }
     }
     if (rest > kTileRows) {
-        Tiles::configure(TileShapes(kTileRows, rest - kTileRows, depth));
-        amx_product_tile<Tiles, Tl, 2, kVecs, Out>(call, whole, rest, channel, depth);
+        configure_tiles(TileShapes(kTileRows, rest - kTileRows, depth));
+        amx_product_tile<Tl, 2, kVecs, Out>(call, whole, rest, channel, depth);
     } else if (rest > 0) {
-        Tiles::configure(TileShapes(rest, 0, depth));
-        amx_product_tile<Tiles, Tl, 1, kVecs, Out>(call, whole, rest, channel, depth);
+        configure_tiles(TileShapes(rest, 0, depth));
+        amx_product_tile<Tl, 1, kVecs, Out>(call, whole, rest, channel, depth);
     }
 }
 
@@ -160,22 +147,22 @@ inline Index tile_depth(Index length) {
     return std::max<Index>(depth, 1);
 }
 
-template <typename Tiles, typename Tl, typename Out>
+template <typename Tl, typename Out>
 void amx_product(const Bf16Product& call) {
     const Index depth = tile_depth(call.length);
     Index channel = 0;
     for (; channel + 2 * kTileRows <= call.width; channel += 2 * kTileRows) {
-        amx_product_panel<Tiles, Tl, 2, Out>(call, channel, depth);
+        amx_product_panel<Tl, 2, Out>(call, channel, depth);
     }
     if (channel < call.width) {
-        amx_product_panel<Tiles, Tl, 1, Out>(call, channel, depth);
+        amx_product_panel<Tl, 1, Out>(call, channel, depth);
     }
-    Tiles::release();
+    release_tiles();
 }
 
 // Inputs [input, input + count) of an outer product, of words [first, first + length), which are
 // whole tiles or, with a `depth` below that, one.
-template <typename Tiles, int kBlocks>
+template <int kBlocks>
 AIMCLR_INLINE void amx_outer_inputs(const Bf16Outer& call, Index input, Index count, Index first,
                                     Index length, Index depth) {
     alignas(64) Word rows[2 * kTileRows][kTileDepth];
@@ -184,22 +171,22 @@ AIMCLR_INLINE void amx_outer_inputs(const Bf16Outer& call, Index input, Index co
             rows[j][i] = call.a[(first + i) * call.a_pitch + input + j];
         }
     }
-    Tiles::configure(
+    configure_tiles(
         TileShapes(std::min(count, kTileRows), count - std::min(count, kTileRows), depth));
     const auto panel = [&](auto vecs, Index channel) {
         constexpr int kVecs = decltype(vecs)::value;
         float* const sum = call.sum + input * call.sum_pitch + channel;
         const Index pitch = 4 * call.sum_pitch;
         each_sum<kBlocks, kVecs>([&](auto tile, Index at, Index c) {
-            Tiles::template load<tile>(sum + at * call.sum_pitch + c, pitch);
+            load_tile<tile>(sum + at * call.sum_pitch + c, pitch);
         });
         for (Index i = 0; i < length; i += depth) {
-            dot_tiles<Tiles, kBlocks, kVecs>(&rows[0][i], &rows[kTileRows][i], sizeof(rows[0]),
-                                             call.b + (first + i) * call.b_pitch + channel,
-                                             4 * call.b_pitch);
+            dot_tiles<kBlocks, kVecs>(&rows[0][i], &rows[kTileRows][i], sizeof(rows[0]),
+                                      call.b + (first + i) * call.b_pitch + channel,
+                                      4 * call.b_pitch);
         }
         each_sum<kBlocks, kVecs>([&](auto tile, Index at, Index c) {
-            Tiles::template store<tile>(sum + at * call.sum_pitch + c, pitch);
+            store_tile<tile>(sum + at * call.sum_pitch + c, pitch);
         });
     };
     Index channel = 0;
@@ -211,8 +198,7 @@ AIMCLR_INLINE void amx_outer_inputs(const Bf16Outer& call, Index input, Index co
     }
 }
 
-template <typename Tiles>
-void amx_outer(const Bf16Outer& call) {
+inline void amx_outer(const Bf16Outer& call) {
     for (Index first = 0; first < call.length;) {
         const Index left = call.length - first;
         const Index length =
@@ -221,14 +207,15 @@ void amx_outer(const Bf16Outer& call) {
         for (Index input = 0; input < call.a_width; input += 2 * kTileRows) {
             const Index count = std::min(2 * kTileRows, call.a_width - input);
             if (count > kTileRows) {
-                amx_outer_inputs<Tiles, 2>(call, input, count, first, length, depth);
+                amx_outer_inputs<2>(call, input, count, first, length, depth);
             } else {
-                amx_outer_inputs<Tiles, 1>(call, input, count, first, length, depth);
+                amx_outer_inputs<1>(call, input, count, first, length, depth);
             }
         }
         first += length;
     }
-    Tiles::release();
+    release_tiles();
 }
 
 }  // namespace aimclr::cpu::stgcn
+#endif

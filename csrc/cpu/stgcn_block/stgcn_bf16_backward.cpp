@@ -110,7 +110,7 @@ struct Bf16Backward : BackwardSums<float, BFloat16, Bf16Plan> {
                  const StgcnBlock<float, BFloat16>& block_,
                  const StgcnMaps<float, BFloat16>& saved_,
                  const StgcnGradients<float, BFloat16>& to_, int threads, Arena& arena)
-        : BackwardSums(plan_, grad_y_, block_, saved_, to_, arena),
+        : BackwardSums(plan_, grad_y_, block_, saved_, to_, threads, arena),
           padding(plan_),
           spectral_weights(plan_, arena),
           planes(plan_, threads, arena) {

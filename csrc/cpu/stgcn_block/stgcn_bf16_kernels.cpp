@@ -43,9 +43,9 @@ Bf16Kernels bf16_kernels_of() {
                            &add<Tl, float>};
 #ifdef __AMX_BF16__
     if constexpr (Tl::kLanes == kTileRows) {
-        kernels.product = &amx_product<AmxTiles, Tl, BFloat16>;
-        kernels.product_to_float = &amx_product<AmxTiles, Tl, float>;
-        kernels.outer = &amx_outer<AmxTiles>;
+        kernels.product = &amx_product<Tl, BFloat16>;
+        kernels.product_to_float = &amx_product<Tl, float>;
+        kernels.outer = &amx_outer;
     }
 #endif
     return kernels;

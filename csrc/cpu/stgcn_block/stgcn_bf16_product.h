@@ -72,11 +72,11 @@ AIMCLR_INLINE void bf16_product_tile(const Bf16Product& call, Index row, Index c
     const Index pitch = call.pitch / 2;
     for (Index segment = 0; segment < call.segments; ++segment) {
         // Three rows a pointer: as many pointers as there are registers for.
-        const Word* rows[(kRows + 2) / 3];
+        const AnyWord* rows[(kRows + 2) / 3];
 #pragma GCC unroll 32
         for (int j = 0; j < kRows; j += 3) {
-            rows[j / 3] =
-                reinterpret_cast<const Word*>(call.rows + call.shifts[segment]) + (row + j) * pitch;
+            rows[j / 3] = reinterpret_cast<const AnyWord*>(call.rows + call.shifts[segment]) +
+                          (row + j) * pitch;
         }
         for (Index i = 0; i < call.length; ++i, words += kVecs) {
             dot_words<Tl>(words, [&](int j) { return rows[j / 3][j % 3 * pitch]; }, sums);

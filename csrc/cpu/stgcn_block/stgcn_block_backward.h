@@ -16,7 +16,7 @@ struct Backward : BackwardSums<T> {
     using Sums = BackwardSums<T>;
     using Scratch = BackwardScratch<T>;
     using Sums::block, Sums::edge_shares, Sums::graph, Sums::grad_y, Sums::offsets, Sums::plan;
-    using Sums::k0, Sums::k1, Sums::k2, Sums::saved, Sums::scale, Sums::shares, Sums::shift;
+    using Sums::k0, Sums::k1, Sums::k2, Sums::saved, Sums::scale, Sums::shift;
     using Sums::mean, Sums::sums_of, Sums::to, Sums::training, Sums::upstream;
 
     Kernels<T> kernels{};
@@ -27,7 +27,7 @@ struct Backward : BackwardSums<T> {
 
     Backward(const Plan& plan_, const T* grad_y_, const StgcnBlock<T>& block_,
              const StgcnMaps<T>& saved_, const StgcnGradients<T>& to_, int threads, Arena& arena)
-        : Sums(plan_, grad_y_, block_, saved_, to_, arena),
+        : Sums(plan_, grad_y_, block_, saved_, to_, threads, arena),
           spectral_weights(plan_, arena),
           planes(plan_, threads, arena) {
         const Index out = plan.out;

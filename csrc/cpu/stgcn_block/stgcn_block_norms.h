@@ -213,9 +213,7 @@ Status forward_pass(const StgcnBlock<T, M>& block, const StgcnMaps<T, M>& to, in
     for (M* map : {to.y, to.temporal, to.shortcut}) {
         advise_huge_pages(map, plan.batch * plan.short_map());
     }
-    for (const auto& own : scratch) {
-        own.clear(plan);
-    }
+    clear_scratch(plan, scratch.data(), threads);
     pass.prepare(threads);
     run_forward(pass, scratch.data(), threads);
     return {};

@@ -13,8 +13,15 @@
 
 namespace aimclr::cpu::stgcn {
 
-inline constexpr Index kSpectralChannels = 32;  // from this many on it is faster
-inline constexpr Index kSpectralSamples = 4;    // that share a pass over the weights
+// The temporal convolution is over frequencies from this many channels on. In bfloat16 with
+// AVX512-BF16 that is 1.2 times as fast at 32, 1.5 at 64 and 1.7 to 2 at 256, while at 16 the
+// direct one is (benchmarks/results/temporal_convolution.csv).
+#ifdef AIMCLR_SPECTRAL_CHANNELS  // scripts/compare_temporal.sh measures both forms
+inline constexpr Index kSpectralChannels = AIMCLR_SPECTRAL_CHANNELS;
+#else
+inline constexpr Index kSpectralChannels = 32;
+#endif
+inline constexpr Index kSpectralSamples = 4;  // that share a pass over the weights
 
 // Sizes that follow from the shape alone, for vectors of any width.
 struct Plan : StgcnShape {
@@ -163,6 +170,14 @@ class Arena {
     char* base_;
     Index bytes_ = 0;
 };
+
+// Zeros in the scratch of all threads, by the threads themselves where they are many.
+template <typename P, typename Scratch>
+void clear_scratch(const P& plan, const Scratch* scratch, int threads) {
+    constexpr int kWorthThreads = 8;
+    for_each(threads, threads < kWorthThreads ? 1 : threads,
+             [&](Index worker, Index) { scratch[worker].clear(plan); });
+}
 
 // Calls body(first, count) for each panel of channels of packed weights, of which there are `rows`
 // for a channel; in threads where that is worth it.

@@ -13,19 +13,24 @@
 
 namespace aimclr::cpu::stgcn {
 
-// Offsets of the weight gradients among one share's sums; those of the temporal convolution follow
-// the last share where the batch has only one sum of them.
+// Offsets of the weight gradients in a block of sums. The batch has one, and after it come those of
+// the shares that are computed at a time; then, where only the batch has them, the gradients of the
+// temporal convolution.
 struct SumOffsets {
     Index temporal, spatial, residual, joints, total, all;
+    Index at_a_time;
 
-    explicit SumOffsets(const Plan& plan) {
-        const Index taps = plan.taps * plan.out * plan.out;            // [taps][out][out]
-        spatial = plan.by_planes ? 0 : taps;                           // [parts * in][out]
-        residual = spatial + plan.inputs * plan.out;                   // [in][out]
+    SumOffsets(const Plan& plan, int threads) {
+        constexpr Index kWorth = Index{1} << 20;             // elements: what fewer pauses may cost
+        const Index taps = plan.taps * plan.out * plan.out;  // [taps][out][out]
+        spatial = plan.by_planes ? 0 : taps;                 // [parts * in][out]
+        residual = spatial + plan.inputs * plan.out;         // [in][out]
         joints = residual + (plan.residual ? plan.in * plan.out : 0);  // [V][out]
         total = round_up(joints + plan.joints * plan.out, kMaxLanes);
-        temporal = plan.by_planes ? plan.shares * total : 0;
-        all = plan.shares * total + (plan.by_planes ? taps : 0);
+        const Index wanted = round_up(std::max<Index>(8 * threads, kWorth / total), threads);
+        at_a_time = std::min(plan.shares, wanted);
+        temporal = plan.by_planes ? (1 + at_a_time) * total : 0;
+        all = (1 + at_a_time) * total + (plan.by_planes ? taps : 0);
     }
 };
 
@@ -43,13 +48,14 @@ struct BackwardSums {
     Graph<T> graph;
     T *scale, *shift, *k0, *k1, *k2;  // [norms][out]
     double* norm_sums;                // [batch][norms][2][out]
-    T* shares;                        // [offsets.all]: [shares][offsets.total] and what follows
+    T* totals;                        // [offsets.all]: [1 + at_a_time][offsets.total] and the rest
     double* edge_shares;              // [shares][edges]
 
     BackwardSums(const P& plan_, const M* grad_y_, const StgcnBlock<T, M>& block_,
-                 const StgcnMaps<T, M>& saved_, const StgcnGradients<T, M>& to_, Arena& arena)
+                 const StgcnMaps<T, M>& saved_, const StgcnGradients<T, M>& to_, int threads,
+                 Arena& arena)
         : plan(plan_),
-          offsets(plan_),
+          offsets(plan_, threads),
           grad_y(grad_y_),
           block(block_),
           saved(saved_),
@@ -59,7 +65,7 @@ struct BackwardSums {
             *of = arena.take<T>(plan.norms * plan.out);
         }
         norm_sums = arena.take<double>(plan.batch * plan.norms * 2 * plan.out);
-        shares = arena.take<T>(offsets.all);
+        totals = arena.take<T>(offsets.all);
         edge_shares = arena.take<double>(plan.shares * plan.parts * plan.joints * plan.joints);
     }
 
@@ -129,34 +135,47 @@ struct BackwardSums {
         }
     }
 
-    // The sum of all shares in the first.
-    void add_shares(void (*add)(const Add<T>&), int threads) const {
+    // Calls body(share, sums, worker) for each share, which adds to elements [begin, end) of
+    // `sums`. They are added up in the order of the shares, however many are computed at a time.
+    template <typename Body>
+    void each_share(Index begin, Index end, void (*add)(const Add<T>&), int threads,
+                    const Body& body) const {
         constexpr Index kSlice = 8192;
-        for_each((offsets.total + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
-            const Index begin = slice * kSlice;
-            const Index count = std::min(kSlice, offsets.total - begin);
-            for (Index share = 1; share < plan.shares; ++share) {
-                add({shares + share * offsets.total + begin, shares + begin, count});
-            }
-        });
+        for (Index first = 0; first < plan.shares; first += offsets.at_a_time) {
+            const Index count = std::min(offsets.at_a_time, plan.shares - first);
+            for_each(count, threads, [&](Index i, Index worker) {
+                T* const sums = totals + (1 + i) * offsets.total;
+                std::fill_n(sums + begin, end - begin, T{0});
+                body(first + i, sums, worker);
+            });
+            for_each((end - begin + kSlice - 1) / kSlice, threads, [&](Index slice, Index) {
+                const Index at = begin + slice * kSlice, size = std::min(kSlice, end - at);
+                if (first == 0) {
+                    std::fill_n(totals + at, size, T{0});
+                }
+                for (Index i = 1; i <= count; ++i) {
+                    add({totals + i * offsets.total + at, totals + at, size});
+                }
+            });
+        }
     }
 
-    // Weight gradients in PyTorch's layout, from the first share, which now has the sum of all.
+    // Weight gradients in PyTorch's layout.
     void write_weights(int threads) const {
         const Index out = plan.out, in = plan.in, taps = plan.taps;
         for_each(out, threads, [&](Index c, Index) {
             for (Index row = 0; row < out; ++row) {
                 for (Index tap = 0; tap < taps; ++tap) {
                     to.d_temporal_weight[(c * out + row) * taps + tap] =
-                        shares[offsets.temporal + (tap * out + row) * out + c];
+                        totals[offsets.temporal + (tap * out + row) * out + c];
                 }
             }
             for (Index row = 0; row < plan.inputs; ++row) {
                 to.d_spatial_weight[(row / in * out + c) * in + row % in] =
-                    shares[offsets.spatial + row * out + c];
+                    totals[offsets.spatial + row * out + c];
             }
             for (Index row = 0; plan.residual && row < in; ++row) {
-                to.d_residual_weight[c * in + row] = shares[offsets.residual + row * out + c];
+                to.d_residual_weight[c * in + row] = totals[offsets.residual + row * out + c];
             }
         });
     }
@@ -164,7 +183,7 @@ struct BackwardSums {
     // The spatial bias reaches joint w through the sum of its edges.
     void write_edges() const {
         const Index out = plan.out, parts = plan.parts;
-        const T* const joint_sums = shares + offsets.joints;
+        const T* const joint_sums = totals + offsets.joints;
         std::fill_n(to.d_spatial_bias, parts * out, T{0});
         std::fill_n(to.d_adjacency, parts * plan.joints * plan.joints, T{0});
         for (Index group = 0; group < plan.joints * parts; ++group) {
@@ -203,7 +222,7 @@ struct BackwardSums {
 // Products of the planes of a pass's samples. Sums over samples are in the order of the groups.
 template <typename Pass>
 void multiply_planes(const Pass& pass, Index samples, int threads) {
-    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    using T = std::remove_pointer_t<decltype(pass.totals)>;
     const Index planes = pass.plan.template spectral<T>().planes(), out = pass.plan.out;
     const Index groups = (samples + kSpectralSamples - 1) / kSpectralSamples;
     const Index width = std::min(out, 4 * pass.kernels.lanes), slabs = (out + width - 1) / width;
@@ -224,7 +243,7 @@ void multiply_planes(const Pass& pass, Index samples, int threads) {
 // the planes, whose products are of all samples, then the samples again.
 template <typename Pass>
 void spectral_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
-    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    using T = std::remove_pointer_t<decltype(pass.totals)>;
     const auto& plan = pass.plan;
     const Spectral<T> spectral = plan.template spectral<T>();
     const Index most = plan.pass_samples(threads), out = plan.out;
@@ -246,41 +265,41 @@ void spectral_backward(const Pass& pass, const typename Pass::Scratch* scratch, 
         pass.kernels.spectral_output({spectral.tap_waves(pass.spectral_weights.table),
                                       taps + row * out, out * out, nullptr,
                                       std::min(kRows, out - row), out,
-                                      pass.shares + pass.offsets.temporal + row * out, out * out});
+                                      pass.totals + pass.offsets.temporal + row * out, out * out});
     });
 }
 
 // Runs a pass (a BackwardSums with the convolutions) over all samples.
 template <typename Pass>
 void run_backward(const Pass& pass, const typename Pass::Scratch* scratch, int threads) {
-    using T = std::remove_pointer_t<decltype(pass.shares)>;
+    using T = std::remove_pointer_t<decltype(pass.totals)>;
     const auto& plan = pass.plan;
     for_each(plan.batch, threads,
              [&](Index b, Index) { pass.sum_last_norms(pass.kernels.norm_sums, b); });
     for (Index norm = 1; norm < plan.norms; ++norm) {
         pass.reduce(norm);
     }
-    for_each(plan.shares, threads, [&](Index share, Index worker) {
-        T* const sums = pass.shares + share * pass.offsets.total;
-        std::fill_n(sums, pass.offsets.total, T{0});
-        const Index last = plan.first_sample(share + 1);
-        for (Index b = plan.first_sample(share); !plan.by_planes && b < last; ++b) {
-            pass.time_backward(b, sums, scratch[worker]);
-        }
-    });
     if (plan.by_planes) {
         spectral_backward(pass, scratch, threads);
+    } else {
+        pass.each_share(0, pass.offsets.spatial, pass.kernels.add, threads,
+                        [&](Index share, T* sums, Index worker) {
+                            for (Index b = plan.first_sample(share);
+                                 b < plan.first_sample(share + 1); ++b) {
+                                pass.time_backward(b, sums, scratch[worker]);
+                            }
+                        });
     }
     pass.reduce(0);
-    for_each(plan.shares, threads, [&](Index share, Index worker) {
-        double* const edges = pass.edge_shares + share * pass.graph.count;
-        std::fill_n(edges, pass.graph.count, 0.0);
-        for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1); ++b) {
-            pass.joints_backward(b, pass.shares + share * pass.offsets.total, edges,
-                                 scratch[worker]);
-        }
-    });
-    pass.add_shares(pass.kernels.add, threads);
+    pass.each_share(pass.offsets.spatial, pass.offsets.total, pass.kernels.add, threads,
+                    [&](Index share, T* sums, Index worker) {
+                        double* const edges = pass.edge_shares + share * pass.graph.count;
+                        std::fill_n(edges, pass.graph.count, 0.0);
+                        for (Index b = plan.first_sample(share); b < plan.first_sample(share + 1);
+                             ++b) {
+                            pass.joints_backward(b, sums, edges, scratch[worker]);
+                        }
+                    });
 }
 
 template <typename Pass>
@@ -329,9 +348,7 @@ Status backward_pass(const M* grad_y, const StgcnBlock<T, M>& block, const Stgcn
     }
     advise_huge_pages(static_cast<std::uint8_t*>(block.workspace), arena.bytes());
     advise_huge_pages(to.d_x, plan.batch * plan.frames * plan.joints * plan.in);
-    for (const auto& own : scratch) {
-        own.clear(plan);
-    }
+    clear_scratch(plan, scratch.data(), threads);
     pass.prepare(threads);
     run_backward(pass, scratch.data(), threads);
     pass.write_weights(threads);

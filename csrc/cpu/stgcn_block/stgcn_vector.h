@@ -21,6 +21,7 @@ AIMCLR_INLINE void store(typename Tl::Element* to, typename Tl::Vec value) {
 }
 
 using Word [[gnu::may_alias]] = std::uint32_t;  // two numbers, the first in the lower half
+using AnyWord [[gnu::may_alias, gnu::aligned(2)]] = std::uint32_t;  // at any address of a number
 
 template <typename Tl>
 struct Bf16Vec {
