@@ -114,8 +114,8 @@ def test_the_figures_have_the_table_s_classifier(constant, runs, tmp_path, monke
     monkeypatch.setattr(f"{page}.draw_label_efficiency", efficiency)
     if constant:
         monkeypatch.setattr(
-            "aimclr_fast.evaluation.probe.LogisticRegression",
-            lambda max_iter: DummyClassifier(strategy="most_frequent"),
+            "aimclr_fast.evaluation.logistic.LogisticRegression",
+            lambda **options: DummyClassifier(strategy="most_frequent"),
         )
     command_line([str(runs / "seed3"), f"--out={tmp_path / 'page.html'}"])
     predicted, accuracy = drawn["confusion"]
