@@ -149,9 +149,9 @@ IS_MMAPPED = 2  # in the word before a block
 def fresh_blocks() -> Iterator[None]:
     """Have the allocator (glibc's) keep nothing that is freed, and hand out nothing that it kept.
 
-    Or how far the resident set grows depends on what was freed before: between blocks in use glibc
-    keeps any amount, takes a new block from it, and the next one, which may not fit, from elsewhere,
-    although the first has been freed.
+    Or how far the resident set grows depends on what was freed before: glibc keeps any amount
+    between blocks in use, takes a block from it, and the next one, which may not fit, from
+    elsewhere, although the first has been freed.
 
     Raises:
         AttributeError: the C library is another one.

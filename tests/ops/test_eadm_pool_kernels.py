@@ -199,6 +199,7 @@ def test_maps_beyond_32_bit_offsets_are_refused(shape, message):
 
 
 @pytest.mark.cuda
+@pytest.mark.published
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_real_size(dtype, memory_format):
