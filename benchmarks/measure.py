@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import statistics
 import time
 import warnings
@@ -155,7 +156,10 @@ def fresh_blocks() -> Iterator[None]:
 
     Raises:
         AttributeError: the C library is another one.
+        OSError: another allocator may have been loaded before it.
     """
+    if os.environ.get("LD_PRELOAD"):
+        raise OSError("LD_PRELOAD is set")
     libc = ctypes.CDLL(None)
     libc.malloc_trim(0)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -184,7 +188,8 @@ def extra_bytes(step: Step, device: str) -> int | None:
     """Memory that a step needs beyond what was there before, at its peak.
 
     On a GPU what torch allocates. On the CPU the growth of the process's resident memory, whoever
-    allocated it; None where Linux does not tell, or where workers allocate.
+    allocated it; None where Linux does not tell, where the allocator is not glibc's, or where
+    workers allocate.
     """
     run = step.eager or step.run
     gc.collect()

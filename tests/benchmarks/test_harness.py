@@ -61,6 +61,11 @@ def test_extra_memory_is_the_peak(library):
     assert measure.extra_bytes(Step(run, workers=True), "cpu") is None
 
 
+def test_extra_memory_is_not_told_of_another_allocator(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
+    assert measure.extra_bytes(Step(lambda: None), "cpu") is None
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_extra_memory_does_not_depend_on_what_was_freed_before(seed):
     """With gaps between blocks in use, and with nothing but what the allocator may have kept."""
