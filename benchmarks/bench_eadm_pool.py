@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from baseline import eadm
-from harness import BASELINE, FLOOR, Bench, backends, cases, compiled_once, package_names
 from measure import Step
-from pooling import CPU_SIZES, GPU_SIZES, Map, backward, floor, work_of
+from pooling import Map, backward, bench_of, work_of
 from torch import Tensor
 
 from aimclr_fast.functional import eadm_pool
@@ -27,15 +26,7 @@ def baseline(inputs: Map) -> Step:
     return Step(lambda: backward(inputs, eadm.eadm_pool(inputs.x)))
 
 
-OURS = compiled_once(backends(op.BACKENDS, lambda inputs: inputs.x, forward, backward), {"N": 128})
-BENCH = Bench(
-    op="eadm_pool",
-    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "bf16", "fp32"),
-    inputs=Inputs,
-    work=work,
-    providers={BASELINE: baseline, **OURS, FLOOR: floor},
-    package=package_names(op.BACKENDS),
-)
+BENCH = bench_of("eadm_pool", op.BACKENDS, SHAPE, Inputs, forward, baseline)
 
 
 @BENCH.parametrize()

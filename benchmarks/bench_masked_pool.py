@@ -6,9 +6,9 @@ The baseline weights the map with the mask and its complement, each in a pass of
 from __future__ import annotations
 
 import torch
-from harness import BASELINE, FLOOR, Bench, Case, backends, cases, compiled_once, package_names
+from harness import Case
 from measure import Step
-from pooling import CPU_SIZES, GPU_SIZES, Map, backward, floor, work_of
+from pooling import Map, backward, bench_of, work_of
 from torch import Tensor
 
 from aimclr_fast.functional import masked_pool
@@ -40,15 +40,7 @@ def baseline(inputs: Inputs) -> Step:
     return Step(lambda: backward(inputs, weighted(inputs.x, inputs.mask)))
 
 
-OURS = compiled_once(backends(op.BACKENDS, lambda inputs: inputs.x, forward, backward), {"N": 128})
-BENCH = Bench(
-    op="masked_pool",
-    cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "bf16", "fp32"),
-    inputs=Inputs,
-    work=work,
-    providers={BASELINE: baseline, **OURS, FLOOR: floor},
-    package=package_names(op.BACKENDS),
-)
+BENCH = bench_of("masked_pool", op.BACKENDS, SHAPE, Inputs, forward, baseline)
 
 
 @BENCH.parametrize()

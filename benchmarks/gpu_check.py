@@ -2,9 +2,10 @@
 
     benchmarks/gpu_check.sh              # results in benchmarks/results/gpu, or in $OUT
 
-A first run takes at most ten minutes and begins with what matters most: a launch of each op, the
-training step, the ops at published sizes; then come the tests marked `cuda`, then memcheck. A
-second run (SECOND=1) is racecheck, other sizes and precisions, and torch.compile of the reference.
+A first run takes at most ten minutes and begins with what matters most: a launch of each op, tests
+of the kernels at the published sizes, the training step; then come the ops, all tests marked
+`cuda`, and memcheck. A second run (SECOND=1) is racecheck, other sizes and precisions, inference,
+and torch.compile of the reference.
 
 Needs torch, NumPy, PyYAML, rich, scikit-learn, SciPy, Matplotlib, Triton, nvcc, CMake, Ninja,
 pybind11, pytest, pytest-benchmark and pytest-xdist; no network, and no installation of this
@@ -120,17 +121,18 @@ def first_run(csv: Path) -> list[Part]:
     workers = max(2, min(8, (os.cpu_count() or 2) // 2))
     few = min(4, workers)  # each takes seconds to start
     return [
-        task("environment", 25, "environment"),
+        task("environment", 20, "environment"),
         task("build", 70, "build"),
         tests("launches", 35, few, "-v", "tests/test_launches.py"),
-        tests("smoke", 40, few, "-v", "-m", "cuda and smoke", "tests"),
+        tests("published", 50, few, "-v", "-m", "cuda and published", "tests"),
         bench("step", 80, ["train_step"], "bf16 and N128 and S1", csv),
-        task("profile-default", 25, "profile", "default", out),
-        task("profile-triton", 25, "profile", "triton", out),
-        bench("ops-bf16", 45, ops, f"bf16 and {here}", csv),
-        bench("ops-fp32", 40, ops, f"fp32 and {here}", csv),
-        bench("encoder", 25, ["stgcn_block"], "bf16 and not compiled", csv),
-        tests("tests", 75, workers, "-q", "-m", "cuda", "--dist", "loadfile", "tests"),
+        task("profile-default", 20, "profile", "default", out),
+        task("profile-triton", 20, "profile", "triton", out),
+        tests("smoke", 35, few, "-v", "-m", "cuda and smoke", "tests"),
+        bench("ops-bf16", 40, ops, f"bf16 and {here}", csv),
+        bench("ops-fp32", 30, ops, f"fp32 and {here}", csv),
+        bench("encoder", 20, ["stgcn_block"], "bf16 and not compiled", csv),
+        tests("tests", 65, workers, "-q", "-m", "cuda", "--dist", "loadfile", "tests"),
         sanitizer("memcheck", 90),
     ]
 
@@ -148,7 +150,8 @@ def second_run(csv: Path) -> list[Part]:
         bench("of-methods", 40, of_methods, "N128 and not compiled", csv),
         bench("ops", 85, ops, f"not compiled and not ({PUBLISHED})", csv),
         bench("encoders", 35, ["stgcn_block"], "not bf16 and not compiled", csv),
-        bench("whole", 60, ["all_ops", "embedding"], "cuda", csv),
+        bench("inference", 35, ["embedding"], "cuda", csv),
+        bench("whole", 30, ["all_ops"], "cuda", csv),
         bench("compiled", 70, compiled, "compiled", csv),
     ]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,11 +138,58 @@ def _captured(step: Step) -> Callable[[], None] | None:
     return graph.replay
 
 
+#: While memory is measured, blocks from this size on come from the system and go back to it.
+FRESH_BYTES = 1 << 16
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt
+#: What glibc's own thresholds grow to by themselves in a process that frees large blocks.
+KEPT_BYTES = {M_TRIM_THRESHOLD: 64 << 20, M_MMAP_THRESHOLD: 32 << 20}
+IS_MMAPPED = 2  # in the word before a block
+
+
+@contextmanager
+def fresh_blocks() -> Iterator[None]:
+    """Have the allocator (glibc's) keep nothing that is freed, and hand out nothing that it kept.
+
+    Or how far the resident set grows depends on what was freed before: glibc keeps any amount
+    between blocks in use, takes a block from it, and the next one, which may not fit, from
+    elsewhere, although the first has been freed.
+
+    Raises:
+        AttributeError: the C library is another one.
+        OSError: another allocator may have been loaded before it.
+    """
+    if os.environ.get("LD_PRELOAD"):
+        raise OSError("LD_PRELOAD is set")
+    libc = ctypes.CDLL(None)
+    libc.malloc_trim(0)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    for threshold in KEPT_BYTES:
+        libc.mallopt(threshold, FRESH_BYTES)
+    held, size = [], 1 << 40
+    while size >= FRESH_BYTES:  # takes what is kept, without touching it
+        block = libc.malloc(size)
+        kept = block and not ctypes.c_size_t.from_address(block - 8).value & IS_MMAPPED
+        if kept:
+            held.append(block)
+        else:
+            libc.free(block)
+            size //= 2
+    try:
+        yield
+    finally:
+        for block in held:
+            libc.free(block)
+        for threshold, size in KEPT_BYTES.items():
+            libc.mallopt(threshold, size)
+
+
 def extra_bytes(step: Step, device: str) -> int | None:
     """Memory that a step needs beyond what was there before, at its peak.
 
     On a GPU what torch allocates. On the CPU the growth of the process's resident memory, whoever
-    allocated it; None where Linux does not tell, or where workers allocate.
+    allocated it; None where Linux does not tell, where the allocator is not glibc's, or where
+    workers allocate.
     """
     run = step.eager or step.run
     gc.collect()
@@ -155,12 +204,11 @@ def extra_bytes(step: Step, device: str) -> int | None:
     if step.workers:
         return None
     try:
-        # Freed memory that the allocator keeps would hide what the step needs.
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-        before = _status("VmRSS")
-        run()
-        return max(0, _status("VmHWM") - before)
+        with fresh_blocks():
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+            before = _status("VmRSS")
+            run()
+            return max(0, _status("VmHWM") - before)
     except (OSError, AttributeError):
         return None
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from harness import Case
+from harness import (
+    BASELINE,
+    FLOOR,
+    Bench,
+    Case,
+    Factory,
+    backends,
+    cases,
+    compiled_once,
+    package_names,
+)
 from limits import Work
 from measure import Step
 from torch import Tensor
+
+from aimclr_fast.ops._dispatch import Backend
 
 BODIES = 2
 CPU_SIZES = [
@@ -43,3 +56,23 @@ def floor(inputs: Map) -> Step:
 
 def work_of(shape: Sequence[int]) -> Callable[[Case], Work]:
     return lambda case: Work(bytes=2 * case["N"] * BODIES * math.prod(shape) * case.dtype.itemsize)
+
+
+def bench_of(
+    op: str,
+    registered: Sequence[Backend],
+    shape: Sequence[int],
+    inputs: Callable[[Case], Map],
+    forward: Callable[[Any, str], Any],
+    baseline: Factory,
+) -> Bench:
+    """The benchmark of an op that makes two means of a map."""
+    ours = backends(registered, lambda made: made.x, forward, backward)
+    return Bench(
+        op=op,
+        cases=cases(CPU_SIZES, "cpu", "fp32") + cases(GPU_SIZES, "cuda", "bf16", "fp32"),
+        inputs=inputs,
+        work=work_of(shape),
+        providers={BASELINE: baseline, **compiled_once(ours, {"N": 128}), FLOOR: floor},
+        package=package_names(registered),
+    )

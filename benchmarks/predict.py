@@ -42,7 +42,7 @@ import re
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
@@ -544,12 +544,8 @@ def write(path: Path, rows: Iterable[Row]) -> None:
 
     commit = results.this_machine().commit
     versions = f"torch {torch.__version__}, triton {triton.__version__}, {native.load().compiler}"
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([field.name for field in fields(Row)])
-        writer.writerows(astuple(replace(row, commit=commit, versions=versions)) for row in rows)
-    temporary.replace(path)
+    told = (asdict(replace(row, commit=commit, versions=versions)) for row in rows)
+    results.write_cells(path, told, [field.name for field in fields(Row)])
 
 
 def read(path: Path) -> list[Row]:

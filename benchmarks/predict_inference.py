@@ -151,10 +151,7 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error(str(error))
     show(rates)
     if options.csv:
-        temporary = options.csv.with_name(options.csv.name + ".new")
-        with temporary.open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([Rate._fields, *rates])
-        temporary.replace(options.csv)
+        results.write_cells(options.csv, (one._asdict() for one in rates), Rate._fields)
 
 
 if __name__ == "__main__":

@@ -137,14 +137,14 @@ def key(row: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def write_cells(
-    path: Path, rows: Iterable[Mapping[str, str]], names: Sequence[str] | None = None
+    path: Path, rows: Iterable[Mapping[str, object]], names: Sequence[str] | None = None
 ) -> None:
-    """Write a csv whole; the columns are those of a `Row` and its machine, if not named."""
+    """Write a csv whole or not at all; by default with the columns of a `Row` and its machine."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
         usual = [field.name for field in (*fields(Row), *fields(Machine))]
-        writer = csv.DictWriter(file, usual if names is None else names)
+        writer = csv.DictWriter(file, usual if names is None else names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     temporary.replace(path)

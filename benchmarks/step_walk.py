@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import results
 import torch
 from gpus import Gpu
 from pretend_gpu import CUDA, H100, Launch, Operand, Walk, pretend_gpu
@@ -30,7 +31,6 @@ from aimclr_fast.training.placement import place_sequences
 
 RESULTS = Path(__file__).parent / "results" / "step_walk.csv"
 SHAPE = (3, 50, 25, 2)
-COLUMNS = ("encoder", "phase", "operation", "launches", "bytes_read", "bytes_written")
 ENCODERS = ("default", "triton")
 BETWEEN = "between"  # sections
 
@@ -142,9 +142,7 @@ def main(words: list[str]) -> None:
         show(each)
         found += each
     if words == ["--write"]:
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerows([COLUMNS, *found])
+        results.write_cells(RESULTS, (row._asdict() for row in found), Row._fields)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Put measured results into Markdown: every table between markers is made from a CSV file.
 
-    python benchmarks/tables.py            # rewrite README.md and baseline/README.md
+    python benchmarks/tables.py            # rewrite the pages that have some
     python benchmarks/tables.py --check    # fail if a table is not what its file says
     python benchmarks/tables.py --show X   # print all tables of benchmarks/results/X.csv
 
 A table stands between <!-- table:RESULTS/OP --> and <!-- /table -->, for OP of
 benchmarks/results/RESULTS.csv; OP may be followed by :PRECISION, as in h100/eadm_pool:bf16, and is
-"limits" for what the hardware reached.
+"limits" for what the hardware reached. Of what is predicted or counted without a GPU there are
+those named in PREDICTIONS.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import results
 from results import BASELINE, BF16, FLOOR, LIMITS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "baseline" / "README.md"]
+BENCHMARKS = ROOT / "benchmarks"
+PAGES = [ROOT / "README.md", BENCHMARKS / "README.md", BENCHMARKS / "baseline" / "README.md"]
 TABLE = re.compile(r"(<!-- table:(\S+) -->\n)(.*?)(<!-- /table -->)", re.DOTALL)
 MARKER = "<!-- table:"
 Row = dict[str, str]
@@ -40,7 +43,11 @@ def render(text: str, folder: Path = results.FOLDER) -> str:
 
 
 def table(name: str, folder: Path = results.FOLDER) -> str:
-    """The Markdown of RESULTS/OP or RESULTS/OP:PRECISION, with a line on the machine."""
+    """The Markdown of RESULTS/OP or RESULTS/OP:PRECISION, with a line on the machine, or of one of
+    `PREDICTIONS`.
+    """
+    if name in PREDICTIONS:
+        return "\n".join([*PREDICTIONS[name](folder), ""])
     stem, _, rest = name.partition("/")
     op, _, precision = rest.partition(":")
     path = folder / f"{stem}.csv"
@@ -157,6 +164,118 @@ def ordered(values) -> list:
     """Each once, in the order of appearance; the baseline first and the floor last."""
     places = {BASELINE: 0, FLOOR: 2}
     return sorted(dict.fromkeys(values), key=lambda value: places.get(value, 1))
+
+
+# --- Predictions: no GPU is needed, so that they are whole files of one command ------------------
+
+
+def predictions(names: list[str], lines: Iterable[Sequence[str]], about: str = "") -> list[str]:
+    """Lines of cells under a header whose first column is text; below, what they are of."""
+    rule = ["---", *["---:"] * (len(names) - 1)]
+    return [
+        *(markdown(list(line)) for line in (names, rule, *lines)),
+        *(["", about] if about else []),
+    ]
+
+
+def walked(folder: Path) -> list[str]:
+    """Launches and bytes of a step, by step_walk.py: of both encoders, before and now."""
+    lines = []
+    for encoder in ("default", "triton"):
+        for stem, when in (("step_walk_before", " before"), ("step_walk", "")):
+            rows = [r for r in results.read(folder / f"{stem}.csv") if r["encoder"] == encoder]
+            launches, read, written = (
+                sum(int(row[name]) for row in rows)
+                for name in ("launches", "bytes_read", "bytes_written")
+            )
+            lines.append(
+                [
+                    encoder_cell(encoder) + when,
+                    f"{launches:,}",
+                    f"{read / 1e9:.1f}",
+                    f"{written / 1e9:.1f}",
+                ]
+            )
+    return predictions(["encoder", "launches", "read", "written"], lines)
+
+
+def predicted_steps(folder: Path) -> list[tuple[str, Rows]]:
+    """The kernels of each step that predict.py has predicted for an H100."""
+    found = []
+    for encoder, stem, when in (
+        ("default", "predict_h100", ""),
+        ("triton", "predict_h100_before", " before"),
+        ("triton", "predict_h100", ""),
+    ):
+        rows = [r for r in results.read(folder / f"{stem}.csv") if r["encoder"] == encoder]
+        found.append((encoder_cell(encoder) + when, rows))
+    return found
+
+
+def predicted(folder: Path) -> list[str]:
+    """Kernels, bytes and milliseconds of those steps."""
+    names = ["encoder", "kernels", "GB", "ms", "ms with reuse", "forward", "backward"]
+    lines = []
+    for name, rows in predicted_steps(folder):
+        moved = total(rows, "bytes_read") + total(rows, "bytes_written")
+        phases = (
+            total([row for row in rows if row["phase"].startswith(phase)], "us")
+            for phase in ("forward", "backward")
+        )
+        times = (total(rows, "us"), total(rows, "reuse_us"), *phases)
+        lines.append(
+            [
+                name,
+                f"{total(rows):,.0f}",
+                f"{moved / 1e9:.1f}",
+                *(f"{us / 1e3:.1f}" for us in times),
+            ]
+        )
+    return predictions(names, lines, made(predicted_steps(folder)[-1][1]))
+
+
+def bounds(folder: Path) -> list[str]:
+    """Milliseconds of the kernels that each limit bounds."""
+    limits = {"memory": "memory", "cache": "cache", "products": "tensor", "instructions": "issue"}
+    lines = []
+    for name, rows in predicted_steps(folder):
+        of = ([row for row in rows if row["bound"] == limit] for limit in limits.values())
+        lines.append([name, *(f"{total(each, 'us') / 1e3:.1f}" if each else "" for each in of)])
+    return predictions(["encoder", *limits], lines)
+
+
+def inference(folder: Path) -> list[str]:
+    """Kernels of a forward pass, and sequences a second, by predict_inference.py."""
+    rows = results.read(folder / "predict_inference.csv")
+    cases = [(precision, n) for precision in ("bf16", "float32") for n in ("1", "4096")]
+    names = ["encoder", "kernels, bf16", *(f"{p}, batch {int(n):,}" for p, n in cases)]
+    lines = []
+    for encoder in ordered(row["encoder"] for row in rows):
+        by = {(r["precision"], r["sequences"]): r for r in rows if r["encoder"] == encoder}
+        rates = (f"{int(by[case]['per_second']):,}" for case in cases)
+        lines.append([encoder_cell(encoder), by["bf16", "1"]["kernels"], *rates])
+    return predictions(names, lines, made(rows))
+
+
+def total(rows: Rows, column: str = "") -> float:
+    """A column over all kernels, or their number."""
+    return sum(int(row["count"]) * (float(row[column]) if column else 1) for row in rows)
+
+
+def encoder_cell(encoder: str) -> str:
+    return encoder if encoder == "default" else f"`{encoder}`"
+
+
+def made(rows: Rows) -> str:
+    return f"Commit {rows[0]['commit']}; {rows[0]['versions']}."
+
+
+PREDICTIONS = {
+    "step_walk": walked,
+    "predict_h100": predicted,
+    "predict_h100/bounds": bounds,
+    "predict_inference": inference,
+}
 
 
 def show(name: str) -> None:

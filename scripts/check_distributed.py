@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch._dynamo  # optimizers import it; here once for all processes
+from kill_and_resume import write_shortened
 from torch import Tensor
 
 from aimclr_fast.config import DataConfig, ModelConfig, OptimConfig, TrainConfig
-from aimclr_fast.data import open_embedded, open_store, write_store
+from aimclr_fast.data import open_store
 from aimclr_fast.nn.methods import Views
 from aimclr_fast.train import command_line
 from aimclr_fast.training.checkpoint import digest, load_checkpoint
@@ -56,20 +57,8 @@ threads: 1
 
 
 def prepare(folder: Path, epochs: int) -> None:
-    """A store of a few embedded sequences, shortened, and a config for it."""
-    full = open_embedded("ui_prmd")
-    rows = np.arange(0, len(full), 41)
-    write_store(
-        folder / "store",
-        np.array(full.positions)[rows][:, :, ::6],
-        {name: column[rows] for name, column in full.samples.items()},
-        layout=full.layout,
-        classes=full.class_names,
-        splits={},
-        source="UI-PRMD",
-        licence="ODC-PDDL 1.0",
-        citation="",
-    )
+    """A store of a few sequences, and a config for it."""
+    write_shortened(folder / "store", 41)
     (folder / "tiny.yaml").write_text(TINY.replace("EPOCHS", str(epochs)))
 
 

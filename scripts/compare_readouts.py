@@ -12,15 +12,13 @@ nothing is chosen.
 from __future__ import annotations
 
 import argparse
-import csv
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from run_seeds import mean_and_spread, save
 
-from aimclr_fast._files import written_whole
 from aimclr_fast.evaluation.baselines import baselines, untrained
 from aimclr_fast.evaluation.labeled_data import Features
 from aimclr_fast.evaluation.options import EvaluationOptions
@@ -65,19 +63,13 @@ def rows_of(one: Pretrained, readouts: tuple[str, ...]) -> Iterator[Row]:
             yield {"features": representation.name, "pool": pool, **about, **measure(features)}
 
 
-def cell(rows: list[Row], column: str) -> str:
-    values = [100 * float(str(row[column])) for row in rows]
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
-
-
 def table(rows: list[Row]) -> str:
     """Mean and standard deviation over seeds, as Markdown."""
     lines = [f"| features | stream | readout | {' | '.join(COLUMNS)} |"]
     lines.append(f"|---|---|---|{'---:|' * len(COLUMNS)}")
     for key in dict.fromkeys((row["features"], row["stream"], row["pool"]) for row in rows):
         same = [row for row in rows if (row["features"], row["stream"], row["pool"]) == key]
-        cells = [cell(same, column) for column in COLUMNS]
+        cells = [mean_and_spread([float(str(r[c])) for r in same]) for c in COLUMNS]
         lines.append(f"| {' | '.join(map(str, key))} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -100,10 +92,7 @@ def main() -> None:
         rows.append({**about, **measure(raw.features())})
     for one in request.pretrained:
         rows += rows_of(one, tuple(options.readouts))
-        with written_whole(options.csv) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        save(options.csv, rows)
     print(table(rows))
 
 

@@ -9,18 +9,18 @@ Reads the machine code of the library that is installed. Exits with 1 if a kerne
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-from cuda_usage import Usage, usages  # noqa: E402
+import results  # noqa: E402
+from cuda_usage import Usage, named  # noqa: E402
 
 from aimclr_fast import native  # noqa: E402
 
-FIELDS = ("compiler", *(field for field in Usage._fields if field != "source"))
+FIELDS = ("compiler", *Usage._fields)
 
 
 def main() -> int:
@@ -32,15 +32,11 @@ def main() -> int:
     library = native.load()
     file = Path(str(library.__file__))
     print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
-    found = sorted(usages(file), key=lambda u: (int(u.arch), u.name))
+    found = named(file)
     print(f"{len(found)} kernels for {library.cuda_archs}, by {library.compiler}")
     if options.csv:
-        temporary = options.csv.with_name(options.csv.name + ".new")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n", extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows({"compiler": library.compiler, **usage._asdict()} for usage in found)
-        temporary.replace(options.csv)
+        rows = ({"compiler": library.compiler, **usage._asdict()} for usage in found)
+        results.write_cells(options.csv, rows, FIELDS)
     spilled = [usage for usage in found if usage.spills or usage.local]
     print(*spilled, sep="\n", end="\n" if spilled else "")
     return 1 if spilled else 0

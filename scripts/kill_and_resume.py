@@ -43,12 +43,12 @@ threads: 1
 MOST_FILES = 2 + 1 + 1  # keep, the best, and one being written
 
 
-def prepare(folder: Path, epochs: int) -> None:
-    """A store of every 25th embedded sequence, shortened, and a config for it."""
+def write_shortened(store: Path, every: int) -> None:
+    """A store of every so-many-th embedded sequence, with a sixth of its frames."""
     full = open_embedded("ui_prmd")
-    rows = np.arange(0, len(full), 25)
+    rows = np.arange(0, len(full), every)
     write_store(
-        folder / "store",
+        store,
         np.array(full.positions)[rows][:, :, ::6],
         {name: column[rows] for name, column in full.samples.items()},
         layout=full.layout,
@@ -58,6 +58,11 @@ def prepare(folder: Path, epochs: int) -> None:
         licence="ODC-PDDL 1.0",
         citation="",
     )
+
+
+def prepare(folder: Path, epochs: int) -> None:
+    """A store of a few sequences, and a config for it."""
+    write_shortened(folder / "store", 25)
     (folder / "tiny.yaml").write_text(
         CONFIG.replace("STORE", "store").replace("EPOCHS", str(epochs))
     )

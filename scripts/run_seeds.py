@@ -135,17 +135,22 @@ def add_options(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
     parser.add_argument("arguments", nargs="*", help="for the training command, after --")
 
 
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Of shares, in percent: the mean, and the standard deviation of several."""
+    percent = [100 * value for value in values]
+    spread = f" ± {statistics.stdev(percent):.1f}" if len(percent) > 1 else ""
+    return f"{statistics.mean(percent):.1f}{spread}"
+
+
 def cells(runs: Sequence[Run], row: str) -> str:
     """Mean and standard deviation of a row's columns over the runs, as cells of Markdown."""
-    found = []
-    for column in COLUMNS:
-        values = [100 * run.scores[row][column] for run in runs]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        found.append(f"{statistics.mean(values):.1f}{spread}")
-    return " | ".join(found)
+    return " | ".join(
+        mean_and_spread([run.scores[row][column] for run in runs]) for column in COLUMNS
+    )
 
 
-def save(path: Path, rows: list[dict[str, object]]) -> None:
+def save(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    """Write rows of the same columns as a csv, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

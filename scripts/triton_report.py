@@ -12,18 +12,19 @@ registers or shared memory than a block can have.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
+import results  # noqa: E402
 from gpus import PROCESSORS  # noqa: E402
 from triton_aot import (  # noqa: E402
     Launch,
     compile_launches,
     compile_recorded,
+    distinct,
     recorded_launches,
 )
 from triton_published import programs, real_sizes  # noqa: E402
@@ -81,13 +82,7 @@ def main() -> int:
         print(f"{case}: {len(launches)} launches, {len(found)} faults", flush=True)
         print(*found, sep="\n", end="\n" if found else "", flush=True)
         faults.extend(found)
-        # A kernel launched several times for a case is one line: that of the most programs.
-        distinct: dict[tuple[object, ...], Launch] = {}
-        for launch in launches:
-            key = (launch.arch, launch.kernel, launch.warps, launch.registers, launch.shared_bytes)
-            if key not in distinct or distinct[key].programs < launch.programs:
-                distinct[key] = launch
-        rows.extend(row(case, launch, triton.__version__) for launch in distinct.values())
+        rows.extend(row(case, launch, triton.__version__) for launch in distinct(launches))
 
     for program in programs():
         if options.only is None or options.only in program.name:
@@ -97,12 +92,7 @@ def main() -> int:
             add(program.name, compile_launches(program.module, program.code, options.archs))
         add("cuda tests", compile_recorded(recorded_launches(), options.archs))
     if options.csv:
-        temporary = options.csv.with_name(options.csv.name + ".new")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(options.csv)
+        results.write_cells(options.csv, rows, FIELDS)
     print(f"Triton {triton.__version__}: {len(rows)} kernels, {len(faults)} faults")
     return 1 if faults else 0
 

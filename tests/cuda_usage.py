@@ -70,3 +70,15 @@ def usages(library: Path) -> list[Usage]:
             sizes = registers, stack, local, shared
             found.append(Usage(Path(source[1]).name, arch[1], name, *sizes, spills))
     return found
+
+
+def named(library: Path) -> list[Usage]:
+    """`usages` with names as in the sources, without parameters: the same in every build."""
+    found = usages(library)
+    mangled = "\n".join(usage.name for usage in found)
+    command = ["c++filt", "--no-params"]
+    done = subprocess.run(command, input=mangled, capture_output=True, text=True, check=True)
+    names = done.stdout.replace("aimclr::cuda::(anonymous namespace)::", "")
+    names = names.replace("aimclr::", "")
+    rows = [u._replace(name=name) for u, name in zip(found, names.splitlines(), strict=True)]
+    return sorted(rows, key=lambda usage: (int(usage.arch), usage.source, usage.name))

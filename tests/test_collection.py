@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,11 +31,13 @@ sys.meta_path.insert(0, Absent())
 """
 
 
-def collected(expression: str, *options: str, **env: str) -> list[str]:
-    """Names of the tests that `-m expression` finds in tests and benchmarks."""
+def collected(
+    expression: str, *options: str, folders: Sequence[str] = ("tests", "benchmarks"), **env: str
+) -> list[str]:
+    """Names of the tests that `-m expression` finds."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q"]
     done = subprocess.run(
-        [*command, "-m", expression, *options, "tests", "benchmarks"],
+        [*command, "-m", expression, *options, *folders],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -56,6 +59,24 @@ def test_gpu_tests_need_few_packages(tmp_path):
 
 
 @pytest.mark.slow
+def test_modules_are_imported_without_what_only_commands_need(tmp_path):
+    (tmp_path / "absent_packages.py").write_text(BLOCK)
+    own = [str(tmp_path), str(ROOT / "tests"), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(filter(None, own))
+    code = "import absent_packages, test_launches; test_launches.test_modules_are_imported()"
+    env = child_environment(PYTHONPATH=path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_smoke_tests_cover_each_op_and_a_captured_step():
     found = collected("cuda and smoke")
     assert 10 <= len(found) <= 30
@@ -64,6 +85,15 @@ def test_smoke_tests_cover_each_op_and_a_captured_step():
     assert all(any(f"test_{op}" in file for file in files) for op in ops)
     for needed in ("test_steps_are_captured", "test_golden_places"):
         assert any(needed in name for name in found), needed
+
+
+@pytest.mark.slow
+def test_each_op_of_a_step_is_tested_at_its_published_sizes():
+    found = collected("cuda and published", folders=["tests/ops"])
+    ops = {path.stem for path in (ROOT / "aimclr_fast" / "ops").glob("[!_]*.py")}
+    for op in ops - {"philox", "apply_augment"}:  # no step calls these
+        assert any(op in name for name in found), op
+    assert any("test_a_step_in_bf16" in name for name in found)
 
 
 # The first test costs its process the GPU; the others fail if they run in that process.

@@ -15,6 +15,7 @@ and no memory. `compile_recorded` does the same for launches that triton_recordi
 from __future__ import annotations
 
 import atexit
+import csv
 import gzip
 import json
 import os
@@ -25,10 +26,15 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from triton_published import Program
 
 ARCHS = (80, 90)
+COMMITTED = Path(__file__).parents[1] / "benchmarks" / "results" / "triton_aot.csv"
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,47 @@ def compile_launches(module: str, code: str, archs: Iterable[int] = ARCHS) -> li
     launches = _compile({"module": module, "code": code, "archs": list(archs)})
     assert launches, f"nothing was launched by {code}"
     return launches
+
+
+def compile_published(program: Program, archs: Iterable[int] = ARCHS) -> list[Launch]:
+    """Every launch of one of `triton_published.programs`, which the committed table must have."""
+    launches = compile_launches(program.module, program.code, archs)
+    assert_as_committed(program.name, launches)
+    return launches
+
+
+def distinct(launches: Iterable[Launch]) -> list[Launch]:
+    """Of those that differ in nothing but their programs, the one with most."""
+    found: dict[tuple[object, ...], Launch] = {}
+    for launch in launches:
+        key = (launch.arch, launch.kernel, launch.warps, launch.registers, launch.shared_bytes)
+        if key not in found or found[key].programs < launch.programs:
+            found[key] = launch
+    return list(found.values())
+
+
+@cache
+def committed_rows() -> list[dict[str, str]]:
+    """What scripts/triton_report.py wrote to `COMMITTED`."""
+    with COMMITTED.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_as_committed(case: str, launches: Iterable[Launch]) -> None:
+    """The committed table has these launches: their kernels, and if the same Triton compiled it,
+    what these take.
+    """
+    launches = distinct(launches)
+    archs = {str(launch.arch) for launch in launches}
+    rows = [row for row in committed_rows() if row["case"] == case and row["arch"] in archs]
+    names = ["arch", "kernel", "warps"]
+    if {row["triton"] for row in rows} == {version("triton")}:
+        names += ["programs", "registers", "local_bytes", "shared_bytes"]
+    wanted = {tuple(row[name] for name in names) for row in rows}
+    found = {tuple(str(getattr(launch, name)) for name in names) for launch in launches}
+    assert found == wanted, (
+        f"{case}: run scripts/triton_report.py --csv benchmarks/results/triton_aot.csv again"
+    )
 
 
 RECORDED = Path(__file__).parent / "ops" / "triton_launches.jsonl.gz"

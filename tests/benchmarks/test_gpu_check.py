@@ -213,9 +213,9 @@ def test_limits_fit_the_whole(plan, tmp_path):
 
 def test_a_first_run_begins_with_what_matters_most(tmp_path):
     names = [part.name for part in gpu_check.first_run(tmp_path / "gpu.csv")]
-    headline = ["environment", "build", "launches", "smoke", "step"]
+    headline = ["environment", "build", "launches", "published", "step"]
     profiles = ["profile-default", "profile-triton"]
-    rest = ["ops-bf16", "ops-fp32", "encoder", "tests", "memcheck"]
+    rest = ["smoke", "ops-bf16", "ops-fp32", "encoder", "tests", "memcheck"]
     assert names == headline + profiles + rest
     assert gpu_check.second_run(tmp_path / "gpu.csv")[-1].name == "compiled"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import limits
 import measure
@@ -58,6 +59,31 @@ def test_extra_memory_is_the_peak(library):
     assert size * 0.9 < used < size * 1.5
     assert measure.extra_bytes(Step(lambda: None), "cpu") < size * 0.1
     assert measure.extra_bytes(Step(run, workers=True), "cpu") is None
+
+
+def test_extra_memory_is_not_told_of_another_allocator(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "libjemalloc.so.2")
+    assert measure.extra_bytes(Step(lambda: None), "cpu") is None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_extra_memory_does_not_depend_on_what_was_freed_before(seed):
+    """With gaps between blocks in use, and with nothing but what the allocator may have kept."""
+    size, random = 8 << 20, Random(seed)
+
+    def run() -> None:
+        for _ in range(3):
+            torch.ones(size, dtype=torch.uint8)
+
+    torch.ones(31 << 20, dtype=torch.uint8)  # freed: from now on, glibc keeps blocks of this size
+    sizes = [random.randrange(1 << 20, 4 * size) for _ in range(12)]
+    blocks = [torch.ones(each, dtype=torch.uint8) for each in sizes]
+    random.shuffle(blocks)
+    for left in (6, 0):
+        del blocks[left:]
+        used = measure.extra_bytes(Step(run), "cpu")
+        assert used is not None
+        assert size * 0.9 < used < size * 1.5
 
 
 def test_limit_is_the_slower_of_moving_and_computing():

@@ -7,8 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import predict
 import pytest
 import results
+import step_walk
 import tables
 from results import Row
 
@@ -136,6 +138,25 @@ def test_readme_is_up_to_date():
     command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_predictions_are_the_sums_of_their_files():
+    def of(rows):
+        return [row for row in rows if row.encoder == "triton"]
+
+    launches, read, written = step_walk.totals(of(step_walk.read()))
+    line = f"| `triton` | {launches:,} | {read / 1e9:.1f} | {written / 1e9:.1f} |"
+    assert line in tables.table("step_walk").splitlines()
+    rows = of(predict.read(predict.RESULTS / "predict_h100.csv"))
+    total = predict.total(rows)
+    line = f"| `triton` | {total.kernels:,} | {total.gigabytes:.1f} | {total.ms:.1f} |"
+    text = tables.table("predict_h100")
+    assert f"{line} {total.reuse_ms:.1f} |" in text
+    assert text.endswith(f"\n\nCommit {rows[0].commit}; {rows[0].versions}.\n")
+    *_, last = tables.table("predict_h100/bounds").splitlines()
+    assert last.startswith("| `triton` |")
+    cells = [float(cell) for cell in last.split("|")[2:-1]]
+    assert sum(cells) == pytest.approx(total.ms, abs=0.2)
 
 
 STEP = {"op": "train_step", "device": "cuda", "precision": "bf16"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -10,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from cuda_usage import usages
+from cuda_usage import Usage, named, usages
 from native.conftest import ARCHS, ROOT
 
 CSRC = ROOT / "csrc"
@@ -29,8 +30,8 @@ def kernels(cuda_library: Path) -> dict[tuple[str, str], set[str]]:
 
 
 def test_the_library_names_its_architectures(cuda_library, kernels):
-    archs = facts(cuda_library)[1].split(",")
-    assert archs == sorted({arch for _, arch in kernels}, key=int)
+    _, archs, _ = facts(cuda_library)
+    assert archs.split(",") == sorted({arch for _, arch in kernels}, key=int)
 
 
 def test_there_are_cuda_sources():
@@ -56,13 +57,13 @@ def test_kernels_are_compiled(source, kernels):
 
 
 def facts(library: Path) -> list[str]:
-    """Whether the library has CUDA kernels, and for which architectures."""
+    """Whether the library has CUDA kernels, for which architectures, and what compiled it."""
     code = """
 import sys, importlib.util
 spec = importlib.util.spec_from_file_location("_native", sys.argv[1])
 library = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(library)
-print(library.cuda_compiled, library.cuda_archs)
+print(library.cuda_compiled, library.cuda_archs, library.compiler, sep="\\n")
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(library)],
@@ -73,11 +74,22 @@ print(library.cuda_compiled, library.cuda_archs)
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return done.stdout.splitlines()
 
 
 def test_imports_without_a_driver(cuda_library):
     """No CUDA library is linked dynamically, so the same file serves machines without a GPU."""
-    compiled, archs = facts(cuda_library)
+    compiled, archs, _ = facts(cuda_library)
     assert compiled == "True"
     assert set(ARCHS) <= set(archs.split(","))
+
+
+def test_the_committed_table_is_of_these_kernels(cuda_library):
+    """What another compiler makes of them takes other registers and memory."""
+    with (ROOT / "benchmarks" / "results" / "cuda_kernels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    _, archs, compiler = facts(cuda_library)
+    columns = Usage._fields if rows[0]["compiler"] == compiler else ("source", "arch", "name")
+    wanted = {tuple(row[c] for c in columns) for row in rows if row["arch"] in archs.split(",")}
+    found = {tuple(str(getattr(u, c)) for c in columns) for u in named(cuda_library)}
+    assert found == wanted, "run scripts/cuda_report.py --csv benchmarks/results/cuda_kernels.csv"

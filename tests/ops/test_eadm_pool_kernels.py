@@ -6,7 +6,7 @@ import pytest
 import torch
 import triton_published as published
 from tolerances import assert_near
-from triton_aot import ARCHS, assert_no_spills, compile_launches
+from triton_aot import ARCHS, assert_no_spills, compile_published
 from triton_published import NTU_MAP as NTU
 
 from aimclr_fast import native
@@ -103,8 +103,7 @@ def test_bad_arguments(changes, message):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape", published.MAPS, ids=str)
 def test_compiled_ahead_of_time_nothing_spills(shape, dtype, last):
-    module, code, _ = published.eadm_pool(shape, dtype, last)
-    launches = compile_launches(module, code)
+    launches = compile_published(published.eadm_pool(shape, dtype, last))
     names = {launch.kernel for launch in launches}
     assert names == {"forward_kernel", "drop_kernel", "backward_kernel"}
     assert len(launches) == len(ARCHS) * len(names)
@@ -199,6 +198,7 @@ def test_maps_beyond_32_bit_offsets_are_refused(shape, message):
 
 
 @pytest.mark.cuda
+@pytest.mark.published
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_real_size(dtype, memory_format):

@@ -211,7 +211,10 @@ def test_cpp_takes_any_size(dtype, n, k, d, topk):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize(("dtype", "precision"), TRITON)
-@pytest.mark.parametrize(("n", "k", "d", "topk"), SIZES)
+@pytest.mark.parametrize(
+    ("n", "k", "d", "topk"),
+    [pytest.param(*size, marks=[pytest.mark.published][: size[0] == 128]) for size in SIZES],
+)
 def test_real_sizes(dtype, precision, n, k, d, topk):
     check(Place("triton", "cuda", dtype, precision), random_inputs(n, k, d), 0.07, topk)
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 import triton_published as published
 from torch import Tensor
-from triton_aot import assert_no_spills, compile_launches
+from triton_aot import assert_no_spills, compile_launches, compile_published
 
 from aimclr_fast import native
 from aimclr_fast.ops import queue_contrast as op
@@ -226,7 +226,7 @@ def loads_ahead(ptx: str) -> bool:
 @pytest.mark.parametrize("queue", published.QUEUES, ids=str)
 def test_compiles_for_gpus_without_spills(queue):
     precision, d, topk, *_ = queue
-    launches = compile_launches(*published.queue_contrast(*queue)[:2])
+    launches = compile_published(published.queue_contrast(*queue))
     for launch in launches:
         print(launch)  # shown by pytest -rP
     assert_no_spills(launches)

@@ -21,7 +21,7 @@ from ops.test_stgcn_block import (
 )
 from tolerances import assert_near
 from torch import Tensor
-from triton_aot import Launch, assert_no_spills, compile_launches
+from triton_aot import Launch, assert_no_spills, compile_launches, compile_published
 
 from aimclr_fast.functional import stgcn_block
 from aimclr_fast.nn.stgcn import STGCNBlock
@@ -388,7 +388,7 @@ def assert_as_predicted(launches: list[Launch]) -> None:
 
 
 def compiled(block: str, precision: str, training: bool = True) -> list[Launch]:
-    launches = compile_launches(*published.stgcn_block(block, precision, training)[:2])
+    launches = compile_published(published.stgcn_block(block, precision, training))
     print(*launches, sep="\n")
     assert_no_spills(launches)
     for launch in launches:

@@ -12,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpus import warps_that_fit
+from gpus import PROCESSORS, warps_that_fit
 from triton_aot import (
     ARCHS,
     Launch,
+    assert_as_committed,
     assert_no_spills,
+    committed_rows,
     compile_launches,
     compile_recorded,
     recorded_launches,
 )
+from triton_published import programs
 
 LAUNCHES = recorded_launches()
+NUMBERS = ("arch", "warps", "programs", "registers", "local_bytes", "shared_bytes")
 
 
 def kind(launch: dict[str, Any]) -> tuple[object, ...]:
@@ -63,6 +67,34 @@ def test_a_launch_that_no_gpu_can_hold_is_a_fault():
                     ptx="")  # fmt: skip
     assert "too many registers" in report.fault(launch)
     assert report.fault(replace(launch, registers=128)) is None
+
+
+def test_the_committed_table_is_of_the_published_launches():
+    """What each case takes is compared where it is compiled: see `compile_published`."""
+    rows = committed_rows()
+    archs = {int(row["arch"]) for row in rows}
+    assert set(ARCHS) <= archs <= set(PROCESSORS)
+    cases = {(program.name, arch) for program in programs() for arch in archs}
+    assert {(row["case"], int(row["arch"])) for row in rows} == cases
+    assert {row["kernel"] for row in rows} <= {launch["kernel"] for launch in LAUNCHES}
+
+
+def test_launches_unlike_the_committed_ones_are_told():
+    case = "eadm_pool 256x256x13x25 float32"
+    launches = [
+        Launch(
+            **{name: int(row[name]) for name in NUMBERS},
+            kernel=row["kernel"],
+            ptx="",
+        )
+        for row in committed_rows()
+        if row["case"] == case
+    ]
+    assert_as_committed(case, launches)
+    first, *rest = launches
+    for changed in (rest, [replace(first, warps=16), *rest]):
+        with pytest.raises(AssertionError, match=f"{case}: run scripts/triton_report.py"):
+            assert_as_committed(case, changed)
 
 
 def test_the_list_has_every_kernel():
