@@ -184,7 +184,7 @@ def labeled(recording: Recording, intervals: Intervals) -> Iterator[Recording | 
     seen = set()
     for one in some:
         first, end = math.ceil(one.start * rate - 0.5), math.ceil(one.end * rate - 0.5)
-        name = f"{recording.name}@{one.start:g}-{one.end:g}s"
+        name = f"{recording.name}@{one.start:.10g}-{one.end:.10g}s"
         if end > frames + 1:
             reason = "ends after the recording: another clock, or another recording?"
             yield Problem(one.where, reason)
@@ -229,7 +229,7 @@ def windows(recording: Recording, seconds: float, hop: float) -> Iterator[Record
     while (start := round(number * hop * rate)) + length <= frames:
         yield replace(
             recording,
-            name=f"{recording.name}@{number * hop:g}s",
+            name=f"{recording.name}@{number * hop:.10g}s",
             positions=recording.positions[:, start : start + length],
             columns={RECORDING: recording.name, **recording.columns},
         )
