@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._errors import Error
 from ._files import check_folder, written_whole
 from .cli import Parser, UserError, run
 from .encoder_cli import (
@@ -133,8 +134,15 @@ def main(arguments: list[str]) -> None:
     answers: list[Answer] = []
     said: set[str] = set()
     shown: list[Any] = []  # the motion of the first answers
+    refused: list[Error] = []
     for recording in given.recordings:
-        parts, sequences = read_recording(recording, encoder, said, **options)
+        try:
+            parts, sequences = read_recording(recording, encoder, said, **options)
+        except Error as error:  # the other recordings have answers all the same
+            refused.append(error)
+            if len(given.recordings) > 1:
+                print(f"left out: {error}")
+            continue
         found = _answers(parts, sequences, encoder, known, threshold)
         if {one.recording for one in found} & {one.recording for one in answers}:
             place = Path(recording)  # files of one name in several folders
@@ -151,6 +159,8 @@ def main(arguments: list[str]) -> None:
             weights = [one.of_joints(encoder.layout.num_joints) for one in reasons]
         answers += found
         shown += list(zip(sequences, weights, strict=True))[: _CLIPS - len(shown)]
+    if refused and not answers:
+        raise refused[0]
     _write(out, answers, shown, encoder)
     for answer in answers[:_SHOWN]:
         print(_line(answer))
@@ -247,7 +257,8 @@ def _line(answer: Answer) -> str:
     from .inference.recordings import title
 
     what = title(answer.recording, answer.person, answer.start, answer.end)
-    sure = "" if answer.probability is None else f" {answer.probability:.0%}"
+    # How likely a class is says nothing of a motion that is unlike all of them.
+    sure = "" if answer.probability is None or answer.unknown else f" {answer.probability:.0%}"
     odd = "".join(f" ({word})" for word in ("unknown", "still") if getattr(answer, word))
     near = f", nearest {answer.nearest} ({answer.distance:.3f})" if answer.nearest else ""
     why = f", because of {answer.because}" if answer.because else ""
@@ -291,7 +302,7 @@ def _write(out: Path, answers: Sequence[Answer], shown: Sequence[Any], encoder: 
     skeleton = pack_skeleton(encoder.layout, bone_sides(encoder.layout))
     write_page(
         out / "timeline.html",
-        title=f"{len(answers):,} answers of {len({row['recording'] for row in rows}):,} recordings",
+        title=f"{len(answers):,} answers for {len({row['recording'] for row in rows}):,} recordings",
         data={"answers": rows, "clips": clips, "skeleton": skeleton},
         body='<div id="timeline"></div>\n<div id="player"></div>',
         scripts=["timeline", "player"],

@@ -97,7 +97,27 @@ def test_windows_of_motion_capture_in_another_skeleton(tmp_path, capsys):
         *(("b", f"{k / 2}", f"{k / 2 + 1}") for k in range(3)),
     ]
     assert {row["unknown"] for row in rows} == {"True"}  # nothing like rehabilitation
-    assert "for pretraining" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "for pretraining" not in said
+    assert f"a 0-1 s: {rows[0]['label']} (unknown), nearest" in said  # how likely says nothing then
+
+
+def test_one_bad_recording_costs_no_answers(folder, capsys):
+    """Too short for a window, or damaged."""
+    (folder / "bad.bvh").write_text("HIERARCHY\n")
+    (folder / "a.bvh").write_text(bvh_text(frames=91, time="0.0333333"))
+    (folder / "short.bvh").write_text(bvh_text(frames=5, time="0.0333333"))
+    bad = [folder / "bad.bvh", folder / "short.bvh"]
+    options = ["--encoder=ui_prmd", "--window=1s", f"--out={folder / 'out'}"]
+    classify(bad[0], folder / "a.bvh", bad[1], *options)
+    assert {row["recording"] for row in answers(folder / "out")} == {"a"}
+    left_out = [one for one in capsys.readouterr().out.splitlines() if one.startswith("left out: ")]
+    assert len(left_out) == 2
+    assert "bad.bvh" in left_out[0]
+    assert "shorter than a window" in left_out[1]
+    with pytest.raises(SystemExit):
+        classify(*bad, *options)
+    assert "bad.bvh" in capsys.readouterr().err
 
 
 def test_the_page_shows_the_first_motions_of_the_first_answers(folder, monkeypatch):
