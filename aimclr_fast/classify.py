@@ -300,9 +300,10 @@ def _write(out: Path, answers: Sequence[Answer], shown: Sequence[Any], encoder: 
         for answer, (sequence, weights) in zip(answers, shown, strict=False)
     ]
     skeleton = pack_skeleton(encoder.layout, bone_sides(encoder.layout))
+    recordings = len({answer.recording for answer in answers})
     write_page(
         out / "timeline.html",
-        title=f"{len(answers):,} answers for {len({row['recording'] for row in rows}):,} recordings",
+        title=f"{len(answers):,} answers for {recordings:,} recordings",
         data={"answers": rows, "clips": clips, "skeleton": skeleton},
         body='<div id="timeline"></div>\n<div id="player"></div>',
         scripts=["timeline", "player"],

@@ -136,6 +136,8 @@ def read_run(folder: Path) -> Run:
 
 def _check_alike(runs: Sequence[Run]) -> None:
     """Runs of one table are of one recipe and the same data, each with a seed of its own."""
+    from .training.run_folder import data_known
+
     first = _learned(runs[0])
     for other in runs[1:]:
         own = _learned(other)
@@ -146,7 +148,7 @@ def _check_alike(runs: Sequence[Run]) -> None:
                     f"{pair} differ in {name} ({first.get(name)} and {own.get(name)}): a report is "
                     "of runs that differ by their seeds alone"
                 )
-        if runs[0].about.get("data") != other.about.get("data"):
+        if data_known(runs[0].about.get("data", {})) != data_known(other.about.get("data", {})):
             raise UserError(f"{pair} were trained on different data")
     seeds = [run.config["seed"] for run in runs]
     if len(set(seeds)) < len(seeds):
@@ -220,7 +222,7 @@ def _settings(page: Page, run: Run) -> None:
     rows = [
         (name, value, published[name])
         for name, value in _learned(run).items()
-        if name in published and value != published[name] != "auto"
+        if name in published and value != published[name]
     ]
     text = (
         table(["setting", "this run", "published recipe"], rows)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from aimclr_fast import native
 from aimclr_fast.functional import stgcn_block
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import results  # noqa: E402
 
 BATCH, JOINTS, PARTS, TAPS = 32, 25, 3, 9
 # Widths of the published encoder with its frames there, and one between.
@@ -100,11 +104,8 @@ def main() -> None:
         serve(sys.argv[1])
         return
     *paths, out = sys.argv[1:]
-    found = list(rows(paths))
-    with open(out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, found[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    found = [{**row, **results.machine_cells()} for row in rows(paths)]
+    results.write_cells(Path(out), found, list(found[0]))
     print(*(tuple(row.values()) for row in found), sep="\n")
 
 

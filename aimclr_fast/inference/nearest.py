@@ -64,7 +64,7 @@ def nearest(
 
 def _largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row and their columns, [Q, k] each."""
-    if k > 1:
+    if k != 1:
         values, columns = x.topk(k, dim=1)
     else:  # several times as fast
         values, columns = x.max(dim=1, keepdim=True)

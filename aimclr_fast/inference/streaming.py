@@ -114,7 +114,8 @@ class StreamingClassifier:
         hop: float | None = None,
         lost: float = 1.0,
     ) -> None:
-        hop = window if hop is None else hop
+        fps, window, lost = float(fps), float(window), float(lost)
+        hop = window if hop is None else float(hop)
         for name, value in (("fps", fps), ("window", window), ("hop", hop), ("lost", lost)):
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -209,7 +210,7 @@ class StreamingClassifier:
 
     def _due(self, slot: int) -> list[Answer]:
         """Answers for the windows that end at or before a slot."""
-        ready: list[tuple[Hashable, int, npt.NDArray[np.float32], float, bool]] = []
+        ready: list[tuple[Hashable, int, npt.NDArray[Any], float]] = []
         for person, track in self._tracks.items():
             while track.due <= slot + 1:
                 last = track.due - 1
@@ -220,10 +221,10 @@ class StreamingClassifier:
                 window = track.window()
                 missing = missing_share(window.transpose(2, 0, 1)[..., None])
                 if missing <= MOST_MISSING and (x := self._prepared(window)) is not None:
-                    ready.append((person, last, window, missing, stands_still(x)))
+                    ready.append((person, last, x, missing))
         if not ready:
             return []
-        found = self._classified([window for _, _, window, _, _ in ready])
+        found = self._classified(np.stack([x for _, _, x, _ in ready]))
         return [
             Answer(
                 person,
@@ -231,9 +232,9 @@ class StreamingClassifier:
                 self._time(last),
                 *told,
                 missing,
-                still,
+                stands_still(x),
             )
-            for (person, last, _, missing, still), told in zip(ready, found, strict=True)
+            for (person, last, x, missing), told in zip(ready, found, strict=True)
         ]
 
     def _prepared(self, window: npt.NDArray[np.float32]) -> npt.NDArray[Any] | None:
@@ -245,11 +246,11 @@ class StreamingClassifier:
         except ValueError:
             return None
 
-    def _classified(
-        self, windows: list[npt.NDArray[np.float32]]
-    ) -> list[tuple[Tensor, Tensor, str]]:
+    def _classified(self, x: npt.NDArray[Any]) -> list[tuple[Tensor, Tensor, str]]:
+        """Features, probabilities and class of each of some sequences [N, 3, T, V, M]."""
+        x = x.transpose(0, 4, 2, 3, 1)
         if not self.encoder.class_names:
-            features = self.encoder(windows)
+            features = self.encoder(x, preprocessed=True)
             return [(one, torch.empty(0), "") for one in features]
-        found = self.encoder.classify(windows)
+        found = self.encoder.classify(x, preprocessed=True)
         return list(zip(found.features, found.probabilities, found.names, strict=True))

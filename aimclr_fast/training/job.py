@@ -154,7 +154,9 @@ def resolve(
     auto = config.precision == "auto" and began_in is None
     config = replace(config, precision=precision)
     backends = _pick_backends(config, device)
-    if auto and precision == "bf16" and device.type == "cpu" and backends["stgcn_block"] != "cpp":
+    synchronized = ranks.size > 1 and config.batch_statistics == "synchronized"
+    compiled = backends["stgcn_block"] == "cpp" and not synchronized  # which takes the reference's
+    if auto and precision == "bf16" and device.type == "cpu" and not compiled:
         # In PyTorch's own blocks it is slower than float32.
         config = replace(config, precision="fp32")
         backends = _pick_backends(config, device)

@@ -166,7 +166,7 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
             + (f" (--precision {there} goes on with it)" if name == "precision" else "")
             for name, there, here in (
                 *_differences(learned, what_is_learned(asdict(config))),
-                *_differences(_current(about["data"]), _current(dict(data))),
+                *_differences(data_known(about["data"]), data_known(dict(data))),
             )
         ]
         if differing:
@@ -183,7 +183,7 @@ def open_run(config: TrainConfig, data: Mapping[str, Any]) -> RunFolder:
     return run
 
 
-def _current(data: dict[str, Any]) -> dict[str, Any]:
+def data_known(data: dict[str, Any]) -> dict[str, Any]:
     """A data identity with the fields of this version; earlier ones knew fewer. Without the
     duration, which says nothing of the data and may not have been known.
     """

@@ -17,7 +17,7 @@ from aimclr_fast.data import open_embedded, open_store
 from aimclr_fast.evaluation.few_labels import learn_classifier
 from aimclr_fast.inference.importance import explain
 from aimclr_fast.inference.index import make_index
-from aimclr_fast.inference.nearest import learn
+from aimclr_fast.inference.known import learn
 from aimclr_fast.inference.streaming import StreamingClassifier
 
 ON = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])

@@ -67,6 +67,12 @@ def test_each_window_is_classified_as_a_recording_is(encoder):
         assert answer.missing == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_may_be_numpy_s(encoder):
+    given = {"fps": np.float32(FPS), "window": np.float64(WINDOW), "hop": np.int64(1)}
+    assert len(pushed(live(encoder, **given), {1: motion(encoder, 25)}, np.arange(25) / FPS)) == 1
+
+
 def test_times_are_rounded_to_microseconds(encoder):
     x = motion(encoder, 30)
     (answer,) = pushed(live(encoder, fps=30), {1: x}, 100.1 + np.arange(30) / 30)

@@ -100,3 +100,10 @@ def test_auto_takes_bf16_only_for_compiled_blocks(bf16_cpu, flag):
     )
     job = resolve(others, ranks_of(1), samples=20, frames=50, began_in="bf16")
     assert job.precision == "bf16"
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1, "bf16"), (2, "fp32")])
+def test_auto_takes_fp32_where_statistics_are_of_all_processes(bf16_cpu, size, wanted):
+    """Their blocks are the reference's."""
+    config = config_of(batch_statistics="synchronized")
+    assert resolve(config, ranks_of(size), samples=20, frames=50).precision == wanted

@@ -15,7 +15,7 @@ namespace aimclr::cpu::stgcn {
 
 // The temporal convolution is over frequencies from this many channels on. In bfloat16 with
 // AVX512-BF16 that is 1.2 times as fast at 32, 1.5 at 64 and 1.7 to 2 at 256, while at 16 the
-// direct one is (benchmarks/results/temporal_convolution.csv).
+// direct one is (benchmarks/results/temporal_convolution.csv). Float32 takes the same number.
 #ifdef AIMCLR_SPECTRAL_CHANNELS  // scripts/compare_temporal.sh measures both forms
 inline constexpr Index kSpectralChannels = AIMCLR_SPECTRAL_CHANNELS;
 #else
