@@ -17,7 +17,7 @@ from aimclr_fast.functional import stgcn_block
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-import results  # noqa: E402
+import results
 
 BATCH, JOINTS, PARTS, TAPS = 32, 25, 3, 9
 # Widths of the published encoder with its frames there, and one between.

@@ -70,7 +70,7 @@ def test_settings_data_and_what_was_left_out(page):
     assert "<tr><td>model.channels</td><td class=number>4</td><td class=number>16</td></tr>" in text
     assert "model.temperature" not in text  # as published
     assert "<td>monitor." not in text  # what is measured is no part of a recipe
-    assert "<td>precision</td>" not in text  # the published one is what the machine can
+    assert "<td>precision</td>" in text  # on other machines auto is another one
     assert "<td>too short</td><td class=number>2</td>" in text
     assert "<td>&lt;empty&gt;</td><td class=number>1</td>" in text
     assert "49 sequences" in text
