@@ -108,6 +108,7 @@ def train(ranks: Ranks, folder: Path, statistics: str, steps: int, result: Path)
             clip_norm=1.0,
         ),
         batch_statistics="rank" if statistics == "rank" else "synchronized",
+        precision="fp32",  # the models are of float64
     )  # fmt: skip
     placed = place_sequences(store.positions, CPU, "device")
     frozen = statistics == "frozen"

@@ -122,7 +122,8 @@ def sound_stgcn_block() -> dict[str, Members]:
     saved = ("y", "statistics", "spatial", "temporal", "shortcut")
     block = {
         "shape": shape, **dict.fromkeys(("x", "adjacency", "norms", *weights), AT), "running": 0,
-        "keep": 0, "identity": False, "scale": 1.0, "eps": 1e-5, "workspace": SCRATCH, "threads": 1,
+        "keep": 0, "keep_bytes": 0, "identity": False, "scale": 1.0, "eps": 1e-5,
+        "workspace": SCRATCH, "threads": 1,
     }  # fmt: skip
     gradients = (f"d_{name}" for name in ("x", "adjacency", "norms", *weights))
     backward = {

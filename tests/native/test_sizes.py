@@ -26,7 +26,7 @@ def block_call(function: Callable[..., object], tensors: list[str]) -> Callable[
     def call(*sizes: int) -> None:
         function(
             **dict.fromkeys([*INPUTS, *tensors], 0), shape=dict(zip(SHAPE, sizes, strict=True)),
-            identity=False, scale=1.0, eps=1e-5, workspace=64, threads=1,
+            keep_bytes=0, identity=False, scale=1.0, eps=1e-5, workspace=64, threads=1,
         )  # fmt: skip
 
     return call

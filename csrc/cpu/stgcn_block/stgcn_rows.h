@@ -142,13 +142,13 @@ AIMCLR_INLINE typename Tl::Vec kept(const Keep<T>& keep, Index at) {
         const Octets octets = *reinterpret_cast<const Octets*>(keep.data + first);
         return __builtin_convertvector(octets & keep.mask, Vec) * keep.scale;
     }
-    Vec found{};  // at the end of a place in the bytes, or beyond
+    T found[Tl::kLanes];  // at the end of a place in the bytes, or beyond
     for (Index lane = 0; lane < Tl::kLanes; ++lane) {
         const Index places = (first + lane) / keep.bytes, byte = (first + lane) % keep.bytes;
         const int bit = keep.data[byte] & (keep.mask << places);
         found[lane] = static_cast<T>(bit) * keep.scale / static_cast<T>(1 << places);
     }
-    return found;
+    return load<Tl>(found);
 }
 
 template <typename Tl, typename T, typename M>
