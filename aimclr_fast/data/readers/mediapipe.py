@@ -72,8 +72,8 @@ _NUMBERED = re.compile(
 )
 #: Of world landmarks, the middle of the hips is within this many meters of the origin.
 _ORIGIN = 0.05
-#: Clips whose sides are looked at.
-_CLIPS = 16
+#: Clips whose sides are looked at, and poses of each.
+_CLIPS, _POSES = 16, 1000
 _HIPS = [LAYOUT.joints.index(name) for name in ("left_hip", "right_hip")]
 
 
@@ -161,8 +161,9 @@ def plan(source: Path, options: Options) -> Plan:
 
 
 def _poses(taken: Taken) -> Array:
-    """All poses of a clip ``[n, V, 3]``, NaN where a joint is missing."""
+    """Poses of a clip, evenly spread, ``[n, V, 3]``, NaN where a joint is missing."""
     x = taken.points[..., :3].reshape(-1, LAYOUT.num_joints, 3)
+    x = x[:: -(-len(x) // _POSES)]
     return np.where(x.any(axis=2, keepdims=True), x, np.nan)
 
 
