@@ -112,7 +112,7 @@ def clearly_other(trained: Duration, given: Duration | None, *, resized: bool) -
         resized: whether time is resized to a number of frames, so that rates do not matter.
 
     Returns:
-        A sentence that names the flag; empty if there is nothing to say.
+        A sentence, with the flag that mends it if there is one; empty if there is nothing to say.
     """
     said = f"the encoder's training sequences last {trained}"
     mend = f"--window {round(trained.window or trained.median, 2):g}s"
@@ -125,6 +125,8 @@ def clearly_other(trained: Duration, given: Duration | None, *, resized: bool) -
             return f"length: {said}, and these are {given}: results suffer ({mend})"
     elif given.high > trained.high * _OTHER:
         return f"length: {said}, and these {given}, taken whole: results suffer ({mend} cuts them)"
+    elif given.high < trained.low / _OTHER:
+        return f"length: {said}, and these {given}, taken whole: results suffer"
     if not resized and trained.fps is not None and not _alike(given.fps, trained.fps):
         seen = "several rates" if given.fps is None else f"{given.fps:g} frames per second"
         return (

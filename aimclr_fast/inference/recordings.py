@@ -72,8 +72,8 @@ class Parts:
     Attributes:
         store: the sequences, preprocessed as the encoder's training data were.
         each: what each is, in the store's order.
-        notes: how the recordings were understood, and whether they last clearly longer or shorter
-            than the sequences that the encoder was trained on.
+        notes: how the recordings were understood, and whether they are clearly of another
+            length than the sequences that the encoder was trained on.
         left_out: what could not be used.
     """
 

@@ -41,18 +41,23 @@ class Long:
         line: that it is in, from 1.
         place: the column of each of x, y, z, c (confidence), joint, frame, time and person that
             there is.
-        unit: of lengths, where the heading says it.
+        units: of lengths, that the headings say.
     """
 
     delimiter: str
     line: int
     place: Mapping[str, int]
-    unit: str | None = None
+    units: tuple[str, ...] = ()
 
     @property
     def axes(self) -> str:
         """The coordinates in the order xyzc."""
         return "".join(axis for axis in "xyzc" if axis in self.place)
+
+    @property
+    def unit(self) -> str | None:
+        """Of lengths, where the headings say it."""
+        return self.units[0] if self.units else None
 
 
 def long_heading(data: bytes) -> Long | None:
@@ -77,7 +82,8 @@ def long_heading(data: bytes) -> Long | None:
             place[kind] = at
     if not {"x", "y", "joint"} <= place.keys() or not {"frame", "time"} & place.keys():
         return None
-    return Long(delimiter, line + 1, place, columns[place["x"]].unit)
+    units = {columns[place[axis]].unit for axis in "xyz" if axis in place}
+    return Long(delimiter, line + 1, place, tuple(sorted(unit for unit in units if unit)))
 
 
 def _kind(column: _headings.Column, columns: Sequence[_headings.Column]) -> str:
@@ -114,8 +120,11 @@ def read_long(
 
     Raises:
         ReadError: a line is damaged, names another joint, or is of a second person; or lengths are
-            in another unit than m, cm or mm.
+            in different units, or in another than m, cm or mm.
     """
+    if len(found.units) > 1:
+        reason = f"headings name different units: {', '.join(found.units)}"
+        raise ReadError(where, reason, found.line)
     if found.unit in _headings.FOREIGN:
         reason = f"lengths in {found.unit}: convert them to m, cm or mm"
         raise ReadError(where, reason, found.line)

@@ -148,21 +148,23 @@ def plan_markers(
         if lacking:
             raise ReadError(
                 str(source),
-                f"layout {layout.name} has joints that the marker set {chosen.layout.name} has "
-                f"not: {listed(lacking)} (it has {', '.join(chosen.layout.joints)}); --to, in "
-                "place of --layout, matches joints as far as the names tell",
+                f"layout {layout.name} has joints that are not in the marker set "
+                f"{chosen.layout.name}: {listed(lacking)} (it has "
+                f"{', '.join(chosen.layout.joints)}); --to, in place of --layout, matches joints "
+                "as far as the names tell",
             )
     rates = Counter(f"{one.rate:.4g}" for one in some)
     given = options.up is not None
-    single = all(len(own) == 1 for own in chosen.markers)
-    means = "" if single else " as means of markers on the skin"
+    weights = chosen.weights(labels[0])
+    several = 0 if weights is None else int(((weights != 0).sum(axis=1) > 1).sum())
+    means = f", {several} of them means of several markers" if several else ""
     scheme = _Scheme(chosen, layout, up, given, options.max_bodies, options.unit)
     return found.plan(
         layout,
         functools.partial(read, load=load, scheme=scheme),
         [
-            f"markers: {chosen.layout.name}, {len(chosen.markers)} joints{means} (--markers says "
-            "otherwise)",
+            f"markers: {chosen.layout.name}, {len(chosen.markers)} joints{means} (--markers "
+            "says otherwise)",
             f"not used: {listed(_unused(chosen, labels[0])) or 'no markers'}",
             said,
             *sides,

@@ -65,6 +65,13 @@ def load_poses(entry: Entry, layout: Layout, options: Options, table: Table | No
         data = _tables.decode(data, where)
         long = long_heading(data) if options.columns is None else None
         if long is not None:
+            for flag, given in (
+                ("csv-bodies", options.csv_bodies),
+                ("skip-columns", options.skip_columns or None),
+            ):
+                if given is not None:
+                    reason = f"--{flag} {given} has no effect on a table with a line for each joint"
+                    raise ReadError(where, f"{reason}: leave it out")
             array, lines, rate = read_long(data, long, layout, where)
             return Poses(array, long.axes, long.unit, lines, rate)
         table = table or understand(data, layout, options, where, {})

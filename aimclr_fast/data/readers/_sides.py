@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from aimclr_fast.data.chirality import sides_of
 from aimclr_fast.data.readers._base import Plan, ReadError, Readings, Recording
+from aimclr_fast.data.readers._derived import listed
 from aimclr_fast.layouts import Layout
 
 #: keep them as they are, exchange left and right joints, or negate an axis.
@@ -36,15 +37,17 @@ def sides_note(
 
     Raises:
         ReadError: joints called left are on the body's right, in all files and the user does not
-            say why, or in some.
+            say why, or in some and the user does not keep them.
     """
     each = {file: sides_of(layout, frames).mirrored for file, frames in x.items()}
-    other, usual = (next((f for f in each if each[f] is m), None) for m in (True, False))
-    if other is not None and usual is not None:
-        reason = (
-            f"joints called left are on the body's right, and on its left in {usual}: prepare such"
-        )
-        raise ReadError(other, f"{reason} files separately, with --sides swap, mirror or keep")
+    right, left = ([file for file in each if each[file] is side] for side in (True, False))
+    if right and left:
+        seen = f"joints called left are on the body's right in {listed(right)}, and on its left in "
+        seen += listed(left)
+        if given == "keep":
+            return [f"sides: {seen}"]
+        mend = "prepare the two kinds separately, or leave them as they are with --sides keep"
+        raise ReadError(where, f"{seen}: {mend}")
     found = sides_of(layout, np.concatenate(list(x.values())))
     if found.mirrored is None:
         return []

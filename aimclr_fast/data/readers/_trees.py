@@ -33,7 +33,6 @@ from aimclr_fast.data.readers._base import (
 )
 from aimclr_fast.data.readers._derived import (
     Joint,
-    along_axes,
     derive_layout,
     is_hips,
     listed,
@@ -48,8 +47,6 @@ from aimclr_fast.layouts import Layout
 Array = npt.NDArray[np.float64]
 #: Files whose frames are looked at for the unit and the axis that points up, and frames of each.
 _FILES, _FRAMES = 16, 16
-#: Share of the frames in which somebody stands as in the rest pose, for that to tell what is up.
-_SOME = 0.1
 #: Lengths of a person in meters, from head to feet along the bones. Narrow, so that inches are not
 #: taken for centimeters.
 _PERSON = (1.0, 2.5)
@@ -327,7 +324,7 @@ def _nodes_of(
     if missing:
         raise ReadError(
             where,
-            f"layout {layout.name} has joints that the files have not: {listed(missing)} (they "
+            f"layout {layout.name} has joints that are not in the files: {listed(missing)} (they "
             f"have {', '.join(derived.joints)}); --to, in place of --layout, brings the files' "
             "joints to those of a layout as far as the names tell",
         )
@@ -402,7 +399,8 @@ def _is_person(size: float) -> bool:
 def _up(layout: Layout, nodes: Sequence[int], some: Sequence[_Look], where: str) -> tuple[str, str]:
     """The axis that points up, and what to say.
 
-    By the frames and, since people lie and sit, by the rest pose of the hierarchy.
+    By the frames; where no axis has half of them, since people lie and sit, a guess by the rest
+    pose of the hierarchy.
 
     Raises:
         ReadError: they do not agree, neither tells, or it is another axis than can be turned up.
@@ -416,20 +414,20 @@ def _up(layout: Layout, nodes: Sequence[int], some: Sequence[_Look], where: str)
     seen = f"from feet to head it is {axis} in {share:.0%} of {len(along):,} frames"
     rest = _rest_up(layout, some[0].motion.rest()[list(nodes)])
     mend = "say which axis points up with --up: y, -y or z"
-    sure = share >= 0.5 and axis in TURNS
-    if rest in TURNS and rest != axis and (not sure or along_axes(along)[rest] >= _SOME):
+    sure, other = share >= 0.5, rest in TURNS and rest != axis
+    if other and not sure:
         return rest, (
             f"up: {rest}, a guess by the rest pose, in which the body stands along it; {seen}: "
             f"people lie, sit or bend {otherwise}"
         )
-    if axis not in TURNS or (not sure and rest != axis):
-        raise ReadError(where, f"{seen}: {mend}")
-    if rest in TURNS and rest != axis:
+    if other:
         raise ReadError(
             where,
             f"{seen}, but in the rest pose the body stands along {rest}: either people lie or the "
             f"rest pose is turned; {mend}",
         )
+    if axis not in TURNS or (not sure and rest != axis):
+        raise ReadError(where, f"{seen}: {mend}")
     also = ", and in the rest pose" if rest == axis else ""
     return axis, f"up: {axis}; {seen}{also} {otherwise}"
 

@@ -43,12 +43,14 @@ OPTIONS = ("labels", "body_model")
 FILES = "AMASS files (prepare amass reads them)"
 Array = npt.NDArray[np.float64]
 _JOINTS = ("joints", "Jtr", "jtr", "joints3d")
+_PLACES = (*_JOINTS, "trans", "transl")
 _POSES = "poses"
 _RATES = ("mocap_framerate", "mocap_frame_rate", "fps", "frame_rate")
 _READ = (*_JOINTS, _POSES, "root_orient", "pose_body", "trans", "transl", "betas", *_RATES)
 #: Joints of the body of SMPL-H and SMPL-X, and all of SMPL.
 _BODY, _SMPL = 22, 24
-_LARGEST = 1e4
+#: Largest place in the file's unit, and largest of other numbers.
+_FARTHEST, _LARGEST = 1e7, 1e4
 _FILES, _FRAMES = 16, 64
 #: Rows of an array: frames, or vertices.
 _LONGEST = MAX_FRAMES
@@ -242,8 +244,9 @@ def _array(
     if len(array) > _LONGEST:
         raise ReadError(where, f"{name}: {len(array):,} rows; at most {_LONGEST:,} are read")
     values = array.astype(np.float64)
-    if not bool((np.abs(values) <= _LARGEST).all()):
-        raise ReadError(where, f"{name}: a value is not finite, or beyond {_LARGEST:,.0f}")
+    most = _FARTHEST if name in _PLACES else _LARGEST
+    if not bool((np.abs(values) <= most).all()):
+        raise ReadError(where, f"{name}: a value is not finite, or beyond {most:,.0f}")
     return values
 
 

@@ -1,9 +1,10 @@
 """AMC files, Acclaim's motion, as of CMU's database; the skeletons are in .asf files beside them.
 
 An .amc takes the .asf of its folder, or of the nearest folder above that has one; of several, the
-one whose name its own begins with (``11_01.amc`` has ``11.asf``). How joints, unit and the axis
-that points up are found is in :mod:`aimclr_fast.data.readers._trees`, the format itself in
-:mod:`aimclr_fast.data.readers._amc`. ``labels.csv`` is as for ``folder``.
+one whose name its own begins with (``11_01.amc`` has ``11.asf``, and ``113_01.amc`` has not).
+How joints, unit and the axis that points up are found is in
+:mod:`aimclr_fast.data.readers._trees`, the format itself in :mod:`aimclr_fast.data.readers._amc`.
+``labels.csv`` is as for ``folder``.
 """
 
 from __future__ import annotations
@@ -94,10 +95,15 @@ def _skeleton_of(entry: Entry, skeletons: Sequence[Entry]) -> Entry | None:
         own = [one for one in skeletons if one.folders == folders[:depth] and _together(one, entry)]
         if len(own) == 1:
             return own[0]
-        called = [one for one in own if entry.stem.lower().startswith(one.stem.lower())]
+        called = [one for one in own if _begins_with(entry.stem.lower(), one.stem.lower())]
         if own:
             return max(called, key=lambda one: len(one.stem), default=None)
     return None
+
+
+def _begins_with(name: str, stem: str) -> bool:
+    """Whether a name is a stem, or goes on after it with neither a letter nor a digit."""
+    return name.startswith(stem) and not name[len(stem) :][:1].isalnum()
 
 
 def _together(one: Entry, other: Entry) -> bool:

@@ -9,6 +9,7 @@ turned up. Image landmarks are shares of the image's width and height; they are 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ _NUMBERED = re.compile(
 )
 #: Of world landmarks, the middle of the hips is within this many meters of the origin.
 _ORIGIN = 0.05
+#: Clips whose sides are looked at, and poses of each.
+_CLIPS, _POSES = 16, 1000
 _HIPS = [LAYOUT.joints.index(name) for name in ("left_hip", "right_hip")]
 
 
@@ -129,10 +132,13 @@ def plan(source: Path, options: Options) -> Plan:
     if flat:
         notes.append(NOTE.format(confidence=options.min_confidence))
     else:
-        x = first.points[..., :3].reshape(-1, LAYOUT.num_joints, 3)
-        x = np.where(x.any(axis=2, keepdims=True), x, np.nan)
-        _check_up(x, options, str(source))
-        notes += sides_note(LAYOUT, {str(source): x}, options.sides, str(source))
+        frames = {clip.shown: _poses(first)}
+        _check_up(frames[clip.shown], options, str(source))
+        for other in found.units[:: -(-len(found.units) // _CLIPS)]:
+            if other is not clip:
+                with contextlib.suppress(ReadError):  # reading says it again
+                    frames[other.shown] = _poses(_take(other, options, WORLD))
+        notes += sides_note(LAYOUT, frames, options.sides, str(source))
         notes.append(
             "world landmarks: meters about the middle of each person's hips, y down, turned up; "
             "where people go, and how far apart they are, is not in them"
@@ -152,6 +158,13 @@ def plan(source: Path, options: Options) -> Plan:
         timed=first.rate is not None,
         untimed=first.rate is None or len(found.units) > 1,
     )
+
+
+def _poses(taken: Taken) -> Array:
+    """Poses of a clip, evenly spread, ``[n, V, 3]``, NaN where a joint is missing."""
+    x = taken.points[..., :3].reshape(-1, LAYOUT.num_joints, 3)
+    x = x[:: -(-len(x) // _POSES)]
+    return np.where(x.any(axis=2, keepdims=True), x, np.nan)
 
 
 def _check_up(x: Array, options: Options, where: str) -> None:

@@ -76,7 +76,8 @@ def test_joints_of_the_file_need_no_body_model(name, joints, kept, tmp_path):
 
 def test_units_and_a_body_model_that_is_not_used(tmp_path):
     """Joints may be in another unit than SMPL's meters."""
-    joints = {"joints": REST + motion()["trans"][:, None], "fps": np.array(30)}
+    x = REST + motion()["trans"][:, None] + [20, 0, 0]  # in millimeters beyond 10,000
+    joints = {"joints": x, "fps": np.array(30)}
     one = read_all("amass", save(tmp_path / "a.npz", joints))[1][0]
     file = save(tmp_path / "b.npz", {**joints, "joints": joints["joints"] * 1000})
     other = read_all("amass", file, unit="mm")[1][0]
@@ -147,6 +148,8 @@ BROKEN = {
         r"trans: shape \[6, 3\], expected \[7, 3\]",
     ),
     "NaN": ({"trans": FILE["trans"] * np.nan}, {}, "trans: a value is not finite"),
+    "far away": ({"trans": FILE["trans"] + 2e7}, {}, "trans: a value .* beyond 10,000,000"),
+    "no angles": ({"poses": FILE["poses"] + 2e4}, {}, "poses: a value .* beyond 10,000$"),
     "text": ({"trans": np.array("x")}, {}, "trans: holds <U1, not numbers"),
     "objects": (
         {"trans": np.array([{}, 1], dtype=object)},

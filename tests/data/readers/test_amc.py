@@ -245,8 +245,14 @@ def test_of_several_skeletons_the_one_with_the_name(tmp_path):
         save(tmp_path, name)
         (tmp_path / f"{name}.amc").rename(tmp_path / f"{name}_01.amc")
     (tmp_path / "walk.amc").write_text(amc_text(values_of()))
+    for name in ("113_01", "22", "2b"):  # of others, whose skeletons are lost
+        (tmp_path / f"{name}.amc").write_text(amc_text(values_of()))
+    (tmp_path / "2-b.amc").write_text(amc_text(values_of()))
     plan, _ = read_all("amc", tmp_path)
-    assert [unit.skeleton.stem for unit in plan.units] == ["11", "1", "2"]
+    skeletons = {unit.name: unit.skeleton.stem for unit in plan.units}
+    assert skeletons == {"11_01": "11", "1_01": "1", "2_01": "2", "2-b": "2"}
+    left_out = {Path(problem.where).stem for problem in plan.left_out}
+    assert left_out == {"113_01", "22", "2b", "walk"}
     assert "no .asf file in its folder or above" in plan.left_out[0].reason
 
 

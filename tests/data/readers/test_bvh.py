@@ -489,7 +489,7 @@ def test_the_layout_in_the_store_can_be_edited(tmp_path, capsys):
     capsys.readouterr()
     with pytest.raises(SystemExit):
         command_line([*arguments, "--overwrite", f"--layout={edited}"])
-    assert "layout mine has joints that the files have not: Hand" in capsys.readouterr().err
+    assert "layout mine has joints that are not in the files: Hand" in capsys.readouterr().err
     edited.write_text(text.replace("bvh-22", "mine"))
     command_line([*arguments, "--overwrite", f"--layout={edited}"])
     mine = open_store(tmp_path / "out")

@@ -10,7 +10,7 @@ from data.readers.recordings import motion
 from data.readers.test_mediapipe import NAMED, POSES, WORLD, only, refused, save, turned_up
 from data.readers.test_ntu import read_all
 
-from aimclr_fast.data.readers import ReadError
+from aimclr_fast.data.readers import Problem, ReadError
 from aimclr_fast.data.readers._landmarks import LAYOUT
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.prepare import command_line
@@ -76,6 +76,33 @@ def test_of_any_layout(tmp_path):
     (tmp_path / "a.txt").write_text(text("frame,joint,x (ft),y (ft),z (ft)", lines))
     (problem,) = read_all("folder", tmp_path, layout="ui-prmd")[1]
     assert problem.reason == "lengths in ft: convert them to m, cm or mm"
+
+
+@pytest.mark.parametrize("heading", ["x (mm),y (m),z (m)", "x,y (cm),z (mm)", "x (m),y (ft),z"])
+def test_units_that_differ_are_refused(heading, tmp_path):
+    (tmp_path / "a.csv").write_text(text(f"frame,landmark,{heading}", rows()))
+    _, (found,) = read_all("folder", tmp_path, layout="mediapipe", aspect=1.0)
+    assert isinstance(found, Problem)
+    assert "headings name different units: " in found.reason
+
+
+def test_a_unit_in_one_heading_is_that_of_all(tmp_path):
+    """As in tables with a line per frame."""
+    (tmp_path / "a.csv").write_text(text("frame,landmark,x,y (mm),z", rows()))
+    _, (found,) = read_all("folder", tmp_path, layout="mediapipe")
+    np.testing.assert_allclose(found.positions[..., 0], WORLD.transpose(2, 0, 1) / 1000, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [({"skip_columns": 1}, "skip-columns 1"), ({"csv_bodies": 2}, "csv-bodies 2")],
+)
+def test_flags_of_tables_with_a_line_per_frame(options, flag, tmp_path):
+    (tmp_path / "a.csv").write_text(FORMS["names"])
+    _, (found,) = read_all("folder", tmp_path, layout="mediapipe", aspect=1.0, **options)
+    assert isinstance(found, Problem)
+    assert f"--{flag} has no effect on a table with a line for each joint" in found.reason
+    assert f"--{flag} has no effect" in refused(tmp_path / "a.csv", **options)
 
 
 def test_missing_landmarks_and_frames_are_gaps(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from data.readers.bvh_files import PERSON, bvh_text
@@ -133,14 +135,14 @@ def test_only_what_has_sides_can_be_exchanged(tmp_path):
     np.testing.assert_array_equal(found.positions[1:], as_it_is.positions[1:])
 
 
-def lying(axis: str, text: str, share: float = 1.0) -> str:
-    """A file whose root is turned by 90 degrees about an axis in the first frames."""
+def lying(axis: str, text: str, share: float = 1.0, degrees: float = 90) -> str:
+    """A file whose root is turned about an axis in the first frames."""
     lines = text.splitlines()
     first = lines.index("MOTION") + 3
     column = {"z": 3, "x": 4}[axis]  # after the three positions: Z, X, Y rotations
     for at in range(first, first + round(share * (len(lines) - first))):
         cells = lines[at].split()
-        cells[column] = str(float(cells[column]) + 90)
+        cells[column] = str(float(cells[column]) + degrees)
         lines[at] = " ".join(cells)
     return "\n".join(lines) + "\n"
 
@@ -150,15 +152,12 @@ def ups(folder, **options) -> list[str]:
 
 
 def test_people_who_lie_are_up_by_the_rest_pose(tmp_path):
-    """Along x all the time, and along z at first, as those who get up."""
-    write(tmp_path / "x", lying("z", bvh_text(frames=20)))
-    (note,) = ups(tmp_path / "x")
+    """Along x or z, neither in half of the frames, and as those who get up."""
+    for name, axis in (("a", "z"), ("b", "x")):
+        write(tmp_path / "lies", lying(axis, bvh_text(frames=20), 0.6), f"{name}.bvh")
+    (note,) = ups(tmp_path / "lies")
     assert note.startswith("up: y, a guess by the rest pose, in which the body stands along it; ")
-    assert "it is -x in 100% of" in note
-    write(tmp_path / "z", lying("x", bvh_text(frames=20), share=0.8))
-    (note,) = ups(tmp_path / "z")
-    assert note.startswith("up: y, a guess by the rest pose")
-    assert "it is z in 80% of" in note
+    assert re.search(r"it is (z|-x) in [34]\d% of", note)
     write(tmp_path / "rises", lying("x", bvh_text(frames=20), share=0.4))
     assert ups(tmp_path / "rises")[0].startswith("up: y; from feet to head it is y in 6")
     assert ups(tmp_path / "rises")[0].endswith("and in the rest pose (--up says otherwise)")
@@ -182,6 +181,25 @@ def test_a_rest_pose_that_contradicts_all_frames_is_refused(tmp_path, capsys):
     assert "say which axis points up with --up: y, -y or z" in capsys.readouterr().err
     command_line([*arguments, "--up=z"])
     assert "up: y, in 100% of the bodies" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("axis", "rest", "seen"),
+    [
+        ("x", {}, "it is z in 80% of"),
+        ("z", {}, "it is -x in 80% of"),
+        ("-x", upright(lambda x, y, z: (x, -z, y)), "it is y in 80% of"),
+    ],
+)
+def test_a_rest_pose_never_overrules_most_frames(axis, rest, seen, tmp_path):
+    """People stand along it in a fifth of the frames: they lie in most, or pick something up."""
+    degrees = -90 if axis[0] == "-" else 90
+    write(tmp_path, lying(axis[-1], bvh_text(frames=20, **rest), 0.8, degrees))
+    message = refused(tmp_path)
+    assert seen in message
+    assert f"but in the rest pose the body stands along {'z' if rest else 'y'}: " in message
+    assert "say which axis points up with --up" in message
+    assert not ups(tmp_path, up="y")
 
 
 def test_a_rest_pose_that_is_none_tells_nothing(tmp_path):
@@ -243,16 +261,21 @@ def test_landmarks_that_were_turned_up_already(turn, axis, tmp_path):
     assert (found.positions[1, :, nose] > found.positions[1, :, heel] + 1).all()
 
 
-@pytest.mark.parametrize("form", ["bvh", "trc"])
+@pytest.mark.parametrize("form", ["bvh", "mediapipe", "trc"])
 def test_mirrored_files_among_others_are_named(form, tmp_path):
     if form == "bvh":
         write(tmp_path, bvh_text(), "a.bvh")
         write(tmp_path, bvh_text(**MIRRORS["an axis"]), "b.bvh")
+    elif form == "mediapipe":
+        in_mediapipe(tmp_path / "a.json")
+        in_mediapipe(tmp_path / "b.json", swap=True)
     else:
         save_trc(tmp_path / "a.trc", walk())
         save_trc(tmp_path / "b.trc", {name: x * [-1, 1, 1] for name, x in walk().items()})
-    message = (
-        rf"b\.{form}: joints called left .* right, and on its left in .*a\.{form}: prepare such"
-    )
-    with pytest.raises(ReadError, match=message):
-        read_all(form, tmp_path)
+    seen = r"joints called left .* right in .*b\.\w+, and on its left in .*a\.\w+"
+    for given in (None, "swap", "mirror"):
+        with pytest.raises(ReadError, match=f"{seen}: prepare the two kinds sep.* keep"):
+            read_all(form, tmp_path, sides=given)
+    plan, found = read_all(form, tmp_path, sides="keep")
+    assert len(found) == 2
+    assert any(re.search(f"^sides: {seen}$", note) for note in plan.notes)

@@ -105,6 +105,7 @@ def test_key_points_that_were_triangulated(tmp_path):
             places[f"{side}{name}"] = m[f"{side}{marker}"]
     plan, (found,) = read_all("trc", save(tmp_path / "a.trc", places, units="m"))
     assert plan.layout.name == "key-points"
+    assert "19 joints, 3 of them means of several markers (" in "\n".join(plan.notes)
     elbow = found.positions[:, :, plan.layout.joints.index("right_lower_arm"), 0].T
     np.testing.assert_allclose(elbow, m["RELB"], atol=1e-5)
 
