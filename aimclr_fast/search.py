@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> None:
     parts, sequences = read_recording(given.recording, encoder, set(), **options)
     names = [part.title for part in parts.each]
     note_preparation(store, encoder)
-    index = _index(index_file, store, encoder, given.encoder)
+    index = _index(index_file, store, encoder, given.encoder, named=given.index is not None)
     distances, rows = index.nearest(encoder(sequences, preprocessed=True), k)
     found = [
         (query, rank, row, distance)
@@ -92,15 +92,23 @@ def main(arguments: list[str]) -> None:
     print(f"saved: {out / 'neighbors.csv'} and neighbors.html")
 
 
-def _index(file: Path, store: Store, encoder: Encoder, name: str) -> FeatureIndex:
+def _index(file: Path, store: Store, encoder: Encoder, name: str, named: bool) -> FeatureIndex:
+    """The features of a store; of one whose file the user did not name, what is there is replaced
+    if it is of others.
+    """
     from .data.store import sha256
-    from .inference.index import make_index, open_index
+    from .inference.index import IndexFileError, make_index, open_index
     from .inference.pretrained import pretrained_file
 
     checksum = sha256(pretrained_file(name) or Path(name))
-    if file.exists():
-        return open_index(file, store, encoder, encoder_sha256=checksum)
     console = plain_console()
+    if file.exists():
+        try:
+            return open_index(file, store, encoder, encoder_sha256=checksum)
+        except IndexFileError as error:
+            if named:
+                raise
+            console.print(f"made anew: {error}", soft_wrap=True)
     console.print(f"encoding {len(store):,} sequences into {file} ...", soft_wrap=True)
     try:
         return make_index(store, encoder, file, encoder_sha256=checksum)

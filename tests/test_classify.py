@@ -102,6 +102,19 @@ def test_windows_of_motion_capture_in_another_skeleton(tmp_path, capsys):
     assert f"a 0-1 s: {rows[0]['label']} (unknown), nearest" in said  # how likely says nothing then
 
 
+def test_what_the_data_check_finds_odd_is_told(folder, poses, capsys):
+    """Files whose z points up, taken for y."""
+    options = ["--encoder=ui_prmd", f"--out={folder / 'out'}"]
+    classify(folder / "in", *options)
+    assert "odd: " not in capsys.readouterr().out
+    for number, x in enumerate(poses.values()):
+        np.save(folder / "in" / f"{number}.npy", np.stack([x[..., 0], -x[..., 2], x[..., 1]], -1))
+    classify(folder / "in", *options)
+    assert "(--up z" in next(
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("odd: ")
+    )
+
+
 def test_one_bad_recording_costs_no_answers(folder, capsys):
     """Too short for a window, or damaged."""
     (folder / "bad.bvh").write_text("HIERARCHY\n")

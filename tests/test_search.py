@@ -82,6 +82,12 @@ def test_an_index_is_made_once_and_checked(stores, tmp_path, capsys):
         search("ui_prmd", stores / "in", f"--out={tmp_path / 'c'}", f"--index={index}")
     assert caught.value.code == 2
     assert "is of another store" in capsys.readouterr().err
+    for store, rows in (("ui_prmd", 2000), (stores / "store", 49)):  # one that nobody named
+        search(store, stores / "in", f"--out={tmp_path / 'd'}")
+        said = capsys.readouterr().out
+        assert f"encoding {rows:,} sequences" in said
+    assert "made anew: " in said
+    assert "is of another store" in said
 
 
 def test_queries_are_people_and_windows(stores, tmp_path):

@@ -39,6 +39,7 @@ from .windows import MOST_MISSING, missing_share, stands_still
 PERSON = "person"
 _START = re.compile(r"@([0-9.e+-]+)s$")
 _OF_STORES = ("no labels.csv", "time: the column")  # notes that say nothing of what is classified
+_TOLD = ("values", "height", "up", "sides")  # of the data check: how the files were read
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,7 @@ def read_parts(
     if trained is not None:
         other = clearly_other(trained, done.store.duration, resized=steps.frames is not None)
         notes += [other] if other else []
+    notes += [str(finding) for finding in done.report.odd if finding.check in _TOLD]
     return Parts(done.store, _told(done.store, timing), notes, done.left_out)
 
 

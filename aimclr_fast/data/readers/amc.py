@@ -75,6 +75,13 @@ def _with_skeletons(listing: Listing) -> tuple[list[AmcUnit], list[Named]]:
     listing.left_out += [Problem(entry.shown, reason) for entry in lost]
     if lost:
         listing.notes.append(f"{lost[0].shown} and {len(lost) - 1:,} others: {reason}")
+    others = [entry for entry in pairs if not _is_called(entry, pairs[entry])]
+    if others:
+        listing.notes.append(
+            f"skeletons: {len(others):,} files take the only .asf file there is, whose name is "
+            f"another, such as {others[0].shown} that of {pairs[others[0]].shown}; the bones of "
+            "another subject have other lengths"
+        )
     listing.entries = list(pairs)
     units, named = by_file(listing)
     return [AmcUnit(unit.entry, unit.name, pairs[unit.entry]) for unit in units], named
@@ -95,14 +102,17 @@ def _skeleton_of(entry: Entry, skeletons: Sequence[Entry]) -> Entry | None:
         own = [one for one in skeletons if one.folders == folders[:depth] and _together(one, entry)]
         if len(own) == 1:
             return own[0]
-        called = [one for one in own if _begins_with(entry.stem.lower(), one.stem.lower())]
+        called = [one for one in own if _is_called(entry, one)]
         if own:
             return max(called, key=lambda one: len(one.stem), default=None)
     return None
 
 
-def _begins_with(name: str, stem: str) -> bool:
-    """Whether a name is a stem, or goes on after it with neither a letter nor a digit."""
+def _is_called(entry: Entry, skeleton: Entry) -> bool:
+    """Whether a file's name is its skeleton's, or goes on after it with neither a letter nor a
+    digit.
+    """
+    name, stem = entry.stem.lower(), skeleton.stem.lower()
     return name.startswith(stem) and not name[len(stem) :][:1].isalnum()
 
 

@@ -240,6 +240,17 @@ def test_each_motion_takes_its_skeleton(tmp_path):
     np.testing.assert_allclose(long, np.multiply([1, 1, 1, 1.1, 1.1], 7.3 * UNIT), rtol=1e-6)
 
 
+def test_a_skeleton_of_another_name_is_told(tmp_path):
+    save(tmp_path, "07")
+    plan, _ = read_all("amc", tmp_path)
+    assert not any("skeletons: " in note for note in plan.notes)
+    (tmp_path / "11_01.amc").write_text(amc_text(values_of()))
+    plan, _ = read_all("amc", tmp_path)
+    (note,) = [note for note in plan.notes if note.startswith("skeletons: ")]
+    assert note.startswith("skeletons: 1 files take the only .asf file there is")
+    assert "11_01.amc that of" in note
+
+
 def test_of_several_skeletons_the_one_with_the_name(tmp_path):
     for name in ("1", "11", "2"):
         save(tmp_path, name)
