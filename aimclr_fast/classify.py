@@ -303,7 +303,7 @@ def _write(out: Path, answers: Sequence[Answer], shown: Sequence[Any], encoder: 
     recordings = len({answer.recording for answer in answers})
     write_page(
         out / "timeline.html",
-        title=f"{len(answers):,} answers for {recordings:,} recordings",
+        title=f"{len(answers):,} answers for {recordings:,} recording{'s' * (recordings != 1)}",
         data={"answers": rows, "clips": clips, "skeleton": skeleton},
         body='<div id="timeline"></div>\n<div id="player"></div>',
         scripts=["timeline", "player"],
