@@ -162,11 +162,10 @@ def up(case: Case) -> Iterator[Finding]:
         yield Finding("up", "bodies are upside down, their heads towards -y", True, mend)
     elif turned[2] >= 0.5:
         steps = case.store.preprocessing
-        text, mend = "bodies lie along z", f"--up z, or --up y after z; {_OR_LIE}"
-        if steps is not None and steps.rotate != "none":  # the turn about y made one of both axes
-            text += ", or x before they were turned"
-            mend = f"--up z, or --up y after z; if neither helps, {_X_UP}; {_OR_LIE}"
-        yield Finding("up", text, True, mend)
+        mend = "--up z, or --up y after z"
+        if steps is not None and steps.rotate != "none":  # which turned x to z
+            mend += f"; if neither helps, {_X_UP}"
+        yield Finding("up", "bodies lie along z", True, f"{mend}; {_OR_LIE}")
     elif turned[0] >= 0.5:
         yield Finding("up", "bodies lie along x", True, f"{_X_UP}; {_OR_LIE}")
     else:

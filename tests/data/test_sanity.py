@@ -107,8 +107,8 @@ def lost(x):
         (lambda x: x * 100, "height", r"bodies are 15\d m tall", "--unit cm"),
         (lambda x: x / 1000, "height", r"bodies are 0.0015\d m tall", "--unit"),
         (at(slice(3, 5), lambda x: x[3:5] * 1000), "height", r"in 2 of 50 .*s3\)", "--unit"),
-        (axes(1, -3, 2), "up", "bodies lie along z, or x before", "people lie"),
-        (axes(1, -3, 2), "up", "bodies lie along z", "x points up, which --up does not turn"),
+        (axes(1, -3, 2), "up", "bodies lie along z", "or people lie"),
+        (axes(1, -3, 2), "up", "bodies lie along z", "if neither helps, x points up"),
         (axes(1, 3, -2), "up", "bodies lie along z", "--up z"),
         (axes(1, -2, -3), "up", "upside down", "--up=-y"),
         (axes(2, -1, 3), "up", "bodies lie along x", "exchange axes in the files"),
@@ -337,6 +337,7 @@ def test_along_which_horizontal_axis_is_told_where_nothing_was_turned(sound, rep
     (one,) = report(axes(1, -3, 2)(sound), steps=NOT_TURNED).odd
     assert (one.text, one.mend.split(";")[0]) == ("bodies lie along z", "--up z, or --up y after z")
     assert "people lie" in one.mend
+    assert "x points" not in one.mend
 
 
 def test_sides_that_do_not_show_are_said_to_be_unknown(sound, report):
