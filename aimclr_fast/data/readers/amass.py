@@ -49,11 +49,11 @@ _READ = (*_JOINTS, _POSES, "root_orient", "pose_body", "trans", "transl", "betas
 #: Joints of the body of SMPL-H and SMPL-X, and all of SMPL.
 _BODY, _SMPL = 22, 24
 _LARGEST = 1e4
-#: The axis that points up in AMASS.
-_UP = "z"
 _FILES, _FRAMES = 16, 64
 #: Rows of an array: frames, or vertices.
 _LONGEST = MAX_FRAMES
+#: The axis that points up in AMASS.
+_UP = "z"
 #: Most bytes of what is read, unpacked: of a file, and of a body model (100 MB of SMPL-X).
 _MOST_MOTION, _MOST_MODEL = MAX_BYTES, 512 << 20
 
