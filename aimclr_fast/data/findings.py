@@ -82,13 +82,13 @@ class Case:
         """Whether others preprocessed the sequences."""
         return self.store.preprocessing is None
 
-    def name(self, where: npt.NDArray[Any]) -> str:
-        """Of the first sequence looked at for which ``where [n]`` holds."""
-        return str(self.store.samples["name"][self.measures.rows[int(np.flatnonzero(where)[0])]])
-
-    def some(self, where: npt.NDArray[Any]) -> str:
-        """``3 of 2,000 sequences (the first: NAME)``, those looked at for which ``where`` holds."""
-        return f"{where.sum():,} of {len(where):,} sequences (the first: {self.name(where)})"
+    def some(self, where: npt.NDArray[Any], names: int = 1) -> str:
+        """``3 of 2,000 sequences (the first: NAME)``, those looked at for which ``where [n]``
+        holds, with the first few names.
+        """
+        first = self.store.samples["name"][self.measures.rows[np.flatnonzero(where)[:names]]]
+        named = ", ".join(map(str, first))
+        return f"{where.sum():,} of {len(where):,} sequences (the first: {named})"
 
 
 Check = Callable[[Case], Iterator[Finding]]

@@ -4,8 +4,9 @@ Each check is a function that looks at a :class:`Case` and yields :class:`Findin
 and, where that is odd, the flag of ``prepare`` that would mend it. ``@check`` lists it; there is
 nothing else to edit. Thresholds are limits of the human body with a margin. In UI-PRMD, UTD-MHAD,
 KARD, MSR-Action3D and Bandai-Namco's motion (6,868 sequences of Kinects and of a motion capture
-studio) they report three recordings that are mostly gaps, and nothing else; in the same data in
-another unit, rotated, or with joints exchanged, they report that.
+studio) they report three recordings that are mostly gaps and seven of one person whose feet point
+backwards, and nothing else; in the same data in another unit, rotated, or with joints exchanged,
+they report that.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ SIZE = (0.3, 2.6)
 ANY_SIZE = (0.03, 6.0)
 #: A person's size in meters that is refused at once, or said where the user gave the unit.
 IMPOSSIBLE = (0.1, 10.0)
-#: Upright: within 60 degrees of y.
-UPRIGHT = 0.5
+#: Upright: within 60 degrees of y. A single sequence lies if it is within 37 degrees of another
+#: axis; people who bend down in it stay above that.
+UPRIGHT, LIES = 0.5, 0.8
+#: Sequences that are named of those unlike the others.
+_NAMED = 3
 #: Deviation of a bone's length over time, as a share of its body's size, of the worst bone. Sensors
 #: reach 0.025 in the median sequence, and 0.1 in the worst.
 CHANGE, WORST_CHANGE = 0.08, 0.15
@@ -134,6 +138,11 @@ def height(case: Case) -> Iterator[Finding]:
         )
 
 
+#: What else may be the reason where bodies lie.
+_OR_LIE = "or people lie, and all is well"
+_X_UP = "x points up, which --up does not turn: exchange axes in the files, so that y or z does"
+
+
 @check
 def up(case: Case) -> Iterator[Finding]:
     """Heads above feet, along y."""
@@ -146,19 +155,34 @@ def up(case: Case) -> Iterator[Finding]:
     turned = (np.abs(along) > UPRIGHT).mean(axis=0)
     yield Finding("up", f"y, in {share[1]:.0%} of the bodies")
     if share[1] >= 0.5:
+        yield from _lying(case)
         return
     if (along[:, 1] < -UPRIGHT).mean() >= 0.5:
         mend = "turn y around in the recordings" if case.flat else "--up=-y, or --up y after -y"
         yield Finding("up", "bodies are upside down, their heads towards -y", True, mend)
     elif turned[2] >= 0.5:
+        steps = case.store.preprocessing
         mend = "--up z, or --up y after z"
-        yield Finding("up", "bodies lie along z", True, mend)
+        if steps is not None and steps.rotate != "none":  # which turned x to z
+            mend += f"; if neither helps, {_X_UP}"
+        yield Finding("up", "bodies lie along z", True, f"{mend}; {_OR_LIE}")
     elif turned[0] >= 0.5:
-        mend = "turn the recordings, so that y or z points up"
-        yield Finding("up", "bodies lie along x", True, mend)
+        yield Finding("up", "bodies lie along x", True, f"{_X_UP}; {_OR_LIE}")
     else:
         mend = "--up, or another --layout: heads and feet may be other joints"
         yield Finding("up", "bodies have no direction in common from feet to head", True, mend)
+
+
+def _lying(case: Case) -> Iterator[Finding]:
+    """Sequences all of whose bodies lie along another axis than y, where most stand."""
+    along = case.measures.up  # NaN for bodies that are not there
+    across = np.maximum(np.abs(along[..., [0, 2]]).max(axis=2), -along[..., 1])
+    odd = (across > LIES).any(axis=1) & ~(across <= LIES).any(axis=1)
+    if odd.any():
+        text = f"{case.some(odd, _NAMED)} lie along another axis than the others"
+        mend = "exported with another axis up: prepare such files apart, with --up"
+        mend = "turn such recordings" if case.flat else mend
+        yield Finding("up", text, True, f"{mend}; {_OR_LIE}")
 
 
 @check
@@ -167,18 +191,33 @@ def sides(case: Case) -> Iterator[Finding]:
     store = case.store
     if case.flat:
         return
-    rows = case.measures.rows[:: -(-len(case.measures.rows) // _LOOKED_AT)]
     step = -(-store.positions.shape[2] // _LOOKED_AT)
-    x = np.stack([store.positions[row, :, ::step] for row in rows]).astype(np.float64)
-    x = x.transpose(0, 4, 2, 3, 1).reshape(-1, store.layout.num_joints, 3)
-    found = sides_of(store.layout, np.where(x.any(axis=2, keepdims=True), x, np.nan))
-    if found.mirrored is None:
+
+    def seen(row: int) -> Array:  # [T * M, V, 3]
+        x = store.positions[row, :, ::step].astype(np.float64).transpose(3, 1, 2, 0)
+        x = x.reshape(-1, store.layout.num_joints, 3)
+        return np.where(x.any(axis=2, keepdims=True), x, np.nan)
+
+    rows = case.measures.rows
+    some = [seen(row) for row in rows[:: -(-len(rows) // _LOOKED_AT)]]
+    found = sides_of(store.layout, np.concatenate(some))
+    each = [sides_of(store.layout, seen(row)).mirrored for row in rows]
+    left, right = (np.array([one is mirrored for one in each]) for mirrored in (False, True))
+    mirrored, said = found.mirrored, found.said
+    if mirrored is None:  # not in nearly all frames of all
+        mirrored = bool(right.sum() > left.sum())
+        said = f"{max(left.sum(), right.sum()):,} of {len(each):,} sequences"
+    if not left.any() and not right.any():
+        yield Finding("sides", "not told: no feet or face show a body's front")
         return
-    side = "right" if found.mirrored else "left"
-    text = f"joints called left are on the body's {side} in {found.said}"
-    yield Finding(
-        "sides", text, found.mirrored, "--sides swap, or --sides mirror" if found.mirrored else ""
-    )
+    side, other = ("right", "left") if mirrored else ("left", "right")
+    mend = "--sides swap, or --sides mirror"
+    text = f"joints called left are on the body's {side} in {said}"
+    yield Finding("sides", text, mirrored, mend if mirrored else "")
+    odd = left if mirrored else right
+    if odd.any():
+        text = f"in {case.some(odd, _NAMED)} they are on its {other}, unlike in the others"
+        yield Finding("sides", text, True, f"prepare such files apart, with {mend}")
 
 
 @check

@@ -83,7 +83,7 @@ def bones(folder):
 
 
 def joints(folder):
-    moved = smpl_files.REST + smpl_files.motion()["trans"][:, None]
+    moved = smpl_files.REST[:, [0, 2, 1]] + smpl_files.motion()["trans"][:, None]
     np.savez(folder / "a.npz", joints=moved, trans=moved[:, 0])
 
 

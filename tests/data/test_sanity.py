@@ -107,10 +107,16 @@ def lost(x):
         (lambda x: x * 100, "height", r"bodies are 15\d m tall", "--unit cm"),
         (lambda x: x / 1000, "height", r"bodies are 0.0015\d m tall", "--unit"),
         (at(slice(3, 5), lambda x: x[3:5] * 1000), "height", r"in 2 of 50 .*s3\)", "--unit"),
-        (axes(1, -3, 2), "up", "bodies lie along z", "--up z"),
+        (axes(1, -3, 2), "up", "bodies lie along z", "or people lie"),
+        (axes(1, -3, 2), "up", "bodies lie along z", "if neither helps, x points up"),
         (axes(1, 3, -2), "up", "bodies lie along z", "--up z"),
         (axes(1, -2, -3), "up", "upside down", "--up=-y"),
-        (axes(2, -1, 3), "up", "bodies lie along x", "turn the recordings"),
+        (axes(2, -1, 3), "up", "bodies lie along x", "exchange axes in the files"),
+        (axes(2, -1, 3), "up", "bodies lie along x", "or people lie"),
+        (at([2, 9], lambda x: axes(1, -3, 2)(x[[2, 9]])), "up",
+         r"2 of 50 .*first: s2, s9\) lie along another axis", "apart, with --up; or people lie"),
+        (at(range(0, 50, 3), lambda x: axes(1, -2, -3)(x[::3])), "up",
+         r"17 of 50 .*first: s0, s3, s6\) lie along another axis", "apart, with --up"),
         (lost, "bones", "in 5 of 50 .*the first: s0.* a bone changes its length", "--gaps fill"),
         (exchange(8, 9), "bones", "times as long as", "--layout"),
         (exchange(9, 15), "bones", "times as long as", "--layout"),
@@ -311,3 +317,32 @@ def test_exchanged_sides_are_found(how, sound, report):
     (one,) = (finding for finding in found.odd if finding.check == "sides")
     assert str(one).startswith("odd: joints called left are on the body's right in 100% of ")
     assert one.mend == "--sides swap, or --sides mirror"
+
+
+@pytest.mark.parametrize("mirrored", [1, 8, 25, 49])
+def test_sequences_whose_sides_contradict_the_others_are_named(mirrored, sound, report):
+    x = sound.copy()
+    x[:mirrored, 0] *= -1
+    found = report(x)
+    said = [one for one in found.findings if one.check == "sides" and "called left" in one.text]
+    few = min(mirrored, 50 - mirrored)
+    names = "s49" if mirrored == 49 else ", ".join(f"s{i}" for i in range(min(few, 3)))
+    (one,) = (finding for finding in found.odd if "unlike in the others" in finding.text)
+    assert one.text.startswith(f"in {few} of 50 sequences (the first: {names}) they are on its ")
+    assert one.mend == "prepare such files apart, with --sides swap, or --sides mirror"
+    assert [finding.odd for finding in said] == [mirrored == 49]
+
+
+def test_along_which_horizontal_axis_is_told_where_nothing_was_turned(sound, report):
+    (one,) = report(axes(1, -3, 2)(sound), steps=NOT_TURNED).odd
+    assert (one.text, one.mend.split(";")[0]) == ("bodies lie along z", "--up z, or --up y after z")
+    assert "people lie" in one.mend
+    assert "x points" not in one.mend
+
+
+def test_sides_that_do_not_show_are_said_to_be_unknown(sound, report):
+    x = sound.copy()
+    toes = [j for j, name in enumerate(LAYOUT.joints) if "toes" in name]
+    feet = [j for j, name in enumerate(LAYOUT.joints) if name in ("left_foot", "right_foot")]
+    x[:, :, :, toes] = x[:, :, :, feet]
+    assert "sides: not told" in str(report(x))

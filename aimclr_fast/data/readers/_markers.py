@@ -64,7 +64,7 @@ class Markers:
         places: ``[T, N, 3]``, NaN where a marker was not seen.
         rate: frames per second.
         unit: of lengths, as the file names it; empty if it does not.
-        up: axis that points up, such as "z" or "-x", where the file says so.
+        up: axis that points up, such as "z" or "-x", where the file or its format says so.
         said: where it says so, for messages.
     """
 
@@ -330,7 +330,8 @@ def _up(
         raise ReadError(where, f"{said or how}: {reason}")
     parts = [said] if said else []
     parts += [how] if share >= 0.5 else []
-    return axis, f"up: {axis}; {', and '.join(parts)} (--up says otherwise)"
+    guess = "" if said else ", a guess by the motion"
+    return axis, f"up: {axis}{guess}; {', and '.join(parts)} (--up says otherwise)"
 
 
 def _tops(layout: Layout) -> tuple[list[int], bool]:

@@ -54,6 +54,8 @@ _FARTHEST, _LARGEST = 1e7, 1e4
 _FILES, _FRAMES = 16, 64
 #: Rows of an array: frames, or vertices.
 _LONGEST = MAX_FRAMES
+#: The axis that points up in AMASS.
+_UP = "z"
 #: Most bytes of what is read, unpacked: of a file, and of a body model (100 MB of SMPL-X).
 _MOST_MOTION, _MOST_MODEL = MAX_BYTES, 512 << 20
 
@@ -312,11 +314,13 @@ def _look(
     if up is None:
         top, bottom = ends_of_body(layout)
         along = [places[:, top].mean(axis=1) - places[:, bottom].mean(axis=1) for places, _ in some]
-        up, share = upward(np.concatenate(along))
-        seen = f"from feet to head it is {up} in {share:.0%} of the frames looked at"
-        if share < 0.5 or up not in ("y", "-y", "z"):
-            raise ReadError(where, f"{seen}: say which axis points up with --up: y, -y or z")
-        notes.append(f"up: {up}; {seen} (--up says otherwise)")
+        axis, share = upward(np.concatenate(along))
+        seen = f"from feet to head it is {axis} in {share:.0%} of the frames looked at"
+        if axis != _UP and share >= 0.5:
+            reason = f"{_UP} points up in AMASS, but {seen}: people lie, or it is another axis"
+            raise ReadError(where, f"{reason}; say which axis points up with --up: y, -y or z")
+        up = _UP
+        notes.append(f"up: {up}, AMASS's convention; {seen} (--up says otherwise)")
     rates = sorted({f"{rate:.4g}" for _, rate in some if rate is not None})
     notes.append(f"frames per second: {', '.join(rates) or 'the files do not say (--rate does)'}")
     return layout, up, notes, bool(rates)

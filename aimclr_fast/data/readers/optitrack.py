@@ -75,7 +75,8 @@ def load(entry: Entry) -> Markers:
         frame, point = np.argwhere(lost.any(axis=2) & ~lost.all(axis=2))[0]
         reason = PARTIAL.replace("a joint", f"{names[point]:.60}")
         raise ReadError(where, reason, rows[frame] + 1)
-    return Markers(names, with_gaps(x, places, where), rate, facts.get("length units", ""))
+    unit = facts.get("length units", "")
+    return Markers(names, with_gaps(x, places, where), rate, unit, "y", "Motive's convention")
 
 
 def _heading(lines: list[str], where: str) -> tuple[dict[str, str], list[list[str]], int]:

@@ -57,7 +57,7 @@ def test_joints_are_where_another_program_has_them(form, tmp_path):
     assert found.rate == 60
     expected = in_room(np.load(BY_OTHERS)[form][:, :kept])
     np.testing.assert_allclose(found.positions[..., 0], expected, atol=2e-6)
-    assert "up: z; from feet to head it is z in 100%" in "\n".join(plan.notes)
+    assert "up: z, AMASS's convention; from feet to head it is z in 100%" in "\n".join(plan.notes)
 
 
 @pytest.mark.parametrize(("joints", "kept"), [(22, 22), (24, 24), (45, 22), (52, 22), (127, 22)])
@@ -78,14 +78,34 @@ def test_units_and_a_body_model_that_is_not_used(tmp_path):
     """Joints may be in another unit than SMPL's meters."""
     x = REST + motion()["trans"][:, None] + [20, 0, 0]  # in millimeters beyond 10,000
     joints = {"joints": x, "fps": np.array(30)}
-    one = read_all("amass", save(tmp_path / "a.npz", joints))[1][0]
+    one = read_all("amass", save(tmp_path / "a.npz", joints), up="y")[1][0]
     file = save(tmp_path / "b.npz", {**joints, "joints": joints["joints"] * 1000})
-    other = read_all("amass", file, unit="mm")[1][0]
+    other = read_all("amass", file, unit="mm", up="y")[1][0]
     np.testing.assert_allclose(other.positions, one.positions, atol=1e-12)
     model = save(tmp_path / "model" / "m.npz", body_model(24))
     assert "the files have joints, so the body model would not be used" in refused(
         file, body_model=model
     )
+
+
+def test_z_points_up_unless_the_motion_contradicts(tmp_path):
+    """Where people lie along another axis, it is not taken as up."""
+    still = np.zeros((20, 1, 3)) + REST  # stands along y
+    turned = {"z": still[..., [0, 2, 1]], "x": still[..., [1, 0, 2]], "y": still}
+    rate = {"fps": np.array(30)}
+    for axis, x in turned.items():
+        save(tmp_path / axis / "a.npz", {"joints": x, **rate})
+    (note,) = (n for n in read_all("amass", tmp_path / "z")[0].notes if n.startswith("up"))
+    assert note.startswith("up: z, AMASS's convention; from feet to head it is z in 100%")
+    for axis in "xy":
+        message = refused(tmp_path / axis)
+        assert f"z points up in AMASS, but from feet to head it is {axis} in 100%" in message
+        assert "people lie" in message
+        assert "--up" in message
+        assert read_all("amass", tmp_path / axis, up="z")[0].notes
+    mixed = np.concatenate([turned[axis] for axis in "xyz"])  # rolls over the ground
+    save(tmp_path / "mixed" / "a.npz", {"joints": mixed, **rate})
+    assert "up: z, AMASS's" in "\n".join(read_all("amass", tmp_path / "mixed")[0].notes)
 
 
 def test_the_newer_names_of_smpl_x(tmp_path):

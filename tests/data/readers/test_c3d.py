@@ -99,6 +99,7 @@ def test_units_and_axes(units, screen, tmp_path):
     """Without Y_SCREEN, the axis from feet to head counts."""
     plan, (found,) = read_all("c3d", save(tmp_path / "a.c3d", walk(), units=units, screen=screen))
     check_walk(found, plan.layout, walk())
+    assert ("a guess by the motion" in "\n".join(plan.notes)) == (screen == ("", ""))
 
 
 def test_integers_with_a_scale(tmp_path):

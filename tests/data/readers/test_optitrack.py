@@ -125,7 +125,7 @@ def test_the_bones_of_a_skeleton(unit, version, tmp_path):
     check(found, plan.layout, bones)
     notes = "\n".join(plan.notes)
     assert "markers: motive-bones, 21 joints (--markers says otherwise)" in notes
-    assert "up: y; from feet to head it is y in 100%" in notes
+    assert "up: y; Motive's convention, and from feet to head it is y in 100%" in notes
     assert "trunk 7, right arm 3, left arm 3, right leg 4, left leg 4" in notes
 
 
@@ -202,11 +202,14 @@ def test_several_skeletons(tmp_path, capsys):
     assert open_store(tmp_path / "st").positions.shape[-1] == 2
 
 
-def test_the_axis_that_points_up_is_found(tmp_path):
+def test_y_points_up_unless_the_motion_contradicts(tmp_path):
     bones = {name: z_up(x) for name, x in skeleton().items()}
-    plan, (found,) = read_all("optitrack", save(tmp_path / "a.csv", bones))
+    file = save(tmp_path / "a.csv", bones)
+    said = "Motive's convention says y points up, but from feet to head it is z in 100%"
+    assert said in refused(file)
+    plan, (found,) = read_all("optitrack", file, up="z")
     check(found, plan.layout, skeleton())
-    assert "up: z; from feet to head" in "\n".join(plan.notes)
+    assert "up: z, as --up says" in "\n".join(plan.notes)
 
 
 def test_frames_that_are_skipped_are_gaps(tmp_path):

@@ -73,7 +73,9 @@ def test_a_file_by_another_program():
     knee = plan.layout.joints.index("left_lower_leg")
     lost = np.isnan(found.positions).all(axis=0)[..., 0]
     assert np.argwhere(lost).tolist() == [[3, knee], [4, knee]]
-    assert "up: y; from feet to head it is y in 100%" in "\n".join(plan.notes)
+    assert "up: y, a guess by the motion; from feet to head it is y in 100%" in "\n".join(
+        plan.notes
+    )
 
 
 def test_the_names_of_cortex(tmp_path):
@@ -134,7 +136,7 @@ def test_the_axis_that_points_up_is_found(up, tmp_path):
     markers = {name: x if up == "y" else z_up(x) for name, x in walk().items()}
     plan, (found,) = read_all("trc", save(tmp_path / "a.trc", markers))
     check_walk(found, plan.layout, walk())
-    assert f"up: {up}; from feet to head" in "\n".join(plan.notes)
+    assert f"up: {up}, a guess by the motion; from feet to head" in "\n".join(plan.notes)
 
 
 def test_frames_that_are_skipped_are_gaps(tmp_path):
