@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast._files import printable
+from aimclr_fast.data.bodies import fit_bodies
 from aimclr_fast.data.measures import ends_of_body
 from aimclr_fast.data.readers._base import (
     MAX_FRAMES,
@@ -199,10 +200,11 @@ def read(unit: Unit, *, load: Load, scheme: _Scheme, labels: Labels | None) -> R
         raise ReadError(where, printable(reason))
     if len(people) > 1 and scheme.bodies is None:
         raise ReadError(where, f"{len(people)} subjects: say how many to keep with --max-bodies")
-    x = np.stack(people[: scheme.bodies or 1], axis=-1)  # [T, V, 3, M]
+    x = np.stack(people, axis=-1)  # [T, V, 3, M]
     kept = [scheme.markers.layout.joints.index(name) for name in scheme.layout.joints]
     missing = np.isnan(x[:, kept])
     x = np.where(missing, np.nan, x[:, kept]).transpose(2, 0, 1, 3)
+    x = fit_bodies(x, scheme.bodies or 1)
     x = check_positions(in_meters(x, _unit(found, scheme.unit, where), scheme.up), where)
     yield Recording(unit.name, x, columns_of(unit.name, labels), where, found.rate)
 

@@ -262,6 +262,12 @@ def test_several_subjects(tmp_path):
     for body, markers in enumerate((both["A:CLAV"], both["B:CLAV"])):
         x = found.positions[0, :, chest, body]
         np.testing.assert_allclose(x, markers[:, 0], atol=1e-6)
+    save(tmp_path / "b.c3d", one)  # of one person, beside that of two
+    _, (_, single) = read_all("c3d", tmp_path, max_bodies=2)
+    np.testing.assert_array_equal(single.positions[..., 0], found.positions[..., 0])
+    assert not single.positions[..., 1].any()
+    command_line(["c3d", str(tmp_path), str(tmp_path / "st"), "--max-bodies=2", "--jobs=1"])
+    assert open_store(tmp_path / "st").samples["bodies"].tolist() == [2, 1]
 
 
 def test_a_layout_keeps_some_joints(tmp_path):
