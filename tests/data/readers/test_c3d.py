@@ -140,6 +140,21 @@ def test_units_that_are_not_known(tmp_path):
     assert "--unit m, but the file says mm: leave --unit out" in refused(known, unit="m")
 
 
+@pytest.mark.parametrize(("said", "true"), [("mm", "m"), ("m", "mm"), ("mm", "cm"), ("cm", "mm")])
+def test_a_unit_that_gives_no_person(said, true, tmp_path):
+    """The message names the one that does, and with it --unit counts."""
+    scale = {"mm": 1000.0, "cm": 100.0, "m": 1.0}
+    wrong = {name: np.array(x) * scale[true] / scale[said] for name, x in walk().items()}
+    file = save(tmp_path / "a.c3d", wrong, units=said)
+    plan, (found,) = read_all("c3d", file, unit=true)
+    check_walk(found, plan.layout, walk())
+    assert f"lengths: {true}, as --unit says, and not {said}, as the files" in str(plan.notes)
+    if (said, true) != ("mm", "cm"):  # 0.17 m is said by the data check
+        reason = refused(file)
+        assert f"the file says {said}, by which bodies are" in reason
+        assert f"lengths look like {true}: --unit {true}" in reason
+
+
 def test_markers_that_lack_are_gaps(tmp_path, capsys):
     markers = walk()
     markers["RKNE"][4:6] = np.nan
