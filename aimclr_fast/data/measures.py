@@ -23,6 +23,10 @@ Array = npt.NDArray[np.float64]
 SAMPLES = 2000
 #: Coordinates that are looked at, so that long recordings take no longer.
 VALUES = 20_000_000
+#: Longest side of the box around a person in meters: a child that crouches, arms raised.
+SIZE = (0.3, 2.6)
+#: The same for a skeleton whose joints' names are not those of a whole body: a hand, a horse.
+ANY_SIZE = (0.03, 6.0)
 _BLOCK = 2_000_000  # coordinates at a time
 _TOP = {"head", "nose", "neck", "eye", "ear", "shoulder", "shoulders", "collar", "clavicle"}
 _BOTTOM = {"hip", "hips", "pelvis", "knee", "ankle", "foot", "toe", "toes", "heel", "thigh", "shin"}
@@ -98,6 +102,11 @@ def body_size(x: npt.NDArray[np.floating]) -> Array:
     """
     joints = _joints_first(x)
     return _mean(_box(joints).max(axis=1), _there(joints))
+
+
+def size_limits(layout: Layout) -> tuple[float, float]:
+    """The least and most :func:`body_size` that bodies of a layout have, in meters."""
+    return SIZE if names_a_body(layout) else ANY_SIZE
 
 
 def names_a_body(layout: Layout) -> bool:

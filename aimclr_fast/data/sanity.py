@@ -23,7 +23,7 @@ import numpy.typing as npt
 from aimclr_fast._files import written_whole
 from aimclr_fast.data.chirality import sides_of
 from aimclr_fast.data.findings import CHECKS, Case, Finding, Report, check
-from aimclr_fast.data.measures import Array, body_size, measure, names_a_body
+from aimclr_fast.data.measures import Array, body_size, measure, names_a_body, size_limits
 from aimclr_fast.data.readers import UNITS
 from aimclr_fast.data.splits import get_split_rule, validation
 from aimclr_fast.data.store import Store
@@ -31,10 +31,6 @@ from aimclr_fast.layouts import Layout
 
 #: File in a store that keeps what was found when it was made.
 CHECK = "check.json"
-#: Longest side of the box around a person in meters: a child that crouches, arms raised.
-SIZE = (0.3, 2.6)
-#: The same for a skeleton whose joints' names are not those of a whole body: a hand, a horse.
-ANY_SIZE = (0.03, 6.0)
 #: A person's size in meters that is refused at once, or said where the user gave the unit.
 IMPOSSIBLE = (0.1, 10.0)
 #: Upright: within 60 degrees of y. A single sequence lies if it is within 37 degrees of another
@@ -75,7 +71,7 @@ def keep(store: Store, report: Report) -> None:
 
 def likely_units(size: float, layout: Layout) -> list[str]:
     """The units in which a body of ``size`` meters would have been read as meters."""
-    low, high = SIZE if names_a_body(layout) else ANY_SIZE
+    low, high = size_limits(layout)
     return [unit for unit in ("mm", "cm", "m") if low <= size * UNITS[unit] <= high]
 
 
@@ -117,7 +113,7 @@ def height(case: Case) -> Iterator[Finding]:
     seen = size[np.isfinite(size)]
     if not len(seen):
         return
-    low, high = SIZE if names_a_body(case.store.layout) else ANY_SIZE
+    low, high = size_limits(case.store.layout)
     middle, (least, most) = _usual(size), np.percentile(seen, [5, 95])
     text = f"longest side of a body {meters(middle)}, of 90 % {meters(least)} to {meters(most)}"
     yield Finding("height", text)

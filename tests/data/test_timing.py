@@ -11,7 +11,7 @@ from data.readers.test_ntu import read_all
 
 from aimclr_fast.data import open_store, split
 from aimclr_fast.data.readers import Problem, ReadError, Recording
-from aimclr_fast.data.readers._counting import rate_of
+from aimclr_fast.data.readers._counting import rate_of, time_places
 from aimclr_fast.data.timing import Timing, resampled, timed, windows
 from aimclr_fast.layouts import get_layout
 from aimclr_fast.prepare import command_line
@@ -181,7 +181,7 @@ def test_the_rate_holds_for_those_that_do_not_say_theirs(tmp_path):
     np.save(tmp_path / "b.npy", motion(0, frames=50))
     plan = read_all("folder", tmp_path, layout="ui-prmd")[0]
     read = timed(plan, Timing(fps=10, rate=20)).read
-    assert [next(iter(read(unit))).positions.shape[1] for unit in plan.units] == [10, 25]
+    assert [next(iter(read(unit))).positions.shape[1] for unit in plan.units] == [11, 25]
     with pytest.raises(ReadError, match=r"b\.npy: does not say its frame rate: --rate does"):
         list(timed(plan, Timing(fps=10)).read(plan.units[1]))
 
@@ -221,6 +221,63 @@ def test_a_rate_that_only_reading_finds_not_needed_is_said(tmp_path, capsys):
         test_mediapipe.save(tmp_path / "in" / f"{name}.json", {"frames": frames, "fps": 30})
     command_line(["mediapipe", str(tmp_path / "in"), str(tmp_path / "st"), "--jobs=1", "--rate=20"])
     assert "--rate 20: was used for 0 of 2 samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        lambda t: t / 30,
+        lambda t: round(t / 30, 2),
+        lambda t: round(t / 120, 3),
+        lambda t: 5 + t / 30 + 0.003 * (t % 3),
+        lambda t: round(1e6 + t * 1000 / 30),
+    ],
+)
+@pytest.mark.parametrize("form", ["time", "", "frame,time", None, "long"])
+def test_times_that_skip_frames_place_the_others(times, form, tmp_path):
+    """As frame numbers do; with consecutive numbers, too, which count lines."""
+    x = motion(0, frames=50).reshape(50, -1)
+    kept = [*range(20), *range(26, 40), 41, *range(43, 50)]
+    joints = get_layout("ui-prmd").joints
+    if form == "long":
+        rows = ["time,joint,x,y,z"]
+        for t in kept:
+            for joint, point in zip(joints, x[t].reshape(22, 3).tolist(), strict=True):
+                rows.append(",".join([repr(times(t)), joint, *map(repr, point)]))
+    else:
+        counted = form == "frame,time"
+        rows = [
+            ",".join(map(repr, [*[n][: int(counted)], times(t), *x[t].tolist()]))
+            for n, t in enumerate(kept)
+        ]
+        if form is not None:
+            rows.insert(0, ",".join([form, *(f"{j}_{axis}" for j in joints for axis in "xyz")]))
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n")
+    plan, (found,) = read_all("folder", tmp_path, layout="ui-prmd")
+    assert any("frames that the times skip" in note for note in plan.notes)
+    assert found.positions.shape[1] == 50
+    np.testing.assert_allclose(
+        found.positions[..., 0][:, kept], x[kept].reshape(-1, 22, 3).transpose(2, 0, 1)
+    )
+    assert np.isnan(found.positions[:, np.setdiff1d(range(50), kept)]).all()
+
+
+def test_places_of_coarse_clocks():
+    """Steps of 10 and 20 ms are one frame of 60 a second; 33 and 34 ms do not add up to another."""
+    kept = np.delete(np.arange(1000), np.r_[300:360, 700])
+    for times in (np.round(kept / 60, 2), np.rint(kept * 1000 / 30), kept / 29.97):
+        np.testing.assert_array_equal(time_places(times), kept)
+    assert time_places(np.array([0, 1, 1, 3, 4, 4, 6])) is None
+
+
+def test_times_of_a_variable_rate_place_nothing(tmp_path):
+    steps = np.random.default_rng(0).uniform(0.01, 0.09, 50)
+    x = motion(0, frames=50).reshape(50, -1)
+    names = [f"{joint}_{axis}" for joint in get_layout("ui-prmd").joints for axis in "xyz"]
+    rows = [",".join(map(repr, row)) for row in np.c_[steps.cumsum(), x].tolist()]
+    (tmp_path / "a.csv").write_text("\n".join([",".join(["time", *names]), *rows]) + "\n")
+    _, (found,) = read_all("folder", tmp_path, layout="ui-prmd")
+    assert found.positions.shape[1] == 50
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from aimclr_fast._errors import Error
 from aimclr_fast._files import printable
 from aimclr_fast.data.readers._base import MAX_FRAMES, Problem, ReadError, composed
-from aimclr_fast.data.readers._counting import check_places, frame_places, rate_of
+from aimclr_fast.data.readers._counting import check_places, frame_places, rate_of, time_places
 from aimclr_fast.data.readers._files import Entry, Listing
 from aimclr_fast.data.readers._labels import Named, name_sequences
 
@@ -277,9 +277,11 @@ def _timing(
         return None, numbers
     clock = np.array([of[times] for of in fields], dtype=np.float64)
     _check_rising(np.diff(clock), "times", where)
-    step = float(np.median(np.diff(clock)))
     if not numbers:
-        numbers = np.rint((clock - clock[0]) / step).astype(np.int64).tolist()
+        places = time_places(clock)
+        if places is None:
+            places = np.rint((clock - clock[0]) / np.median(np.diff(clock))).astype(np.int64)
+        numbers = places.tolist()
         numbers = numbers if len(set(numbers)) == len(numbers) else []
     return rate_of(clock, _TIMES[times]), numbers
 

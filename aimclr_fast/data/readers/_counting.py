@@ -60,11 +60,13 @@ def with_dropped_frames(
     columns: Columns,
     where: str,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64] | None]:
-    """Insert empty rows, frames without a body, where the column that counts frames skips some.
+    """Insert empty rows, frames without a body, where the column of frames or times skips some.
 
     Raises:
         ReadError: it skips far more frames than there are.
     """
+    clock = clock_of(table, columns)
+    found = None if clock is None else time_places(table[:, clock])
     counts = [column for column in columns.index if column not in columns.times]
     for values in (table[:, column] for column in counts):
         if len(values) < 2 or not (np.abs(values) < 2**53).all() or (values % 1).any():
@@ -73,13 +75,16 @@ def with_dropped_frames(
         # Most steps of a counter are one frame; anything else is a clock.
         if np.median(np.diff(place)) != 1 or place[-1] < len(table):
             continue
-        check_places(place, where, "lines: renumber them, or take the column of frames out")
-        filled = np.full((place[-1] + 1, table.shape[1]), np.nan)
-        filled[place] = table
-        if lines is not None:
-            lines = np.interp(np.arange(len(filled)), place, lines).astype(np.int64)
-        return filled, lines
-    return table, lines
+        found = place
+        break
+    if found is None:
+        return table, lines
+    check_places(found, where, "lines: renumber them, or take the column of frames or times out")
+    filled = np.full((found[-1] + 1, table.shape[1]), np.nan)
+    filled[found] = table
+    if lines is not None:
+        lines = np.interp(np.arange(len(filled)), found, lines).astype(np.int64)
+    return filled, lines
 
 
 def rate_of(times: npt.NDArray[np.float64], unit: float | None = None) -> float | None:
@@ -98,6 +103,28 @@ def rate_of(times: npt.NDArray[np.float64], unit: float | None = None) -> float 
         unit = 1.0 if middle < 1 else 1e-3 if middle < 1e3 else 1e-6 if middle < 1e6 else 1e-9
     rate = 1 / (float(steps[steps < 1.5 * middle].mean()) * unit)
     return rate if 0.1 <= rate <= 1000 else None
+
+
+def time_places(times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64] | None:
+    """The frame of each time ``[n]``, from 0; None if times repeat, or more than a tenth of the
+    steps are no multiple of the usual one, as at a variable rate.
+
+    Steps of 1.5 of the usual one and more are gaps. All others are one frame: rounded times would
+    add up to too many frames or too few.
+    """
+    steps = np.diff(times)
+    middle = float(np.median(steps)) if len(steps) and np.isfinite(times).all() else 0.0
+    if middle <= 0 or (steps <= 0).any():
+        return None
+    gaps = steps > 1.49 * middle  # 1.5, and what rounding takes off
+    frames = steps / steps[~gaps].mean()
+    skipped = np.where(gaps, np.rint(frames), 1)
+    # A coarse clock rounds both ends of a step: its steps differ by one tick.
+    ticks = np.diff(np.unique(frames[~gaps]))
+    tick = min(ticks[ticks > 0.01], default=0.0)
+    if np.mean(np.abs(frames - skipped) > max(0.25, tick)) > 0.1:
+        return None
+    return np.concatenate([[0], np.cumsum(skipped)]).astype(np.int64)
 
 
 def clock_of(table: npt.NDArray[np.float64], columns: Columns) -> int | None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from aimclr_fast.data.readers import _headings
 from aimclr_fast.data.readers._base import MAX_FRAMES, PARTIAL, ReadError
-from aimclr_fast.data.readers._counting import check_places, frame_places, rate_of
+from aimclr_fast.data.readers._counting import check_places, frame_places, rate_of, time_places
 from aimclr_fast.data.readers._dialects import Dialect
 from aimclr_fast.layouts import Layout
 
@@ -146,13 +146,16 @@ def read_long(
     places = np.arange(len(starts))
     if "frame" in table and not (clock[starts] % 1).any() and (np.abs(clock) < 2**53).all():
         places = frame_places(clock[starts].astype(np.int64))
-        check_places(places, where, "frames: renumber them")
+    times = table.get("time", clock if (clock[starts] % 1).any() else None)
+    if times is not None and places[-1] < len(starts):  # no number is skipped
+        skipping = time_places(times[starts])
+        places = places if skipping is None else skipping
+    check_places(places, where, "frames: renumber them, or correct their times")
     if places[-1] >= MAX_FRAMES:
         raise ReadError(where, f"{places[-1] + 1:,} frames; at most {MAX_FRAMES:,} are read")
     out = np.full((1, int(places[-1]) + 1, layout.num_joints, len(found.axes)), np.nan)
     out[0, places[row], joints] = np.stack([table[axis] for axis in found.axes], axis=1)
     first = np.interp(np.arange(out.shape[1]), places, [lines[int(at)][0] for at in starts])
-    times = table.get("time", clock if (clock[starts] % 1).any() else None)
     return out, first.astype(np.int64), None if times is None else rate_of(times[starts])
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aimclr_fast._files import printable
-from aimclr_fast.data.measures import ends_of_body
+from aimclr_fast.data.bodies import fit_bodies
+from aimclr_fast.data.measures import ends_of_body, size_limits
 from aimclr_fast.data.readers._base import (
     MAX_FRAMES,
     TURNS,
@@ -51,6 +52,8 @@ _NAMES = {
 }  # fmt: skip
 #: Times of frames may differ from those of the rate by this share.
 _SAME_RATE = 0.02
+#: Bodies that are beyond their limits by this factor are refused.
+_FAR = 3
 #: Points of all frames, gaps included: far more than a file of MAX_BYTES has.
 _MOST_POINTS = 1 << 25
 
@@ -154,6 +157,11 @@ def plan_markers(
                 "as far as the names tell",
             )
     rates = Counter(f"{one.rate:.4g}" for one in some)
+    units = {_NAMES.get(one.unit.strip().lower()) for one in some} - {None, options.unit}
+    overruled = (
+        f"lengths: {options.unit}, as --unit says, and not {' or '.join(sorted(map(str, units)))}, "
+        "as the files say, where these give no person"
+    )
     given = options.up is not None
     weights = chosen.weights(labels[0])
     several = 0 if weights is None else int(((weights != 0).sum(axis=1) > 1).sum())
@@ -168,6 +176,7 @@ def plan_markers(
             f"not used: {listed(_unused(chosen, labels[0])) or 'no markers'}",
             said,
             *sides,
+            *([overruled] if options.unit is not None and units else ()),
             "frames per second: " + ", ".join(rate for rate, _ in rates.most_common(5)),
             *(chosen.notes if options.layout is None else ()),
         ],
@@ -201,11 +210,13 @@ def read(unit: Unit, *, load: Load, scheme: _Scheme, labels: Labels | None) -> R
         raise ReadError(where, printable(reason))
     if len(people) > 1 and scheme.bodies is None:
         raise ReadError(where, f"{len(people)} subjects: say how many to keep with --max-bodies")
-    x = np.stack(people[: scheme.bodies or 1], axis=-1)  # [T, V, 3, M]
+    x = np.stack(people, axis=-1)  # [T, V, 3, M]
     kept = [scheme.markers.layout.joints.index(name) for name in scheme.layout.joints]
     missing = np.isnan(x[:, kept])
     x = np.where(missing, np.nan, x[:, kept]).transpose(2, 0, 1, 3)
-    x = check_positions(in_meters(x, _unit(found, scheme.unit, where), scheme.up), where)
+    x = fit_bodies(x, scheme.bodies or 1)
+    lengths = _unit(found, scheme.unit, x, scheme.layout, where)
+    x = check_positions(in_meters(x, lengths, scheme.up), where)
     yield Recording(unit.name, x, columns_of(unit.name, labels), where, found.rate)
 
 
@@ -286,8 +297,11 @@ def _unused(chosen: MarkerSet, labels: Sequence[str]) -> list[str]:
     return [printable(labels[place]) for place in np.flatnonzero(~weights.any(axis=0)).tolist()]
 
 
-def _unit(found: Markers, given: str | None, where: str) -> str:
-    """The unit of lengths, as the file or the user says."""
+def _unit(found: Markers, given: str | None, x: Array, layout: Layout, where: str) -> str:
+    """The unit of lengths of joints ``x [3, T, V, M]``, as the file or the user says.
+
+    The user's counts where by the file's bodies are larger or smaller than people are.
+    """
     own = _NAMES.get(found.unit.strip().lower())
     if own is None:
         if given is None:
@@ -295,9 +309,27 @@ def _unit(found: Markers, given: str | None, where: str) -> str:
             reason = f"the unit of lengths is {found.unit!r:.40}" if found.unit else "no unit"
             raise ReadError(where, f"{reason}: say it with --unit: {names}, or its meters")
         return given
-    if given not in (None, own):
+    size = _size(x, own)
+    low, high = size_limits(layout)
+    if given is None and (size < low / _FAR or size > high * _FAR):
+        seen = f"the file says {own}, by which bodies are {size:,.3g} m tall"
+        likely = [unit for unit in UNITS if low <= _size(x, unit) <= high]
+        mend = (
+            f"lengths look like {' or '.join(likely)}: --unit {likely[0]}"
+            if likely
+            else ("say their unit with --unit")
+        )
+        raise ReadError(where, f"{seen}; {mend} (--unit {own} keeps them as they are)")
+    if given not in (None, own) and not (size < low or size > high):
         raise ReadError(where, f"--unit {given}, but the file says {own}: leave --unit out")
-    return own
+    return given or own
+
+
+def _size(x: Array, unit: str) -> float:
+    """Longest side of the box around the bodies of ``x [3, T, V, M]``, usually, in meters."""
+    sides = (np.fmax.reduce(x, axis=2) - np.fmin.reduce(x, axis=2)).max(axis=0)
+    sides = sides[sides > 0]  # neither NaN nor absent
+    return float(np.median(sides)) * UNITS[unit] if len(sides) else float("nan")
 
 
 def _up(

@@ -122,7 +122,21 @@ def claims(entry: Entry) -> bool:
 
 
 def _has_joints(entry: Entry) -> bool:
-    return bool(entry.member_names() & set(_JOINTS))
+    try:
+        return bool(entry.member_names() & set(_JOINTS))
+    except ReadError:  # reading says what is wrong
+        return False
+
+
+def _is_own(entry: Entry) -> bool:
+    """Whether a file is read where the user names this format: joints alone are enough, and files
+    that are damaged are not of another kind.
+    """
+    try:
+        entry.member_names()
+    except ReadError:
+        return True
+    return _has_joints(entry) or claims(entry)
 
 
 def plan(source: Path, options: Options) -> Plan:
@@ -133,7 +147,7 @@ def plan(source: Path, options: Options) -> Plan:
         options,
         lambda path: without_gz(path).endswith(".npz"),
         ".npz files with joints, or with poses and trans",
-        functools.partial(by_claimed_file, claims=claims),
+        functools.partial(by_claimed_file, claims=_is_own),
     )
     if model is not None and all(_has_joints(unit.entry) for unit in found.units):
         reason = "the files have joints, so the body model would not be used: leave it out"
@@ -149,8 +163,8 @@ def plan(source: Path, options: Options) -> Plan:
         exact=True,
         in_meters=True,
         reader="amass",
-        timed=timed,
-        untimed=not timed,
+        timed=True in timed,
+        untimed=False in timed,
     )
 
 
@@ -292,8 +306,8 @@ def load_model(file: Path) -> BodyModel:
 
 def _look(
     units: Sequence[Unit], model: BodyModel | None, options: Options, where: str
-) -> tuple[Layout, str, list[str], bool]:
-    """The layout, the axis that points up, what to say, and whether rates are known."""
+) -> tuple[Layout, str, list[str], set[bool]]:
+    """The layout, the axis that points up, what to say, and whether files say their rate."""
     some, unread = [], None
     for unit in units[:: -(-len(units) // _FILES)]:
         try:
@@ -323,4 +337,4 @@ def _look(
         notes.append(f"up: {up}, AMASS's convention; {seen} (--up says otherwise)")
     rates = sorted({f"{rate:.4g}" for _, rate in some if rate is not None})
     notes.append(f"frames per second: {', '.join(rates) or 'the files do not say (--rate does)'}")
-    return layout, up, notes, bool(rates)
+    return layout, up, notes, {rate is not None for _, rate in some}

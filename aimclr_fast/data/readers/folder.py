@@ -216,6 +216,10 @@ def _plan(
             f"tables: the column of frames rises by fractions, or unevenly, and is taken for times "
             f"({clocks:,} files)"
         )
+    if timed := sum(one.timed for one in peeked):
+        notes.append(
+            f"tables: frames that the times skip, at a steady rate, have no body ({timed:,} files)"
+        )
     notes += [NOTE.format(confidence=options.min_confidence)] if flat else []
     notes += flat_notes
     notes += labels.notes if labels else [NO_LABELS]

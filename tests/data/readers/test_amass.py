@@ -108,6 +108,27 @@ def test_z_points_up_unless_the_motion_contradicts(tmp_path):
     assert "up: z, AMASS's" in "\n".join(read_all("amass", tmp_path / "mixed")[0].notes)
 
 
+def test_joints_without_a_rate_and_damaged_files(tmp_path, capsys):
+    """Where the format is named: joints are enough, and damage is no other kind of file."""
+    joints = REST + motion()["trans"][:, None]
+    source = tmp_path / "in"
+    save(source / "a.npz", {"joints": joints})
+    save(source / "b.npz", {"joints": joints, "fps": np.array(60)})
+    save(source / "shape.npz", {"betas": np.zeros(10)})
+    (source / "cut.npz").write_bytes((source / "a.npz").read_bytes()[:-200])
+    (source / "empty.npz").touch()
+    plan, found = read_all("amass", source, up="y")
+    assert "ignored: 1 files of another kind with the same ending" in plan.notes
+    assert (plan.timed, plan.untimed) == (True, True)
+    assert [one.rate for one in found if not isinstance(one, Problem)] == [None, 60]
+    store = tmp_path / "st"
+    command_line(["amass", str(source), str(store), "--jobs=1", "--rate=30", "--fps=30", "--up=y"])
+    left_out = (store / "left_out.csv").read_text()
+    for name in ("cut", "empty"):
+        assert f"{name}.npz,not a readable .npz file" in left_out
+    assert len(open_store(store)) == 2
+
+
 def test_the_newer_names_of_smpl_x(tmp_path):
     model = save(tmp_path / "model.npz", body_model(55))
     whole = motion(joints=55)

@@ -141,6 +141,21 @@ def test_units_that_are_not_known(tmp_path):
     assert "--unit m, but the file says mm: leave --unit out" in refused(known, unit="m")
 
 
+@pytest.mark.parametrize(("said", "true"), [("mm", "m"), ("m", "mm"), ("mm", "cm"), ("cm", "mm")])
+def test_a_unit_that_gives_no_person(said, true, tmp_path):
+    """The message names the one that does, and with it --unit counts."""
+    scale = {"mm": 1000.0, "cm": 100.0, "m": 1.0}
+    wrong = {name: np.array(x) * scale[true] / scale[said] for name, x in walk().items()}
+    file = save(tmp_path / "a.c3d", wrong, units=said)
+    plan, (found,) = read_all("c3d", file, unit=true)
+    check_walk(found, plan.layout, walk())
+    assert f"lengths: {true}, as --unit says, and not {said}, as the files" in str(plan.notes)
+    if (said, true) != ("mm", "cm"):  # 0.17 m is said by the data check
+        reason = refused(file)
+        assert f"the file says {said}, by which bodies are" in reason
+        assert f"lengths look like {true}: --unit {true}" in reason
+
+
 def test_markers_that_lack_are_gaps(tmp_path, capsys):
     markers = walk()
     markers["RKNE"][4:6] = np.nan
@@ -263,6 +278,12 @@ def test_several_subjects(tmp_path):
     for body, markers in enumerate((both["A:CLAV"], both["B:CLAV"])):
         x = found.positions[0, :, chest, body]
         np.testing.assert_allclose(x, markers[:, 0], atol=1e-6)
+    save(tmp_path / "b.c3d", one)  # of one person, beside that of two
+    _, (_, single) = read_all("c3d", tmp_path, max_bodies=2)
+    np.testing.assert_array_equal(single.positions[..., 0], found.positions[..., 0])
+    assert not single.positions[..., 1].any()
+    command_line(["c3d", str(tmp_path), str(tmp_path / "st"), "--max-bodies=2", "--jobs=1"])
+    assert open_store(tmp_path / "st").samples["bodies"].tolist() == [2, 1]
 
 
 def test_a_layout_keeps_some_joints(tmp_path):
